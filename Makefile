@@ -1,0 +1,46 @@
+# `make demo`: a trial on real data, from nothing.  `make test`: all tests, from nothing.  `make lint`: lint, format, types.
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= runs/demo
+BIN := $(VENV)/bin
+
+# Small networks on few cores run faster on one thread each than when threads wait for each other.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test lint format evidence clean
+
+demo: $(VENV)/.trial
+	$(BIN)/letsam trial digits --label-noise 0.4 --out $(OUT) --resume
+
+test: $(VENV)/.dev
+	$(BIN)/pytest -n 2 --dist worksteal
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+evidence: $(VENV)/.trial
+	$(BIN)/python -m benchmarks.evidence run
+	$(BIN)/python -m benchmarks.evidence table
+
+$(VENV)/.venv:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.trial: $(VENV)/.venv pyproject.toml constraints.txt
+	@echo "installing letsam and what the trial needs into $(VENV) ..."
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[trial]"
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.venv pyproject.toml constraints.txt
+	@echo "installing letsam and what the tests need into $(VENV) ..."
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[trial,dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .ruff_cache
