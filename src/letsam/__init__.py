@@ -1,0 +1,31 @@
+"""Sharpness-aware training for PyTorch with a perturbation radius that is learned.
+
+    base = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    opt = letsam.SAM(base, rho=letsam.LearnedRadius(0.05))
+    loss = opt.step(closure, validation_closure)
+
+`letsam.optimizer` tells how a step works; `letsam.radius.learned` how the radius is learned.
+"""
+
+from . import hypergradient, perturbations, radius
+from ._version import __version__
+from .optimizer import SharpnessAware
+from .radius import CosineRadius, FixedRadius, LearnedRadius, LinearRadius, ProportionalRadius, Radius, ReplayedRadius
+from .variants import ASAM, SAM
+
+__all__ = [
+    "ASAM",
+    "SAM",
+    "CosineRadius",
+    "FixedRadius",
+    "LearnedRadius",
+    "LinearRadius",
+    "ProportionalRadius",
+    "Radius",
+    "ReplayedRadius",
+    "SharpnessAware",
+    "__version__",
+    "hypergradient",
+    "perturbations",
+    "radius",
+]

@@ -1,0 +1,89 @@
+"""ASAM: climb along the gradient measured in units of each weight.
+
+Kwon, Kim, Park, Choi, "ASAM: Adaptive Sharpness-Aware Minimization for Scale-Invariant Learning of Deep Neural
+Networks", ICML 2021, arXiv:2102.11600, algorithm 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from .. import _checks
+from .._tensors import Tensors, multiply_, norm
+from .base import Perturbation
+from .sam import reciprocal
+
+SCALINGS = ("all", "weights", "matrices")
+
+
+class AdaptiveAscent(Perturbation):
+    """eps_hat = T^2 g / ||T g||, with T = diag(|theta| + eta) on scaled tensors and T = 1 on the others.
+
+    Two conventions are published, and the best rho differs between them by a factor of up to 4:
+
+    - `scale="all"`: every parameter, the paper's T = diag(|theta|); also what the widely copied PyTorch forms do.
+    - `scale="weights"`: tensors whose name contains "weight" (those of normalisation layers too) are scaled, biases
+      are not; with `eta=0.01` this is the authors' released code. It needs names: build the base optimizer
+      from `model.named_parameters()`.
+
+    `scale="matrices"` scales tensors of two and more dimensions only, so neither biases nor normalisation layers.
+
+    Args:
+        scale: which tensors are scaled: "all", "weights" or "matrices".
+        eta: >= 0, added to |theta|, in units of the weights.
+
+    Raises:
+        ValueError: `scale` or `eta` out of range; `scale="weights"` without parameter names.
+
+    Example:
+        >>> import torch
+        >>> gradient = [torch.tensor([3.0, 4.0])]
+        >>> factor = AdaptiveAscent().direction([torch.tensor([1.0, 0.0])], gradient, torch.tensor(5.0))
+        >>> factor * gradient[0]
+        tensor([1., 0.])
+
+    Reference:
+        arXiv:2102.11600, algorithm 1 and section 4.
+    """
+
+    def __init__(self, scale: str = "all", eta: float = 0.0) -> None:
+        self.scale = _checks.choice("scale", scale, SCALINGS)
+        self.eta = _checks.not_negative("eta", eta, "|theta| alone")
+        self._named_weights: list[Tensor] = []
+
+    def attach(self, param_groups: list[dict[str, Any]]) -> None:
+        """Find the tensors named "weight" when the convention asks for them."""
+        if self.scale != "weights":
+            return
+        self._named_weights = []
+        for group in param_groups:
+            if "param_names" not in group:
+                raise ValueError(
+                    '`scale="weights"` needs parameter names: build the base optimizer from '
+                    "model.named_parameters(), got parameters without names"
+                )
+            names_and_params = zip(group["param_names"], group["params"], strict=True)
+            self._named_weights += [p for name, p in names_and_params if "weight" in name]
+
+    def direction(self, weights: Tensors, gradients: Tensors, gradient_norm: Tensor) -> Tensor:
+        """Two multiplications by T, in place, with the norm taken in between: no copy of the weights."""
+        scaled = [i for i, weight in enumerate(weights) if self._scales(weight)]
+        if not scaled:
+            return reciprocal(gradient_norm)
+        factors = [weights[i] for i in scaled]  # the sign of theta cancels in T^2 and in the norm
+        if self.eta:
+            factors = [factor.abs().add_(self.eta) for factor in factors]
+        chosen = [gradients[i] for i in scaled]
+        multiply_(chosen, factors)
+        length = norm(gradients)
+        multiply_(chosen, factors)
+        return reciprocal(length)
+
+    def _scales(self, weight: Tensor) -> bool:
+        if self.scale == "all":
+            return True
+        if self.scale == "matrices":
+            return weight.ndim >= 2
+        return any(weight is named for named in self._named_weights)

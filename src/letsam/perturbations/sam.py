@@ -1,0 +1,39 @@
+"""SAM: climb along the gradient.
+
+Foret, Kleiner, Mobahi, Neyshabur, "Sharpness-Aware Minimization for Efficiently Improving Generalization",
+ICLR 2021, arXiv:2010.01412, equation (2) with p = 2.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .._tensors import Tensors
+from .base import Perturbation
+
+
+class SteepestAscent(Perturbation):
+    """eps_hat = g / ||g||, so that ||eps|| = rho. A zero gradient gives a zero perturbation.
+
+    Example:
+        >>> import torch
+        >>> gradient = [torch.tensor([3.0, 4.0])]
+        >>> SteepestAscent().direction([torch.zeros(2)], gradient, torch.tensor(5.0)) * gradient[0]
+        tensor([0.6000, 0.8000])
+
+    Reference:
+        arXiv:2010.01412, equation (2).
+    """
+
+    def direction(self, weights: Tensors, gradients: Tensors, gradient_norm: Tensor) -> Tensor:
+        """1 / ||g||: the gradients already point the way."""
+        return reciprocal(gradient_norm)
+
+
+def reciprocal(length: Tensor) -> Tensor:
+    """1 / length, finite (and so harmless beside a zero gradient) where length is 0.
+
+    Gradients whose squares underflow have a length of 0 too, so the limit is the root of the smallest number.
+    """
+    return length.clamp(min=torch.finfo(length.dtype).tiny ** 0.5).reciprocal()

@@ -1,0 +1,116 @@
+"""What a radius is: how far to climb at this step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from .._tensors import Tensors
+
+Evaluate = Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
+class Ascent:
+    """What is known when a step asks for its radius.
+
+    Attributes:
+        step: steps taken before this one.
+        lr: the base learning rate of the first param group, now.
+        peak_lr: the largest base learning rate so far (or the scheduler's initial one).
+        loss: the training loss at the weights (0-dim); None in `ascent_step()`, which sees only gradients.
+        gradient_norm: ||g_0|| over all weights (0-dim).
+        params: all trainable weights, unperturbed; `param.grad` is g_0 or None. Not to be changed.
+    """
+
+    step: int
+    lr: float | Tensor
+    peak_lr: float | Tensor
+    loss: Tensor | None
+    gradient_norm: Tensor
+    params: Tensors
+
+
+class Radius:
+    """How far to climb: rho, a 0-dim tensor on the device of the weights.
+
+    A radius of one's own overrides `at`; it returns a 0-dim tensor, or one value per weight (shape `(len(params),)`)
+    for radii that differ between groups or layers. Nothing may read a tensor's value on the host.
+
+    The optimizer works on its own copy, so one object can be given to many optimizers.
+    """
+
+    learns: bool = False
+    """Whether a validation closure is needed."""
+
+    def __init__(self, rho: float) -> None:
+        self.rho = torch.tensor(float(rho), dtype=torch.float64)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Move the radius to where the weights are."""
+        self.rho = self.rho.to(device=device, dtype=dtype)
+
+    def at(self, ascent: Ascent) -> Tensor:
+        """The radius of this step."""
+        return self.rho
+
+    # What follows is for radii that learn: what a step sees, in the order in which it sees it. `params` are all
+    # trainable weights; gradients are read from `param.grad` and may be missing.
+
+    def validates_before(self, step: int) -> bool:
+        """Whether step `step` (from 0) begins with a validation pass, at the weights that the step before has made."""
+        return False
+
+    def see_validation(self, loss: Tensor, params: Tensors) -> Tensor:
+        """A validation pass has run; returns whether all of it is finite (0-dim bool)."""
+        raise NotImplementedError
+
+    def see_direction(self, params: Tensors, factor: Tensor) -> None:
+        """The gradients have become eps_hat / factor."""
+
+    def probe(self, params: Tensors, weights: Tensors, rho: Tensor, evaluate: Evaluate) -> None:
+        """Further training passes may run; `params` are perturbed by rho and must be so again at the end.
+
+        Args:
+            params: perturbed weights.
+            weights: their unperturbed values.
+            rho: the radius of the step (0-dim).
+            evaluate: runs the training closure.
+        """
+
+    def see_descent_gradient(self, params: Tensors, rho: Tensor) -> None:
+        """The gradients are g_rho."""
+
+    def see_base_step(self, base: Optimizer, params: Tensors, weights: Tensors, fresh: set[Tensor]) -> None:
+        """The base optimizer has stepped from `weights`, making the state of the weights in `fresh`."""
+
+    def validates_after(self, step: int) -> bool:
+        """Whether step `step` ends with a training and a validation pass at the weights it has made."""
+        return False
+
+    def see_training(self, loss: Tensor, params: Tensors) -> Tensor:
+        """The training pass of `validates_after` has run; returns whether all of it is finite (0-dim bool)."""
+        raise NotImplementedError
+
+    def metrics(self) -> dict[str, Tensor]:
+        """What the radius adds to the optimizer's metrics."""
+        return {}
+
+    def commit(self, finite: Tensor) -> None:
+        """End of a step: keep what the step did to the radius where `finite` (0-dim bool), undo it elsewhere."""
+
+    def discard(self) -> None:
+        """A closure raised: forget what the step had begun to do to the radius."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What must survive a save and load."""
+        return {"rho": self.rho.clone()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.rho = torch.as_tensor(state["rho"]).to(self.rho, copy=True)

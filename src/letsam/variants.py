@@ -1,0 +1,70 @@
+"""The published methods by name: each a perturbation, with any radius and any base optimizer."""
+
+from __future__ import annotations
+
+from torch.optim import Optimizer
+
+from .optimizer import Closure, SharpnessAware
+from .perturbations import AdaptiveAscent, SteepestAscent
+from .radius import Radius
+
+
+class SAM(SharpnessAware):
+    """theta <- base(theta, grad L(theta + rho g / ||g||)).
+
+    Args:
+        base_optimizer: any `torch.optim.Optimizer` whose step needs no closure.
+        rho: a number > 0 in units of the weights (0: the base optimizer alone), a schedule or a `LearnedRadius`.
+        validation_closure: for a learned radius, where `step` is not given one.
+
+    Raises:
+        TypeError: an argument of the wrong type.
+        ValueError: an argument out of range.
+
+    Example:
+        >>> import torch, letsam
+        >>> model = torch.nn.Linear(2, 1)
+        >>> SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=0.05).rho
+        tensor(0.0500)
+
+    Reference:
+        Foret et al., arXiv:2010.01412, algorithm 1.
+    """
+
+    def __init__(
+        self, base_optimizer: Optimizer, rho: float | Radius = 0.05, *, validation_closure: Closure | None = None
+    ) -> None:
+        super().__init__(base_optimizer, SteepestAscent(), rho, validation_closure=validation_closure)
+
+
+class ASAM(SharpnessAware):
+    """theta <- base(theta, grad L(theta + rho T^2 g / ||T g||)), T = diag(|theta| + eta).
+
+    Args:
+        base_optimizer: any `torch.optim.Optimizer` whose step needs no closure.
+        rho: a number > 0 relative to the weights (0: the base optimizer alone), a schedule or a `LearnedRadius`.
+        scale: which tensors are scaled: "all" (the paper's T; the default), "weights" (the authors' code: not the
+            biases; needs parameter names) or "matrices" (neither biases nor normalisation layers). See
+            `AdaptiveAscent`.
+        eta: >= 0, added to |theta|; 0.01 in the authors' code.
+        validation_closure: for a learned radius, where `step` is not given one.
+
+    Raises:
+        TypeError: an argument of the wrong type.
+        ValueError: an argument out of range.
+
+    Example:
+        >>> import torch, letsam
+        >>> model = torch.nn.Linear(2, 1)
+        >>> ASAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=0.5).rho
+        tensor(0.5000)
+
+    Reference:
+        Kwon et al., arXiv:2102.11600, algorithm 1.
+    """
+
+    def __init__(
+        self, base_optimizer: Optimizer, rho: float | Radius = 0.5, *, scale: str = "all", eta: float = 0.0,
+        validation_closure: Closure | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(base_optimizer, AdaptiveAscent(scale, eta), rho, validation_closure=validation_closure)
