@@ -1,0 +1,112 @@
+"""Symmetric label noise: a share of the targets replaced by another class, drawn uniformly."""
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Subset, TensorDataset
+
+
+def targets_of(dataset: Dataset[Any]) -> Tensor:
+    """All targets of a dataset of ``(input, target)`` pairs, in order.
+
+    A ``TensorDataset``, a ``Subset`` of one and a noisy dataset are read directly; of any other dataset every sample is
+    loaded once.
+
+    Args:
+        dataset: Map-style dataset of pairs.
+
+    Returns:
+        Targets stacked along the first dimension, shape ``(n, ...)``.
+
+    Raises:
+        ValueError: If the targets are not numbers or tensors of one common shape.
+    """
+    if isinstance(dataset, TensorDataset):
+        return dataset.tensors[1]
+    if isinstance(dataset, Subset):
+        return targets_of(dataset.dataset)[torch.as_tensor(dataset.indices, dtype=torch.long)]
+    if isinstance(dataset, _Relabelled):
+        return dataset.targets
+    samples = cast(Any, dataset)
+    try:
+        return torch.stack([torch.as_tensor(samples[index][1]) for index in range(len(samples))])
+    except (TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"targets must be numbers or tensors of one common shape ({reason})") from error
+
+
+def with_label_noise(
+    dataset: Dataset[Any],
+    noise: float,
+    num_classes: int | None = None,
+    *,
+    generator: torch.Generator,
+) -> Dataset[Any]:
+    """The same samples with exactly ``round(noise * n)`` wrong targets.
+
+    Which samples are hit is drawn uniformly, and each gets one of the ``num_classes - 1`` other classes, uniformly.
+    Inputs are shared with ``dataset``, which is left as it is.
+
+    Args:
+        dataset: Map-style dataset of pairs with integer targets.
+        noise: Share of wrong targets, 0 included, 1 excluded.
+        num_classes: Number of classes; by default the largest target plus 1.
+        generator: CPU generator; the only source of randomness.
+
+    Returns:
+        A ``TensorDataset`` for a ``TensorDataset``, otherwise a dataset that wraps ``dataset``; ``dataset`` itself
+        where no target changes.
+
+    Raises:
+        ValueError: If ``noise`` is outside [0, 1), or the targets are not classes ``0 .. num_classes - 1``.
+
+    Example:
+        >>> clean = TensorDataset(torch.zeros(10, 1), torch.arange(10) % 5)
+        >>> noisy = with_label_noise(clean, 0.3, generator=torch.Generator().manual_seed(0))
+        >>> (targets_of(noisy) != targets_of(clean)).sum().item()
+        3
+    """
+    if not 0.0 <= noise < 1.0:  # also false for NaN
+        raise ValueError(f"`label_noise` must be at least 0 and less than 1, got {noise}")
+    if noise == 0.0:
+        return dataset
+    targets = targets_of(dataset)
+    if targets.ndim != 1 or targets.dtype == torch.bool or targets.is_floating_point() or targets.is_complex():
+        raise ValueError(
+            "`label_noise` needs one whole-number class per sample, "
+            f"got targets of type {targets.dtype} and shape {tuple(targets.shape)}"
+        )
+    low, high = int(targets.min()), int(targets.max())
+    classes = high + 1 if num_classes is None else num_classes
+    if classes < 2 or low < 0 or high >= classes:
+        raise ValueError(
+            f"`label_noise` needs at least 2 classes and targets from 0 to the number of classes - 1, "
+            f"got targets from {low} to {high} and {classes} classes"
+        )
+    hit = torch.randperm(len(targets), generator=generator)[: round(noise * len(targets))]
+    if len(hit) == 0:
+        return dataset
+    # A shift of 1 .. classes - 1 modulo classes reaches every other class equally often and never the same one.
+    shift = torch.randint(1, classes, (len(hit),), generator=generator)
+    noisy = targets.cpu().long()
+    noisy = noisy.clone().index_copy_(0, hit, (noisy[hit] + shift) % classes)
+    if isinstance(dataset, TensorDataset):
+        return TensorDataset(dataset.tensors[0], noisy.to(targets), *dataset.tensors[2:])
+    return _Relabelled(dataset, noisy)
+
+
+class _Relabelled(Dataset[tuple[Any, Any]]):
+    """A dataset whose targets are replaced and keep their type (a number stays a number)."""
+
+    def __init__(self, dataset: Dataset[Any], targets: Tensor) -> None:
+        self.dataset = dataset
+        self.targets = targets
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        sample, target = self.dataset[index]
+        noisy = self.targets[index]
+        return sample, noisy.to(target) if isinstance(target, Tensor) else int(noisy)

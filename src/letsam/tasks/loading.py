@@ -1,0 +1,171 @@
+"""From what the user writes to a `Task`: a built-in name, ``file.py:function`` or ``package.module:function``."""
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from letsam.tasks.digits import digits
+from letsam.tasks.errors import TaskError
+from letsam.tasks.fashion_mnist import fashion_mnist
+from letsam.tasks.task import Task
+
+# A new task: a new file and a line here. The description stands here too, because building a task loads its data.
+_BUILT_IN: dict[str, tuple[Callable[..., Task], str]] = {
+    "digits": (digits, "8x8 handwritten digits, 1,000 train and 797 test (scikit-learn)"),
+    "fashion-mnist": (fashion_mnist, "28x28 clothing, 60,000 train and 10,000 test (Debian package or a folder)"),
+}
+
+
+def available_tasks() -> list[tuple[str, str]]:
+    """Names and descriptions of the built-in tasks, without loading any data.
+
+    Example:
+        >>> [name for name, _ in available_tasks()]
+        ['digits', 'fashion-mnist']
+    """
+    return [(name, description) for name, (_, description) in _BUILT_IN.items()]
+
+
+def load_task(spec: str, *, train_size: int | None = None, data_dir: Path | None = None) -> Task:
+    """Build a task from its name or from the place of a function that returns one.
+
+    A function of one's own is called with those of ``train_size`` and ``data_dir`` that are given here; as long as they
+    are not, it need not accept them. Modules are also looked for in the current folder, and a task file may import
+    what lies beside it.
+
+    Args:
+        spec: ``name``, ``path/to/file.py:function`` or ``package.module:function``.
+        train_size: Number of training samples, for tasks that offer a choice.
+        data_dir: Folder with the data, for tasks that read files.
+
+    Returns:
+        The task.
+
+    Raises:
+        TaskError: If there is no such task or it cannot be built; the message is one line.
+
+    Example:
+        >>> load_task("digit")
+        Traceback (most recent call last):
+        letsam.tasks.errors.TaskError: unknown task 'digit' (did you mean 'digits'?), expected one of digits, ...
+    """
+    options = {"train_size": train_size, "data_dir": data_dir}
+    given = {name: value for name, value in options.items() if value is not None}
+    if spec in _BUILT_IN:
+        builder = _BUILT_IN[spec][0]
+        _check_options(spec, builder, given)
+        return builder(**given)
+    place, colon, function_name = spec.rpartition(":")
+    if not colon:
+        raise TaskError(_unknown(spec))
+    if not place or not function_name.isidentifier():
+        raise TaskError(f"task {spec!r} must be written path/to/file.py:function or package.module:function")
+
+    is_file = place.endswith(".py") or "/" in place or "\\" in place
+    module = _import_file(Path(place)) if is_file else _import_module(place)
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        found = "has no function" if function is None else "has something that is no function under the name"
+        raise TaskError(f"{place} {found} {function_name!r}{_functions_of(module)}")
+    _check_options(spec, function, given)
+    task = _guarded(f"{spec} raised", getattr(module, "__file__", None), lambda: function(**given))
+    if not isinstance(task, Task):
+        raise TaskError(f"{spec} must return a letsam.tasks.Task, got {type(task).__name__}")
+    return task
+
+
+def _unknown(spec: str) -> str:
+    if spec.endswith(".py"):
+        return f"task {spec!r} names a file and no function, expected {spec}:function"
+    close = difflib.get_close_matches(spec.lower(), _BUILT_IN, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    return (
+        f"unknown task {spec!r}{hint}, expected one of {', '.join(_BUILT_IN)}, "
+        "or your own as path/to/file.py:function or package.module:function"
+    )
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise TaskError(f"task file {path} does not exist")
+    path = path.resolve()
+    _allow_imports_from(path.parent)
+    # The digest keeps two files of the same name apart. Registered, because dataclasses and pickling look modules up.
+    name = f"_letsam_task_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    found = importlib.util.spec_from_file_location(name, path)
+    if found is None or found.loader is None:
+        raise TaskError(f"task file {path} must be a Python file, with a name that ends in .py")
+    module = importlib.util.module_from_spec(found)
+    sys.modules[name] = module
+    loader = found.loader
+    try:
+        _guarded(f"importing {path.name} raised", str(path), lambda: loader.exec_module(module))
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _import_module(name: str) -> ModuleType:
+    _allow_imports_from(Path.cwd())  # a console script, unlike `python -m`, does not start with it
+    importlib.invalidate_caches()
+    try:
+        return _guarded(f"importing {name} raised", None, lambda: importlib.import_module(name))
+    except TaskError as error:
+        missing = error.__cause__
+        # Only if the module itself (or a package above it) is missing, not one that it imports.
+        if isinstance(missing, ModuleNotFoundError) and missing.name and f"{name}.".startswith(f"{missing.name}."):
+            raise TaskError(
+                f"no module named {name!r}, in the current folder or installed; "
+                "a task in a file is written path/to/file.py:function"
+            ) from missing
+        raise
+
+
+def _allow_imports_from(folder: Path) -> None:
+    # At the end, so that a file beside the task never hides an installed package.
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+
+
+def _check_options(spec: str, function: Callable[..., Any], given: dict[str, Any]) -> None:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # no signature to read: let the call itself decide
+        return
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    accepted = {parameter.name for parameter in parameters if parameter.kind in by_name}
+    for name in given:
+        if name not in accepted:
+            raise TaskError(f"task {spec!r} takes no `{name}`")
+
+
+def _functions_of(module: ModuleType) -> str:
+    names = [
+        name
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
+    ]
+    return f"; it has {', '.join(names)}" if names else ""
+
+
+def _guarded(what: str, file: str | None, call: Callable[[], Any]) -> Any:
+    """Run the user's code; whatever it raises becomes one line that says what, and where in the user's file."""
+    try:
+        return call()
+    except (Exception, SystemExit) as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+        where = f" ({Path(file).name}, line {lines[-1]})" if file and lines else ""
+        text = " ".join(str(error).split())
+        kind = type(error).__name__
+        raise TaskError(f"{what} {kind}: {text}{where}" if text else f"{what} {kind}{where}") from error

@@ -1,0 +1,48 @@
+"""Fixed stratified subsets, the same in every trial."""
+
+import torch
+from torch import Tensor
+
+from letsam.tasks.errors import TaskError
+
+
+def stratified_order(targets: Tensor, seed: int) -> Tensor:
+    """A random order in which the classes are evenly interleaved, so that every prefix is a stratified subset.
+
+    The ``r``-th of the ``n_c`` samples of a class (in random order) stands at position ``(r + 1/2) / n_c`` of the way.
+    Prefixes are nested: the first 1,000 samples are among the first 2,000.
+
+    Args:
+        targets: Classes, shape ``(n,)``.
+        seed: Fixed number of the task, never the seed of a trial: runs would differ in their test set.
+
+    Returns:
+        A permutation of ``0 .. n-1``.
+
+    Example:
+        >>> targets = torch.tensor([0, 0, 0, 0, 1, 1])
+        >>> targets[stratified_order(targets, seed=0)[:3]].sort().values.tolist()
+        [0, 0, 1]
+    """
+    shuffled = torch.randperm(len(targets), generator=torch.Generator().manual_seed(seed))
+    position = torch.empty(len(targets), dtype=torch.float64)
+    for label in torch.unique(targets):
+        members = shuffled[targets[shuffled] == label]
+        position[members] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
+    # Sorting the shuffled positions stably leaves ties between classes in random order.
+    return shuffled[torch.argsort(position[shuffled], stable=True)]
+
+
+def check_train_size(train_size: int | None, smallest: int, largest: int) -> int:
+    """The number of training samples asked for, or all of them.
+
+    Raises:
+        TaskError: If it is not a whole number from ``smallest`` to ``largest``.
+    """
+    if train_size is None:
+        return largest
+    if isinstance(train_size, bool) or not isinstance(train_size, int) or not smallest <= train_size <= largest:
+        raise TaskError(
+            f"`train_size` must be a whole number from {smallest} (one per class) to {largest}, got {train_size!r}"
+        )
+    return train_size

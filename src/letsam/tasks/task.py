@@ -1,0 +1,116 @@
+"""What a trial needs to know about a task, in one screen."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset, IterableDataset
+
+from letsam import _checks
+
+
+def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Share of samples whose largest output is the target class.
+
+    Args:
+        outputs: Scores, shape ``(batch, classes)``, or ``(batch, classes, ...)`` as for ``cross_entropy``.
+        targets: Classes, shape ``(batch,)`` or ``(batch, ...)``.
+
+    Returns:
+        A scalar tensor in [0, 1].
+
+    Example:
+        >>> accuracy(torch.tensor([[2.0, 1.0], [0.0, 3.0]]), torch.tensor([0, 0])).item()
+        0.5
+    """
+    return (outputs.argmax(dim=1) == targets).float().mean()
+
+
+def sgd(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The default base optimizer: SGD with learning rate 0.05, momentum 0.9 and weight decay 5e-4."""
+    return torch.optim.SGD(parameters, lr=0.05, momentum=0.9, weight_decay=5e-4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Data, model, loss, metric and training defaults.
+
+    Every sample is an ``(input, target)`` pair. The learning rate of ``optimizer`` is decayed by the training loop
+    (cosine, to 0), so the value given here is the initial one.
+
+    Raises:
+        TypeError: If a field has the wrong type.
+        ValueError: If a field has the right type and an impossible value.
+
+    Example:
+        >>> from torch.utils.data import TensorDataset
+        >>> data = TensorDataset(torch.randn(8, 4), torch.arange(8) % 2)
+        >>> task = Task(name="tiny", model=lambda: nn.Linear(4, 2), train=data, test=data, epochs=1)
+        >>> task.epochs, task.batch_size
+        (1, 64)
+    """
+
+    name: str
+    model: Callable[[], nn.Module]  # makes a fresh model; the caller seeds torch
+    train: Dataset[Any]
+    test: Dataset[Any]
+    validation: Dataset[Any] | None = None  # None: learned radii hold out a share of `train`
+    loss: Callable[[Tensor, Tensor], Tensor] = nn.functional.cross_entropy  # (outputs, targets) -> mean, a scalar
+    metric: Callable[[Tensor, Tensor], Tensor] = accuracy  # (outputs, targets) -> mean, a scalar; higher is better
+    optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] = sgd
+    epochs: int = 20
+    batch_size: int = 64
+    sam_rho: float = 0.05  # radius of `sam`, initial radius of `lets-sam`
+    asam_rho: float = 0.5  # radius of `asam`, initial radius of `lets-asam`
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        for field in ("name", "description"):
+            if not isinstance(getattr(self, field), str):
+                raise TypeError(f"`{field}` must be a string, got {_show(getattr(self, field))}")
+        if not self.name.strip():
+            raise ValueError("`name` must be a non-empty string, got an empty one")
+        # A module is callable too, so this mistake would otherwise surface as an unrelated error in `forward`.
+        if isinstance(self.model, nn.Module) or not callable(self.model):
+            raise TypeError(
+                f"`model` must be a function without arguments that makes a torch.nn.Module, got {_show(self.model)}"
+            )
+        for field in ("loss", "metric", "optimizer"):
+            if not callable(getattr(self, field)):
+                raise TypeError(f"`{field}` must be a function, got {_show(getattr(self, field))}")
+        if isinstance(self.optimizer, torch.optim.Optimizer):
+            raise TypeError("`optimizer` must be a function of the parameters, got an optimizer already built")
+        for field in ("epochs", "batch_size"):
+            _checks.whole(field, getattr(self, field), minimum=1)
+        for field in ("sam_rho", "asam_rho"):
+            _checks.positive(field, getattr(self, field))
+        _check_dataset("train", self.train)
+        _check_dataset("test", self.test)
+        if self.validation is not None:
+            _check_dataset("validation", self.validation)
+
+
+def _check_dataset(field: str, value: Any) -> None:
+    expected = f"`{field}` must be a map-style dataset with at least 1 sample"
+    has_items = hasattr(value, "__len__") and hasattr(value, "__getitem__")
+    # An IterableDataset inherits a `__getitem__` that only raises; mappings and strings are no sequences of pairs.
+    if not has_items or isinstance(value, (IterableDataset, str, bytes, dict)):
+        raise TypeError(f"{expected}, got {_show(value)}")
+    if len(value) < 1:
+        raise ValueError(f"{expected}, got 0 samples")
+    sample = value[0]
+    if not isinstance(sample, (tuple, list)) or len(sample) != 2:
+        raise ValueError(f"`{field}` must hold (input, target) pairs, got {_show(sample)} as its first sample")
+
+
+def _show(value: object) -> str:
+    """One short line for an error message: tensors and modules print over many."""
+    kind = type(value).__name__
+    if isinstance(value, (tuple, list)):
+        return f"a {kind} of {len(value)}"
+    if value is None or isinstance(value, (str, bytes, bool, int, float)):
+        text = repr(value)
+        return text if len(text) <= 60 else f"{text[:57]}..."
+    return f"an object of type {kind}"
