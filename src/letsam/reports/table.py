@@ -1,0 +1,116 @@
+"""The table of a trial: one row for each method, averaged over its seeds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from letsam.results import Results, Summary, is_learned, summarize
+
+__all__ = ["COLUMNS", "Row", "best_method", "markdown_table", "results_table", "table_rows"]
+
+COLUMNS = (
+    "method",
+    "test accuracy %",
+    "test loss",
+    "gap",
+    "rho initial → final",
+    "gradient passes",
+    "seconds",
+)
+"""The headings; all but the first stand over numbers."""
+
+NOTHING = "\N{EN DASH}"
+"""What stands in a cell that has no value by nature, such as the radius of SGD."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method's cells as text, ready for any medium.
+
+    Args:
+        method: the method's name.
+        cells: one text for each of `COLUMNS`.
+        best: whether the method has the highest mean test accuracy.
+        learned: whether its radius is learned.
+    """
+
+    method: str
+    cells: tuple[str, ...]
+    best: bool
+    learned: bool
+
+
+def table_rows(results: Results) -> tuple[Row, ...]:
+    """Return the rows in order of the methods' first appearance."""
+    summaries = summarize(results)
+    best = best_method(summaries)
+    most = max((row.count for row in summaries), default=0)
+    return tuple(Row(row.method, _cells(row, most), row.method == best, is_learned(row.method)) for row in summaries)
+
+
+def best_method(summaries: tuple[Summary, ...]) -> str | None:
+    """Return the method with the highest mean test accuracy, the first of equals; None if all diverged."""
+    finite = [row for row in summaries if math.isfinite(row.test_accuracy)]
+    return max(finite, key=lambda row: row.test_accuracy).method if finite else None
+
+
+def results_table(results: Results) -> Table:
+    """Return the table for the terminal; the row with the best accuracy is bold."""
+    title = Text(f"{results.task}: means over seeds", style="bold")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for index, heading in enumerate(COLUMNS):
+        # Two lines of heading keep the table within the 80 columns of a plain terminal.
+        heading = heading.replace(" →", "\n→").replace("test ", "test\n").replace("gradient ", "gradient\n")
+        table.add_column(heading, justify="right" if index else "left", no_wrap=index > 0)
+    for row in table_rows(results):
+        # Text, not str: a name that holds square brackets must not be taken for markup
+        table.add_row(*map(Text, row.cells), style="bold" if row.best else None)
+    return table
+
+
+def markdown_table(results: Results) -> str:
+    """Return the same table in GitHub's Markdown; the row with the best accuracy is bold."""
+    lines = [" | ".join(COLUMNS), " | ".join("---:" if index else "---" for index in range(len(COLUMNS)))]
+    for row in table_rows(results):
+        cells = [cell.replace("|", r"\|") for cell in row.cells]
+        lines.append(" | ".join(f"**{cell}**" if row.best else cell for cell in cells))
+    return "".join(f"| {line} |\n" for line in lines)
+
+
+def _cells(row: Summary, most: int) -> tuple[str, ...]:
+    method = row.method if row.count == most else f"{row.method} ({row.count}/{most} seeds)"
+    return (
+        method,
+        _accuracy(row),
+        _number(row.test_loss, ".3f"),
+        _number(row.generalization_gap, ".3f"),
+        _radius(row),
+        _number(row.gradient_passes, ",.0f"),
+        _number(row.seconds, ".1f"),
+    )
+
+
+def _accuracy(row: Summary) -> str:
+    if not math.isfinite(row.test_accuracy):
+        return "diverged"
+    text = f"{100 * row.test_accuracy:.2f}"
+    if row.count > 1:
+        text += f" ± {100 * row.test_accuracy_std:.2f}"
+    return f"{text} ({row.diverged} diverged)" if row.diverged else text
+
+
+def _number(value: float, form: str) -> str:
+    return format(value, form) if math.isfinite(value) else "diverged"
+
+
+def _radius(row: Summary) -> str:
+    if row.rho_initial is None or row.rho_final is None:
+        return NOTHING
+    initial, final = f"{row.rho_initial:.3g}", f"{row.rho_final:.3g}"
+    # A learned radius that ended where it began is a finding, so it is still shown as a pair.
+    return initial if initial == final and not is_learned(row.method) else f"{initial} → {final}"

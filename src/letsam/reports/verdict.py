@@ -1,0 +1,187 @@
+"""What the numbers of a trial allow one to say, in plain sentences, and not a word more.
+
+Two methods are compared over the seeds that both have finished. A difference smaller than the larger of their
+two standard deviations over those seeds is called what it is: not a clear one.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from letsam.reports.table import best_method
+from letsam.results import Results, Summary, is_learned, summarize
+
+__all__ = ["Verdict", "missing_runs", "verdict"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The findings of a trial as plain text.
+
+    Args:
+        headline: which method came first and how clearly.
+        comparisons: each learned method and a sentence on how it compares with the fixed ones and SGD.
+        caveats: what limits the findings; may be empty.
+    """
+
+    headline: str
+    comparisons: tuple[tuple[str, str], ...]
+    caveats: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Difference:
+    """Accuracy of one method minus that of another over their shared seeds, in percentage points."""
+
+    points: float
+    spread: float
+    seeds: int
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is a spread to judge the difference by."""
+        return self.seeds > 1 and math.isfinite(self.points)
+
+    @property
+    def clear(self) -> bool:
+        return self.judged and self.points != 0 and abs(self.points) >= self.spread
+
+
+def verdict(results: Results) -> Verdict:
+    """Return the findings of a trial."""
+    summaries = summarize(results)
+    return Verdict(
+        headline=_headline(results, summaries),
+        comparisons=_comparisons(results, summaries),
+        caveats=_caveats(results, summaries),
+    )
+
+
+def missing_runs(results: Results) -> tuple[tuple[str, int], ...]:
+    """Return the method and seed of each run that the configuration asks for and that has not finished."""
+    methods, seeds = results.config.get("methods"), results.config.get("seeds")
+    if not isinstance(methods, list | tuple) or not isinstance(seeds, list | tuple):
+        return ()
+    expected = list(methods)
+    if results.config.get("refit"):
+        expected += [f"{method}+refit" for method in methods if is_learned(str(method))]
+    finished = {(run.method, run.seed) for run in results.runs}
+    return tuple((m, seed) for m in expected for seed in seeds if (m, seed) not in finished)
+
+
+def _headline(results: Results, summaries: Sequence[Summary]) -> str:
+    if not summaries:
+        return "No run has finished yet, so there is nothing to report."
+    best = best_method(tuple(summaries))
+    if best is None:
+        return "Every method diverged in at least one run, so no method can be called the best."
+    row = next(row for row in summaries if row.method == best)
+    score = _score(row)
+    if len(summaries) == 1:
+        return f"Only {best} has been run; it reached a test accuracy of {score}. There is nothing to compare it with."
+    lead = (
+        f"Of the {len(summaries)} methods compared on {results.task}, {best} reached the highest mean test "
+        f"accuracy: {score}."
+    )
+    others = [row.method for row in summaries if row.method != best]
+    differences = {other: _difference(results, best, other) for other in others}
+    judged = [m for m in others if differences[m].judged]
+    level = [m for m in judged if not differences[m].clear]
+    unjudged = [m for m in others if not differences[m].judged]
+    if level:
+        lead += (
+            f" It is not clearly ahead of {_listed(level)}: the difference is smaller than one standard "
+            "deviation over seeds."
+        )
+    elif judged:
+        named = "each of the others" if len(judged) == len(others) > 1 else _listed(judged)
+        lead += f" Its lead over {named} is at least one standard deviation over seeds."
+    if unjudged:
+        lead += (
+            f" Whether it is really ahead of {_listed(unjudged)} cannot be told: that takes at least two seeds "
+            "that both have finished without diverging."
+        )
+    return lead
+
+
+def _comparisons(results: Results, summaries: Sequence[Summary]) -> tuple[tuple[str, str], ...]:
+    fixed = tuple(row for row in summaries if not is_learned(row.method) and row.method != "sgd")
+    rivals: list[tuple[str, str]] = []
+    best_fixed = best_method(fixed)
+    if best_fixed is not None:
+        rivals.append((best_fixed, f"{best_fixed}, the best fixed radius here" if len(fixed) > 1 else best_fixed))
+    if any(row.method == "sgd" for row in summaries):
+        rivals.append(("sgd", "sgd"))
+    if not rivals:
+        return ()
+    by_method = {row.method: row for row in summaries}
+    sentences: list[tuple[str, str]] = []
+    for row in summaries:
+        if is_learned(row.method):
+            parts = [_compared(results, row, by_method[rival], name) for rival, name in rivals]
+            sentences.append((row.method, f"{'; '.join(parts)}."))
+    return tuple(sentences)
+
+
+def _compared(results: Results, row: Summary, rival: Summary, name: str) -> str:
+    difference = _difference(results, row.method, rival.method)
+    if difference.seeds == 0:
+        return f"no seed shared with {name}"
+    if not math.isfinite(difference.points):
+        return f"not compared with {name}, because a run diverged"
+    points = f"{difference.points:+.2f} points"
+    against = f"against {name}"
+    if rival.gradient_passes:
+        against += f", at {row.gradient_passes / rival.gradient_passes:.2f} times its gradient passes"
+    if difference.seeds == 1:
+        return f"{points} {against} (one seed only, so it may be chance)"
+    if not difference.clear:
+        return f"no clear difference ({points}, one standard deviation is {difference.spread:.2f}) {against}"
+    return f"{points} {against}"
+
+
+def _caveats(results: Results, summaries: Sequence[Summary]) -> tuple[str, ...]:
+    caveats: list[str] = []
+    missing = missing_runs(results)
+    if missing:
+        caveats.append(
+            f"The trial is incomplete: {len(missing)} of {len(missing) + len(results.runs)} runs are missing. "
+            "Means are over the runs that finished; differences are over the seeds both methods share."
+        )
+    diverged = sum(row.diverged for row in summaries)
+    if diverged:
+        names = _listed([f"{row.method} ({row.diverged} of {row.count})" for row in summaries if row.diverged])
+        caveats.append(f"Diverged, with a loss or accuracy that is not finite: {names}.")
+    fixed = [row for row in summaries if not is_learned(row.method) and row.rho_initial is not None]
+    if len(fixed) > 1 and any(is_learned(row.method) for row in summaries):
+        caveats.append(
+            f"The best of the {len(fixed)} fixed radii is chosen by its test accuracy, which favours it, and "
+            "its cost here leaves out the runs of the others."
+        )
+    if summaries:
+        caveats.append("All this holds for this task, these settings and these seeds.")
+    return tuple(caveats)
+
+
+def _difference(results: Results, method: str, rival: str) -> _Difference:
+    ours = {run.seed: 100 * run.test_accuracy for run in results.runs_of(method)}
+    theirs = {run.seed: 100 * run.test_accuracy for run in results.runs_of(rival)}
+    shared = [seed for seed in ours if seed in theirs]
+    a, b = [ours[seed] for seed in shared], [theirs[seed] for seed in shared]
+    if not shared or not all(map(math.isfinite, a + b)):
+        return _Difference(math.nan, math.nan, len(shared))
+    spread = max(statistics.stdev(a), statistics.stdev(b)) if len(shared) > 1 else math.nan
+    return _Difference(statistics.fmean(a) - statistics.fmean(b), spread, len(shared))
+
+
+def _score(row: Summary) -> str:
+    if row.count == 1:
+        return f"{100 * row.test_accuracy:.2f} % (one seed)"
+    return f"{100 * row.test_accuracy:.2f} ± {100 * row.test_accuracy_std:.2f} % over {row.count} seeds"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,241 @@
+import dataclasses
+import json
+import math
+import os
+from pathlib import Path
+
+import pytest
+
+from letsam.results import Results, Run, summarize, write_atomically
+
+
+def make_run(method="lets-sam", seed=0, **changes):
+    learned = method.startswith("lets-")
+    run = Run(
+        method=method,
+        seed=seed,
+        rho_initial=None if method == "sgd" else 0.05,
+        rho_final=None if method == "sgd" else 0.2 if learned else 0.05,
+        test_accuracy=0.9,
+        test_loss=0.5,
+        train_loss=0.3,
+        validation_loss=0.55 if learned else None,
+        generalization_gap=0.2,
+        gradient_passes=120,
+        seconds=1.25,
+        history={
+            "epoch": [1.0, 2.0],
+            "train_loss": [0.9, 0.3],
+            "test_loss": [1.0, 0.5],
+            "test_accuracy": [0.6, 0.9],
+            "validation_loss": [1.1, 0.55] if learned else [None, None],
+            "generalization_gap": [0.1, 0.2],
+            "rho": [None, None] if method == "sgd" else [0.1, 0.2],
+            "hypergradient": [-0.3, 0.01] if learned else [None, None],
+            **({"rho_schedule": [0.05, 0.1, 0.2]} if learned else {}),
+        },
+    )
+    return dataclasses.replace(run, **changes)
+
+
+@pytest.fixture
+def results():
+    return Results(
+        task="digits",
+        config={"methods": ["sgd", "lets-sam"], "seeds": [0, 1], "epochs": 2, "rho": None, "refit": False},
+        environment={"letsam": "0.1.0", "threads": 2},
+        runs=(make_run("sgd"), make_run("lets-sam"), make_run("lets-sam", 1, test_accuracy=1 / 3)),
+    )
+
+
+def test_results_survive_the_file_exactly(results, tmp_path):
+    path = tmp_path / "results.json"
+    results.save(path)
+    assert Results.load(path) == results
+
+
+def test_the_file_has_the_documented_fields(results, tmp_path):
+    results.save(tmp_path / "results.json")
+    value = json.loads((tmp_path / "results.json").read_text())
+    assert list(value) == ["schema", "task", "config", "environment", "runs"]
+    assert value["schema"] == 1
+    assert set(value["runs"][0]) == {field.name for field in dataclasses.fields(Run)}
+    assert "rho_schedule" not in value["runs"][0]["history"]
+
+
+def test_every_field_is_documented(results):
+    text = (Path(__file__).parents[2] / "docs" / "results-schema.md").read_text()
+    names = {field.name for kind in (Results, Run) for field in dataclasses.fields(kind)}
+    names |= set(results.runs[1].history) | {"schema"}
+    assert [name for name in sorted(names) if f"`{name}`" not in text] == []
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_non_finite_metrics_become_null_and_come_back_as_nan(results, tmp_path, value):
+    history = {**results.runs[1].history, "test_loss": [1.0, value], "hypergradient": [value, 0.1]}
+    run = dataclasses.replace(results.runs[1], test_loss=value, validation_loss=value, history=history)
+    path = tmp_path / "results.json"
+    results.with_run(run).save(path)
+    assert json.loads(path.read_text())["runs"][1]["test_loss"] is None
+    loaded = Results.load(path).runs[1]
+    assert math.isnan(loaded.test_loss)
+    assert math.isnan(loaded.history["test_loss"][1])
+    assert loaded.history["hypergradient"] == [None, 0.1]
+    assert loaded.validation_loss is None
+    assert loaded.diverged
+    assert not results.runs[1].diverged
+
+
+def test_null_radius_stays_none(results, tmp_path):
+    results.save(tmp_path / "results.json")
+    assert Results.load(tmp_path / "results.json").runs[0].rho_initial is None
+
+
+def edited(results, tmp_path, edit):
+    path = tmp_path / "results.json"
+    results.save(path)
+    value = json.loads(path.read_text())
+    edit(value)
+    path.write_text(json.dumps(value))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda v: v.update(schema=2), r"expected schema 1, got schema 2"),
+        (lambda v: v.pop("schema"), r"expected the field schema, but it is missing"),
+        (lambda v: v.pop("task"), r"expected the field task, but it is missing"),
+        (lambda v: v.update(config=[1]), r"expected config to be an object, got \[1\]"),
+        (lambda v: v.update(runs={}), r"expected runs to be a list, got \{\}"),
+        (lambda v: v["runs"].append(7), r"expected runs\[3\] to be an object, got 7"),
+        (lambda v: v["runs"][1].pop("seconds"), r"expected the field runs\[1\]\.seconds, but it is missing"),
+        (lambda v: v["runs"][1].update(seed=True), r"expected runs\[1\]\.seed to be an integer, got true"),
+        (lambda v: v["runs"][0].update(test_loss="low"), r'runs\[0\]\.test_loss to be a number, got "low"'),
+        (lambda v: v["runs"][0].update(gradient_passes=1.5), r"gradient_passes to be an integer, got 1\.5"),
+        (lambda v: v["runs"][0]["history"].pop("rho"), r"expected the field runs\[0\]\.history\.rho, but"),
+        (lambda v: v["runs"][0]["history"]["rho"].pop(), r"history\.rho to hold 2 values, .*, got 1"),
+        (lambda v: v["runs"][0]["history"].update(epoch=[1, None]), r"history\.epoch\[1\] to be a number, got null"),
+        (lambda v: v["runs"].append(v["runs"][0]), r"one run for each method and seed, got 'sgd' with 0 twice"),
+    ],
+)
+def test_a_foreign_file_is_one_clear_line(results, tmp_path, edit, message):
+    path = edited(results, tmp_path, edit)
+    with pytest.raises(ValueError, match=message) as raised:
+        Results.load(path)
+    assert str(raised.value).startswith(f"{path}: ")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"results\.json: expected a results file, but there is no such file"):
+        Results.load(tmp_path / "results.json")
+
+
+def test_a_folder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="expected a readable results file, got: Is a directory"):
+        Results.load(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"schema": NaN}'])
+def test_what_is_not_json_is_refused(tmp_path, content):
+    (tmp_path / "results.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"results\.json: expected JSON, got: "):
+        Results.load(tmp_path / "results.json")
+
+
+def test_json_of_another_kind_is_refused(tmp_path):
+    (tmp_path / "results.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"expected the file to be an object, got \[\]"):
+        Results.load(tmp_path / "results.json")
+
+
+def test_with_run_appends_or_replaces_in_place(results):
+    replaced = results.with_run(make_run("sgd", 0, test_accuracy=0.1))
+    assert [run.test_accuracy for run in replaced.runs] == [0.1, 0.9, 1 / 3]
+    appended = results.with_run(make_run("sgd", 1))
+    assert [(run.method, run.seed) for run in appended.runs] == [
+        ("sgd", 0),
+        ("lets-sam", 0),
+        ("lets-sam", 1),
+        ("sgd", 1),
+    ]
+    assert len(results.runs) == 3
+
+
+def test_records_are_frozen(results):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        results.runs[0].seed = 1
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        results.task = "other"
+
+
+def test_summary_averages_over_seeds_in_order_of_appearance(results):
+    runs = (
+        make_run("lets-sam", 0, test_accuracy=0.8, rho_final=0.1, gradient_passes=100, seconds=1.0, test_loss=1.0),
+        make_run("sgd", 0),
+        make_run("lets-sam", 1, test_accuracy=0.9, rho_final=0.3, gradient_passes=200, seconds=3.0, test_loss=2.0),
+    )
+    learned, sgd = summarize(dataclasses.replace(results, runs=runs))
+    assert (learned.method, sgd.method) == ("lets-sam", "sgd")
+    assert (learned.count, sgd.count) == (2, 1)
+    assert learned.test_accuracy == pytest.approx(0.85)
+    assert learned.test_accuracy_std == pytest.approx(0.1 / math.sqrt(2))  # sample, not population: 0.05
+    assert learned.test_loss == pytest.approx(1.5)
+    assert learned.rho_initial == pytest.approx(0.05)
+    assert learned.rho_final == pytest.approx(0.2)
+    assert learned.gradient_passes == 150
+    assert learned.seconds == 2
+    assert sgd.test_accuracy_std == 0
+    assert sgd.rho_initial is None
+    assert sgd.rho_final is None
+
+
+def test_a_diverged_run_is_counted_and_not_left_out_of_the_mean(results):
+    runs = (make_run("sgd", 0), make_run("sgd", 1, test_loss=math.inf, train_loss=math.nan))
+    (row,) = dataclasses.replace(results, runs=runs).summary()
+    assert row.diverged == 1
+    assert math.isnan(row.test_loss)
+    assert row.test_accuracy == pytest.approx(0.9)
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_scratch(tmp_path, monkeypatch):
+    path = tmp_path / "results.json"
+    write_atomically(path, "old")
+
+    def fail(*_args):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_write_never_touches_the_old_file_before_it_is_complete(tmp_path, monkeypatch):
+    path = tmp_path / "results.json"
+    write_atomically(path, "old")
+    seen = []
+    replace = os.replace
+
+    def spy(source, target):
+        seen.append((Path(target).read_text(), Path(source).read_text(), Path(source).parent))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", spy)
+    write_atomically(path, "new")
+    assert seen == [("old", "new", tmp_path)]
+    assert path.read_text() == "new"
+
+
+def test_a_written_file_has_ordinary_permissions(tmp_path):
+    (tmp_path / "plain").write_text("")
+    write_atomically(tmp_path / "deep" / "file", "text")
+    assert (tmp_path / "deep" / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_what_json_cannot_hold_is_refused_and_nothing_is_written(results, tmp_path):
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        dataclasses.replace(results, config={"path": object()}).save(tmp_path / "results.json")
+    assert list(tmp_path.iterdir()) == []
