@@ -1,0 +1,1 @@
+"""Speed, memory and evidence: what is measured, with one command a table."""

@@ -1,0 +1,1 @@
+"""The evidence table (python -m benchmarks.evidence)."""

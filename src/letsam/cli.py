@@ -1,0 +1,269 @@
+"""The command line: `letsam trial`, `train`, `report`, `tasks`, `methods`.
+
+Bad input is one line on stderr and exit status 2; an interruption is exit status 130. What a command needs is imported
+when it runs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+if TYPE_CHECKING:
+    from letsam.results import Results
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    help="Sharpness-aware training for PyTorch with a learned perturbation radius.",
+)  # fmt: skip
+
+TaskName = Annotated[
+    str, typer.Argument(metavar="TASK", help="A task's name, path/to/file.py:function or package.module:function.")
+]
+Rho = Annotated[float | None, typer.Option(help="Radius where a method's name gives none.")]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the training data.  [default: the task's]")]
+BatchSize = Annotated[int | None, typer.Option(help="Samples a step.  [default: the task's]")]
+LabelNoise = Annotated[float, typer.Option(help="Share of wrong training labels, 0 to below 1.")]
+ValidationShare = Annotated[float, typer.Option(help="Share held out for learned radii, between 0 and 1.")]
+TrainSize = Annotated[int | None, typer.Option(help="Training samples, for tasks that offer a choice.")]
+DataDir = Annotated[Path | None, typer.Option(help="Folder with the data, for tasks that read files.")]
+Out = Annotated[Path | None, typer.Option(help="Folder for what is written.  [default: runs/TASK]")]
+Resume = Annotated[bool, typer.Option("--resume", help="Keep what is finished in the folder and complete the rest.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+
+
+@app.command()
+def trial(
+    task: TaskName,
+    methods: Annotated[str, typer.Option(help="Names, separated by commas; see letsam methods.")] = (
+        "sgd,sam,asam,lets-sam,lets-asam"
+    ),
+    seeds: Annotated[str, typer.Option(help="A count (3: seeds 0, 1, 2) or a list (11,12,13).")] = "3",
+    rho: Rho = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    label_noise: LabelNoise = 0.0,
+    validation_share: ValidationShare = 0.1,
+    refit: Annotated[bool, typer.Option(help="Replay each learned schedule on all the data, as its own row.")] = True,
+    train_size: TrainSize = None,
+    data_dir: DataDir = None,
+    out: Out = None,
+    resume: Resume = False,
+    device: Device = "auto",
+) -> None:
+    """Compare methods on a task: a table, results.json and report.html."""
+    from letsam.reports.html import write_report
+    from letsam.tasks import load_task
+    from letsam.training.config import TrialConfig
+    from letsam.training.loop import make_fabric
+    from letsam.training.trial import REPORT, check_data, environment, open_results, planned, run_trial
+
+    config = TrialConfig(
+        task=task, methods=tuple(part.strip() for part in methods.split(",") if part.strip()), seeds=_seeds(seeds),
+        rho=rho, epochs=epochs, batch_size=batch_size, label_noise=label_noise, validation_share=validation_share,
+        refit=refit, train_size=train_size, data_dir=_text(data_dir),
+    )  # fmt: skip
+    loaded = load_task(task, train_size=train_size, data_dir=data_dir)
+    if loaded.validation is not None:
+        config = replace(config, refit=False)  # nothing is held out, so there is nothing to train again on
+    check_data(loaded, config)
+    fabric = make_fabric(device)
+    folder = out or _default_folder(task)
+    results = open_results(folder, config, environment(fabric), resume=resume)
+    rows = planned(config)
+    with _interruptible(lambda: f"{len(results.runs)} of {len(rows)} runs are finished"), _progress(rows) as watch:
+        for finished in run_trial(loaded, config, fabric, results, folder, watch):
+            results = finished
+    write_report(results, folder / REPORT)
+    _print_table(results)
+    print(f"report: {folder / REPORT}")
+
+
+@app.command()
+def train(
+    task: TaskName,
+    method: Annotated[str, typer.Option(help="One method's name; see letsam methods.")],
+    seed: Annotated[int, typer.Option(help="Splits, initial weights and batch order depend on it alone.")] = 0,
+    rho: Rho = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    label_noise: LabelNoise = 0.0,
+    validation_share: ValidationShare = 0.1,
+    train_size: TrainSize = None,
+    data_dir: DataDir = None,
+    out: Out = None,
+    resume: Resume = False,
+    device: Device = "auto",
+) -> None:
+    """One run of one method, with a checkpoint after every epoch: results.json, report.html, checkpoint.pt."""
+    from letsam.reports.html import write_report
+    from letsam.results import Results
+    from letsam.tasks import load_task
+    from letsam.training.checkpoint import load_checkpoint, save_checkpoint
+    from letsam.training.config import TrialConfig
+    from letsam.training.loop import Training, make_fabric
+    from letsam.training.methods import Method
+    from letsam.training.trial import REPORT, RESULTS, environment
+
+    config = TrialConfig(
+        task=task, methods=(method,), seeds=(seed,), rho=rho, epochs=epochs, batch_size=batch_size,
+        label_noise=label_noise, validation_share=validation_share, refit=False, train_size=train_size,
+        data_dir=_text(data_dir),
+    )  # fmt: skip
+    loaded = load_task(task, train_size=train_size, data_dir=data_dir)
+    fabric = make_fabric(device)
+    folder = out or _default_folder(task) / f"{method.replace(':', '-')}-{seed}"
+    path = folder / "checkpoint.pt"
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"`out` must be a folder, got the file {folder}")
+    if not resume and (path.exists() or (folder / RESULTS).exists()):
+        raise ValueError(f"{folder}: holds a run already; add --resume to complete it, or choose another --out")
+    identity = {name: value for name, value in config.as_json().items() if name != "data_dir"}
+    run = Training(loaded, Method.parse(method), seed, config, fabric)
+    if path.exists():
+        run.load_state_dict(load_checkpoint(path, identity))
+    epochs_done: Callable[[], str] = lambda: f"{run.epoch} of {run.epochs} epochs are finished"  # noqa: E731
+    with _interruptible(epochs_done), _progress([(method, seed)]) as watch:
+        while not run.finished:
+            run.advance()
+            save_checkpoint(path, run.state_dict(), identity)
+            watch(method, seed, run.epoch, run.epochs)
+    results = Results(task, config.as_json(), environment(fabric), (run.result(),))
+    results.save(folder / RESULTS)
+    write_report(results, folder / REPORT)
+    _print_table(results)
+    print(f"checkpoint: {path}\nreport: {folder / REPORT}")
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a trial, with its results.json.")],
+) -> None:
+    """Make the table and report.html again from results.json."""
+    from letsam.reports.html import write_report
+    from letsam.results import Results
+
+    results = Results.load(folder / "results.json")
+    write_report(results, folder / "report.html")
+    _print_table(results)
+    print(f"report: {folder / 'report.html'}")
+
+
+@app.command()
+def tasks() -> None:
+    """List the built-in tasks."""
+    from letsam.tasks import available_tasks
+
+    for name, description in available_tasks():
+        print(f"{name:15} {description}")
+    print("Your own: path/to/file.py:function or package.module:function, returning a letsam.tasks.Task.")
+
+
+@app.command("methods")
+def list_methods() -> None:
+    """List the methods."""
+    from letsam.training.methods import KINDS
+
+    for name, kind in KINDS.items():
+        print(f"{name:15} {kind.description}")
+    print("With a radius: sam:0.1 (fixed), lets-sam:0.1 (learned, started there).")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: without the program's name.
+
+    Returns:
+        The exit status: 0, 2 for bad input, 130 for an interruption.
+    """
+    try:
+        status = app(args=list(arguments), prog_name="letsam", standalone_mode=False)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if os.environ.get("LETSAM_TRACEBACK"):
+            raise
+        return _fail(error)
+    return status if isinstance(status, int) else 0
+
+
+def _fail(error: Exception) -> int:
+    """One line on stderr; an error that nobody foresaw names its type as well."""
+    formatted = getattr(error, "format_message", None)
+    message = str(formatted()) if formatted else str(error)
+    if not formatted and not isinstance(error, (ValueError, OSError)):
+        message = f"{type(error).__name__}: {message} (LETSAM_TRACEBACK=1 shows where)"
+    if not message.strip():
+        return int(getattr(error, "exit_code", 2))  # help was shown
+    Console(stderr=True, soft_wrap=True).print(f"error: {escape(' '.join(message.split()))}", highlight=False)
+    return 2
+
+
+def _print_table(results: Results) -> None:
+    """The table on stdout, as wide as it needs where nobody's terminal limits it."""
+    from letsam.reports.table import results_table
+
+    console = Console()
+    console.print(results_table(results), width=None if console.is_terminal else 120)
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    try:
+        numbers = [int(part) for part in parts if part]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 0 or (len(parts) == 1 and numbers[0] < 1):
+        raise ValueError(f"`seeds` must be a count >= 1 (3) or a list of whole numbers >= 0 (11,12,13), got {text!r}")
+    return tuple(range(numbers[0])) if len(parts) == 1 else tuple(numbers)
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _default_folder(task: str) -> Path:
+    return Path("runs") / Path(task.replace(":", "-")).name
+
+
+@contextmanager
+def _interruptible(state: Callable[[], str]) -> Iterator[None]:
+    """Say what is kept when the user interrupts."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        message = f"interrupted: {state()}; the same command with --resume completes the rest"
+        print(message, file=sys.stderr)
+        raise
+
+
+@contextmanager
+def _progress(rows: Sequence[tuple[str, int]]) -> Iterator[Callable[[str, int, int, int], None]]:
+    """A bar for the whole trial and one for the run, on stderr; nothing where stderr is not a terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description:32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        whole = progress.add_task("runs", total=len(rows))
+        current = progress.add_task("", total=None)
+
+        def watch(row: str, seed: int, epoch: int, epochs: int) -> None:
+            progress.update(current, description=f"{row}, seed {seed}", completed=epoch, total=epochs)
+            progress.update(whole, completed=rows.index((row, seed)) + (epoch == epochs))
+
+        yield watch
+
+
+__all__ = ["app", "run"]

@@ -1,0 +1,1 @@
+"""Training runs and trials, with Lightning Fabric (extra `trial`)."""

@@ -1,0 +1,56 @@
+"""Checkpoints of a run: one file, written atomically, read with nothing but tensors and plain values allowed."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import uuid
+from pathlib import Path
+from typing import Any
+
+import torch
+
+FORMAT = "letsam checkpoint 1"
+
+
+def save_checkpoint(path: Path, state: dict[str, Any], identity: dict[str, Any]) -> None:
+    """Write `state` so that a reader sees either the old file or the new one.
+
+    Args:
+        path: the file; its folder is made.
+        state: tensors, numbers, strings, lists and dictionaries.
+        identity: what the run is (task, method, seed, options); `load_checkpoint` compares it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        torch.save({"format": FORMAT, "identity": identity, "state": state}, scratch)
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
+    """Read a checkpoint of the same run.
+
+    Args:
+        path: the file.
+        identity: what the run must be.
+
+    Returns:
+        The state.
+
+    Raises:
+        ValueError: not a checkpoint, a damaged one, or one of another run; one line that names the file.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path}: expected a letsam checkpoint, got a file that cannot be read as one") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"{path}: expected a letsam checkpoint, got another file")
+    for name, value in identity.items():
+        found = content["identity"].get(name)
+        if found != value:
+            raise ValueError(f"{path}: expected a checkpoint with {name} {value!r}, got {found!r}")
+    return content["state"]

@@ -1,0 +1,82 @@
+"""What a trial is asked to do, in one frozen record that is checked before anything runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from letsam import _checks
+from letsam.training.methods import Method
+
+DEFAULT_METHODS = ("sgd", "sam", "asam", "lets-sam", "lets-asam")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialConfig:
+    """The options of `letsam trial`.
+
+    Attributes:
+        task: the task as it was named.
+        methods: names as `Method.parse` reads them.
+        seeds: each a whole number >= 0; splits, label noise, initial weights and batch order depend on nothing else.
+        epochs: passes over the training data; None: the task's.
+        batch_size: samples a step; None: the task's.
+        rho: radius of the methods whose name gives none; None: the task's.
+        label_noise: share of wrong training labels, 0 to below 1.
+        validation_share: share of the training data held out for learned radii, between 0 and 1.
+        refit: replay each learned schedule on all the data, as a row of its own.
+        train_size: training samples, for tasks that offer a choice; None: the task's.
+        data_dir: folder with the data, for tasks that read files.
+
+    Raises:
+        ValueError, TypeError: an option out of range, named.
+    """
+
+    task: str
+    methods: tuple[str, ...] = DEFAULT_METHODS
+    seeds: tuple[int, ...] = (0, 1, 2)
+    epochs: int | None = None
+    batch_size: int | None = None
+    rho: float | None = None
+    label_noise: float = 0.0
+    validation_share: float = 0.1
+    refit: bool = True
+    train_size: int | None = None
+    data_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, values in (("methods", self.methods), ("seeds", self.seeds)):
+            if not values:
+                raise ValueError(f"`{name}` must name at least one, got none")
+            if len(set(values)) < len(values):
+                raise ValueError(f"`{name}` must not repeat, got {', '.join(map(str, values))}")
+        for method in self.methods:
+            Method.parse(method)
+        for seed in self.seeds:
+            _checks.whole("seeds", seed, 0)
+        for name in ("epochs", "batch_size", "train_size"):
+            if getattr(self, name) is not None:
+                _checks.whole(name, getattr(self, name), 1)
+        if self.rho is not None:
+            _checks.positive("rho", self.rho)
+        if not 0 <= _checks.number("label_noise", self.label_noise) < 1:
+            raise ValueError(f"`label_noise` must be at least 0 and below 1, got {self.label_noise}")
+        if not 0 < _checks.number("validation_share", self.validation_share) < 1:
+            raise ValueError(f"`validation_share` must be between 0 and 1, got {self.validation_share}")
+
+    def as_json(self) -> dict[str, Any]:
+        """The options as JSON values."""
+        values = dataclasses.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    def check_continues(self, earlier: Mapping[str, Any]) -> None:
+        """Raise unless results with these options can be added to `earlier` ones; methods and seeds may grow.
+
+        Raises:
+            ValueError: naming the first option that differs.
+        """
+        for name, value in self.as_json().items():
+            if name not in ("methods", "seeds", "data_dir") and earlier.get(name) != value:
+                raise ValueError(f"holds another trial: its {name} is {earlier.get(name)!r}, got {value!r}")
