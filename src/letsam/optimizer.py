@@ -403,6 +403,7 @@ class SharpnessAware(Optimizer):
             state_dict = state_dict if changed is None else changed
         return state_dict
 
+    @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take back what `state_dict` gave; continues bit for bit.
 
@@ -428,20 +429,24 @@ class SharpnessAware(Optimizer):
         for hook in self._optimizer_load_state_dict_post_hooks.values():
             hook(self)
 
-    def _check_state(self, own: Any, base: dict[str, Any]) -> None:
+    def _check_state(self, own: dict[str, Any] | None, base: dict[str, Any]) -> None:
         keys = ("radius", "perturbation", "steps", "skipped_steps", "peak_lr")
-        complete = isinstance(own, dict) and all(key in own for key in keys)
-        if not complete or not {"state", "param_groups"} <= base.keys():
+        known = isinstance(own, dict) and {"state", "param_groups"} <= base.keys()
+        if own is None or not known or any(key not in own for key in keys):
             raise ValueError(
                 f"`state_dict` must be one of a letsam optimizer (with the key {STATE_KEY!r}), got another optimizer's"
             )
         for part in ("radius", "perturbation"):
             expected = type(getattr(self, part)).__name__
-            if own[part].get("type") != expected:
-                raise ValueError(f"`state_dict` must hold a {expected} as its {part}, got {own[part].get('type')}")
+            found = own[part]["type"] if isinstance(own[part], dict) and "type" in own[part] else None
+            if found != expected:
+                raise ValueError(f"`state_dict` must hold a {expected} as its {part}, got {found}")
         try:  # on copies, so that a damaged one changes nothing
             copy.deepcopy(self.radius).load_state_dict(own["radius"])
             copy.copy(self.perturbation).load_state_dict(own["perturbation"])
+            _checks.whole("steps", own["steps"], 0)
+            torch.as_tensor(own["skipped_steps"])
+            torch.as_tensor(own["peak_lr"])
         except Exception as error:
             raise ValueError(f"`state_dict` must be complete, got a damaged one ({error!r})") from error
 

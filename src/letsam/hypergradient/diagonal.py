@@ -9,7 +9,7 @@ from .base import Hypergradient
 
 
 class Diagonal(Hypergradient):
-    """H_rho eps_hat ~ g_rho^2 * eps_hat, entry by entry: no further pass, and a large error (docs/hypergradients.md).
+    """H_rho eps_hat ~ g_rho^2 * eps_hat, entry by entry: no further pass; its size and often its sign are wrong.
 
     Example:
         >>> import torch

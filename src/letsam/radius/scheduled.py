@@ -38,7 +38,7 @@ class ScheduledRadius(Radius):
     def at(self, ascent: Ascent) -> Tensor:
         """The radius of this step; constant after the end of the schedule."""
         weight = self.weight(min(ascent.step / self.steps, 1.0))
-        self.rho = torch.full_like(self.rho, self.end + (self.start - self.end) * weight)
+        self.rho = torch.full_like(self.rho, _between(self.end, self.start, weight))
         return self.rho
 
 
@@ -115,7 +115,8 @@ class ProportionalRadius(Radius):
     def at(self, ascent: Ascent) -> Tensor:
         """The radius that belongs to this step's learning rate."""
         share = learning_rate_share(ascent)
-        self.rho = self.rho.new_zeros(()) + self.minimum + (self.maximum - self.minimum) * share
+        rho = self.rho.new_zeros(()) + self.minimum + (self.maximum - self.minimum) * share
+        self.rho = rho.clamp(self.minimum, self.maximum)
         return self.rho
 
 
@@ -149,8 +150,7 @@ class ReplayedRadius(Radius):
         position = min(step / max(self.steps - 1, 1), 1.0) * last
         left = min(int(position), last)
         right = min(left + 1, last)
-        share = position - left
-        return (1.0 - share) * self.schedule[left] + share * self.schedule[right]
+        return _between(self.schedule[left], self.schedule[right], position - left)
 
     def at(self, ascent: Ascent) -> Tensor:
         """The radius of this step."""
@@ -165,6 +165,12 @@ class ReplayedRadius(Radius):
         """Take back what `state_dict` gave."""
         super().load_state_dict(state)
         self.schedule, self.steps = tuple(state["schedule"]), state["steps"]
+
+
+def _between(first: float, second: float, share: float) -> float:
+    """(1 - share) * first + share * second, and not by a rounding outside the two."""
+    value = (1.0 - share) * first + share * second
+    return min(max(value, min(first, second)), max(first, second))
 
 
 def learning_rate_share(ascent: Ascent) -> float | Tensor:

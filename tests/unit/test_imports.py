@@ -1,0 +1,129 @@
+"""The import rule of the house: downward only. And `import letsam` is light."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import letsam
+
+PACKAGE = Path(letsam.__file__).parent
+RANKS = {
+    "_checks": 0, "_tensors": 0, "_version": 0, "results": 0,
+    "hypergradient": 1, "perturbations": 1, "_guard": 1,
+    "radius": 2,
+    "optimizer": 3,
+    "variants": 4,
+    "sharpness": 5, "validation": 5, "integrations": 5, "tasks": 5,
+    "training": 6,
+    "reports": 6,
+    "cli": 7, "__main__": 8,
+}  # fmt: skip
+FACADE = "the public names"  # `import letsam`, `from letsam import SAM`: variants and what is below
+
+
+def part_of(path: Path, package: Path = PACKAGE) -> str:
+    return path.relative_to(package).with_suffix("").parts[0]
+
+
+def imports(source: str, module: tuple[str, ...]) -> Iterator[str]:
+    """The top-level parts of letsam that a module imports, at whatever depth of its code.
+
+    Args:
+        source: Python code.
+        module: its dotted name in pieces, "__init__" included for a package.
+    """
+    for node in ast.walk(ast.parse(source)):
+        names: list[tuple[str, ...]] = []
+        if isinstance(node, ast.Import):
+            names = [tuple(alias.name.split(".")) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            origin = tuple(node.module.split(".")) if node.module else ()
+            if node.level:
+                origin = module[: len(module) - node.level] + origin
+            names = [(*origin, alias.name) for alias in node.names]
+        for name in names:
+            if name[0] == "letsam":
+                known = len(name) > 1 and name[1] in RANKS
+                yield name[1] if known else FACADE
+
+
+def violations(source: str, module: tuple[str, ...]) -> list[str]:
+    part = module[1]
+    found = []
+    for target in imports(source, module):
+        if target == part:
+            continue
+        rank = RANKS["variants"] if target == FACADE else RANKS[target]
+        if rank >= RANKS[part] or target == "integrations" or (part == "reports" and target != "results"):
+            found.append(f"{'.'.join(module)} imports {target}")
+    return found
+
+
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_modules_import_downward_only(path: Path) -> None:
+    module = ("letsam", *path.relative_to(PACKAGE).with_suffix("").parts)
+    assert module[1] in RANKS, f"{module[1]} has no rank: give it one in this test"
+    assert violations(path.read_text(encoding="utf-8"), module) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "module"),
+    [
+        ("from ..optimizer import SharpnessAware", "radius.learned"),
+        ("from .radius import Radius", "_guard"),
+        ("import letsam.radius", "perturbations.sam"),
+        ("from letsam import SAM", "radius.fixed"),
+        ("def f():\n    from ..training import loop", "tasks.digits"),
+        ("from .. import training", "reports.html"),
+        ("from .. import integrations", "training.loop"),
+        ("from ..validation import split", "tasks.digits"),
+        ("from . import cli", "results"),
+    ],
+)
+def test_the_rule_sees_violations(source: str, module: str) -> None:
+    assert violations(source, ("letsam", *module.split(".")))
+
+
+@pytest.mark.parametrize(
+    ("source", "module"),
+    [
+        ("from .base import Radius\nfrom ..hypergradient import Secant\nfrom .. import _checks", "radius.learned"),
+        ("from ..results import Run", "reports.html"),
+        ("from letsam import SAM\nimport torch", "training.loop"),
+        ("from . import _checks", "optimizer"),
+    ],
+)
+def test_the_rule_allows_the_rest(source: str, module: str) -> None:
+    assert violations(source, ("letsam", *module.split("."))) == []
+
+
+HEAVY = (
+    *("matplotlib", "sklearn", "rich", "typer", "lightning", "lightning_fabric", "jinja2", "pandas", "scipy"),
+    *("transformers", "accelerate", "torchvision", "click"),
+)  # fmt: skip
+
+
+def test_importing_letsam_is_light() -> None:
+    code = f"import sys, letsam; print(*[name for name in {HEAVY!r} if name in sys.modules])"
+    path = os.pathsep.join([str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")])
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": path}
+    )
+    assert result.stdout.split() == []
+
+
+def test_the_public_names() -> None:
+    for name in letsam.__all__:
+        assert hasattr(letsam, name)
+    assert {"SAM", "ASAM", "SharpnessAware", "LearnedRadius"} <= set(letsam.__all__)
+    assert (PACKAGE / "py.typed").exists()

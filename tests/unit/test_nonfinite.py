@@ -1,0 +1,198 @@
+"""A loss or gradient that is not finite, in whichever pass, leaves weights, moments and radius as they were."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from letsam import ASAM, SAM, CosineRadius, LearnedRadius, SharpnessAware
+from oracle.problems import BASES, batch, closure_on, network, same_bits, weights_of
+
+
+def run_passes(
+    opt: SharpnessAware,
+    model: torch.nn.Module,
+    i: int,
+    bad_call: int | None,
+    kind: str = "loss",
+    value: float = math.nan,
+) -> int:
+    """One step whose `bad_call`-th pass (from 1, of either sort) is not finite; returns how many passes ran."""
+    calls = [0]
+
+    def spoiled(data: Any) -> Callable[[], Tensor]:
+        clean = closure_on(model, data)
+
+        def closure() -> Tensor:
+            calls[0] += 1
+            loss = clean()
+            if calls[0] != bad_call:
+                return loss
+            if kind == "loss":
+                return loss.detach() * value
+            grad = next(model.parameters()).grad
+            assert grad is not None
+            if kind == "entry":
+                grad[0, 0] = value
+            else:
+                for p in model.parameters():
+                    p.grad = torch.full_like(p, value)
+            return loss
+
+        return closure
+
+    opt.step(spoiled(batch(i)), spoiled(batch(50 + i)))
+    return calls[0]
+
+
+def vital(model: torch.nn.Module, opt: SharpnessAware) -> Any:
+    """Everything that a skipped step must not touch: all but the counters, the learning rate's peak and Z."""
+    state = copy.deepcopy(opt.state_dict())
+    own = state["sharpness_aware"]
+    radius = {name: v for name, v in own["radius"].items() if name not in ("Z", "usable")}
+    return weights_of(model), state["state"], state["param_groups"], radius
+
+
+FORMS: dict[str, Callable[[], Any]] = {
+    "fixed": lambda: 0.1,
+    "secant": lambda: LearnedRadius(0.1),
+    "diagonal gap": lambda: LearnedRadius(0.1, hypergradient="diagonal", objective="squared_gap"),
+    "finite difference": lambda: LearnedRadius(0.1, hypergradient="finite_difference"),
+    "same": lambda: LearnedRadius(0.1, training_batch="same"),
+    "paper": lambda: LearnedRadius.paper(0.1),
+    "finite difference, same": lambda: LearnedRadius(0.1, hypergradient="finite_difference", training_batch="same"),
+}
+PASSES = {
+    "fixed": 2, "secant": 3, "diagonal gap": 3, "finite difference": 4, "same": 4, "paper": 4,
+    "finite difference, same": 5,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("kind", ["loss", "entry", "all"])
+@pytest.mark.parametrize(("form", "bad_call"), [(f, n + 1) for f, count in PASSES.items() for n in range(count)])
+def test_a_step_that_is_not_finite_is_skipped(form: str, bad_call: int, kind: str, value: float) -> None:
+    model = network()
+    opt = SAM(BASES["momentum"](model.parameters()), rho=FORMS[form]())
+    for i in range(3):
+        assert run_passes(opt, model, i, None) == PASSES[form]
+    before = vital(model, opt)
+
+    run_passes(opt, model, 3, bad_call, kind, value)
+
+    assert same_bits(vital(model, opt), before)
+    assert opt.metrics["skipped_steps"] == 1
+    assert opt.metrics["rho"].isfinite()
+
+    weights, radii = weights_of(model), []
+    for i in range(4, 8):
+        run_passes(opt, model, i, None)
+        radii.append(opt.rho.item())
+        assert not same_bits(weights_of(model), weights)
+        weights = weights_of(model)
+        assert all(w.isfinite().all() for w in weights)
+        assert all(v.isfinite() for v in opt.metrics.values()), opt.metrics
+    assert opt.metrics["skipped_steps"] == 1
+    if form != "fixed":
+        assert len(set(radii)) >= 3, "the radius must learn again"
+        assert all(0.08 < r < 0.13 for r in radii)
+
+
+@pytest.mark.parametrize("bad_call", [1, 2, 3])
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("variant", [SAM, ASAM])
+def test_all_bases(variant: type[SharpnessAware], base: str, bad_call: int) -> None:
+    model = network()
+    opt = variant(BASES[base](model.parameters()), rho=LearnedRadius(0.1))
+    for i in range(3):
+        run_passes(opt, model, i, None)
+    before = vital(model, opt)
+    run_passes(opt, model, 3, bad_call)
+    assert same_bits(vital(model, opt), before)
+
+
+FIRST: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
+    **{name: make for name, make in BASES.items() if name != "dampening"},
+    "adagrad": lambda p: torch.optim.Adagrad(p, lr=0.1),
+    "adamax": lambda p: torch.optim.Adamax(p, lr=0.01),
+    "nadam": lambda p: torch.optim.NAdam(p, lr=0.01),
+    "radam": lambda p: torch.optim.RAdam(p, lr=0.01),
+    "adadelta": lambda p: torch.optim.Adadelta(p, lr=1.0),
+    "rprop": lambda p: torch.optim.Rprop(p, lr=0.01),
+    "asgd": lambda p: torch.optim.ASGD(p, lr=0.01),
+    "adafactor": lambda p: torch.optim.Adafactor(p, lr=0.01),
+}
+
+
+@pytest.mark.parametrize("bad_call", [1, 2])
+@pytest.mark.parametrize("base", FIRST)
+def test_the_very_first_step(base: str, bad_call: int) -> None:
+    """The state that the base optimizer has made in a skipped first step counts as not made."""
+
+    def run(spoiled: bool) -> Any:
+        model = network()
+        opt = SAM(FIRST[base](model.parameters()), rho=0.1)
+        if spoiled:
+            before = weights_of(model)
+            run_passes(opt, model, 99, bad_call)
+            assert same_bits(weights_of(model), before)
+        for i in range(4):
+            run_passes(opt, model, i, None)
+        return weights_of(model), opt.base_optimizer.state_dict()["state"]
+
+    assert same_bits(run(True), run(False))
+
+
+def test_skipped_steps_are_counted_and_schedules_go_on() -> None:
+    model = network()
+    opt = SAM(BASES["adam"](model.parameters()), rho=CosineRadius(0.3, 0.1, 6))
+    for i in range(6):
+        run_passes(opt, model, i, 1 + i % 2 if i in (1, 2, 4) else None)
+    assert opt.metrics["skipped_steps"] == 3
+    assert opt.state_dict()["sharpness_aware"]["skipped_steps"] == 3
+    run_passes(opt, model, 6, None)
+    assert opt.rho.item() == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("bad", [1, 2])
+def test_two_calls(bad: int) -> None:
+    model = network()
+    opt = SAM(BASES["momentum"](model.parameters()), rho=0.1)
+    run_passes(opt, model, 0, None)
+    before = vital(model, opt)
+    for call in (1, 2):
+        closure_on(model, batch(1))()
+        if call == bad:
+            next(model.parameters()).grad[1, 1] = math.inf
+        opt.ascent_step() if call == 1 else opt.descent_step()
+    assert same_bits(vital(model, opt), before)
+    assert opt.metrics["skipped_steps"] == 1
+
+
+def test_bf16_overflow() -> None:
+    """An overflow that the arithmetic itself makes."""
+    w = torch.nn.Parameter(torch.tensor([1.0, 2.0], dtype=torch.bfloat16))
+    opt = SAM(torch.optim.SGD([w], lr=0.1, momentum=0.9), rho=LearnedRadius(0.1))
+    size = [1.0]
+
+    def closure() -> Tensor:
+        opt.zero_grad()
+        loss = ((w * size[0]) ** 2).sum()
+        loss.backward()
+        return loss
+
+    opt.step(closure, closure)
+    before = vital(torch.nn.ParameterList([w]), opt)
+    size[0] = 1e30
+    opt.step(closure, closure)
+    assert same_bits(vital(torch.nn.ParameterList([w]), opt), before)
+    size[0] = 1.0
+    opt.step(closure, closure)
+    assert opt.metrics["skipped_steps"] == 1
+    assert w.isfinite().all()
