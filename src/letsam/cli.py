@@ -10,21 +10,21 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 if TYPE_CHECKING:
     from letsam.results import Results
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
     help="Sharpness-aware training for PyTorch with a learned perturbation radius.",
 )  # fmt: skip
+
+MOST_SEEDS = 1000  # a larger count is a seed by mistake
 
 TaskName = Annotated[
     str, typer.Argument(metavar="TASK", help="A task's name, path/to/file.py:function or package.module:function.")
@@ -73,8 +73,7 @@ def trial(
         refit=refit, train_size=train_size, data_dir=_text(data_dir),
     )  # fmt: skip
     loaded = load_task(task, train_size=train_size, data_dir=data_dir)
-    if loaded.validation is not None:
-        config = replace(config, refit=False)  # nothing is held out, so there is nothing to train again on
+    config = config.for_task(loaded)
     check_data(loaded, config)
     fabric = make_fabric(device)
     folder = out or _default_folder(task)
@@ -112,7 +111,7 @@ def train(
     from letsam.training.config import TrialConfig
     from letsam.training.loop import Training, make_fabric
     from letsam.training.methods import Method
-    from letsam.training.trial import REPORT, RESULTS, environment
+    from letsam.training.trial import REPORT, RESULTS, environment, open_results
 
     config = TrialConfig(
         task=task, methods=(method,), seeds=(seed,), rho=rho, epochs=epochs, batch_size=batch_size,
@@ -120,17 +119,23 @@ def train(
         data_dir=_text(data_dir),
     )  # fmt: skip
     loaded = load_task(task, train_size=train_size, data_dir=data_dir)
+    config = config.for_task(loaded)
     fabric = make_fabric(device)
     folder = out or _default_folder(task) / f"{method.replace(':', '-')}-{seed}"
     path = folder / "checkpoint.pt"
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"`out` must be a folder, got the file {folder}")
-    if not resume and (path.exists() or (folder / RESULTS).exists()):
-        raise ValueError(f"{folder}: holds a run already; add --resume to complete it, or choose another --out")
+    earlier = open_results(folder, config, environment(fabric), resume=resume)
+    if any((run.method, run.seed) != (method, seed) for run in earlier.runs):
+        raise ValueError(f"{folder / RESULTS}: holds other runs than {method} with seed {seed}; choose another --out")
+    if not resume and path.exists():
+        raise ValueError(f"{path}: holds a run already; add --resume to complete it, or choose another --out")
     identity = {name: value for name, value in config.as_json().items() if name != "data_dir"}
     run = Training(loaded, Method.parse(method), seed, config, fabric)
     if path.exists():
-        run.load_state_dict(load_checkpoint(path, identity))
+        state = load_checkpoint(path, identity)
+        try:
+            run.load_state_dict(state)
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}: expected a checkpoint of this model and optimizer, got another's") from error
     epochs_done: Callable[[], str] = lambda: f"{run.epoch} of {run.epochs} epochs are finished"  # noqa: E731
     with _interruptible(epochs_done), _progress([(method, seed)]) as watch:
         while not run.finished:
@@ -188,7 +193,7 @@ def run(arguments: Sequence[str]) -> int:
         The exit status: 0, 2 for bad input, 130 for an interruption.
     """
     try:
-        status = app(args=list(arguments), prog_name="letsam", standalone_mode=False)
+        status = app(args=list(arguments) or ["--help"], prog_name="letsam", standalone_mode=False)
     except KeyboardInterrupt:
         return 130
     except Exception as error:
@@ -204,9 +209,7 @@ def _fail(error: Exception) -> int:
     message = str(formatted()) if formatted else str(error)
     if not formatted and not isinstance(error, (ValueError, OSError)):
         message = f"{type(error).__name__}: {message} (LETSAM_TRACEBACK=1 shows where)"
-    if not message.strip():
-        return int(getattr(error, "exit_code", 2))  # help was shown
-    Console(stderr=True, soft_wrap=True).print(f"error: {escape(' '.join(message.split()))}", highlight=False)
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
     return 2
 
 
@@ -215,7 +218,7 @@ def _print_table(results: Results) -> None:
     from letsam.reports.table import results_table
 
     console = Console()
-    console.print(results_table(results), width=None if console.is_terminal else 120)
+    (console if console.is_terminal else Console(width=120)).print(results_table(results))
 
 
 def _seeds(text: str) -> tuple[int, ...]:
@@ -226,6 +229,8 @@ def _seeds(text: str) -> tuple[int, ...]:
         numbers = []
     if not numbers or min(numbers) < 0 or (len(parts) == 1 and numbers[0] < 1):
         raise ValueError(f"`seeds` must be a count >= 1 (3) or a list of whole numbers >= 0 (11,12,13), got {text!r}")
+    if len(parts) == 1 and numbers[0] > MOST_SEEDS:
+        raise ValueError(f"`seeds` must be a count up to {MOST_SEEDS}, got {text}; for one seed write {text.strip()},")
     return tuple(range(numbers[0])) if len(parts) == 1 else tuple(numbers)
 
 

@@ -175,6 +175,8 @@ def _pairs(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
+    if value is None:
+        return "not set"
     if isinstance(value, list | tuple):
         return ", ".join(map(_text, value))
     return json.dumps(value, ensure_ascii=False)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from letsam import _checks
+from letsam.tasks import Task
 from letsam.training.methods import Method
 
 DEFAULT_METHODS = ("sgd", "sam", "asam", "lets-sam", "lets-asam")
@@ -55,7 +56,8 @@ class TrialConfig:
         for method in self.methods:
             Method.parse(method)
         for seed in self.seeds:
-            _checks.whole("seeds", seed, 0)
+            if _checks.whole("seeds", seed, 0) >= 2**63:
+                raise ValueError(f"`seeds` must be whole numbers below 2**63, got {seed}")
         for name in ("epochs", "batch_size", "train_size"):
             if getattr(self, name) is not None:
                 _checks.whole(name, getattr(self, name), 1)
@@ -65,6 +67,15 @@ class TrialConfig:
             raise ValueError(f"`label_noise` must be at least 0 and below 1, got {self.label_noise}")
         if not 0 < _checks.number("validation_share", self.validation_share) < 1:
             raise ValueError(f"`validation_share` must be between 0 and 1, got {self.validation_share}")
+
+    def for_task(self, task: Task) -> TrialConfig:
+        """The same options with the task's defaults filled in, so that the record says what was done."""
+        return dataclasses.replace(
+            self,
+            epochs=self.epochs or task.epochs,
+            batch_size=self.batch_size or task.batch_size,
+            refit=self.refit and task.validation is None,  # with its own validation data nothing is held out
+        )
 
     def as_json(self) -> dict[str, Any]:
         """The options as JSON values."""

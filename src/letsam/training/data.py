@@ -34,7 +34,7 @@ class Splits:
 
 def generator(seed: int, stream: int, index: int = 0) -> torch.Generator:
     """A generator of its own for each purpose, so that one more draw in one place shifts nothing in another."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + stream) * 1_000_003 + index)
+    return torch.Generator().manual_seed(((seed * 1_000_003 + stream) * 1_000_003 + index) % 2**63)
 
 
 def make_splits(task: Task, seed: int, *, label_noise: float, validation_share: float, hold_out: bool) -> Splits:

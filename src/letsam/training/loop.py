@@ -67,6 +67,8 @@ class Training:
         self.rho_initial = method.initial_rho(task, config.rho)
         replayed = ReplayedRadius(_schedule(searched), steps) if searched is not None else None
         base = task.optimizer(self.model.parameters())
+        if not isinstance(base, Optimizer):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValueError(f"`optimizer` must return a torch.optim.Optimizer, got {type(base).__name__}")
         self.optimizer: Optimizer = method.optimizer(base, self.rho_initial, replayed)
         self.scheduler = LambdaLR(self.optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step / steps, 1))))
 
@@ -116,6 +118,9 @@ class Training:
         def closure() -> Tensor:
             self.optimizer.zero_grad()
             loss = self.task.loss(self.model(inputs), targets)
+            _check_scalar("loss", loss)
+            if not loss.requires_grad:
+                raise ValueError("`loss` must depend on the model's outputs, got a tensor that leaves no gradients")
             self.fabric.backward(loss)
             self.passes += 1
             return loss
@@ -184,7 +189,7 @@ class Training:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": {"last_epoch": self.scheduler.last_epoch},
-            "rng": torch.get_rng_state(),
+            "rng": {name: get() for name, (get, _) in self._generators().items()},
             "progress": {name: getattr(self, name) for name in _PROGRESS},
         }
 
@@ -194,9 +199,19 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.last_epoch = state["scheduler"]["last_epoch"]
         self.scheduler._last_lr = [group["lr"] for group in self.optimizer.param_groups]
-        torch.set_rng_state(state["rng"])
+        for name, (_, put) in self._generators().items():
+            if name in state["rng"]:  # a run may go on on another device, then not bit for bit
+                put(state["rng"][name])
         for name in _PROGRESS:
             setattr(self, name, state["progress"][name])
+
+    def _generators(self) -> dict[str, tuple[Callable[[], Tensor], Callable[[Tensor], None]]]:
+        """How the state of each random generator that the model may draw from is read and set."""
+        device, cuda = self.fabric.device, torch.cuda
+        cpu = {"cpu": (torch.get_rng_state, torch.set_rng_state)}
+        if device.type != "cuda":
+            return cpu
+        return cpu | {"cuda": (lambda: cuda.get_rng_state(device), lambda state: cuda.set_rng_state(state, device))}
 
 
 _PROGRESS = ("epoch", "step", "passes", "seconds", "rho_schedule", "history")
@@ -229,13 +244,19 @@ def make_fabric(device: str) -> Fabric:
 
 
 def _schedule(searched: Run) -> list[float]:
-    return [float(rho) for rho in searched.history["rho_schedule"] if rho is not None]
+    """The learned radii; those of a run that diverged may have no value."""
+    radii = [float(rho) for rho in searched.history["rho_schedule"] if rho is not None and math.isfinite(rho)]
+    return radii or [float(searched.rho_initial or 0)]
 
 
-def _scalar(name: str, value: object) -> Tensor:
+def _check_scalar(name: str, value: object) -> None:
     if not isinstance(value, Tensor) or value.numel() != 1:
         shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(f"`{name}` must return a scalar tensor, got {shape}")
+
+
+def _scalar(name: str, value: Tensor) -> Tensor:
+    _check_scalar(name, value)
     return value.detach().double().cpu().reshape(())
 
 

@@ -53,8 +53,9 @@ def open_results(out: Path, config: TrialConfig, environment: dict[str, Any], *,
         ValueError: results are there without `resume`, belong to another trial, or cannot be read. Nothing is written.
     """
     path = out / RESULTS
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"`out` must be a folder, got the file {out}")
+    for place in (out, *out.parents):
+        if place.exists() and not place.is_dir():
+            raise ValueError(f"`out` must be a folder, got the file {place}")
     if not path.exists():
         return Results(task=config.task, config=config.as_json(), environment=environment)
     if not resume:
@@ -121,12 +122,16 @@ def environment(fabric: Fabric) -> dict[str, Any]:
 
 
 def check_data(task: Task, config: TrialConfig) -> None:
-    """Raise where the task's data cannot be split or given label noise as asked, before anything is trained.
+    """Raise where the data cannot be split or given label noise, or a radius not be learned from its starting value.
 
     Raises:
-        ValueError: naming the option.
+        ValueError: naming the option, before anything is trained.
     """
-    learned = any(Method.parse(name).is_learned for name in config.methods)
+    methods = [Method.parse(name) for name in config.methods]
+    learned = any(method.is_learned for method in methods)
+    for method in methods:
+        if method.kind.learned is not None:
+            method.kind.learned(method.initial_rho(task, config.rho) or 0)
     make_splits(
         task,
         config.seeds[0],
