@@ -29,6 +29,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from . import _checks
+from ._flight import Flight
 from ._guard import StepGuard
 from ._tensors import Buffers, add_, copy_, norm, scalar_dtype, scale_
 from .perturbations import Perturbation
@@ -101,7 +102,7 @@ class SharpnessAware(Optimizer):
         self._weights = Buffers()
         self._ascent_gradients = Buffers()
         self._guard = StepGuard()
-        self._flight: _Flight | None = None
+        self._flight: Flight | None = None
 
     # --- torch.optim.Optimizer's contract: groups, state and defaults are the base optimizer's ---------------------
 
@@ -252,7 +253,7 @@ class SharpnessAware(Optimizer):
         self._descend(flight)
         self._finish(flight)
 
-    def _ascend(self, params: list[Tensor], finite: Tensor, loss: Tensor | None) -> _Flight:
+    def _ascend(self, params: list[Tensor], finite: Tensor, loss: Tensor | None) -> Flight:
         """From g_0 at theta to the perturbed weights."""
         gradients = [p.grad for p in params if p.grad is not None]
         gradient_norm = norm(gradients)
@@ -262,7 +263,7 @@ class SharpnessAware(Optimizer):
         lr = self.param_groups[0].get("lr", 1.0)
         self._follow(lr)
         rho = self.radius.at(Ascent(self._steps, lr, self._peak_lr, loss, gradient_norm, params))
-        flight = _Flight(params, [], finite, loss, rho, gradient_norm, self.perturbation.ascends(self._steps))
+        flight = Flight(params, [], finite, loss, rho, gradient_norm, self.perturbation.ascends(self._steps))
         flight.weights = self._weights.copy_of(params)
         self._flight = flight
         if not flight.climbed:
@@ -278,7 +279,7 @@ class SharpnessAware(Optimizer):
         add_(moved, gradients)
         return flight
 
-    def _descend(self, flight: _Flight) -> None:
+    def _descend(self, flight: Flight) -> None:
         """From g_rho at the perturbed weights to the base optimizer's step at theta."""
         params, weights = flight.params, flight.weights
         self._restore()
@@ -294,7 +295,7 @@ class SharpnessAware(Optimizer):
         self._guard.settle(self.base_optimizer, flight.finite, params, weights)
         self.radius.commit(flight.finite)
 
-    def _look_back(self, flight: _Flight, closure: Closure, validation_closure: Closure | None) -> None:
+    def _look_back(self, flight: Flight, closure: Closure, validation_closure: Closure | None) -> None:
         """The upper level at the weights just made; the step is taken back where its passes fail."""
         params = flight.params
         try:
@@ -308,7 +309,7 @@ class SharpnessAware(Optimizer):
         self._guard.settle(self.base_optimizer, flight.finite, params, flight.weights)
         self.radius.commit(flight.finite)
 
-    def _finish(self, flight: _Flight) -> None:
+    def _finish(self, flight: Flight) -> None:
         """Count the step and publish what it saw."""
         self._steps += 1
         self._skipped += ~flight.finite
@@ -341,7 +342,7 @@ class SharpnessAware(Optimizer):
         self._require_gradients(self._trainable(), f"`{name}`")
         return loss.detach().reshape(())
 
-    def _probe(self, closure: Closure, flight: _Flight) -> Tensor:
+    def _probe(self, closure: Closure, flight: Flight) -> Tensor:
         """A further training pass at perturbed weights, for the radius."""
         loss = self._evaluate(closure, "closure")
         flight.finite &= loss.isfinite() & norm([p.grad for p in flight.params if p.grad is not None]).isfinite()
@@ -449,30 +450,6 @@ class SharpnessAware(Optimizer):
             torch.as_tensor(own["peak_lr"])
         except Exception as error:
             raise ValueError(f"`state_dict` must be complete, got a damaged one ({error!r})") from error
-
-
-class _Flight:
-    """A step under way: what must be known to come back from the perturbed weights."""
-
-    def __init__(
-        self, params: list[Tensor], weights: list[Tensor], finite: Tensor, loss: Tensor | None, rho: Tensor,
-        gradient_norm: Tensor, climbed: bool,
-    ) -> None:  # fmt: skip
-        self.params = params
-        self.weights = weights
-        self.finite = finite
-        self.loss = loss
-        self.rho = rho
-        self.gradient_norm = gradient_norm
-        self.climbed = climbed
-        self.ascent_gradients: dict[Tensor, Tensor] = {}
-
-    def held_ascent_gradients(self) -> list[Tensor] | None:
-        """g_0 of every weight that has a gradient now, 0 where it had none then."""
-        if not self.ascent_gradients:
-            return None
-        present = [(p, p.grad) for p in self.params if p.grad is not None]
-        return [self.ascent_gradients.get(p, torch.zeros_like(g)) for p, g in present]
 
 
 def _checked_base(base: object) -> Optimizer:

@@ -17,6 +17,7 @@ PACKAGE = Path(letsam.__file__).parent
 RANKS = {
     "_checks": 0, "_tensors": 0, "_version": 0, "results": 0,
     "hypergradient": 1, "perturbations": 1, "_guard": 1,
+    "_flight": 1,
     "radius": 2,
     "optimizer": 3,
     "variants": 4,

@@ -1,0 +1,40 @@
+"""A step under way: what must be known to come back from the perturbed weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Flight:
+    """What a step has seen between its first pass and its end.
+
+    Attributes:
+        params: all trainable weights.
+        weights: their unperturbed values.
+        finite: whether all passes so far were finite (0-dim bool).
+        loss: the first training loss; None where only gradients are known.
+        rho: the radius of the step.
+        gradient_norm: ||g_0|| (0-dim).
+        climbed: whether the weights are perturbed at all.
+        ascent_gradients: g_0 by weight, for perturbations that descend with it.
+    """
+
+    params: list[Tensor]
+    weights: list[Tensor]
+    finite: Tensor
+    loss: Tensor | None
+    rho: Tensor
+    gradient_norm: Tensor
+    climbed: bool
+    ascent_gradients: dict[Tensor, Tensor] = field(default_factory=dict[Tensor, Tensor])
+
+    def held_ascent_gradients(self) -> list[Tensor] | None:
+        """g_0 of every weight that has a gradient now, 0 where it had none then."""
+        if not self.ascent_gradients:
+            return None
+        present = [(p, p.grad) for p in self.params if p.grad is not None]
+        return [self.ascent_gradients.get(p, torch.zeros_like(g)) for p, g in present]
