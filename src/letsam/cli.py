@@ -207,7 +207,9 @@ def _fail(error: Exception) -> int:
     """One line on stderr; an error that nobody foresaw names its type as well."""
     formatted = getattr(error, "format_message", None)
     message = str(formatted()) if formatted else str(error)
-    if not formatted and not isinstance(error, (ValueError, OSError)):
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("letsam"):
+        message = f'the command letsam needs the package {error.name}: install it with pip install "letsam[trial]"'
+    elif not formatted and not isinstance(error, (ValueError, OSError)):
         message = f"{type(error).__name__}: {message} (LETSAM_TRACEBACK=1 shows where)"
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     return 2

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+import letsam
 from letsam import ASAM, SAM, LearnedRadius, SharpnessAware
 from oracle import maths
 from oracle.problems import BASES, batch, closure_on, flat, network
@@ -176,3 +177,25 @@ def test_skipping_the_ascent_carries_no_stale_z() -> None:
         assert len(log) == 2 - i % 2
         radii.append(opt.rho.item())
     assert [a != b for a, b in zip([0.1, *radii], radii, strict=False)] == [False, True, False, True, False, True]
+
+
+def test_a_slope_whose_square_overflows_leaves_the_radius_alone() -> None:
+    """1e30 is a float32, its square is not: Adam's second moment would stay infinite for ever."""
+    weight = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+    opt = letsam.SAM(torch.optim.SGD([weight], lr=1e-3), rho=letsam.LearnedRadius(0.1, length_invariant=False))
+
+    def quadratic(scale: float) -> torch.Tensor:
+        opt.zero_grad()
+        value = scale * (weight**4).sum()
+        value.backward()
+        return value
+
+    for scale in (1.0, 1.0, 1e28, 1.0, 1.0):
+        before = opt.rho.clone()
+        opt.step(lambda: quadratic(1e-3), lambda scale=scale: quadratic(scale))
+        if scale > 1:
+            assert opt.metrics["hypergradient"].isfinite()
+            assert opt.metrics["hypergradient"].abs() > 1e20
+            assert torch.equal(opt.rho, before)
+        assert opt.rho.isfinite()
+    assert not torch.equal(opt.rho, before)

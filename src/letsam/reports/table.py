@@ -105,7 +105,9 @@ def _accuracy(row: Summary) -> str:
 
 
 def _number(value: float, form: str) -> str:
-    return format(value, form) if math.isfinite(value) else "diverged"
+    if not math.isfinite(value):
+        return "diverged"
+    return format(value, form if abs(value) < 1e9 else ".2e")  # a run on its way to divergence has losses of 30 digits
 
 
 def _radius(row: Summary) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -74,6 +74,7 @@ class Training:
 
         self.epoch, self.step, self.passes, self.seconds = 0, 0, 0, 0.0
         self.rho_schedule: list[float] = []
+        self.slopes: list[float] = []  # hypergradients since the last point of the history
         self.history: dict[str, list[float | None]] = {name: [] for name in _HISTORY}
 
     @property
@@ -94,8 +95,9 @@ class Training:
         self.seconds += time.perf_counter() - started
         self.epoch += 1
         self.rho_schedule += [row[LOGGED.index("rho")] for row in values]
+        self.slopes += [row[LOGGED.index("hypergradient")] for row in values]
         if self.finished or self.epoch % math.ceil(self.epochs / EVALUATIONS) == 0:
-            self._record(values)
+            self._record()
 
     def _step(self, batch: tuple[Tensor, Tensor]) -> list[Tensor]:
         """One optimizer step; returns what is logged of it, still on the device."""
@@ -127,12 +129,11 @@ class Training:
 
         return closure
 
-    def _record(self, values: Sequence[Sequence[float]]) -> None:
-        """One point of the history; `values` are the steps of the last epoch."""
+    def _record(self) -> None:
+        """One point of the history."""
         train_loss = self.evaluate(self.train)[0]
         test_loss, test_accuracy = self.evaluate(self.test)
         held_out = self.evaluate(self.validation)[0] if self.validation is not None else None
-        slopes = [row[LOGGED.index("hypergradient")] for row in values]
         point: dict[str, float | None] = {
             "epoch": self.epoch,
             "train_loss": train_loss,
@@ -141,10 +142,11 @@ class Training:
             "validation_loss": held_out,
             "generalization_gap": test_loss - train_loss,
             "rho": self.rho_schedule[-1] if self.rho_schedule else None,
-            "hypergradient": sum(slopes) / len(slopes) if self.learns and slopes else None,
+            "hypergradient": sum(self.slopes) / len(self.slopes) if self.learns and self.slopes else None,
         }
         for name, value in point.items():
             self.history[name].append(value)
+        self.slopes = []
 
     @torch.no_grad()
     def evaluate(self, batches: Batches) -> tuple[float, float]:
@@ -214,7 +216,7 @@ class Training:
         return cpu | {"cuda": (lambda: cuda.get_rng_state(device), lambda state: cuda.set_rng_state(state, device))}
 
 
-_PROGRESS = ("epoch", "step", "passes", "seconds", "rho_schedule", "history")
+_PROGRESS = ("epoch", "step", "passes", "seconds", "rho_schedule", "slopes", "history")
 _HISTORY = (
     "epoch", "train_loss", "test_loss", "test_accuracy", "validation_loss", "generalization_gap", "rho",
     "hypergradient",

@@ -1,0 +1,133 @@
+"""Methods by name: what each name stands for, and which names are refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import training_cases
+from letsam.optimizer import SharpnessAware
+from letsam.perturbations import AdaptiveAscent, SteepestAscent
+from letsam.radius import FixedRadius, LearnedRadius, ReplayedRadius
+from letsam.results import is_learned
+from letsam.tasks import Task
+from letsam.training.methods import KINDS, Method
+
+
+@pytest.fixture
+def base() -> torch.optim.Optimizer:
+    return torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.1)
+
+
+@pytest.fixture
+def task() -> Task:
+    return training_cases.task(sam_rho=0.03, asam_rho=0.7)
+
+
+@pytest.mark.parametrize(
+    ("name", "perturbation", "radius", "rho"),
+    [
+        ("sam", SteepestAscent, FixedRadius, 0.03),
+        ("sam:0.1", SteepestAscent, FixedRadius, 0.1),
+        ("sam:1e-3", SteepestAscent, FixedRadius, 0.001),
+        ("asam", AdaptiveAscent, FixedRadius, 0.7),
+        ("asam:2", AdaptiveAscent, FixedRadius, 2.0),
+        ("lets-sam", SteepestAscent, LearnedRadius, 0.03),
+        ("lets-sam:0.1", SteepestAscent, LearnedRadius, 0.1),
+        ("lets-asam", AdaptiveAscent, LearnedRadius, 0.7),
+        ("lets-asam:0.2", AdaptiveAscent, LearnedRadius, 0.2),
+        ("lets-paper-sam", SteepestAscent, LearnedRadius, 0.03),
+        ("lets-paper-asam:0.4", AdaptiveAscent, LearnedRadius, 0.4),
+    ],
+)
+def test_names_and_the_optimizers_they_stand_for(
+    name: str, perturbation: type, radius: type, rho: float, task: Task, base: torch.optim.Optimizer
+) -> None:
+    method = Method.parse(name)
+    optimizer = method.optimizer(base, method.initial_rho(task, None))
+
+    assert method.name == name
+    assert isinstance(optimizer, SharpnessAware)
+    assert optimizer.base_optimizer is base
+    assert type(optimizer.perturbation) is perturbation
+    assert type(optimizer.radius) is radius
+    assert optimizer.rho.item() == pytest.approx(rho)
+    assert method.is_learned == is_learned(name) == (radius is LearnedRadius)
+
+
+def test_sgd_is_the_base_optimizer_itself(task: Task, base: torch.optim.Optimizer) -> None:
+    method = Method.parse("sgd")
+
+    assert method.initial_rho(task, 0.3) is None
+    assert method.optimizer(base, None) is base
+    assert not method.is_learned
+
+
+@pytest.mark.parametrize(("name", "paper"), [("lets-sam", False), ("lets-paper-sam", True)])
+def test_the_paper_and_the_default_are_different_methods(name: str, paper: bool, base: torch.optim.Optimizer) -> None:
+    optimizer = Method.parse(name).optimizer(base, 0.1)
+
+    assert isinstance(optimizer, SharpnessAware)
+    assert isinstance(optimizer.radius, LearnedRadius)
+    expected = LearnedRadius.paper(0.1) if paper else LearnedRadius(0.1)
+    for setting in ("objective", "training_batch", "length_invariant", "follow_lr", "interval", "lr", "bounds"):
+        assert getattr(optimizer.radius, setting) == getattr(expected, setting)
+    assert type(optimizer.radius.hypergradient) is type(expected.hypergradient)
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "rho"),
+    [
+        ("sam", None, 0.03),
+        ("sam", 0.2, 0.2),
+        ("sam:0.1", 0.2, 0.1),
+        ("asam", 0.2, 0.2),
+        ("lets-asam:0.1", None, 0.1),
+    ],
+)
+def test_radius_comes_from_the_name_then_the_option_then_the_task(
+    name: str, override: float | None, rho: float, task: Task
+) -> None:
+    assert Method.parse(name).initial_rho(task, override) == rho
+
+
+@pytest.mark.parametrize("name", ["lets-sam", "lets-asam"])
+def test_a_replayed_schedule_takes_the_place_of_the_learned_radius(name: str, base: torch.optim.Optimizer) -> None:
+    optimizer = Method.parse(name).optimizer(base, 0.1, ReplayedRadius([0.2, 0.3], 2))
+
+    assert isinstance(optimizer, SharpnessAware)
+    assert isinstance(optimizer.radius, ReplayedRadius)
+    assert optimizer.radius.schedule == (0.2, 0.3)
+
+
+def test_every_kind_has_a_description_and_tells_by_its_name_whether_it_learns() -> None:
+    assert list(KINDS)[:5] == ["sgd", "sam", "asam", "lets-sam", "lets-asam"]
+    for name, kind in KINDS.items():
+        assert kind.description
+        assert is_learned(name) == (kind.learned is not None)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("lets-sma", r"`methods` must be of sgd, sam, .*, got 'lets-sma', did you mean 'lets-sam'\?$"),
+        ("adam-is-best", r"`methods` must be of sgd, sam, .*, got 'adam-is-best'$"),
+        ("", r"`methods` must be of sgd, .*, got ''$"),
+        ("SAM", r"`methods` must be of .*, got 'SAM'"),
+        (" sam", r"`methods` must be of .*, got ' sam'"),
+        ("lets-sam+refit", r"`methods` must be of .*, got 'lets-sam\+refit', did you mean 'lets-sam'\?"),
+        (":0.1", r"`methods` must be of .*, got ':0.1'"),
+        ("sgd:0.1", r"^`methods`: sgd has no radius, got 'sgd:0.1'$"),
+        ("sam:0", r"^`methods`: the radius in 'sam:0' must be a number > 0, got '0'$"),
+        ("sam:-0.1", r"the radius in 'sam:-0.1' must be a number > 0, got '-0.1'$"),
+        ("sam:nan", r"the radius in 'sam:nan' must be a number > 0, got 'nan'$"),
+        ("asam:inf", r"the radius in 'asam:inf' must be a number > 0, got 'inf'$"),
+        ("sam:x", r"the radius in 'sam:x' must be a number > 0, got 'x'$"),
+        ("lets-sam:", r"the radius in 'lets-sam:' must be a number > 0, got ''$"),
+        ("sam:0.1:0.2", r"the radius in 'sam:0.1:0.2' must be a number > 0, got '0.1:0.2'$"),
+    ],
+)
+def test_names_that_are_refused(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        Method.parse(name)
+    assert "\n" not in str(caught.value)
