@@ -1,0 +1,60 @@
+"""The examples and the README's code run, and do what they say."""
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from letsam import cli
+from letsam.results import Results
+
+ROOT = Path(__file__).parents[1]
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_plain_loop_learns_under_label_noise(capsys: pytest.CaptureFixture[str]) -> None:
+    accuracy = load("plain_loop").main(epochs=20)
+    lines = capsys.readouterr().out.splitlines()
+    radii = [float(line.split("rho ")[1].split()[0]) for line in lines if line.startswith("epoch")]
+    assert len(radii) == 20
+    assert radii[-1] != radii[0]
+    assert accuracy > 0.6  # by chance: 0.1
+
+
+@pytest.mark.slow
+def test_a_task_of_ones_own_goes_through_a_trial(tmp_path: Path) -> None:
+    task = f"{ROOT / 'examples' / 'my_task.py'}:make_task"
+    assert cli.run(["trial", task, "--methods", "sgd,lets-sam", "--seeds", "1", "--out", str(tmp_path)]) == 0
+    runs = {run.method: run for run in Results.load(tmp_path / "results.json").runs}
+    assert list(runs) == ["sgd", "lets-sam", "lets-sam+refit"]
+    assert all(run.test_accuracy > 0.8 for run in runs.values())
+    assert runs["lets-sam"].rho_final != runs["lets-sam"].rho_initial
+
+
+def test_the_loop_in_the_readme_runs() -> None:
+    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    assert block is not None
+    assert len([line for line in block[1].splitlines() if line.strip()]) <= 12
+    torch.manual_seed(0)
+    data = TensorDataset(torch.randn(64, 4), torch.randint(3, (64,)))
+    names = {
+        "model": torch.nn.Linear(4, 3),
+        "loss_function": torch.nn.functional.cross_entropy,
+        "train_loader": DataLoader(data, batch_size=8),
+        "validation_loader": DataLoader(data, batch_size=16),
+    }
+    exec(compile(block[1], "README.md", "exec"), names)
+    assert names["opt"].rho != 0.05
+    assert names["opt"].metrics["hypergradient"] != 0

@@ -1,0 +1,91 @@
+"""What the README promises about the project itself: the two commands, the pages, the package."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+from benchmarks.evidence import __main__ as evidence
+
+import letsam
+from letsam import cli
+from letsam.results import Results
+
+ROOT = Path(__file__).parents[1]
+
+
+def dry_run(target: str, tmp_path: Path) -> str:
+    command = ["make", "-n", target, f"VENV={tmp_path / 'venv'}"]
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
+def test_make_demo_sets_up_from_nothing_and_runs_the_trial(tmp_path: Path) -> None:
+    lines = dry_run("demo", tmp_path).splitlines()
+    steps = ["-m venv", "pip install", "letsam trial digits --label-noise 0.4"]
+    found = [next(i for i, line in enumerate(lines) if step in line) for step in steps]
+    assert found == sorted(found)
+    assert "-c constraints.txt" in lines[found[1]]
+
+
+def test_make_test_and_lint_set_up_from_nothing(tmp_path: Path) -> None:
+    assert "bin/pytest" in dry_run("test", tmp_path)
+    assert "pip install" in dry_run("test", tmp_path)
+    for tool in ("ruff check", "ruff format --check", "pyright"):
+        assert tool in dry_run("lint", tmp_path)
+
+
+def test_ci_calls_the_readmes_commands() -> None:
+    script = (ROOT / ".ci" / "run").read_text()
+    assert "make test" in script
+    assert "make lint" in script
+    assert "make test" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_the_demo_shows_what_the_readme_says(tmp_path: Path) -> None:
+    arguments = ["trial", "digits", "--label-noise", "0.4", "--seeds", "1", "--out", str(tmp_path)]
+    assert cli.run(arguments) == 0
+    accuracy = {run.method: run.test_accuracy for run in Results.load(tmp_path / "results.json").runs}
+    fixed = max(accuracy["sgd"], accuracy["sam"], accuracy["asam"])
+    for learned in ("lets-sam", "lets-sam+refit", "lets-asam", "lets-asam+refit"):
+        assert accuracy[learned] > fixed + 0.05
+
+
+def test_the_evidence_page_is_what_its_command_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "evidence.md"
+    monkeypatch.setattr(evidence, "PAGE", page)
+    evidence.table()
+    assert page.read_text() == (ROOT / "docs" / "evidence.md").read_text()
+
+
+@pytest.mark.parametrize("setting", evidence.SETTINGS)
+def test_the_evidence_is_complete(setting: str) -> None:
+    results = Results.load(evidence.KEPT / f"{setting}.json")
+    learned = [f"{kind}:{rho}" for kind in ("lets-sam", "lets-paper-sam") for rho in evidence.STARTS]
+    for method in ("sgd", *(f"sam:{rho}" for rho in evidence.GRID), *learned):
+        assert len(results.runs_of(method)) == 3, method
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/evidence.md", "docs/results-schema.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    path = ROOT / page
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text())
+    missing = [link for link in links if "://" not in link and not (path.parent / link).exists()]
+    assert not missing
+
+
+def test_the_package_says_what_it_is() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["license"] == "MIT"
+    assert project["requires-python"] == ">=3.11"
+    assert project["dependencies"] == ["torch>=2.6"]  # everything else is an extra
+    assert (Path(letsam.__file__).parent / "py.typed").exists()
+    assert f"## {letsam.__version__} " in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_pins_are_in_one_place() -> None:
+    pinned = re.findall(r"^([a-z-]+)==", (ROOT / "constraints.txt").read_text(), re.M)
+    assert "torch" in pinned
+    elsewhere = [*ROOT.glob("*.toml"), ROOT / "Makefile", ROOT / ".ci" / "run"]
+    assert not [path.name for path in elsewhere if re.search(r"\w==\d", path.read_text())]
