@@ -17,19 +17,22 @@ from ._tensors import Buffers, Tensors
 BEGINS_AT_ONE = ("mu_product", "mu")  # NAdam, ASGD
 BEGINS_AT_LR = ("step_size", "eta")  # Rprop, ASGD
 
+Place = tuple[dict[str, Any], str]
+
 
 class StepGuard:
     """Copies the state of a base optimizer before its step, and puts it back where the step was not finite."""
 
     def __init__(self) -> None:
         self._buffers = Buffers()
-        self._live: list[Tensor] = []
+        self._places: list[Place] = []
         self._copies: list[Tensor] = []
 
     def save(self, base: Optimizer) -> set[Tensor]:
         """Copy the state; returns the parameters that have none yet."""
-        self._live = [t for t in _state_tensors(base) if t.numel() > 0]
-        self._copies = self._buffers.copy_of(self._live) if self._live else []
+        self._places = _places(base)
+        tensors = [state[name] for state, name in self._places]
+        self._copies = self._buffers.copy_of(tensors) if tensors else []
         return {p for group in base.param_groups for p in group["params"] if not _has_state(base, p)}
 
     def settle(self, base: Optimizer, finite: Tensor, params: Tensors, weights: Tensors) -> None:
@@ -45,10 +48,12 @@ class StepGuard:
             params: the weights it has moved.
             weights: their values before.
         """
-        for tensor, copy in (*zip(params, weights, strict=True), *zip(self._live, self._copies, strict=True)):
+        # An optimizer may put a new tensor in the place of an old one, so the places are looked up again.
+        live = [state[name] for state, name in self._places]
+        for tensor, copy in (*zip(params, weights, strict=True), *zip(live, self._copies, strict=True)):
             if tensor.device == finite.device:
                 torch.where(finite, tensor, copy, out=tensor)
-        known = {id(tensor) for tensor in self._live}
+        known = {(id(state), name) for state, name in self._places}
         for group in base.param_groups:
             for name, tensor in _fresh(base, group, known):
                 if tensor.device == finite.device:
@@ -56,15 +61,24 @@ class StepGuard:
                     torch.where(finite, tensor, torch.zeros_like(tensor) + begins_at, out=tensor)
 
 
-def _state_tensors(base: Optimizer) -> list[Tensor]:
-    return [value for state in base.state.values() for value in state.values() if isinstance(value, Tensor)]
+def _places(base: Optimizer) -> list[Place]:
+    """Where the base optimizer keeps tensors: the state of a parameter, and a name in it."""
+    return [(state, name) for state in base.state.values() for name, value in state.items() if _holds(value)]
 
 
-def _fresh(base: Optimizer, group: dict[str, Any], known: set[int]) -> list[tuple[str, Tensor]]:
+def _fresh(base: Optimizer, group: dict[str, Any], known: set[tuple[int, str]]) -> list[tuple[str, Tensor]]:
     """The named state tensors of a group that this step has made."""
     states = [base.state[param] for param in group["params"] if param in base.state]
-    named = [(name, value) for state in states for name, value in state.items()]
-    return [(name, value) for name, value in named if isinstance(value, Tensor) and id(value) not in known]
+    return [
+        (name, value)
+        for state in states
+        for name, value in state.items()
+        if _holds(value) and (id(state), name) not in known
+    ]
+
+
+def _holds(value: object) -> bool:
+    return isinstance(value, Tensor) and value.numel() > 0
 
 
 def _has_state(base: Optimizer, param: Tensor) -> bool:

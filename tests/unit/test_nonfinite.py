@@ -196,3 +196,28 @@ def test_bf16_overflow() -> None:
     opt.step(closure, closure)
     assert opt.metrics["skipped_steps"] == 1
     assert w.isfinite().all()
+
+
+class Rebinding(torch.optim.SGD):
+    """Momentum kept in a new tensor at every step, as optimizers outside torch do."""
+
+    def step(self, closure: Any = None) -> None:
+        with torch.no_grad():
+            for group in self.param_groups:
+                for p in group["params"]:
+                    old = self.state[p].get("momentum_buffer", torch.zeros_like(p))
+                    self.state[p]["momentum_buffer"] = group["momentum"] * old + p.grad
+                    p.sub_(self.state[p]["momentum_buffer"], alpha=group["lr"])
+
+
+def test_a_base_that_replaces_its_state_tensors() -> None:
+    model = network()
+    opt = SAM(Rebinding(model.parameters(), lr=0.1, momentum=0.9), rho=0.05)
+    for i in range(3):
+        run_passes(opt, model, i, None)
+    before = vital(model, opt)
+
+    run_passes(opt, model, 3, 2)
+
+    assert same_bits(vital(model, opt), before)
+    assert opt.metrics["skipped_steps"] == 1
