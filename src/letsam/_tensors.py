@@ -23,6 +23,16 @@ def scalar_dtype(tensors: Tensors) -> torch.dtype:
     return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
 
 
+def gradients_of(params: Tensors) -> list[Tensor]:
+    """The gradients that are there."""
+    return [p.grad for p in params if p.grad is not None]
+
+
+def pass_is_finite(loss: Tensor, params: Tensors) -> Tensor:
+    """Whether the loss and all gradients of a pass are finite (0-dim bool)."""
+    return loss.isfinite() & norm(gradients_of(params)).isfinite()
+
+
 def norm(tensors: Tensors) -> Tensor:
     """The Euclidean norm of all entries together (0-dim)."""
     norms = torch._foreach_norm(list(tensors), 2, dtype=scalar_dtype(tensors))

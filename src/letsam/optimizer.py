@@ -31,7 +31,7 @@ from torch.optim import Optimizer
 from . import _checks
 from ._flight import Flight
 from ._guard import StepGuard
-from ._tensors import Buffers, add_, copy_, norm, scalar_dtype, scale_
+from ._tensors import Buffers, add_, copy_, gradients_of, norm, pass_is_finite, scalar_dtype, scale_
 from .perturbations import Perturbation
 from .radius import Ascent, FixedRadius, Radius
 
@@ -255,7 +255,7 @@ class SharpnessAware(Optimizer):
 
     def _ascend(self, params: list[Tensor], finite: Tensor, loss: Tensor | None) -> Flight:
         """From g_0 at theta to the perturbed weights."""
-        gradients = [p.grad for p in params if p.grad is not None]
+        gradients = gradients_of(params)
         gradient_norm = norm(gradients)
         finite &= gradient_norm.isfinite()
         if loss is not None:
@@ -283,7 +283,7 @@ class SharpnessAware(Optimizer):
         """From g_rho at the perturbed weights to the base optimizer's step at theta."""
         params, weights = flight.params, flight.weights
         self._restore()
-        gradients = [p.grad for p in params if p.grad is not None]
+        gradients = gradients_of(params)
         flight.finite &= norm(gradients).isfinite()
         if flight.climbed:
             self.radius.see_descent_gradient(params, flight.rho)
@@ -345,11 +345,11 @@ class SharpnessAware(Optimizer):
     def _probe(self, closure: Closure, flight: Flight) -> Tensor:
         """A further training pass at perturbed weights, for the radius."""
         loss = self._evaluate(closure, "closure")
-        flight.finite &= loss.isfinite() & norm([p.grad for p in flight.params if p.grad is not None]).isfinite()
+        flight.finite &= pass_is_finite(loss, flight.params)
         return loss
 
     def _require_gradients(self, params: list[Tensor], name: str) -> None:
-        gradients = [p.grad for p in params if p.grad is not None]
+        gradients = gradients_of(params)
         if not gradients:
             raise ValueError(
                 f"{name} must leave gradients in the optimizer's parameters, got none: call loss.backward()"

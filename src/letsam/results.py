@@ -21,12 +21,13 @@ import math
 import os
 import statistics
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["SCHEMA", "Results", "Run", "Summary", "is_learned", "summarize", "write_atomically"]
+__all__ = ["SCHEMA", "Results", "Run", "Summary", "is_learned", "replacing", "summarize", "write_atomically"]
 
 SCHEMA = 1
 """The number of the schema this version writes and reads."""
@@ -209,8 +210,9 @@ def is_learned(method: str) -> bool:
     return method.startswith("lets-")
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` to a new file beside `path`, then put it in its place in one step.
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A new file beside `path` to write to; it takes the place of `path` in one step when the block ends.
 
     The folder is made if it is missing. If anything fails, `path` is as it was and no scratch file is left.
     """
@@ -218,13 +220,18 @@ def write_atomically(path: Path, text: str) -> None:
     # Not tempfile: its files are private to the user (mode 600), and the rename would carry that over.
     scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with scratch.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
+        yield scratch
+        with scratch.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write `text` so that a reader sees either the old file or the new one, see `replacing`."""
+    with replacing(path) as scratch:
+        scratch.write_text(text, encoding="utf-8", newline="\n")
 
 
 # --- averages ----------------------------------------------------------------------------------------------

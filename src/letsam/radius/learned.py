@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from .. import _checks
-from .._tensors import Buffers, Tensors, copy_, dot, norm, scale_
+from .._tensors import Buffers, Tensors, copy_, dot, norm, pass_is_finite, scale_
 from ..hypergradient import HYPERGRADIENTS, Hypergradient
 from ..hypergradient.update_derivative import apply_update_derivative
 from .base import Ascent, Evaluate, Radius
@@ -178,12 +178,12 @@ class LearnedRadius(Radius):
         self._measured |= {"validation_loss": loss, "validation_slope": self._slope(params)}
         if self.training_batch == "same":
             self._update()
-        return loss.isfinite() & norm([p.grad for p in params if p.grad is not None]).isfinite()
+        return pass_is_finite(loss, params)
 
     def see_training(self, loss: Tensor, params: Tensors) -> Tensor:
         """Keep L_tr(theta') and grad L_tr . Z of the same batch."""
         self._measured |= {"training_loss": loss, "training_slope": self._slope(params)}
-        return loss.isfinite() & norm([p.grad for p in params if p.grad is not None]).isfinite()
+        return pass_is_finite(loss, params)
 
     def at(self, ascent: Ascent) -> Tensor:
         """The radius of this step, after the update that this step's first pass completes."""
@@ -220,7 +220,7 @@ class LearnedRadius(Radius):
         """What is held becomes H_rho eps_hat, projected if asked for."""
         if not self._wants_curvature:
             return
-        pairs = [(z, p.grad) for z, p in zip(self._held, params, strict=True) if p.grad is not None]
+        pairs = self._with_gradients(params)
         held, gradients = [z for z, _ in pairs], [g for _, g in pairs]
         self.hypergradient.curvature(held, gradients, rho, self._probe_step)
         if self.length_invariant:
@@ -293,11 +293,15 @@ class LearnedRadius(Radius):
     def _hold(self, params: Tensors) -> None:
         """Copy the gradients into the buffer, 0 where there is none."""
         self._held = self._buffers.like(params)
-        present = [(z, p.grad) for z, p in zip(self._held, params, strict=True) if p.grad is not None]
+        present = self._with_gradients(params)
         copy_([z for z, _ in present], [g for _, g in present])
         for z, param in zip(self._held, params, strict=True):
             if param.grad is None:
                 z.zero_()
+
+    def _with_gradients(self, params: Tensors) -> list[tuple[Tensor, Tensor]]:
+        """What is held and the gradient, for the weights that have one."""
+        return [(z, p.grad) for z, p in zip(self._held, params, strict=True) if p.grad is not None]
 
     def _slope(self, params: Tensors) -> Tensor:
         """The gradients' dot product with Z; 0 where there is no Z that fits."""

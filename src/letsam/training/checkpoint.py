@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from letsam.results import replacing
 
 FORMAT = "letsam checkpoint 1"
 
@@ -22,13 +22,8 @@ def save_checkpoint(path: Path, state: dict[str, Any], identity: dict[str, Any])
         state: tensors, numbers, strings, lists and dictionaries.
         identity: what the run is (task, method, seed, options); `load_checkpoint` compares it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
+    with replacing(path) as scratch:
         torch.save({"format": FORMAT, "identity": identity, "state": state}, scratch)
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
