@@ -8,9 +8,20 @@
 """
 
 from . import hypergradient, perturbations, radius
+from ._passes import ReplayedRandomness
+from ._statistics import frozen_statistics
 from ._version import __version__
 from .optimizer import SharpnessAware
-from .radius import CosineRadius, FixedRadius, LearnedRadius, LinearRadius, ProportionalRadius, Radius, ReplayedRadius
+from .radius import (
+    CosineRadius,
+    FixedRadius,
+    LearnedRadius,
+    LinearRadius,
+    LossBudgetRadius,
+    ProportionalRadius,
+    Radius,
+    ReplayedRadius,
+)
 from .variants import ASAM, SAM
 
 __all__ = [
@@ -20,11 +31,14 @@ __all__ = [
     "FixedRadius",
     "LearnedRadius",
     "LinearRadius",
+    "LossBudgetRadius",
     "ProportionalRadius",
     "Radius",
     "ReplayedRadius",
+    "ReplayedRandomness",
     "SharpnessAware",
     "__version__",
+    "frozen_statistics",
     "hypergradient",
     "perturbations",
     "radius",

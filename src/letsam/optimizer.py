@@ -13,46 +13,55 @@ Three compositions:
     LETS-SAM         SharpnessAware(SGD(...), SteepestAscent(), LearnedRadius(0.05))
 
 A step climbs from the weights theta to theta + rho eps_hat, takes the gradient there, goes back to theta and lets the
-base optimizer descend with it. Nothing in a step is read by the host: radius, losses and the decision to skip a step
-that is not finite stay on the device.
+base optimizer descend with it. All its training passes see the same dropout masks, and of its passes only the first
+counts for running statistics and random generators (`letsam._passes`). Nothing in a step is read by the host: radius,
+losses and the decision to skip a step that is not finite stay on the device.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from . import _checks
+from ._closures import Closure, checked_closure, evaluate, require_gradients
 from ._flight import Flight
 from ._guard import StepGuard
+from ._passes import Passes
+from ._randomness import devices_of
+from ._statistics import checked_model
 from ._tensors import Buffers, add_, copy_, gradients_of, norm, pass_is_finite, scalar_dtype, scale_
+from ._wrapper import Wrapper, check_own_state
 from .perturbations import Perturbation
 from .radius import Ascent, FixedRadius, Radius
 
-Closure = Callable[[], Tensor]
-STATE_KEY = "sharpness_aware"
+__all__ = ["Closure", "SharpnessAware"]
 
 
-class SharpnessAware(Optimizer):
+class SharpnessAware(Wrapper):
     """theta <- base(theta, g_rho), with g_rho = grad L(theta + rho eps_hat) taken at the perturbed weights.
 
     Args:
         base_optimizer: any `torch.optim.Optimizer` whose step needs no closure; made from the model's parameters.
         perturbation: direction and descent rule, `letsam.perturbations.Perturbation`.
         rho: a number > 0 (0 gives the base optimizer's own steps), a schedule or a `LearnedRadius`; copied.
+        validation_closure: used by `step` where none is passed.
+        model: the network, wrapped (DDP, Fabric, `torch.compile`) or not. Its buffers, such as BatchNorm's running
+            statistics, then move once in a step, in the first training pass, and not at all in a step that is skipped.
+            None: they move in every pass, validation included.
 
     Attributes:
         base_optimizer: the wrapped optimizer.
         radius: this optimizer's own copy of the radius.
         metrics: 0-dim tensors of the last step: training_loss, rho, gradient_norm and skipped_steps; with a learned
             radius also validation_loss, generalization_gap and hypergradient (d upper / d rho) of the last update.
-        validation_closure: used by `step` where none is passed.
+        validation_closure: as given; may be set at any time.
+        model: as given; may be set at any time. Neither is part of `state_dict` or of a pickle; a deep copy keeps the
+            copy of a model that was copied with it and before it.
 
     Raises:
         TypeError: an argument of the wrong type.
@@ -77,19 +86,15 @@ class SharpnessAware(Optimizer):
 
     def __init__(
         self, base_optimizer: Optimizer, perturbation: Perturbation, rho: float | Radius, *,
-        validation_closure: Closure | None = None,
+        validation_closure: Closure | None = None, model: nn.Module | None = None,
     ) -> None:  # fmt: skip
-        base = _checked_base(base_optimizer)
+        super().__init__(base_optimizer)
         if not isinstance(perturbation, Perturbation):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"`perturbation` must be a Perturbation, got {_checks.shown(perturbation)}")
-        radius = _radius(rho)
-        perturbation.attach(base.param_groups)
-        # torch's own __init__ sets up its hooks; the groups it makes land in a stand-in, because ours are the base's
-        self.__dict__["base_optimizer"] = SimpleNamespace(param_groups=[], state={}, defaults={})
-        super().__init__([torch.empty(0)], {})
-        self.base_optimizer = base
+        self.radius = _radius(rho)
+        self.model = model
+        perturbation.attach(self.param_groups)
         self.perturbation = perturbation
-        self.radius = radius
         self.validation_closure = validation_closure
         self.metrics: dict[str, Tensor] = {}
         self._steps = 0
@@ -104,53 +109,14 @@ class SharpnessAware(Optimizer):
         self._guard = StepGuard()
         self._flight: Flight | None = None
 
-    # --- torch.optim.Optimizer's contract: groups, state and defaults are the base optimizer's ---------------------
-
     @property
-    def param_groups(self) -> list[dict[str, Any]]:
-        """The base optimizer's groups, the very same objects."""
-        return self.base_optimizer.param_groups
+    def model(self) -> nn.Module | None:
+        """The network whose buffers a step moves once."""
+        return self._passes.model
 
-    @param_groups.setter
-    def param_groups(  # pyright: ignore[reportIncompatibleVariableOverride]
-        self, value: list[dict[str, Any]]
-    ) -> None:
-        self.base_optimizer.param_groups = value
-
-    @property
-    def state(self) -> Any:
-        """The base optimizer's state."""
-        return self.base_optimizer.state
-
-    @state.setter
-    def state(self, value: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        self.base_optimizer.state = value
-
-    @property
-    def defaults(self) -> dict[str, Any]:
-        """The base optimizer's defaults."""
-        return self.base_optimizer.defaults
-
-    @defaults.setter
-    def defaults(self, value: dict[str, Any]) -> None:
-        self.base_optimizer.defaults = value
-
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group to the base optimizer (see `torch.optim.Optimizer.add_param_group`)."""
-        if "perturbation" not in self.__dict__:  # torch's __init__, into the stand-in
-            super().add_param_group(param_group)
-            return
-        self.base_optimizer.add_param_group(param_group)
-        self.perturbation.attach(self.param_groups)
-
-    def __getstate__(self) -> dict[str, Any]:
-        kept = ("base_optimizer", "perturbation", "radius", "metrics", "_steps", "_peak_lr", "_skipped")
-        return {name: self.__dict__[name] for name in kept}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self.validation_closure = None
-        self._reset_scratch()
+    @model.setter
+    def model(self, model: nn.Module | None) -> None:
+        self._passes = Passes(model if model is None else checked_model(model, self._params()))
 
     # --- a step ---------------------------------------------------------------------------------------------------
 
@@ -180,35 +146,33 @@ class SharpnessAware(Optimizer):
             TypeError: a closure that returns no tensor.
         """
         validation_closure = validation_closure or self.validation_closure
-        if closure is None or not callable(closure):
-            raise ValueError(
-                "`closure` must be a function that clears the gradients, computes the loss, calls backward() and "
-                f"returns the loss, got {_checks.shown(closure)}"
-            )
+        closure = checked_closure(closure)
         if self.radius.learns and validation_closure is None:
             raise ValueError(
                 "`validation_closure` must be given for a learned radius, to `step` or as an attribute, got None"
             )
-        self._restore()
+        self._abort()
         self._place()
         params = self._trainable()
         finite = torch.ones((), dtype=torch.bool, device=params[0].device)
         try:
+            self._passes.begin(devices_of(params))
             if self.radius.validates_before(self._steps):
-                loss = self._evaluate(validation_closure, "validation_closure")
+                loss = self._validate(validation_closure)
                 finite &= self.radius.see_validation(loss, params)
-            loss = self._evaluate(closure, "closure")
+            loss = self._train(closure)
+            self._passes.keep()
             flight = self._ascend(params, finite, loss)
             if flight.climbed:
                 self.radius.probe(params, flight.weights, flight.rho, lambda: self._probe(closure, flight))
-                flight.finite &= self._evaluate(closure, "closure").isfinite()
+                flight.finite &= self._train(closure).isfinite()
+            self._descend(flight)
+            if self.radius.validates_after(self._steps):
+                self._look_back(flight, closure, validation_closure)
         except BaseException:
-            self._restore()
+            self._abort()
             self.radius.discard()
             raise
-        self._descend(flight)
-        if self.radius.validates_after(self._steps):
-            self._look_back(flight, closure, validation_closure)
         self._finish(flight)
         return loss
 
@@ -216,7 +180,8 @@ class SharpnessAware(Optimizer):
     def ascent_step(self) -> None:
         """Climb: with the gradients at the weights in place, move to theta + rho eps_hat and clear the gradients.
 
-        For training loops without closures; fixed and scheduled radii only.
+        For training loops without closures; fixed and scheduled radii only. With `model`, its buffers stay from here on
+        as the first pass has left them. Equal dropout masks are the loop's affair (`letsam.ReplayedRandomness`).
 
         Raises:
             ValueError: there are no gradients, or the radius is learned (its order of passes needs `step`).
@@ -230,7 +195,8 @@ class SharpnessAware(Optimizer):
             raise RuntimeError("ascent_step() was called twice: call descent_step() after the second backward()")
         self._place()
         params = self._trainable()
-        self._require_gradients(params, "the backward() before ascent_step()")
+        require_gradients(params, "the backward() before ascent_step()")
+        self._passes.begin(())
         self._ascend(params, torch.ones((), dtype=torch.bool, device=params[0].device), None)
         self.zero_grad()
 
@@ -246,9 +212,9 @@ class SharpnessAware(Optimizer):
         if flight is None:
             raise RuntimeError("descent_step() needs an ascent_step() before it")
         try:
-            self._require_gradients(flight.params, "the backward() before descent_step()")
+            require_gradients(flight.params, "the backward() before descent_step()")
         except ValueError:
-            self._restore()
+            self._abort()
             raise
         self._descend(flight)
         self._finish(flight)
@@ -299,11 +265,10 @@ class SharpnessAware(Optimizer):
         """The upper level at the weights just made; the step is taken back where its passes fail."""
         params = flight.params
         try:
-            again = self.radius.see_training(self._evaluate(closure, "closure"), params)
-            held_out = self.radius.see_validation(self._evaluate(validation_closure, "validation_closure"), params)
+            again = self.radius.see_training(self._train(closure), params)
+            held_out = self.radius.see_validation(self._validate(validation_closure), params)
         except BaseException:
             self._guard.settle(self.base_optimizer, torch.zeros_like(flight.finite), params, flight.weights)
-            self.radius.discard()
             raise
         flight.finite &= again & held_out
         self._guard.settle(self.base_optimizer, flight.finite, params, flight.weights)
@@ -311,6 +276,7 @@ class SharpnessAware(Optimizer):
 
     def _finish(self, flight: Flight) -> None:
         """Count the step and publish what it saw."""
+        self._passes.end(flight.finite)
         self._steps += 1
         self._skipped += ~flight.finite
         self._opt_called = True  # what torch's schedulers look for when they warn of a wrong order
@@ -329,45 +295,44 @@ class SharpnessAware(Optimizer):
             copy_(self._flight.params, self._flight.weights)
             self._flight = None
 
+    def _abort(self) -> None:
+        """Take back a step that has not come to its end: a pass has raised, or is still to come."""
+        self._restore()
+        self._passes.abort()
+
+    def _train(self, closure: Closure) -> Tensor:
+        """A training pass: buffers and random numbers as in every other one of this step."""
+        self._passes.again()
+        return self._evaluate(closure, "closure")
+
+    def _validate(self, closure: Closure | None) -> Tensor:
+        """A validation pass: it leaves no trace, and its random numbers are its own."""
+        self._passes.aside(self._steps)
+        return self._evaluate(closure, "validation_closure")
+
     def _evaluate(self, closure: Closure | None, name: str) -> Tensor:
-        """Run one pass from cleared gradients, and check what it leaves."""
         assert closure is not None
         self.zero_grad()  # a closure that forgets its backward() must not pass with the gradients of the pass before
-        with torch.enable_grad():
-            loss = closure()
-        if not isinstance(loss, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"`{name}` must return the loss as a tensor, got {_checks.shown(loss)}")
-        if loss.numel() != 1:
-            raise ValueError(f"`{name}` must return a scalar loss, got a tensor of shape {tuple(loss.shape)}")
-        self._require_gradients(self._trainable(), f"`{name}`")
-        return loss.detach().reshape(())
+        return evaluate(closure, name, self._trainable())
 
     def _probe(self, closure: Closure, flight: Flight) -> Tensor:
         """A further training pass at perturbed weights, for the radius."""
-        loss = self._evaluate(closure, "closure")
+        loss = self._train(closure)
         flight.finite &= pass_is_finite(loss, flight.params)
         return loss
 
-    def _require_gradients(self, params: list[Tensor], name: str) -> None:
-        gradients = gradients_of(params)
-        if not gradients:
-            raise ValueError(
-                f"{name} must leave gradients in the optimizer's parameters, got none: call loss.backward()"
-            )
-        if any(g.layout != torch.strided for g in gradients):
-            raise ValueError(f"{name} must leave dense gradients, got sparse ones: use sparse=False in the embedding")
-
-    # --- keeping track --------------------------------------------------------------------------------------------
+    def _params(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
 
     def _trainable(self) -> list[Tensor]:
-        params = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
+        params = [p for p in self._params() if p.requires_grad]
         if not params:
             raise ValueError("`base_optimizer` must hold at least one parameter with requires_grad=True, got none")
         return params
 
     def _place(self) -> None:
         """Keep the scalars where the weights are, also when the model has moved since."""
-        params = [p for group in self.param_groups for p in group["params"]]
+        params = self._params()
         device, dtype = params[0].device, scalar_dtype(params)
         if self.rho.device != device or self.rho.dtype != dtype:
             self.radius.to(device, dtype)
@@ -382,82 +347,47 @@ class SharpnessAware(Optimizer):
         else:
             self._peak_lr = max(self._peak_lr, lr, initial)
 
-    def state_dict(self) -> dict[str, Any]:
-        """The base optimizer's state_dict plus, under "sharpness_aware", radius, perturbation and counters.
+    # --- copies and files -----------------------------------------------------------------------------------------
 
-        Returns:
-            A dictionary that `torch.save` writes and `load_state_dict` of a fresh object reads. No scratch buffers:
-            between two steps there is only Z, and only where the next step's upper-level update needs it.
-        """
-        for hook in self._optimizer_state_dict_pre_hooks.values():
-            hook(self)
-        own: dict[str, Any] = {
+    def __getstate__(self) -> dict[str, Any]:
+        kept = ("base_optimizer", "perturbation", "radius", "metrics", "_steps", "_peak_lr", "_skipped")
+        return {name: self.__dict__[name] for name in kept}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.validation_closure = self.model = None
+        self._reset_scratch()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SharpnessAware:
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        twin.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        twin.model = memo.get(id(self.model))
+        return twin
+
+    def _group_added(self) -> None:
+        self.perturbation.attach(self.param_groups)
+
+    def _own_state(self) -> dict[str, Any]:
+        return {
             "radius": {"type": type(self.radius).__name__, **self.radius.state_dict()},
             "perturbation": {"type": type(self.perturbation).__name__, **self.perturbation.state_dict()},
             "steps": self._steps,
             "skipped_steps": self._skipped.clone(),
             "peak_lr": self._peak_lr,
         }
-        state_dict = {**self.base_optimizer.state_dict(), STATE_KEY: own}
-        for hook in self._optimizer_state_dict_post_hooks.values():
-            changed = hook(self, state_dict)
-            state_dict = state_dict if changed is None else changed
-        return state_dict
 
-    @torch.no_grad()
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave; continues bit for bit.
+    def _check_own_state(self, own: dict[str, Any]) -> None:
+        parts = {"radius": copy.deepcopy(self.radius), "perturbation": copy.copy(self.perturbation)}
+        check_own_state(own, parts)
 
-        Args:
-            state_dict: of an optimizer with the same groups, perturbation and kind of radius.
-
-        Raises:
-            ValueError: it comes from something else. Nothing has changed then.
-        """
-        state_dict = dict(state_dict)
-        for hook in self._optimizer_load_state_dict_pre_hooks.values():
-            changed = hook(self, state_dict)
-            state_dict = state_dict if changed is None else dict(changed)
-        own = state_dict.pop(STATE_KEY, None)
-        self._check_state(own, state_dict)
-        self.base_optimizer.load_state_dict(state_dict)
-        self._restore()
+    def _load_own_state(self, own: dict[str, Any]) -> None:
+        self._abort()
         self._reset_scratch()
         self.radius.load_state_dict(own["radius"])
         self.perturbation.load_state_dict(own["perturbation"])
         self._steps, self._peak_lr = own["steps"], own["peak_lr"]
         self._skipped = torch.as_tensor(own["skipped_steps"]).to(self._skipped.device, copy=True)
-        for hook in self._optimizer_load_state_dict_post_hooks.values():
-            hook(self)
-
-    def _check_state(self, own: dict[str, Any] | None, base: dict[str, Any]) -> None:
-        keys = ("radius", "perturbation", "steps", "skipped_steps", "peak_lr")
-        known = isinstance(own, dict) and {"state", "param_groups"} <= base.keys()
-        if own is None or not known or any(key not in own for key in keys):
-            raise ValueError(
-                f"`state_dict` must be one of a letsam optimizer (with the key {STATE_KEY!r}), got another optimizer's"
-            )
-        for part in ("radius", "perturbation"):
-            expected = type(getattr(self, part)).__name__
-            found = own[part]["type"] if isinstance(own[part], dict) and "type" in own[part] else None
-            if found != expected:
-                raise ValueError(f"`state_dict` must hold a {expected} as its {part}, got {found}")
-        try:  # on copies, so that a damaged one changes nothing
-            copy.deepcopy(self.radius).load_state_dict(own["radius"])
-            copy.copy(self.perturbation).load_state_dict(own["perturbation"])
-            _checks.whole("steps", own["steps"], 0)
-            torch.as_tensor(own["skipped_steps"])
-            torch.as_tensor(own["peak_lr"])
-        except Exception as error:
-            raise ValueError(f"`state_dict` must be complete, got a damaged one ({error!r})") from error
-
-
-def _checked_base(base: object) -> Optimizer:
-    if not isinstance(base, Optimizer):
-        raise TypeError(f"`base_optimizer` must be a torch.optim.Optimizer, got {_checks.shown(base)}")
-    if isinstance(base, (SharpnessAware, torch.optim.LBFGS)):
-        raise TypeError(f"`base_optimizer` must step without a closure of its own, got {type(base).__name__}")
-    return base
 
 
 def _radius(rho: object) -> Radius:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from torch import nn
 from torch.optim import Optimizer
 
 from .optimizer import Closure, SharpnessAware
@@ -16,6 +17,7 @@ class SAM(SharpnessAware):
         base_optimizer: any `torch.optim.Optimizer` whose step needs no closure.
         rho: a number > 0 in units of the weights (0: the base optimizer alone), a schedule or a `LearnedRadius`.
         validation_closure: for a learned radius, where `step` is not given one.
+        model: the network, so that its running statistics move once in a step (see `SharpnessAware`).
 
     Raises:
         TypeError: an argument of the wrong type.
@@ -32,9 +34,10 @@ class SAM(SharpnessAware):
     """
 
     def __init__(
-        self, base_optimizer: Optimizer, rho: float | Radius = 0.05, *, validation_closure: Closure | None = None
-    ) -> None:
-        super().__init__(base_optimizer, SteepestAscent(), rho, validation_closure=validation_closure)
+        self, base_optimizer: Optimizer, rho: float | Radius = 0.05, *, validation_closure: Closure | None = None,
+        model: nn.Module | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(base_optimizer, SteepestAscent(), rho, validation_closure=validation_closure, model=model)
 
 
 class ASAM(SharpnessAware):
@@ -48,6 +51,7 @@ class ASAM(SharpnessAware):
             `AdaptiveAscent`.
         eta: >= 0, added to |theta|; 0.01 in the authors' code.
         validation_closure: for a learned radius, where `step` is not given one.
+        model: the network, so that its running statistics move once in a step (see `SharpnessAware`).
 
     Raises:
         TypeError: an argument of the wrong type.
@@ -65,6 +69,7 @@ class ASAM(SharpnessAware):
 
     def __init__(
         self, base_optimizer: Optimizer, rho: float | Radius = 0.5, *, scale: str = "all", eta: float = 0.0,
-        validation_closure: Closure | None = None,
+        validation_closure: Closure | None = None, model: nn.Module | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(base_optimizer, AdaptiveAscent(scale, eta), rho, validation_closure=validation_closure)
+        perturbation = AdaptiveAscent(scale, eta)
+        super().__init__(base_optimizer, perturbation, rho, validation_closure=validation_closure, model=model)

@@ -183,7 +183,7 @@ def test_a_variant_in_two_calls(kind: str) -> None:
     assert same_bits(weights_of(models[0]), weights_of(models[1]))
 
 
-@pytest.mark.parametrize("rho", [RHO, LearnedRadius(RHO)])
+@pytest.mark.parametrize("rho", [RHO, LearnedRadius(RHO, interval=1)])
 @pytest.mark.parametrize("kind", ["GSAM", "LookSAM", "SmoothedAscent"])
 def test_a_variant_resumes_and_takes_a_learned_radius(kind: str, rho: Any) -> None:
     def make(model: torch.nn.Module) -> SharpnessAware:
@@ -215,7 +215,7 @@ def test_the_hypergradient_of_a_new_direction() -> None:
     base = torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9)
     descend(model, base, 3)
     start = maths.State(model, base).copy()
-    radius = LearnedRadius(RHO, hypergradient="finite_difference", length_invariant=False)
+    radius = LearnedRadius(RHO, hypergradient="finite_difference", length_invariant=False, interval=1)
     opt = SharpnessAware(base, SmoothedAscent(), radius)
     g = maths.gradient(model, start.theta, batch(3))
     step = maths.OneStep(start, g / g.norm(), batch(3), "validation_loss", batch(4), batch(20))

@@ -121,7 +121,7 @@ def test_it_is_neither_its_base_nor_another_radius(variant: str, base: str) -> N
     for make in (
         lambda p: SAM(ALL[base](p), rho=0),
         lambda p: VARIANTS[variant](ALL[base](p), 0.1),
-        lambda p: VARIANTS[variant](ALL[base](p), LearnedRadius(0.1)),
+        lambda p: VARIANTS[variant](ALL[base](p), LearnedRadius(0.1, interval=1)),
         lambda p: VARIANTS[variant](ALL[base](p), letsam.CosineRadius(0.1, 0.01, 4)),
         lambda p: VARIANTS["SAM" if variant != "SAM" else "ASAM"](ALL[base](p), 0.1),
     ):

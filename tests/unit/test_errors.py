@@ -176,7 +176,7 @@ def test_bad_closures(name: str, where: str, later: bool) -> None:
     bad, error, message = CLOSURES[name]
     model = network()
     same = where.endswith("same")
-    opt = SAM(base(model), rho=LearnedRadius(0.1, training_batch="same" if same else "next"))
+    opt = SAM(base(model), rho=LearnedRadius(0.1, training_batch="same" if same else "next", interval=1))
     good, held_out = closure_on(model, batch(0)), closure_on(model, batch(9))
     if later:
         for _ in range(2):
@@ -272,7 +272,7 @@ def test_nothing_to_train() -> None:
 
 def test_two_calls_need_a_radius_that_is_given() -> None:
     model = network()
-    opt = SAM(base(model), rho=LearnedRadius(0.1))
+    opt = SAM(base(model), rho=LearnedRadius(0.1, interval=1))
     closure_on(model, batch(0))()
     before = snapshot(model, opt)
     with pytest.raises(ValueError, match=r"`rho` must be fixed or scheduled for ascent_step\(\); a learned radius"):

@@ -15,6 +15,8 @@ from oracle import maths
 from oracle.problems import BASES, batch, closure_on, flat, network
 
 STEPS = 20
+PLAIN: dict[str, Any] = {"normalize": False, "prior": None, "burn_in": 0, "interval": 1, "length_invariant": True}
+"""Adam on rho * d upper / d rho and nothing else."""
 
 
 def run(
@@ -41,7 +43,7 @@ def run(
 @pytest.mark.parametrize("objective", ["squared_gap", "validation_loss"])
 def test_nu_is_moved_by_adam(objective: str, training_batch: str, follow_lr: bool, bounds: tuple[float, float]) -> None:
     radius = LearnedRadius(
-        0.1, objective=objective, training_batch=training_batch, lr=0.03, follow_lr=follow_lr, bounds=bounds
+        0.1, objective=objective, training_batch=training_batch, lr=0.03, follow_lr=follow_lr, bounds=bounds, **PLAIN
     )
     hypergradients, radii, lrs = run(radius)
     rates = [0.03 * lr / lrs[0] if follow_lr else 0.03 for lr in lrs]
@@ -63,15 +65,15 @@ def test_nu_is_moved_by_adam(objective: str, training_batch: str, follow_lr: boo
 
 def test_the_first_update_is_one_rate_long() -> None:
     """Adam's first step has the size of its rate: log(rho) moves by lr, whatever the hypergradient."""
-    _, radii, _ = run(LearnedRadius(0.1, lr=0.05, follow_lr=False))
+    _, radii, _ = run(LearnedRadius(0.1, lr=0.05, follow_lr=False, **PLAIN))
     assert abs(math.log(radii[1] / radii[0])) == pytest.approx(0.05, rel=1e-6)
 
 
 def test_interval_counts_its_own_updates() -> None:
-    """Between updates nothing moves, and Adam's bias correction counts updates, not steps."""
-    hypergradients, radii, _ = run(LearnedRadius(0.1, interval=4, follow_lr=False))
+    """Between updates nothing moves, Adam counts updates, not steps, and an update moves as far as 4 steps would."""
+    hypergradients, radii, _ = run(LearnedRadius(0.1, lr=0.02, follow_lr=False, **PLAIN | {"interval": 4}))
     at = range(3, STEPS, 4)
-    expected = maths.adam_on_log_radius(0.1, [hypergradients[i] for i in at], [0.02] * len(at), (1e-4, 10.0))
+    expected = maths.adam_on_log_radius(0.1, [hypergradients[i] for i in at], [0.08] * len(at), (1e-4, 10.0))
     assert [radii[i] for i in at] == pytest.approx(expected, rel=1e-9)
     for i in range(STEPS):
         assert i in at or radii[i] == (radii[i - 1] if i else 0.1)
@@ -80,7 +82,7 @@ def test_interval_counts_its_own_updates() -> None:
 def test_small_hypergradients_still_move_the_radius() -> None:
     """Far below Adam's usual epsilon of 1e-8: what counts is the sign and the consistency, not the size."""
     w = torch.nn.Parameter(torch.tensor([1.0, 2.0], dtype=torch.float64))
-    opt = SAM(torch.optim.SGD([w], lr=0.1), rho=LearnedRadius(0.1, length_invariant=False))
+    opt = SAM(torch.optim.SGD([w], lr=0.1), rho=LearnedRadius(0.1, lr=0.02, **PLAIN | {"length_invariant": False}))
 
     def closure() -> torch.Tensor:
         opt.zero_grad()
@@ -98,7 +100,7 @@ def test_small_hypergradients_still_move_the_radius() -> None:
 @pytest.mark.parametrize("base", ["momentum", "adam"])
 def test_learning_follows_the_hypergradient_downhill(base: str, variant: type[SharpnessAware]) -> None:
     """Against the slope on average: where d upper / d rho > 0, rho falls, and the other way round."""
-    hypergradients, radii, _ = run(LearnedRadius(0.1), variant, base=base)
+    hypergradients, radii, _ = run(LearnedRadius(0.1, interval=1), variant, base=base)
     first = math.log(radii[1] / radii[0])
     assert first * hypergradients[1] < 0
 
@@ -122,14 +124,23 @@ FORMS: dict[str, dict[str, Any]] = {
     "gap, same": {"objective": "squared_gap", "training_batch": "same"},
     "finite difference": {"hypergradient": "finite_difference"},
     "diagonal": {"hypergradient": "diagonal"},
-    "unprojected": {"length_invariant": False},
+    "not projected": {"length_invariant": False},
     "constant rate": {"follow_lr": False},
-    "interval": {"interval": 2},
+    "interval": {"interval": 3},
+    "not normalized": {"normalize": False},
+    "no prior": {"prior": None},
+    "prior": {"prior": 0.2},
+    "prior_weight": {"prior_weight": 0.7},
+    "burn_in": {"burn_in": 3},
+    "lr": {"lr": 0.01},
 }
 
 
 def test_every_option_makes_a_difference() -> None:
-    ends = {name: run(LearnedRadius(0.1, **options))[1][-1] for name, options in FORMS.items()}
+    ends = {
+        name: run(LearnedRadius(0.1, **{"burn_in": 5, "bounds": (1e-3, 1.0)} | options))[1][-1]
+        for name, options in FORMS.items()
+    } | {"bounds": run(LearnedRadius(0.092, bounds=(0.09, 0.0921)))[1][-1]}
     ends.pop("same")  # the validation loss does not look at the training batch: only the moment of the update differs
     values = sorted(ends.values())
     gaps = [b - a for a, b in itertools.pairwise(values)]
@@ -148,6 +159,11 @@ def test_the_papers_reading() -> None:
         training_batch="same",
         length_invariant=False,
         follow_lr=False,
+        interval=1,
+        lr=0.02,
+        normalize=False,
+        prior=None,
+        burn_in=0,
     )
     assert run(LearnedRadius.paper(0.1)) == run(explicit)
 
@@ -155,8 +171,10 @@ def test_the_papers_reading() -> None:
 def test_the_defaults_are_the_best_form_known() -> None:
     radius = LearnedRadius(0.05)
     assert (radius.objective, radius.training_batch, radius.length_invariant, radius.interval, radius.follow_lr) == (
-        "validation_loss", "next", True, 1, True,
+        "validation_loss", "next", True, None, True,
     )  # fmt: skip
+    assert (radius.normalize, radius.prior, radius.prior_weight, radius.burn_in) == (True, 0.1, 0.25, 100)
+    assert radius.lr == 0.05
     assert type(radius.hypergradient).__name__ == "Secant"
 
 
@@ -169,7 +187,7 @@ def test_skipping_the_ascent_carries_no_stale_z() -> None:
             return step % 2 == 0
 
     model = network()
-    opt = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), EveryOther(), LearnedRadius(0.1))
+    opt = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), EveryOther(), LearnedRadius(0.1, **PLAIN))
     radii = []
     for i in range(6):
         log: list[str] = []
@@ -182,7 +200,7 @@ def test_skipping_the_ascent_carries_no_stale_z() -> None:
 def test_a_slope_whose_square_overflows_leaves_the_radius_alone() -> None:
     """1e30 is a float32, its square is not: Adam's second moment would stay infinite for ever."""
     weight = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
-    opt = letsam.SAM(torch.optim.SGD([weight], lr=1e-3), rho=letsam.LearnedRadius(0.1, length_invariant=False))
+    opt = letsam.SAM(torch.optim.SGD([weight], lr=1e-3), rho=letsam.LearnedRadius(0.1, **PLAIN))
 
     def quadratic(scale: float) -> torch.Tensor:
         opt.zero_grad()
@@ -195,7 +213,117 @@ def test_a_slope_whose_square_overflows_leaves_the_radius_alone() -> None:
         opt.step(lambda: quadratic(1e-3), lambda scale=scale: quadratic(scale))
         if scale > 1:
             assert opt.metrics["hypergradient"].isfinite()
-            assert opt.metrics["hypergradient"].abs() > 1e20
             assert torch.equal(opt.rho, before)
         assert opt.rho.isfinite()
     assert not torch.equal(opt.rho, before)
+
+
+# What the defaults add: cosines, a prior, a burn-in
+
+
+def expected_radii(
+    rho: float, slopes: list[float], lengths: list[float], *, prior: float, weight: float, burn_in: int, lr: float
+) -> list[float]:
+    """LogRadius' rule in Python floats, an update at every step from the second on; rho after each step."""
+    nu, m, v, radii = math.log(rho), 0.0, 0.0, [rho]
+    for step, (slope, length) in enumerate(zip(slopes, lengths, strict=True), start=1):
+        early = max(0.0, 1 - step / burn_in) if burn_in else 0.0
+        m, v = 0.9 * m + 0.1 * slope, 0.999 * v + 0.001 * slope**2
+        move = (m / (1 - 0.9**step)) / math.sqrt(v / (1 - 0.999**step))
+        move += weight * (1 + 2.6 * early) * max(-1.0, min(1.0, nu + math.log(length / prior)))
+        nu -= lr * (1 + early) * move
+        if step < burn_in:
+            nu = min(nu, math.log(prior / length) + 2 * step / burn_in)
+        radii.append(math.exp(nu))
+    return radii
+
+
+@pytest.mark.parametrize("variant", [SAM, ASAM])
+@pytest.mark.parametrize("burn_in", [0, 7])
+@pytest.mark.parametrize("rho", [0.03, 0.1, 0.4])
+def test_cosine_prior_and_burn_in(rho: float, burn_in: int, variant: type[SharpnessAware]) -> None:
+    """The radius follows the rule, given cosines and ||eps_hat|| that are worked out from the passes outside."""
+    model = network()
+    radius = LearnedRadius(rho, prior=0.1, prior_weight=0.4, burn_in=burn_in, interval=1, lr=0.05, follow_lr=False)
+    opt = variant(torch.optim.SGD(model.parameters(), lr=0.1), rho=radius)
+    params, changes = list(model.parameters()), torch.zeros(0)
+    slopes, lengths, radii, length = [], [], [], 1.0
+    for i in range(12):
+        seen: list[tuple[torch.Tensor, torch.Tensor]] = []  # weights and gradient of each pass
+
+        def watched(inner: Any, seen: list[Any] = seen) -> Any:
+            def closure() -> torch.Tensor:
+                at = flat(params).clone()
+                loss = inner()
+                seen.append((at, torch.cat([p.grad.flatten() for p in params if p.grad is not None])))
+                return loss
+
+            return closure
+
+        opt.step(watched(closure_on(model, batch(i))), watched(closure_on(model, batch(50 + i))))
+        (_, held_out), (theta, first), (perturbed, second) = seen
+        used = opt.metrics["rho"].item()
+        assert torch.equal(opt.rho, opt.metrics["rho"])
+        if i:
+            slopes.append(float(held_out @ changes / (held_out.norm() * changes.norm())))
+            lengths.append(length)
+        curvature = (second - first) / used
+        changes = -0.1 * (curvature - (curvature @ second / second.square().sum()) * second)
+        length = float((perturbed - theta).norm() / used)
+        radii.append(used)
+    if variant is SAM:
+        assert lengths == pytest.approx([1.0] * len(lengths), rel=1e-9)
+        assert radii == pytest.approx(
+            expected_radii(rho, slopes, lengths, prior=0.1, weight=0.4, burn_in=burn_in, lr=0.05), rel=1e-6
+        )
+    else:
+        longest = max(r * n for r, n in zip(radii[2 : burn_in or 2], lengths[1:], strict=False)) if burn_in else 0.0
+        assert longest < 0.1 * math.e**2 * 1.3
+        bare = expected_radii(rho, slopes, lengths, prior=0.1, weight=0.4, burn_in=0, lr=0.05)
+        assert burn_in or radii == pytest.approx(bare, rel=1e-6)
+    assert len({round(r, 9) for r in radii}) > 3
+
+
+def test_without_evidence_the_prior_holds() -> None:
+    """A linear loss has no curvature: every slope is 0, and rho goes to the prior from both sides."""
+    for start in (0.02, 0.9):
+        weight = torch.nn.Parameter(torch.tensor([3.0, 4.0], dtype=torch.float64))
+        opt = SAM(torch.optim.SGD([weight], lr=1e-3), rho=LearnedRadius(start, follow_lr=False))
+
+        def linear(opt: SAM = opt, weight: torch.Tensor = weight) -> torch.Tensor:
+            opt.zero_grad()
+            loss = weight.sum()
+            loss.backward()
+            return loss
+
+        for _ in range(800):
+            opt.step(linear, linear)
+        assert opt.rho.item() == pytest.approx(0.1, rel=0.02)
+
+
+def test_bounds_come_before_the_prior() -> None:
+    _, radii, _ = run(LearnedRadius(0.5, bounds=(0.4, 0.6)))
+    assert all(0.4 <= rho <= 0.6 for rho in radii)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prior": 0.0}, "`prior` must be > 0, got 0.0"),
+        ({"prior": "a"}, "`prior` must be a number, got 'a'"),
+        ({"prior_weight": -0.1}, "`prior_weight` must be >= 0, got -0.1"),
+        ({"prior_weight": math.nan}, "`prior_weight` must be >= 0, got nan"),
+        ({"burn_in": -1}, "`burn_in` must be a whole number >= 0, got -1"),
+        ({"normalize": 1}, "`normalize` must be"),
+    ],
+)
+def test_bad_options_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        LearnedRadius(0.1, **options)
+
+
+def test_an_update_at_every_step_of_the_burn_in_and_every_fourth_after_it() -> None:
+    for training_batch in ("next", "same"):
+        _, radii, _ = run(LearnedRadius(0.05, burn_in=6, training_batch=training_batch))
+        moved = [i for i, (a, b) in enumerate(itertools.pairwise([0.05, *radii])) if a != b]
+        assert moved == [*range(training_batch == "next", 6), *range(7, STEPS, 4)]

@@ -61,12 +61,16 @@ def vital(model: torch.nn.Module, opt: SharpnessAware) -> Any:
 
 FORMS: dict[str, Callable[[], Any]] = {
     "fixed": lambda: 0.1,
-    "secant": lambda: LearnedRadius(0.1),
-    "diagonal gap": lambda: LearnedRadius(0.1, hypergradient="diagonal", objective="squared_gap"),
-    "finite difference": lambda: LearnedRadius(0.1, hypergradient="finite_difference"),
-    "same": lambda: LearnedRadius(0.1, training_batch="same"),
+    "secant": lambda: LearnedRadius(0.1, interval=1, burn_in=0),
+    "diagonal gap": lambda: LearnedRadius(
+        0.1, hypergradient="diagonal", objective="squared_gap", interval=1, burn_in=0
+    ),
+    "finite difference": lambda: LearnedRadius(0.1, hypergradient="finite_difference", interval=1, burn_in=0),
+    "same": lambda: LearnedRadius(0.1, training_batch="same", interval=1, burn_in=0),
     "paper": lambda: LearnedRadius.paper(0.1),
-    "finite difference, same": lambda: LearnedRadius(0.1, hypergradient="finite_difference", training_batch="same"),
+    "finite difference, same": lambda: LearnedRadius(
+        0.1, hypergradient="finite_difference", training_batch="same", interval=1, burn_in=0
+    ),
 }
 PASSES = {
     "fixed": 2, "secant": 3, "diagonal gap": 3, "finite difference": 4, "same": 4, "paper": 4,
@@ -101,7 +105,7 @@ def test_a_step_that_is_not_finite_is_skipped(form: str, bad_call: int, kind: st
     assert opt.metrics["skipped_steps"] == 1
     if form != "fixed":
         assert len(set(radii)) >= 3, "the radius must learn again"
-        assert all(0.08 < r < 0.13 for r in radii)
+        assert all(0.05 < r < 0.2 for r in radii)  # a few steps from 0.1
 
 
 @pytest.mark.parametrize("bad_call", [1, 2, 3])
@@ -109,7 +113,7 @@ def test_a_step_that_is_not_finite_is_skipped(form: str, bad_call: int, kind: st
 @pytest.mark.parametrize("variant", [SAM, ASAM])
 def test_all_bases(variant: type[SharpnessAware], base: str, bad_call: int) -> None:
     model = network()
-    opt = variant(BASES[base](model.parameters()), rho=LearnedRadius(0.1))
+    opt = variant(BASES[base](model.parameters()), rho=LearnedRadius(0.1, interval=1, burn_in=0))
     for i in range(3):
         run_passes(opt, model, i, None)
     before = vital(model, opt)
@@ -178,7 +182,7 @@ def test_two_calls(bad: int) -> None:
 def test_bf16_overflow() -> None:
     """An overflow that the arithmetic itself makes."""
     w = torch.nn.Parameter(torch.tensor([1.0, 2.0], dtype=torch.bfloat16))
-    opt = SAM(torch.optim.SGD([w], lr=0.1, momentum=0.9), rho=LearnedRadius(0.1))
+    opt = SAM(torch.optim.SGD([w], lr=0.1, momentum=0.9), rho=LearnedRadius(0.1, interval=1, burn_in=0))
     size = [1.0]
 
     def closure() -> Tensor:

@@ -100,7 +100,7 @@ def test_weights_come_back_bit_for_bit(
     """200 cycles with a base optimizer that does not move."""
     model = network(dtype=dtype)
     before = weights_of(model)
-    rho = 0.1 if estimator is None else LearnedRadius(0.1, hypergradient=estimator)
+    rho = 0.1 if estimator is None else LearnedRadius(0.1, hypergradient=estimator, interval=1)
     opt = variant(torch.optim.SGD(model.parameters(), lr=0.0), rho=rho)
     seen = []
     for i in range(200):
@@ -142,7 +142,7 @@ def test_a_closure_that_raises_changes_nothing(estimator: str, training_batch: s
     model = network()
     opt = SAM(
         momentum(model),
-        rho=LearnedRadius(0.1, hypergradient=estimator, training_batch=training_batch),
+        rho=LearnedRadius(0.1, hypergradient=estimator, training_batch=training_batch, interval=1),
     )
     for i in range(3):
         opt.step(closure_on(model, batch(i)), closure_on(model, batch(9)))
@@ -176,7 +176,7 @@ def test_a_step_tried_again_is_the_step(fail_at: int) -> None:
 
     def run(interrupted: bool) -> tuple[list[Tensor], Tensor]:
         model = network()
-        opt = SAM(momentum(model), rho=LearnedRadius(0.1))
+        opt = SAM(momentum(model), rho=LearnedRadius(0.1, interval=1))
         for i in range(5):
             if interrupted and i == 3:
                 with pytest.raises(KeyboardInterrupt):
@@ -194,7 +194,7 @@ def test_a_gradient_in_one_pass_only(missing_in: int, estimator: str | None, dty
     """A head that only one of the two passes uses comes back too, and counts for nothing in the other."""
     body = torch.nn.Parameter(torch.tensor([1.0, -2.0, 0.3], dtype=dtype))
     head = torch.nn.Parameter(torch.tensor([0.7, 0.1, -1.3], dtype=dtype))
-    rho = 0.1 if estimator is None else LearnedRadius(0.1, hypergradient=estimator)
+    rho = 0.1 if estimator is None else LearnedRadius(0.1, hypergradient=estimator, interval=1)
     opt = SAM(torch.optim.SGD([body, head], lr=0.0), rho=rho)
     before = [body.detach().clone(), head.detach().clone()]
     calls = [0]
@@ -228,7 +228,7 @@ def test_a_weight_that_is_not_moved_has_no_share_in_z(estimator: str) -> None:
     lr, rho = 0.01, 0.1
     body = torch.nn.Parameter(torch.tensor([1.0, -2.0, 0.3], dtype=torch.float64))
     head = torch.nn.Parameter(torch.tensor([0.7, 0.1, -1.3], dtype=torch.float64))
-    radius = LearnedRadius(rho, hypergradient=estimator, length_invariant=False)
+    radius = LearnedRadius(rho, hypergradient=estimator, length_invariant=False, interval=1)
     opt = SAM(torch.optim.SGD([body, head], lr=lr), rho=radius)
     calls = [0]
 
@@ -308,12 +308,16 @@ V, T = "validation", "training"
     [
         (0.1, [T, T], [T, T]),
         (CosineRadius(0.2, 0.1, 3), [T, T], [T, T]),
-        (LearnedRadius(0.1), [V, T, T], None),
-        (LearnedRadius(0.1, hypergradient="diagonal"), [V, T, T], None),
-        (LearnedRadius(0.1, hypergradient="finite_difference"), [V, T, T, T], None),
-        (LearnedRadius(0.1, training_batch="same"), [T, T, T, V], None),
-        (LearnedRadius(0.1, training_batch="same", hypergradient="diagonal"), [T, T, T, V], None),
-        (LearnedRadius(0.1, training_batch="same", hypergradient="finite_difference"), [T, T, T, T, V], None),
+        (LearnedRadius(0.1, interval=1), [V, T, T], None),
+        (LearnedRadius(0.1, hypergradient="diagonal", interval=1), [V, T, T], None),
+        (LearnedRadius(0.1, hypergradient="finite_difference", interval=1), [V, T, T, T], None),
+        (LearnedRadius(0.1, training_batch="same", interval=1), [T, T, T, V], None),
+        (LearnedRadius(0.1, training_batch="same", hypergradient="diagonal", interval=1), [T, T, T, V], None),
+        (
+            LearnedRadius(0.1, training_batch="same", hypergradient="finite_difference", interval=1),
+            [T, T, T, T, V],
+            None,
+        ),
         (LearnedRadius(0.1, interval=3), [V, T, T], [T, T]),
         (LearnedRadius(0.1, interval=3, training_batch="same"), [T, T, T, V], [T, T]),
         (LearnedRadius.paper(0.1), [T, T, T, V], None),
@@ -351,7 +355,7 @@ def test_the_radius_moves_at_every_upper_level_update_only(interval: int) -> Non
 def test_validation_runs_unperturbed(training_batch: str) -> None:
     """At the weights that the step before has made ("next"), or that this one makes ("same")."""
     model = network()
-    opt = SAM(momentum(model), rho=LearnedRadius(0.5, training_batch=training_batch))
+    opt = SAM(momentum(model), rho=LearnedRadius(0.5, training_batch=training_batch, interval=1))
     for i in range(4):
         before = weights_of(model)
         training, validation = [], []
@@ -375,7 +379,9 @@ def test_validation_closure_as_an_attribute() -> None:
     def run(as_attribute: bool) -> list[Tensor]:
         model = network()
         held_out = closure_on(model, batch(9))
-        opt = SAM(momentum(model), LearnedRadius(0.1), validation_closure=held_out if as_attribute else None)
+        opt = SAM(
+            momentum(model), LearnedRadius(0.1, interval=1), validation_closure=held_out if as_attribute else None
+        )
         for i in range(5):
             closure = closure_on(model, batch(i))
             opt.step(closure) if as_attribute else opt.step(closure, held_out)
@@ -597,7 +603,7 @@ def test_add_param_group_and_frozen_weights() -> None:
     model = network()
     model[0].bias.requires_grad_(False)
     frozen = model[0].bias.clone()
-    opt = SAM(torch.optim.SGD(model[0].parameters(), lr=0.1, momentum=0.9), rho=LearnedRadius(0.1))
+    opt = SAM(torch.optim.SGD(model[0].parameters(), lr=0.1, momentum=0.9), rho=LearnedRadius(0.1, interval=1))
     for i in range(3):
         opt.step(closure_on(model, batch(i)), closure_on(model, batch(9)))
     head = model[2].weight.detach().clone()
@@ -617,7 +623,7 @@ def test_add_param_group_and_frozen_weights() -> None:
 def test_freezing_while_training(thawed: bool) -> None:
     """The set of trainable weights changes between two steps: Z no longer fits and counts for nothing."""
     model = network()
-    opt = SAM(momentum(model), rho=LearnedRadius(0.1))
+    opt = SAM(momentum(model), rho=LearnedRadius(0.1, interval=1))
     model[0].weight.requires_grad_(not thawed)
     for i in range(3):
         opt.step(closure_on(model, batch(i)), closure_on(model, batch(9)))
@@ -630,7 +636,7 @@ def test_freezing_while_training(thawed: bool) -> None:
 
 
 def test_one_radius_object_for_many_optimizers() -> None:
-    radius = LearnedRadius(0.1)
+    radius = LearnedRadius(0.1, interval=1)
     model, other = network(), network()
     opt, idle = SAM(momentum(model), rho=radius), SAM(momentum(other), rho=radius)
     for i in range(3):
@@ -641,7 +647,7 @@ def test_one_radius_object_for_many_optimizers() -> None:
 
 def test_the_model_may_change_its_dtype_afterwards() -> None:
     model = network(dtype=torch.float32)
-    opt = SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=LearnedRadius(0.1))
+    opt = SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=LearnedRadius(0.1, interval=1))
     assert opt.rho.dtype == torch.float32
     model.double()
     for i in range(3):

@@ -3,6 +3,7 @@
 from .base import Ascent, Radius
 from .fixed import FixedRadius
 from .learned import LearnedRadius
+from .loss_budget import LossBudgetRadius
 from .scheduled import CosineRadius, LinearRadius, ProportionalRadius, ReplayedRadius, ScheduledRadius
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "FixedRadius",
     "LearnedRadius",
     "LinearRadius",
+    "LossBudgetRadius",
     "ProportionalRadius",
     "Radius",
     "ReplayedRadius",

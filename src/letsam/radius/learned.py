@@ -10,7 +10,7 @@ moves rho so that an objective at theta'(rho) falls. With Z = d theta' / d rho =
     squared_gap:      d upper / d rho = gap * (grad L_vl(theta') - grad L_tr(theta')) . Z
     validation_loss:  d upper / d rho = grad L_vl(theta') . Z
 
-rho = exp(nu) stays positive; nu is moved by Adam on rho * d upper / d rho.
+rho = exp(nu) stays positive; nu is moved by Adam, and by a prior (`letsam.radius.log_radius`).
 
 With `training_batch="next"` the training loss at theta' is that of the next step's first pass, which runs at exactly
 theta'. So the only further pass is the validation pass, made before it at the same weights:
@@ -22,7 +22,6 @@ theta'. So the only further pass is the validation pass, made before it at the s
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -30,25 +29,26 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from .. import _checks
-from .._tensors import Buffers, Tensors, copy_, dot, norm, pass_is_finite, scale_
+from .._tensors import Buffers, Tensors, copy_, dot, gradients_of, norm, pass_is_finite, scale_
 from ..hypergradient import HYPERGRADIENTS, Hypergradient
 from ..hypergradient.update_derivative import apply_update_derivative
 from .base import Ascent, Evaluate, Radius
+from .log_radius import LogRadius
 from .scheduled import learning_rate_share
 
 OBJECTIVES = ("squared_gap", "validation_loss")
 TRAINING_BATCHES = ("next", "same")
-BETAS = (0.9, 0.999)
-EPSILON = 1e-16  # far below the hypergradients of a well-trained network, which fall with its loss
+INTERVAL = 4  # steps from one update to the next after the burn-in: 2 1/4 passes a step
+REPORTED = ("validation_loss", "training_loss", "hypergradient")
 
 
 class LearnedRadius(Radius):
-    """rho = exp(nu), nu <- nu - rate * Adam(rho * d upper / d rho).
+    """rho = exp(nu), nu <- nu - rate * (Adam(slope) + pull of the prior).
 
-    The defaults are the best form known. Evidence (docs/evidence.md, 3 seeds): with 40% label noise, refit, within 0.5
-    points of the best of a grid of seven fixed radii on Fashion-MNIST and within 3 on digits, far above SGD and the
-    paper's reading; on clean data 0.2 to 0.5 points below the best of the grid. Start at 0.1 or below: where SAM itself
-    never starts training, neither does this.
+    The slope along nu is the cosine between the gradient of the upper level and Z, or rho * d upper / d rho.
+
+    The defaults are the best form found in some thirty (docs/search.md), and are measured against grids of fixed radii on
+    every task of the suite (docs/evidence.md).
 
     Args:
         rho: starting radius, > 0, within `bounds`, in units of the weights (ASAM: relative to them).
@@ -58,11 +58,20 @@ class LearnedRadius(Radius):
         training_batch: where the training loss at the new weights is measured: on the "next" batch (no further pass) or
             on the "same" (one further training pass, the paper's reading).
         length_invariant: project H_rho eps_hat on the complement of g_rho. A larger rho makes g_rho longer; without
-            the projection a longer step is mistaken for a flatter minimum.
-        interval: an upper-level update every `interval` steps, >= 1.
-        lr: rate of nu, > 0: the most that log(rho) moves in one update, about.
+            the projection a longer step may be mistaken for a flatter minimum.
+        interval: an upper-level update every `interval` steps, >= 1; None: every step of the burn-in, every 4th then.
+        lr: rate of nu per step, > 0: the most that log(rho) moves, about; an update for k steps moves k times as far.
         follow_lr: multiply the rate of nu by (base learning rate / its peak), so that both decay together.
         bounds: (lowest, highest) rho, 0 < lowest < highest.
+        normalize: divide the slopes by the lengths of both vectors. They then count equally from the first step to the
+            last, while the hypergradient itself fades with the loss; False: Adam sees rho * d upper / d rho.
+        prior: length of the perturbation, ||rho eps_hat|| > 0, in units of the weights, that is held unless the
+            evidence is against it; None for no prior. For SAM it is a radius.
+        prior_weight: pull of the prior, >= 0, beside Adam's term, which is within -1 and 1.
+        burn_in: steps, >= 0, at the beginning in which the start is forgotten: nu moves up to twice as fast and
+            the prior pulls up to 3.6 times as hard; the perturbation, but for the first step's, may be as
+            long as the prior and ever longer, up to 7 times at the end, because networks often do not start to train
+            under a large radius.
 
     Raises:
         ValueError: an argument out of range.
@@ -97,10 +106,14 @@ class LearnedRadius(Radius):
         hypergradient: str | Hypergradient = "secant",
         training_batch: str = "next",
         length_invariant: bool = True,
-        interval: int = 1,
-        lr: float = 0.02,
+        interval: int | None = None,
+        lr: float = 0.05,
         follow_lr: bool = True,
         bounds: tuple[float, float] = (1e-4, 10.0),
+        normalize: bool = True,
+        prior: float | None = 0.1,
+        prior_weight: float = 0.25,
+        burn_in: int = 100,
     ) -> None:
         self.objective = _checks.choice("objective", objective, OBJECTIVES)
         if not isinstance(hypergradient, Hypergradient):
@@ -108,14 +121,19 @@ class LearnedRadius(Radius):
         self.hypergradient = hypergradient
         self.training_batch = _checks.choice("training_batch", training_batch, TRAINING_BATCHES)
         self.length_invariant = _checks.flag("length_invariant", length_invariant)
-        self.interval = _checks.whole("interval", interval, 1)
+        self.interval = interval if interval is None else _checks.whole("interval", interval, 1)
         self.lr = _checks.positive("lr", lr)
         self.follow_lr = _checks.flag("follow_lr", follow_lr)
         self.bounds = _bounds(bounds)
+        self.normalize = _checks.flag("normalize", normalize)
+        self.prior = prior if prior is None else _checks.positive("prior", prior)
+        self.prior_weight = _not_negative("prior_weight", prior_weight)
+        self.burn_in = _checks.whole("burn_in", burn_in, 0)
         super().__init__(_within(self.bounds, _checks.positive("rho", rho)))
-        self._moments = {name: torch.zeros_like(self.rho) for name in ("nu", "exp_avg", "exp_avg_sq", "updates")}
-        self._moments["nu"] = self.rho.log()
-        self._proposed: dict[str, Tensor] = {}
+        self._nu = LogRadius(float(self.rho), self.bounds, self.prior, self.prior_weight, self.burn_in)
+        self._proposed: Tensor | None = None
+        self._length = self._new_length = torch.ones_like(self.rho)  # ||eps_hat||; adopted at the end of a step
+        self._commits = 0  # of this step: a step that looks back has two
         self._buffers = Buffers()
         self._held: list[Tensor] = []  # Z between steps; g_0, eps_hat or a probed gradient during one
         self._carries = False  # whether _held is the Z of the step before
@@ -124,6 +142,7 @@ class LearnedRadius(Radius):
         self._step = 0
         self._rate: float | Tensor = self.lr
         self._measured: dict[str, Tensor] = {}
+        self._reported: dict[str, Tensor] = {}  # the part of it that `metrics` repeats until the next update
 
     @classmethod
     def paper(cls, rho: float, **options: Any) -> LearnedRadius:
@@ -151,10 +170,14 @@ class LearnedRadius(Radius):
             "hypergradient": "diagonal",
             "training_batch": "same",
             "length_invariant": False,
+            "normalize": False,
+            "prior": None,
+            "prior_weight": 0.0,
+            "burn_in": 0,
         }
         if fixed := sorted(reading.keys() & options.keys()):
             raise TypeError(f"`{fixed[0]}` is part of the paper's reading, got {_checks.shown(options[fixed[0]])}")
-        settings: dict[str, Any] = {"follow_lr": False, **reading, **options}
+        settings: dict[str, Any] = {"follow_lr": False, "interval": 1, "lr": 0.02, **reading, **options}
         return cls(rho, **settings)
 
     # --- what the optimizer calls, in the order of a step ---------------------------------------------------------
@@ -162,7 +185,8 @@ class LearnedRadius(Radius):
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move the radius and its optimizer to where the weights are."""
         super().to(device, dtype)
-        self._moments = {name: value.to(device=device, dtype=dtype) for name, value in self._moments.items()}
+        self._nu.to(device, dtype)
+        self._length = self._new_length = self._length.to(device=device, dtype=dtype)
         self._usable = self._usable.to(device)
 
     def validates_before(self, step: int) -> bool:
@@ -175,31 +199,39 @@ class LearnedRadius(Radius):
 
     def see_validation(self, loss: Tensor, params: Tensors) -> Tensor:
         """Keep L_vl and grad L_vl . Z: scalars only."""
-        self._measured |= {"validation_loss": loss, "validation_slope": self._slope(params)}
+        self._measured |= {"validation_loss": loss}
+        self._measure("validation_slope", params)
         if self.training_batch == "same":
             self._update()
         return pass_is_finite(loss, params)
 
     def see_training(self, loss: Tensor, params: Tensors) -> Tensor:
         """Keep L_tr(theta') and grad L_tr . Z of the same batch."""
-        self._measured |= {"training_loss": loss, "training_slope": self._slope(params)}
+        self._measured |= {"training_loss": loss}
+        self._measure("training_slope", params)
         return pass_is_finite(loss, params)
 
     def at(self, ascent: Ascent) -> Tensor:
         """The radius of this step, after the update that this step's first pass completes."""
-        self._step = ascent.step
+        self._step, self._commits = ascent.step, 0
         self._rate = self.lr * learning_rate_share(ascent) if self.follow_lr else self.lr
         if self.validates_before(ascent.step):
             assert ascent.loss is not None
-            self._measured |= {"training_loss": ascent.loss, "training_slope": self._slope(ascent.params)}
+            self._measured |= {"training_loss": ascent.loss}
+            self._measure("training_slope", ascent.params)
             self._update()
         self._carries = False
         if self._wants_curvature and self.hypergradient.holds == "gradient":
             self._hold(ascent.params)
-        return self._proposed["rho"] if self._proposed else self.rho
+        rho = self.rho if self._proposed is None else self._proposed
+        if 0 < ascent.step < self.burn_in:  # the first step takes the start as it is given
+            rho = self._proposed = rho.clamp(max=self._nu.highest(self._length, ascent.step))
+        return rho
 
     def see_direction(self, params: Tensors, factor: Tensor) -> None:
-        """Hold eps_hat for the estimators that need it."""
+        """Measure ||eps_hat||, and hold eps_hat for the estimators that need it."""
+        if self.prior is not None and (self._wants_curvature or self._step < self.burn_in):
+            self._new_length = (norm(gradients_of(params)) * factor).to(self.rho.dtype)
         if self._wants_curvature and self.hypergradient.holds != "gradient":
             self._hold(params)
             scale_(self._held, factor)
@@ -241,30 +273,40 @@ class LearnedRadius(Radius):
 
     def commit(self, finite: Tensor) -> None:
         """Adopt the proposed radius where the whole step was finite."""
-        if self._proposed:
-            self.rho = torch.where(finite, self._proposed.pop("rho"), self.rho)
-        for name, value in self._proposed.items():
-            self._moments[name] = torch.where(finite, value, self._moments[name])
-        self._proposed = {}
+        if self._proposed is not None:
+            self.rho = torch.where(finite, self._proposed, self.rho)
+        self._nu.commit(finite)
+        self._proposed = None
         self._usable = finite
+        if "hypergradient" in self._measured:  # this step has updated the radius
+            seen = {name: self._measured[name] for name in REPORTED}
+            self._reported = {name: torch.where(finite, x, self._reported.get(name, x)) for name, x in seen.items()}
+            self._measured = {}
+        self._commits += 1
+        if self._commits == 2 or not self.validates_after(self._step):
+            self._length = self._new_length = torch.where(finite, self._new_length, self._length)
 
     def discard(self) -> None:
         """Forget the proposed radius: a closure raised. The Z of the step before lives on unless `at` has used it."""
-        self._proposed = {}
+        self._nu.proposed, self._proposed, self._new_length = {}, None, self._length
+        self._measured = {}
 
     def metrics(self) -> dict[str, Tensor]:
         """What the last upper-level update saw; the hypergradient is 0 until there is one."""
-        if "validation_loss" not in self._measured:
+        if not self._reported:
             return {}
+        gap = self._reported["validation_loss"] - self._reported["training_loss"]
         return {
-            "validation_loss": self._measured["validation_loss"],
-            "generalization_gap": self._measured["validation_loss"] - self._measured["training_loss"],
-            "hypergradient": self._measured["hypergradient"],
+            "validation_loss": self._reported["validation_loss"],
+            "generalization_gap": gap,
+            "hypergradient": self._reported["hypergradient"],
         }
 
     def state_dict(self) -> dict[str, Any]:
         """rho, its optimizer and, where the next step still needs it, Z."""
-        state = super().state_dict() | {name: value.clone() for name, value in self._moments.items()}
+        state = super().state_dict() | {name: value.clone() for name, value in self._nu.state.items()}
+        state["length"] = self._length.clone()
+        state["reported"] = {name: value.clone() for name, value in self._reported.items()}
         if self._carries and self.training_batch == "next":
             state |= {"usable": self._usable.clone(), "Z": {i: z.clone() for i, z in enumerate(self._held)}}
         return state
@@ -272,9 +314,12 @@ class LearnedRadius(Radius):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         super().load_state_dict(state)
-        for name, value in self._moments.items():
-            self._moments[name] = torch.as_tensor(state[name]).to(value, copy=True)
-        self._proposed, self._measured = {}, {}
+        for name, value in self._nu.state.items():
+            self._nu.state[name] = torch.as_tensor(state[name]).to(value, copy=True)
+        self._length = self._new_length = torch.as_tensor(state["length"]).to(self._length, copy=True)
+        self._nu.proposed, self._proposed = {}, None
+        self._reported = {name: torch.as_tensor(value).to(self.rho.device) for name, value in state["reported"].items()}
+        self._measured = {}
         self._held = [z.clone() for _, z in sorted(state.get("Z", {}).items())]
         self._carries = bool(self._held)
         if self._carries:
@@ -282,8 +327,13 @@ class LearnedRadius(Radius):
 
     # --- the upper level ------------------------------------------------------------------------------------------
 
+    def _interval_at(self, step: int) -> int:
+        if self.interval is None:
+            return 1 if step < self.burn_in else INTERVAL
+        return self.interval
+
     def _updates_at(self, step: int) -> bool:
-        return (step + 1) % self.interval == 0
+        return (step + 1) % self._interval_at(step) == 0
 
     @property
     def _wants_curvature(self) -> bool:
@@ -303,39 +353,36 @@ class LearnedRadius(Radius):
         """What is held and the gradient, for the weights that have one."""
         return [(z, p.grad) for z, p in zip(self._held, params, strict=True) if p.grad is not None]
 
-    def _slope(self, params: Tensors) -> Tensor:
-        """The gradients' dot product with Z; 0 where there is no Z that fits."""
+    def _measure(self, name: str, params: Tensors) -> None:
+        """Keep the gradients' dot product with Z, 0 where there is no Z that fits, and the cosine if it is wanted."""
+        if name == "training_slope" and self.objective == "validation_loss":
+            return
         fits = self._carries and [z.shape for z in self._held] == [p.shape for p in params]
         pairs = [(p.grad, z.to(p)) for z, p in zip(self._held, params, strict=False) if fits and p.grad is not None]
         if not pairs:
             self._carries = False
-            return self.rho.new_zeros(())
-        return dot([g for g, _ in pairs], [z for _, z in pairs])
+            slope = scale = self.rho.new_zeros(())
+        else:
+            gradients, changes = [g for g, _ in pairs], [z for _, z in pairs]
+            slope = dot(gradients, changes)
+            scale = norm(gradients) * norm(changes) if self.normalize else self.rho.reciprocal()
+        self._measured |= {name: slope, name + "_scale": scale.clamp(min=torch.finfo(scale.dtype).tiny)}
 
     def _update(self) -> None:
-        """One step of Adam on nu, proposed: `commit` decides."""
+        """One step of nu, proposed: `commit` decides."""
         measured = self._measured
-        gap = measured["validation_loss"] - measured["training_loss"]
+        hypergradient = measured["validation_slope"]
+        slope = hypergradient / measured["validation_slope_scale"]
         if self.objective == "squared_gap":
-            hypergradient = gap * (measured["validation_slope"] - measured["training_slope"])
-        else:
-            hypergradient = measured["validation_slope"]
-        hypergradient = torch.where(self._usable, hypergradient, 0.0).to(self.rho.dtype)
-        measured["hypergradient"] = hypergradient
+            gap = measured["validation_loss"] - measured["training_loss"]
+            hypergradient = gap * (hypergradient - measured["training_slope"])
+            slope = gap * (slope - measured["training_slope"] / measured["training_slope_scale"])
+        measured["hypergradient"] = torch.where(self._usable, hypergradient, 0.0).to(self.rho.dtype)
         if not self._carries:
             return
-        old = self._moments
-        slope = hypergradient * self.rho
-        updates = old["updates"] + 1
-        first = torch.lerp(slope, old["exp_avg"], BETAS[0])
-        second = torch.lerp(slope.square(), old["exp_avg_sq"], BETAS[1])
-        direction = (first / (1 - BETAS[0] ** updates)) / ((second / (1 - BETAS[1] ** updates)).sqrt() + EPSILON)
-        nu = (old["nu"] - self._rate * direction).clamp(*(math.log(bound) for bound in self.bounds))
-        valid = self._usable & hypergradient.isfinite() & second.isfinite()  # a square overflows before its root
-        proposed = {"nu": nu, "exp_avg": first, "exp_avg_sq": second, "updates": updates}
-        self._proposed = {name: torch.where(valid, value, old[name]) for name, value in proposed.items()}
-        rho = nu.exp().clamp(*self.bounds)
-        self._proposed["rho"] = torch.where(valid, rho, self.rho)
+        rate = self._rate * self._interval_at(self._step)
+        slope = torch.where(self._usable, slope, 0.0).to(self.rho.dtype)
+        self._proposed = self._nu.propose(self.rho, slope, rate, self._new_length, self._step, self._usable)
 
 
 def _bounds(bounds: Any) -> tuple[float, float]:
@@ -353,3 +400,9 @@ def _within(bounds: tuple[float, float], rho: float) -> float:
     if not bounds[0] <= rho <= bounds[1]:
         raise ValueError(f"`rho` must be within `bounds` = {bounds}, got {rho}")
     return rho
+
+
+def _not_negative(name: str, value: Any) -> float:
+    if not _checks.number(name, value) >= 0:
+        raise ValueError(f"`{name}` must be >= 0, got {value}")
+    return float(value)

@@ -1,0 +1,55 @@
+"""The state of the global random generators: read, put back, seeded. Nothing here waits for a device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+States = dict[torch.device, Tensor]
+GOLDEN = 0x9E3779B97F4A7C15  # odd, so that its multiples differ in every number of low bits
+
+
+def devices_of(tensors: Iterable[Tensor]) -> list[torch.device]:
+    """The CPU, and every other device that the tensors lie on."""
+    cpu = torch.device("cpu")
+    return [cpu, *{t.device for t in tensors} - {cpu, torch.device("meta")}]
+
+
+def read_states(devices: Iterable[torch.device]) -> States:
+    """A copy of the state of each device's generator."""
+    return {device: _read(device) for device in devices}
+
+
+def write_states(states: States) -> None:
+    """Put the states back."""
+    for device, state in states.items():
+        if device.type == "cpu":
+            torch.set_rng_state(state)
+        elif device.type == "mps":
+            torch.mps.set_rng_state(state)
+        else:
+            torch.get_device_module(device).set_rng_state(state, device)
+
+
+def stream(devices: Iterable[torch.device], number: int) -> States:
+    """States of a random stream of its own, a function of the global seed and `number` alone.
+
+    Args:
+        devices: of the generators.
+        number: >= 0; streams of different numbers differ from each other and from the global one.
+
+    Returns:
+        A state for each device.
+    """
+    seed = (torch.initial_seed() + (number + 1) * GOLDEN) % 2**64
+    return {device: torch.Generator(device).manual_seed(seed).get_state() for device in devices}
+
+
+def _read(device: torch.device) -> Tensor:
+    if device.type == "cpu":
+        return torch.get_rng_state()
+    if device.type == "mps":
+        return torch.mps.get_rng_state()
+    return torch.get_device_module(device).get_rng_state(device)

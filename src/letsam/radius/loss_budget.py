@@ -1,0 +1,93 @@
+"""A radius from a budget in the loss: climb so far that the loss rises by a given amount, to first order."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import _checks
+from .base import Ascent, Radius
+
+
+class LossBudgetRadius(Radius):
+    """rho_t = min(sigma_t / ||g_t||, maximum): SAM's step then raises the linearized loss by sigma_t.
+
+    The reading taken: sigma_t is `budget` throughout, or, with `steps`, annealed from there to 0 by a cosine over the
+    last `annealed` share of the run (the paper anneals at the end too; the default share is ours). `relative` makes it
+    a share of the batch's loss. The norm is that of the plain gradient; ASAM's rescaling does not enter.
+
+    Args:
+        budget: sigma, > 0, in units of the loss; with `relative` a share of it.
+        maximum: the largest radius, > 0, reached as the gradient vanishes.
+        relative: sigma_t = budget * loss; needs `step(closure)`, since `ascent_step()` does not see the loss.
+        steps: length of the run in optimizer steps, >= 1; None: nothing is annealed.
+        annealed: share of the run in which sigma falls to 0, above 0 and at most 1; used with `steps` only.
+
+    Raises:
+        ValueError: an argument out of range, or `relative` without a loss.
+        TypeError: an argument of the wrong type.
+
+    Example:
+        >>> budget = LossBudgetRadius(0.1, steps=100)
+        >>> [budget.budget_at(step) for step in (0, 75, 100)]
+        [0.1, 0.1, 0.0]
+
+    Reference:
+        LE-SAM, Wang et al., arXiv:2605.10183.
+    """
+
+    def __init__(
+        self, budget: float, *, maximum: float = 1.0, relative: bool = False, steps: int | None = None,
+        annealed: float = 0.25,
+    ) -> None:  # fmt: skip
+        self.budget = _checks.positive("budget", budget)
+        self.maximum = _checks.positive("maximum", maximum)
+        self.relative = _checks.flag("relative", relative)
+        self.steps = None if steps is None else _checks.whole("steps", steps, 1)
+        self.annealed = _checks.positive("annealed", annealed)
+        if self.annealed > 1:
+            raise ValueError(f"`annealed` must be above 0 and at most 1, got {self.annealed}")
+        super().__init__(self.maximum)
+        self._before: Tensor = self.rho
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Move the radius to where the weights are."""
+        super().to(device, dtype)
+        self._before = self.rho
+
+    def budget_at(self, step: int) -> float:
+        """Sigma at step `step` (from 0), before `relative` is applied."""
+        if self.steps is None:
+            return self.budget
+        left = 1.0 - min(step / self.steps, 1.0)
+        share = min(left / self.annealed, 1.0)
+        return self.budget * 0.5 * (1.0 - math.cos(math.pi * share))
+
+    def at(self, ascent: Ascent) -> Tensor:
+        """The radius of this step; as it was where the gradient norm or the loss is not finite."""
+        budget: float | Tensor = self.budget_at(ascent.step)
+        if self.relative:
+            if ascent.loss is None:
+                raise ValueError("`relative` must be False for ascent_step(), which sees no loss; got True")
+            budget = budget * ascent.loss.detach().to(self.rho).clamp(min=0.0)
+        length = ascent.gradient_norm.detach().to(self.rho)
+        rho = (budget / length.clamp(min=torch.finfo(length.dtype).tiny)).clamp(max=self.maximum)
+        self._before = self.rho
+        self.rho: Tensor = torch.where(rho.isfinite() & length.isfinite(), rho, self.rho)
+        return self.rho
+
+    def commit(self, finite: Tensor) -> None:
+        """Keep the radius of a finite step; a skipped one leaves the radius before it."""
+        self.rho = self._before = torch.where(finite, self.rho, self._before)
+
+    def discard(self) -> None:
+        """A closure raised: the radius before the step."""
+        self.rho = self._before
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        super().load_state_dict(state)
+        self._before = self.rho
