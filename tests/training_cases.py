@@ -94,6 +94,16 @@ def finish(run: Training) -> Training:
     return run
 
 
+def validation_passes(steps: int) -> int:
+    """Of a default `LearnedRadius`: one a step in the burn-in of 100 steps, one in 4 steps after it."""
+    return sum((step + 1) % (1 if step < 100 else 4) == 0 for step in range(steps))
+
+
+def learned_passes(steps: int) -> int:
+    """Gradient passes of `lets-sam` and `lets-asam`: two a step and a validation pass for each update of the radius."""
+    return 2 * steps + validation_passes(steps)
+
+
 def weights(run: Training) -> Tensor:
     return torch.cat([p.detach().flatten() for p in run.model.parameters()]).clone()
 

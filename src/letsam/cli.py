@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from letsam import _checks
+
 if TYPE_CHECKING:
     from letsam.results import Results
 
@@ -36,7 +38,9 @@ LabelNoise = Annotated[float, typer.Option(help="Share of wrong training labels,
 ValidationShare = Annotated[float, typer.Option(help="Share held out for learned radii, between 0 and 1.")]
 TrainSize = Annotated[int | None, typer.Option(help="Training samples, for tasks that offer a choice.")]
 DataDir = Annotated[Path | None, typer.Option(help="Folder with the data, for tasks that read files.")]
+ModelName = Annotated[str | None, typer.Option(help="The model, for tasks that offer a choice.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for what is written.  [default: runs/TASK]")]
+Jobs = Annotated[int, typer.Option(help="Runs side by side, each in a process with one thread.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Keep what is finished in the folder and complete the rest.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 
@@ -56,35 +60,44 @@ def trial(
     refit: Annotated[bool, typer.Option(help="Replay each learned schedule on all the data, as its own row.")] = True,
     train_size: TrainSize = None,
     data_dir: DataDir = None,
+    model: ModelName = None,
     out: Out = None,
     resume: Resume = False,
+    jobs: Jobs = 1,
     device: Device = "auto",
 ) -> None:
     """Compare methods on a task: a table, results.json and report.html."""
     from letsam.reports.html import write_report
     from letsam.tasks import load_task
+    from letsam.training import trial as trials
     from letsam.training.config import TrialConfig
     from letsam.training.loop import make_fabric
-    from letsam.training.trial import REPORT, check_data, environment, open_results, planned, run_trial
 
+    _checks.whole("jobs", jobs, 1)
     config = TrialConfig(
         task=task, methods=tuple(part.strip() for part in methods.split(",") if part.strip()), seeds=_seeds(seeds),
         rho=rho, epochs=epochs, batch_size=batch_size, label_noise=label_noise, validation_share=validation_share,
-        refit=refit, train_size=train_size, data_dir=_text(data_dir),
+        refit=refit, train_size=train_size, data_dir=_text(data_dir), model=model,
     )  # fmt: skip
-    loaded = load_task(task, train_size=train_size, data_dir=data_dir)
+    loaded = load_task(task, train_size=train_size, data_dir=data_dir, model=model)
     config = config.for_task(loaded)
-    check_data(loaded, config)
+    trials.check_data(loaded, config)
     fabric = make_fabric(device)
     folder = out or _default_folder(task)
-    results = open_results(folder, config, environment(fabric), resume=resume)
-    rows = planned(config)
-    with _interruptible(lambda: f"{len(results.runs)} of {len(rows)} runs are finished"), _progress(rows) as watch:
-        for finished in run_trial(loaded, config, fabric, results, folder, watch):
+    results = trials.open_results(folder, config, trials.environment(fabric), resume=resume)
+    rows = trials.planned(config)
+    done = sum((run.method, run.seed) in rows for run in results.runs)
+    state: Callable[[], str] = lambda: f"{len(results.runs)} of {len(rows)} runs are finished"  # noqa: E731
+    with _interruptible(state), _progress(len(rows), done) as watch:
+        if jobs > 1:
+            running = trials.run_trial_side_by_side(config, device, jobs, results, folder, watch)
+        else:
+            running = trials.run_trial(loaded, config, fabric, results, folder, watch)
+        for finished in running:
             results = finished
-    write_report(results, folder / REPORT)
+    write_report(results, folder / trials.REPORT)
     _print_table(results)
-    print(f"report: {folder / REPORT}")
+    print(f"report: {folder / trials.REPORT}")
 
 
 @app.command()
@@ -99,6 +112,7 @@ def train(
     validation_share: ValidationShare = 0.1,
     train_size: TrainSize = None,
     data_dir: DataDir = None,
+    model: ModelName = None,
     out: Out = None,
     resume: Resume = False,
     device: Device = "auto",
@@ -116,9 +130,9 @@ def train(
     config = TrialConfig(
         task=task, methods=(method,), seeds=(seed,), rho=rho, epochs=epochs, batch_size=batch_size,
         label_noise=label_noise, validation_share=validation_share, refit=False, train_size=train_size,
-        data_dir=_text(data_dir),
+        data_dir=_text(data_dir), model=model,
     )  # fmt: skip
-    loaded = load_task(task, train_size=train_size, data_dir=data_dir)
+    loaded = load_task(task, train_size=train_size, data_dir=data_dir, model=model)
     config = config.for_task(loaded)
     fabric = make_fabric(device)
     folder = out or _default_folder(task) / f"{method.replace(':', '-')}-{seed}"
@@ -137,7 +151,7 @@ def train(
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}: expected a checkpoint of this model and optimizer, got another's") from error
     epochs_done: Callable[[], str] = lambda: f"{run.epoch} of {run.epochs} epochs are finished"  # noqa: E731
-    with _interruptible(epochs_done), _progress([(method, seed)]) as watch:
+    with _interruptible(epochs_done), _progress(1, 0) as watch:
         while not run.finished:
             run.advance()
             save_checkpoint(path, run.state_dict(), identity)
@@ -256,19 +270,23 @@ def _interruptible(state: Callable[[], str]) -> Iterator[None]:
 
 
 @contextmanager
-def _progress(rows: Sequence[tuple[str, int]]) -> Iterator[Callable[[str, int, int, int], None]]:
-    """A bar for the whole trial and one for the run, on stderr; nothing where stderr is not a terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+def _progress(total: int, finished: int) -> Iterator[Callable[[str, int, int, int], None]]:
+    """A bar for the whole trial and one for each run under way, on stderr; nothing where stderr is not a terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description:32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        whole = progress.add_task("runs", total=len(rows))
-        current = progress.add_task("", total=None)
+        whole = progress.add_task("runs", total=total, completed=finished)
+        bars: dict[tuple[str, int], TaskID] = {}
 
         def watch(row: str, seed: int, epoch: int, epochs: int) -> None:
-            progress.update(current, description=f"{row}, seed {seed}", completed=epoch, total=epochs)
-            progress.update(whole, completed=rows.index((row, seed)) + (epoch == epochs))
+            if (row, seed) not in bars:
+                bars[row, seed] = progress.add_task(f"{row}, seed {seed}", total=epochs)
+            progress.update(bars[row, seed], completed=epoch)
+            if epoch == epochs:
+                progress.remove_task(bars.pop((row, seed)))
+                progress.advance(whole)
 
         yield watch
 

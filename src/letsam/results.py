@@ -58,6 +58,7 @@ class Run:
         gradient_passes: forward and backward passes; a refit counts those of its search as well.
         seconds: wall-clock time of training alone.
         history: columns by name, see ``docs/results-schema.md``.
+        metric: what ``test_accuracy`` holds, "accuracy" in most tasks; such as "BLEU", then a fraction of 1 as well.
     """
 
     method: str
@@ -72,6 +73,7 @@ class Run:
     gradient_passes: int
     seconds: float
     history: History
+    metric: str = "accuracy"
 
     @property
     def diverged(self) -> bool:
@@ -154,6 +156,11 @@ class Results:
     def methods(self) -> tuple[str, ...]:
         """The methods with at least one finished run, in order of first appearance."""
         return tuple(dict.fromkeys(run.method for run in self.runs))
+
+    @property
+    def metric(self) -> str:
+        """The name of what ``test_accuracy`` holds, such as "accuracy" or "BLEU"."""
+        return self.runs[0].metric if self.runs else "accuracy"
 
     def runs_of(self, method: str) -> tuple[Run, ...]:
         """The runs of one method, in order."""
@@ -321,7 +328,10 @@ _RUN_FIELDS: dict[str, _Reader]
 
 def _read_run(value: Any, where: str) -> Run:
     fields = _object(value, where)
-    return Run(**{name: _field(fields, name, where, reader) for name, reader in _RUN_FIELDS.items()})
+    values = {name: _field(fields, name, where, reader) for name, reader in _RUN_FIELDS.items()}
+    if "metric" in fields:  # younger than schema 1
+        values["metric"] = _string(fields["metric"], f"{where}.metric")
+    return Run(**values)
 
 
 def _history(value: Any, where: str) -> dict[str, list[float | None]]:

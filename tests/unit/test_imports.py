@@ -17,8 +17,8 @@ PACKAGE = Path(letsam.__file__).parent
 RANKS = {
     "_checks": 0, "_tensors": 0, "_version": 0, "results": 0,
     "hypergradient": 1, "perturbations": 1, "_guard": 1,
-    "_flight": 1,
-    "radius": 2,
+    "_closures": 1, "_flight": 1, "_randomness": 1, "_statistics": 1, "_wrapper": 1,
+    "_passes": 2, "radius": 2,
     "optimizer": 3,
     "variants": 4,
     "sharpness": 5, "validation": 5, "integrations": 5, "tasks": 5,
@@ -110,7 +110,8 @@ def test_the_rule_allows_the_rest(source: str, module: str) -> None:
 
 HEAVY = (
     *("matplotlib", "sklearn", "rich", "typer", "lightning", "lightning_fabric", "jinja2", "pandas", "scipy"),
-    *("transformers", "accelerate", "torchvision", "click"),
+    *("transformers", "accelerate", "torchvision", "click", "datasets", "tokenizers", "sacrebleu"),
+    *("hessian_eigenthings", "optuna", "PIL", "pyarrow"),
 )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import torch
 import training_cases
 from letsam.optimizer import SharpnessAware
 from letsam.perturbations import AdaptiveAscent, SteepestAscent
-from letsam.radius import FixedRadius, LearnedRadius, ReplayedRadius
+from letsam.radius import FixedRadius, LearnedRadius, LinearRadius, LossBudgetRadius, ProportionalRadius, ReplayedRadius
 from letsam.results import is_learned
 from letsam.tasks import Task
 from letsam.training.methods import KINDS, Method
@@ -89,6 +89,40 @@ def test_radius_comes_from_the_name_then_the_option_then_the_task(
     name: str, override: float | None, rho: float, task: Task
 ) -> None:
     assert Method.parse(name).initial_rho(task, override) == rho
+
+
+def test_scheduled_methods_and_the_radii_they_stand_for(base: torch.optim.Optimizer) -> None:
+    def made(name: str) -> SharpnessAware:
+        optimizer = Method.parse(name).optimizer(base, float(name.split(":")[1]), None, 50)
+        assert isinstance(optimizer, SharpnessAware)
+        return optimizer
+
+    for name, perturbation in (("sam-rising:0.2", SteepestAscent), ("asam-rising:0.2", AdaptiveAscent)):
+        rising = made(name)
+        assert type(rising.perturbation) is perturbation
+        assert isinstance(rising.radius, LinearRadius)
+        assert (rising.radius.start, rising.radius.end, rising.radius.steps) == (pytest.approx(0.002), 0.2, 50)
+    gsam = made("gsam-schedule:0.2").radius
+    assert isinstance(gsam, ProportionalRadius)
+    assert (gsam.maximum, gsam.minimum) == (0.2, pytest.approx(0.002))
+    budget = made("sam-budget:0.3").radius
+    assert isinstance(budget, LossBudgetRadius)
+    assert (budget.budget, budget.steps, budget.relative) == (0.3, 50, False)
+    assert not any(Method.parse(name).is_learned for name in ("sam-rising", "gsam-schedule", "sam-budget"))
+
+
+def test_the_radius_option_is_no_loss_budget(task: Task) -> None:
+    assert Method.parse("sam-rising").initial_rho(task, 0.2) == 0.2
+    assert Method.parse("asam-rising").initial_rho(task, None) == 0.7
+    assert Method.parse("sam-budget").initial_rho(task, 0.2) == 0.1
+    assert Method.parse("sam-budget:0.4").initial_rho(task, 0.2) == 0.4
+
+
+def test_a_schedule_without_its_length(base: torch.optim.Optimizer) -> None:
+    with pytest.raises(
+        ValueError, match=r"^`steps` must be given for the scheduled radius of sam-rising:0.1, got None$"
+    ):
+        Method.parse("sam-rising:0.1").optimizer(base, 0.1)
 
 
 @pytest.mark.parametrize("name", ["lets-sam", "lets-asam"])

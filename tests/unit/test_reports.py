@@ -100,6 +100,20 @@ def test_the_markdown_table_shows_means_and_marks_the_best(five):
     assert sum("**" in line for line in lines) == 1
 
 
+def test_another_metric_goes_by_its_name_everywhere(five):
+    runs = tuple(Run(**{**vars(run), "metric": "BLEU"}) for run in five.runs)
+    bleu = Results(five.task, five.config, five.environment, runs)
+    assert tables.markdown_table(bleu).startswith("| method | test BLEU | test loss |")
+    assert "91.00 ± 1.00 |" in tables.markdown_table(bleu).replace("*", "")  # times 100 all the same
+    assert "lets-sam reached the highest mean test BLEU: 91.00 ± 1.00 over 3 seeds." in verdict(bleu).headline
+    for draw in (figures.learning_curves, figures.method_comparison):
+        assert draw(bleu).axes[0].get_title(loc="left") == "Test BLEU"
+        assert draw(five).axes[0].get_title(loc="left") == "Test accuracy (%)"
+    page = render_report(bleu)
+    assert "The BLEU of the test samples times 100" in page
+    assert "accuracy" not in re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL).lower()
+
+
 def rendered(table, width):
     console = rich_console.Console(file=io.StringIO(), width=width, force_terminal=True, color_system="standard")
     console.print(table)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import multiprocessing
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,15 @@ import training_cases
 from letsam.results import Results
 from letsam.tasks import Task
 from letsam.training.config import TrialConfig
-from letsam.training.trial import check_data, environment, open_results, planned, run_trial
+from letsam.training.parallel import side_by_side as side_by_side_of
+from letsam.training.trial import (
+    check_data,
+    environment,
+    open_results,
+    planned,
+    run_trial,
+    run_trial_side_by_side,
+)
 from training_cases import CLASSES, config, fabric, without_seconds
 
 METHODS = ("sgd", "sam:0.1", "lets-sam")
@@ -127,7 +137,8 @@ def test_a_task_with_validation_data_has_no_refit(tmp_path: Path) -> None:
     results = run(task, options, tmp_path)
 
     assert rows(results) == [("sam", 0), ("lets-sam", 0)]
-    assert [record.gradient_passes for record in results.runs] == [2 * 7, 3 * 7]  # both on all 60 samples
+    passes = [record.gradient_passes for record in results.runs]
+    assert passes == [2 * 7, training_cases.learned_passes(7)]  # both on all 60 samples
     assert saved(tmp_path).config["refit"] is False
 
 
@@ -333,3 +344,57 @@ def test_what_only_the_data_can_tell(samples: int, change: dict[str, Any], messa
 
 def test_fixed_methods_need_no_samples_to_hold_out_and_have_no_bounds() -> None:
     check_data(training_cases.task(train=training_cases.blobs(3, 1)), config(methods=("sgd", "sam:20")))
+
+
+# Side by side
+
+
+def side_by_side(out: Path, resume: bool = False, watch: Any = None) -> Results:
+    """The trial in two processes, which load the task by its place."""
+    spec = f"{Path(__file__).parents[1] / 'training_cases.py'}:task"
+    options = config(task=spec, methods=METHODS, epochs=2, label_noise=0.2).for_task(training_cases.task())
+    results = open_results(out, options, environment(fabric()), resume=resume)
+    for finished in run_trial_side_by_side(options, "cpu", 2, results, out, watch):
+        results = finished
+    return results
+
+
+@pytest.mark.slow
+def test_side_by_side_gives_the_numbers_of_one_after_the_other(tmp_path: Path) -> None:
+    stop = Stop()
+    results = side_by_side(tmp_path / "two", watch=stop)
+    one = run(training_cases.task(epochs=2), config(methods=METHODS, label_noise=0.2, epochs=2), tmp_path / "one")
+    assert rows(results) == ROWS
+    assert records(results) == records(one)
+    assert saved(tmp_path / "two") == results
+    assert sorted(stop.epochs) == sorted((row, seed, epoch, 2) for row, seed in ROWS for epoch in (1, 2))
+
+    # A refit that is missing replays the search that is there; everything else stays as it is.
+    path = tmp_path / "two" / "results.json"
+    kept = tuple(r for r in results.runs if (r.method, r.seed) not in {("lets-sam+refit", 0), ("sgd", 1)})
+    dataclasses.replace(results, runs=kept).save(path)
+    stop = Stop()
+    again = side_by_side(tmp_path / "two", resume=True, watch=stop)
+    assert set(stop.rows) == {("lets-sam+refit", 0), ("sgd", 1)}
+    assert records(again) == records(one)
+    assert all(run in again.runs for run in kept)  # seconds included
+
+
+def _fails(item: int, tell: Any) -> None:
+    tell(item)
+    if item == 1:
+        raise ValueError("`item` must not be 1, got 1")
+    if item == 2:
+        os._exit(3)
+
+
+@pytest.mark.slow
+def test_what_goes_wrong_in_a_worker_is_raised() -> None:
+    for item, error, message in (
+        (1, ValueError, "`item` must not be 1, got 1"),
+        (2, RuntimeError, "a worker process ended while working on 2"),
+    ):
+        told = []
+        with pytest.raises(error, match=message):
+            told += list(side_by_side_of(_fails, [item], 1))
+        assert not multiprocessing.active_children()

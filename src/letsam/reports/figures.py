@@ -29,6 +29,7 @@ from matplotlib.ticker import (
     SymmetricalLogLocator,
 )
 
+from letsam.reports.metric import metric_title
 from letsam.reports.styles import MethodStyle, method_styles
 from letsam.results import Results, Run, is_learned
 
@@ -48,7 +49,6 @@ WIDTH = 5.4  # inches: one column of the page, or the full width of a phone
 BANDS = 7  # with more methods than this, bands of all of them would hide the lines
 
 _TITLES = {
-    "test_accuracy": "Test accuracy (%)",
     "test_loss": "Test loss",
     "train_loss": "Training loss",
     "generalization_gap": "Generalization gap",
@@ -68,7 +68,7 @@ def learning_curves(results: Results, metric: str = "test_accuracy", *, legend: 
     """
     scale = 100.0 if metric == "test_accuracy" else 1.0
     styles = method_styles(results)
-    figure, axes = _blank(_TITLES[metric])
+    figure, axes = _blank(_title(results, metric))
     drawn: list[str] = []
     for method, style in styles.items():
         points = _over_seeds(results.runs_of(method), metric, scale)
@@ -208,7 +208,7 @@ def method_comparison(results: Results, metric: str = "test_accuracy") -> Figure
     sign = 1 if metric == "test_accuracy" else -1
     # Worst first, because the vertical axis grows upwards; diverged methods count as worst.
     order = sorted(values, key=lambda m: _ranked(values[m], sign))
-    figure, axes = _blank(_TITLES[metric], height=0.75 + 0.29 * max(len(order), 3))
+    figure, axes = _blank(_title(results, metric), height=0.75 + 0.29 * max(len(order), 3))
     for row, method in enumerate(order):
         style = styles[method]
         finite = [value for value in values[method] if math.isfinite(value)]
@@ -300,6 +300,13 @@ def _radius_points(run: Run) -> Iterable[tuple[float, float]]:
 
 def _ranked(values: Sequence[float], sign: int) -> float:
     return sign * statistics.fmean(values) if all(map(math.isfinite, values)) else -math.inf
+
+
+def _title(results: Results, metric: str) -> str:
+    if metric != "test_accuracy":
+        return _TITLES[metric]
+    title = metric_title(results, "(%)")
+    return title[0].upper() + title[1:]
 
 
 # --- how to draw it ----------------------------------------------------------------------------------------

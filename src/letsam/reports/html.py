@@ -17,6 +17,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from letsam.reports import figures, table
+from letsam.reports.metric import percent
 from letsam.reports.styles import method_styles
 from letsam.reports.verdict import verdict
 from letsam.results import Results, write_atomically
@@ -59,7 +60,9 @@ def render_report(results: Results) -> str:
         task=results.task,
         facts=_facts(results),
         verdict=verdict(results),
-        columns=table.COLUMNS,
+        metric=results.metric,
+        percent=percent(results),
+        columns=table.columns(results),
         rows=table.table_rows(results),
         styles=method_styles(results),
         sections=_sections(results),
@@ -76,11 +79,11 @@ def _sections(results: Results) -> tuple[tuple[str, str, tuple[_Panel, ...]], ..
         band += ", drawn for learned radii only, to keep the rest readable"
     band += ". A line stops where one of its seeds diverges."
     return (
-        ("Comparison", "Each method after its last epoch.", (panels["accuracy-dots"], panels["gap-dots"])),
+        ("Comparison", "Each method after its last epoch.", (panels["metric-dots"], panels["gap-dots"])),
         (
             "Learning curves",
             band,
-            (panels["accuracy"], panels["test-loss"], panels["train-loss"], panels["gap"]),
+            (panels["metric"], panels["test-loss"], panels["train-loss"], panels["gap"]),
         ),
         (
             "The radius",
@@ -94,7 +97,7 @@ def _panels(results: Results) -> tuple[_Panel, ...]:
     nothing = "Nothing to draw: no finite value has been recorded."
     return (
         _panel(
-            "accuracy-dots",
+            "metric-dots",
             "One dot for each seed, a bar at the mean; the highest mean is on top. Methods whose dots "
             "overlap are not told apart by these runs. Bold names have a learned radius.",
             figures.method_comparison(results),
@@ -103,12 +106,12 @@ def _panels(results: Results) -> tuple[_Panel, ...]:
         _panel(
             "gap-dots",
             "Test loss minus training loss at the end; the smallest mean is on top. A small gap is good only "
-            "if the accuracy is high as well: a model that has learned nothing has no gap.",
+            f"if the {results.metric} is high as well: a model that has learned nothing has no gap.",
             figures.method_comparison(results, "generalization_gap"),
             nothing,
         ),
         _panel(
-            "accuracy",
+            "metric",
             "Higher is better. A curve that rises and then falls is overfitting.",
             figures.learning_curves(results, legend=False),
             nothing,
@@ -116,7 +119,7 @@ def _panels(results: Results) -> tuple[_Panel, ...]:
         _panel(
             "test-loss",
             "Lower is better. It also counts how sure the wrong answers are, so it may rise while the "
-            "accuracy does not fall.",
+            f"{results.metric} does not fall.",
             figures.learning_curves(results, "test_loss", legend=False),
             nothing,
         ),

@@ -9,20 +9,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from letsam.reports.metric import metric_title
 from letsam.results import Results, Summary, is_learned, summarize
 
-__all__ = ["COLUMNS", "Row", "best_method", "markdown_table", "results_table", "table_rows"]
-
-COLUMNS = (
-    "method",
-    "test accuracy %",
-    "test loss",
-    "gap",
-    "rho initial → final",
-    "gradient passes",
-    "seconds",
-)
-"""The headings; all but the first stand over numbers."""
+__all__ = ["Row", "best_method", "columns", "markdown_table", "results_table", "table_rows"]
 
 NOTHING = "\N{EN DASH}"
 """What stands in a cell that has no value by nature, such as the radius of SGD."""
@@ -34,8 +24,8 @@ class Row:
 
     Args:
         method: the method's name.
-        cells: one text for each of `COLUMNS`.
-        best: whether the method has the highest mean test accuracy.
+        cells: one text for each of `columns`.
+        best: whether the method has the highest mean of the metric on the test set.
         learned: whether its radius is learned.
     """
 
@@ -43,6 +33,11 @@ class Row:
     cells: tuple[str, ...]
     best: bool
     learned: bool
+
+
+def columns(results: Results) -> tuple[str, ...]:
+    """Return the headings; all but the first stand over numbers."""
+    return ("method", metric_title(results), "test loss", "gap", "rho initial → final", "gradient passes", "seconds")
 
 
 def table_rows(results: Results) -> tuple[Row, ...]:
@@ -54,16 +49,16 @@ def table_rows(results: Results) -> tuple[Row, ...]:
 
 
 def best_method(summaries: tuple[Summary, ...]) -> str | None:
-    """Return the method with the highest mean test accuracy, the first of equals; None if all diverged."""
+    """Return the method with the highest mean of the metric, the first of equals; None if all diverged."""
     finite = [row for row in summaries if math.isfinite(row.test_accuracy)]
     return max(finite, key=lambda row: row.test_accuracy).method if finite else None
 
 
 def results_table(results: Results) -> Table:
-    """Return the table for the terminal; the row with the best accuracy is bold."""
+    """Return the table for the terminal; the row with the best metric is bold."""
     title = Text(f"{results.task}: means over seeds", style="bold")
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for index, heading in enumerate(COLUMNS):
+    for index, heading in enumerate(columns(results)):
         # Two lines of heading keep the table within the 80 columns of a plain terminal.
         heading = heading.replace(" →", "\n→").replace("test ", "test\n").replace("gradient ", "gradient\n")
         table.add_column(heading, justify="right" if index else "left", no_wrap=index > 0)
@@ -74,8 +69,9 @@ def results_table(results: Results) -> Table:
 
 
 def markdown_table(results: Results) -> str:
-    """Return the same table in GitHub's Markdown; the row with the best accuracy is bold."""
-    lines = [" | ".join(COLUMNS), " | ".join("---:" if index else "---" for index in range(len(COLUMNS)))]
+    """Return the same table in GitHub's Markdown; the row with the best metric is bold."""
+    headings = columns(results)
+    lines = [" | ".join(headings), " | ".join("---:" if index else "---" for index in range(len(headings)))]
     for row in table_rows(results):
         cells = [cell.replace("|", r"\|") for cell in row.cells]
         lines.append(" | ".join(f"**{cell}**" if row.best else cell for cell in cells))
@@ -86,7 +82,7 @@ def _cells(row: Summary, most: int) -> tuple[str, ...]:
     method = row.method if row.count == most else f"{row.method} ({row.count}/{most} seeds)"
     return (
         method,
-        _accuracy(row),
+        _metric(row),
         _number(row.test_loss, ".3f"),
         _number(row.generalization_gap, ".3f"),
         _radius(row),
@@ -95,7 +91,7 @@ def _cells(row: Summary, most: int) -> tuple[str, ...]:
     )
 
 
-def _accuracy(row: Summary) -> str:
+def _metric(row: Summary) -> str:
     if not math.isfinite(row.test_accuracy):
         return "diverged"
     text = f"{100 * row.test_accuracy:.2f}"

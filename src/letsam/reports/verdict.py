@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from letsam.reports.metric import percent
 from letsam.reports.table import best_method
 from letsam.results import Results, Summary, is_learned, summarize
 
@@ -34,7 +35,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class _Difference:
-    """Accuracy of one method minus that of another over their shared seeds, in percentage points."""
+    """The metric of one method minus that of another over their shared seeds, times 100."""
 
     points: float
     spread: float
@@ -79,12 +80,12 @@ def _headline(results: Results, summaries: Sequence[Summary]) -> str:
     if best is None:
         return "Every method diverged in at least one run, so no method can be called the best."
     row = next(row for row in summaries if row.method == best)
-    score = _score(row)
+    metric, score = results.metric, _score(row, percent(results))
     if len(summaries) == 1:
-        return f"Only {best} has been run; it reached a test accuracy of {score}. There is nothing to compare it with."
+        return f"Only {best} has been run; it reached a test {metric} of {score}. There is nothing to compare it with."
     lead = (
         f"Of the {len(summaries)} methods compared on {results.task}, {best} reached the highest mean test "
-        f"accuracy: {score}."
+        f"{metric}: {score}."
     )
     others = [row.method for row in summaries if row.method != best]
     differences = {other: _difference(results, best, other) for other in others}
@@ -154,11 +155,11 @@ def _caveats(results: Results, summaries: Sequence[Summary]) -> tuple[str, ...]:
     diverged = sum(row.diverged for row in summaries)
     if diverged:
         names = _listed([f"{row.method} ({row.diverged} of {row.count})" for row in summaries if row.diverged])
-        caveats.append(f"Diverged, with a loss or accuracy that is not finite: {names}.")
+        caveats.append(f"Diverged, with a loss or {results.metric} that is not finite: {names}.")
     fixed = [row for row in summaries if not is_learned(row.method) and row.rho_initial is not None]
     if len(fixed) > 1 and any(is_learned(row.method) for row in summaries):
         caveats.append(
-            f"The best of the {len(fixed)} fixed radii is chosen by its test accuracy, which favours it, and "
+            f"The best of the {len(fixed)} fixed radii is chosen by its test {results.metric}, which favours it, and "
             "its cost here leaves out the runs of the others."
         )
     if summaries:
@@ -177,10 +178,10 @@ def _difference(results: Results, method: str, rival: str) -> _Difference:
     return _Difference(statistics.fmean(a) - statistics.fmean(b), spread, len(shared))
 
 
-def _score(row: Summary) -> str:
+def _score(row: Summary, unit: str) -> str:
     if row.count == 1:
-        return f"{100 * row.test_accuracy:.2f} % (one seed)"
-    return f"{100 * row.test_accuracy:.2f} ± {100 * row.test_accuracy_std:.2f} % over {row.count} seeds"
+        return f"{100 * row.test_accuracy:.2f}{unit} (one seed)"
+    return f"{100 * row.test_accuracy:.2f} ± {100 * row.test_accuracy_std:.2f}{unit} over {row.count} seeds"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -10,8 +10,8 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 def targets_of(dataset: Dataset[Any]) -> Tensor:
     """All targets of a dataset of ``(input, target)`` pairs, in order.
 
-    A ``TensorDataset``, a ``Subset`` of one and a noisy dataset are read directly; of any other dataset every sample is
-    loaded once.
+    A ``TensorDataset``, a ``Subset`` of one and a dataset whose attribute ``targets`` is a tensor are read directly; of
+    any other dataset every sample is loaded once.
 
     Args:
         dataset: Map-style dataset of pairs.
@@ -26,9 +26,11 @@ def targets_of(dataset: Dataset[Any]) -> Tensor:
         return dataset.tensors[1]
     if isinstance(dataset, Subset):
         return targets_of(dataset.dataset)[torch.as_tensor(dataset.indices, dtype=torch.long)]
-    if isinstance(dataset, _Relabelled):
-        return dataset.targets
     samples = cast(Any, dataset)
+    known = getattr(samples, "targets", None)
+    transform = getattr(samples, "target_transform", None)  # of torchvision's data sets: it changes what is read
+    if isinstance(known, Tensor) and len(known) == len(samples) and transform is None:
+        return known
     try:
         return torch.stack([torch.as_tensor(samples[index][1]) for index in range(len(samples))])
     except (TypeError, RuntimeError) as error:

@@ -1,6 +1,7 @@
 """From what the user writes to a `Task`: a built-in name, ``file.py:function`` or ``package.module:function``."""
 
 import difflib
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -12,15 +13,28 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from letsam.tasks.cifar import cifar10, cifar100
 from letsam.tasks.digits import digits
+from letsam.tasks.ding import ding_de_en
 from letsam.tasks.errors import TaskError
 from letsam.tasks.fashion_mnist import fashion_mnist
+from letsam.tasks.glue import GLUE, glue
+from letsam.tasks.imagenet import imagenet
+from letsam.tasks.iwslt import iwslt14_de_en
+from letsam.tasks.movie_snippets import movie_snippets
 from letsam.tasks.task import Task
 
 # A new task: a new file and a line here. The description stands here too, because building a task loads its data.
 _BUILT_IN: dict[str, tuple[Callable[..., Task], str]] = {
     "digits": (digits, "8x8 handwritten digits, 1,000 train and 797 test (scikit-learn)"),
     "fashion-mnist": (fashion_mnist, "28x28 clothing, 60,000 train and 10,000 test (Debian package or a folder)"),
+    "cifar10": (cifar10, "32x32 photographs in 10 classes, 50,000 train and 10,000 test (hub or a folder)"),
+    "cifar100": (cifar100, "32x32 photographs in 100 classes, 50,000 train and 10,000 test (hub or a folder)"),
+    "imagenet": (imagenet, "224x224 photographs in 1,000 classes, or any folders of images (a folder or hub)"),
+    "movie-snippets": (movie_snippets, "praise or blame, 9,041 train and 1,000 test sentences (a package's source)"),
+    "ding-de-en": (ding_de_en, "German to English, 5,615 train and 500 test sentences (Debian package or a folder)"),
+    "iwslt14-de-en": (iwslt14_de_en, "German to English, 160,239 train and 6,750 test sentences (hub or a folder)"),
+    **{f"glue/{name}": (functools.partial(glue, name), f"GLUE {name}, DeBERTa (hub or a folder)") for name in GLUE},
 }
 
 
@@ -29,22 +43,24 @@ def available_tasks() -> list[tuple[str, str]]:
 
     Example:
         >>> [name for name, _ in available_tasks()]
-        ['digits', 'fashion-mnist']
+        ['digits', 'fashion-mnist', 'cifar10', 'cifar100', 'imagenet', ...]
     """
     return [(name, description) for name, (_, description) in _BUILT_IN.items()]
 
 
-def load_task(spec: str, *, train_size: int | None = None, data_dir: Path | None = None) -> Task:
+def load_task(
+    spec: str, *, train_size: int | None = None, data_dir: Path | None = None, model: str | None = None
+) -> Task:
     """Build a task from its name or from the place of a function that returns one.
 
-    A function of one's own is called with those of ``train_size`` and ``data_dir`` that are given here; as long as they
-    are not, it need not accept them. Modules are also looked for in the current folder, and a task file may import
-    what lies beside it.
+    A function of one's own is called with those of the options that are given here; as long as they are not, it need
+    not accept them. Modules are also looked for in the current folder, and a task file may import what lies beside it.
 
     Args:
         spec: ``name``, ``path/to/file.py:function`` or ``package.module:function``.
         train_size: Number of training samples, for tasks that offer a choice.
         data_dir: Folder with the data, for tasks that read files.
+        model: Name of the model, for tasks that offer a choice.
 
     Returns:
         The task.
@@ -57,7 +73,7 @@ def load_task(spec: str, *, train_size: int | None = None, data_dir: Path | None
         Traceback (most recent call last):
         letsam.tasks.errors.TaskError: unknown task 'digit' (did you mean 'digits'?), expected one of digits, ...
     """
-    options = {"train_size": train_size, "data_dir": data_dir}
+    options = {"train_size": train_size, "data_dir": data_dir, "model": model}
     given = {name: value for name, value in options.items() if value is not None}
     if spec in _BUILT_IN:
         builder = _BUILT_IN[spec][0]

@@ -36,13 +36,19 @@ def stratified_order(targets: Tensor, seed: int) -> Tensor:
 def check_train_size(train_size: int | None, smallest: int, largest: int) -> int:
     """The number of training samples asked for, or all of them.
 
+    Args:
+        train_size: What was asked for; None: all.
+        smallest: Fewest that the task can do with, such as one per class.
+        largest: All that there are.
+
+    Returns:
+        The number.
+
     Raises:
         TaskError: If it is not a whole number from ``smallest`` to ``largest``.
     """
     if train_size is None:
         return largest
     if isinstance(train_size, bool) or not isinstance(train_size, int) or not smallest <= train_size <= largest:
-        raise TaskError(
-            f"`train_size` must be a whole number from {smallest} (one per class) to {largest}, got {train_size!r}"
-        )
+        raise TaskError(f"`train_size` must be a whole number from {smallest} to {largest}, got {train_size!r}")
     return train_size

@@ -37,8 +37,13 @@ def sgd(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
 class Task:
     """Data, model, loss, metric and training defaults.
 
-    Every sample is an ``(input, target)`` pair. The learning rate of ``optimizer`` is decayed by the training loop
+    Every sample is an ``(input, target)`` pair, and the model is called as ``model(inputs)`` with a batch of inputs. An
+    input is a tensor, or a dict, tuple or list of tensors; `collate` makes the batches where stacking the samples will
+    not do, such as text of different lengths. The learning rate of ``optimizer`` is decayed by the training loop
     (cosine, to 0), so the value given here is the initial one.
+
+    What is reported as test accuracy is the mean of ``metric`` over the samples. ``score`` takes its place where no
+    such mean says what counts (BLEU, a correlation). Results show either under the name ``metric_name``.
 
     Raises:
         TypeError: If a field has the wrong type.
@@ -57,21 +62,29 @@ class Task:
     train: Dataset[Any]
     test: Dataset[Any]
     validation: Dataset[Any] | None = None  # None: learned radii hold out a share of `train`
-    loss: Callable[[Tensor, Tensor], Tensor] = nn.functional.cross_entropy  # (outputs, targets) -> mean, a scalar
-    metric: Callable[[Tensor, Tensor], Tensor] = accuracy  # (outputs, targets) -> mean, a scalar; higher is better
+    loss: Callable[[Any, Any], Tensor] = nn.functional.cross_entropy  # (outputs, targets) -> mean, a scalar
+    metric: Callable[[Any, Any], Tensor] = accuracy  # (outputs, targets) -> mean, a scalar; higher is better
+    score: Callable[[nn.Module, Dataset[Any]], float] | None = (
+        None  # (model in evaluation mode, test) -> higher is better
+    )
+    metric_name: str = "accuracy"  # of `score` where there is one, else of `metric`
+    collate: Callable[[list[Any]], tuple[Any, Any]] | None = None  # samples -> (inputs, targets), as for a DataLoader
     optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] = sgd
     epochs: int = 20
     batch_size: int = 64
+    evaluations: int = 10  # points of the history, about; fewer where evaluating is dear
+    evaluation_batch: int = 500  # samples at a time in evaluations
     sam_rho: float = 0.05  # radius of `sam`, initial radius of `lets-sam`
     asam_rho: float = 0.5  # radius of `asam`, initial radius of `lets-asam`
     description: str = ""
 
     def __post_init__(self) -> None:
-        for field in ("name", "description"):
+        for field in ("name", "description", "metric_name"):
             if not isinstance(getattr(self, field), str):
                 raise TypeError(f"`{field}` must be a string, got {_show(getattr(self, field))}")
-        if not self.name.strip():
-            raise ValueError("`name` must be a non-empty string, got an empty one")
+        for field in ("name", "metric_name"):
+            if not str(getattr(self, field)).strip():
+                raise ValueError(f"`{field}` must be a non-empty string, got an empty one")
         # A module is callable too, so this mistake would otherwise surface as an unrelated error in `forward`.
         if isinstance(self.model, nn.Module) or not callable(self.model):
             raise TypeError(
@@ -80,9 +93,12 @@ class Task:
         for field in ("loss", "metric", "optimizer"):
             if not callable(getattr(self, field)):
                 raise TypeError(f"`{field}` must be a function, got {_show(getattr(self, field))}")
+        for field in ("score", "collate"):
+            if getattr(self, field) is not None and not callable(getattr(self, field)):
+                raise TypeError(f"`{field}` must be a function or None, got {_show(getattr(self, field))}")
         if isinstance(self.optimizer, torch.optim.Optimizer):
             raise TypeError("`optimizer` must be a function of the parameters, got an optimizer already built")
-        for field in ("epochs", "batch_size"):
+        for field in ("epochs", "batch_size", "evaluations", "evaluation_batch"):
             _checks.whole(field, getattr(self, field), minimum=1)
         for field in ("sam_rho", "asam_rho"):
             _checks.positive(field, getattr(self, field))

@@ -30,6 +30,7 @@ class TrialConfig:
         refit: replay each learned schedule on all the data, as a row of its own.
         train_size: training samples, for tasks that offer a choice; None: the task's.
         data_dir: folder with the data, for tasks that read files.
+        model: name of the model, for tasks that offer a choice; None: the task's.
 
     Raises:
         ValueError, TypeError: an option out of range, named.
@@ -46,6 +47,7 @@ class TrialConfig:
     refit: bool = True
     train_size: int | None = None
     data_dir: str | None = None
+    model: str | None = None
 
     def __post_init__(self) -> None:
         for name, values in (("methods", self.methods), ("seeds", self.seeds)):
@@ -61,6 +63,8 @@ class TrialConfig:
         for name in ("epochs", "batch_size", "train_size"):
             if getattr(self, name) is not None:
                 _checks.whole(name, getattr(self, name), 1)
+        if self.model is not None and (not isinstance(self.model, str) or not self.model):
+            raise ValueError(f"`model` must be the name of a model, got {self.model!r}")
         if self.rho is not None:
             _checks.positive("rho", self.rho)
         if not 0 <= _checks.number("label_noise", self.label_noise) < 1:

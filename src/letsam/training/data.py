@@ -6,15 +6,17 @@ out passes over these.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
+from torch.utils.data import Dataset, Subset, TensorDataset, default_collate
 
 from letsam.tasks import Task, targets_of, with_label_noise
+from letsam.tasks.images import without_augmentation
 from letsam.validation import stratified_split
 
 # Streams of random numbers that a seed is spread into; the numbers themselves only have to differ.
@@ -30,6 +32,11 @@ class Splits:
     test: Dataset[Any]
     order: tuple[Tensor, int]
     """Indices of `train` among all the training samples, and how many these are."""
+
+    @property
+    def measured(self) -> Dataset[Any]:
+        """`train` without augmentation, for the training loss; `train` itself where nothing in it is augmented."""
+        return without_augmentation(self.train)
 
 
 def generator(seed: int, stream: int, index: int = 0) -> torch.Generator:
@@ -48,7 +55,7 @@ def make_splits(task: Task, seed: int, *, label_noise: float, validation_share: 
         hold_out: whether the method needs validation data.
 
     Returns:
-        The splits; without `hold_out` everything is trained on.
+        The splits; without `hold_out` everything is trained on. What is held out of the training data is not augmented.
 
     Raises:
         ValueError: too few samples to split, or targets that label noise cannot be put on.
@@ -64,7 +71,7 @@ def make_splits(task: Task, seed: int, *, label_noise: float, validation_share: 
         return Splits(train, task.validation, task.test, (everything, total))
     kept, held_out = stratified_split(targets_of(train), validation_share, generator(seed, SPLIT))
     kept = kept.sort().values
-    return Splits(subset(train, kept), subset(train, held_out), task.test, (kept, total))
+    return Splits(subset(train, kept), without_augmentation(subset(train, held_out)), task.test, (kept, total))
 
 
 def subset(dataset: Dataset[Any], indices: Tensor) -> Dataset[Any]:
@@ -80,30 +87,40 @@ class Batches:
     Args:
         dataset: (input, target) pairs; a `TensorDataset` is moved to the device once and indexed there.
         device: where the batches go.
+        collate: makes a batch of a list of samples; None: their tensors are stacked, also those inside of dicts,
+            tuples and lists.
     """
 
-    def __init__(self, dataset: Dataset[Any], device: torch.device) -> None:
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        device: torch.device,
+        collate: Callable[[list[Any]], tuple[Any, Any]] | None = None,
+    ) -> None:
         self.dataset = dataset
         self.device = device
-        self.tensors = [t.to(device) for t in dataset.tensors] if isinstance(dataset, TensorDataset) else None
+        self.collate = collate or default_collate
+        self.tensors: list[Tensor] | None = None
+        if isinstance(dataset, TensorDataset) and collate is None:
+            self.tensors = [t.to(device) for t in dataset.tensors]
 
     def __len__(self) -> int:
         """The number of samples."""
         return len(self.dataset)  # pyright: ignore[reportArgumentType]
 
-    def take(self, batches: list[list[int]]) -> Iterator[tuple[Tensor, Tensor]]:
+    def take(self, batches: list[list[int]]) -> Iterator[tuple[Any, Any]]:
         """The batches with these indices, in order."""
-        if self.tensors is not None:
-            for indices in batches:
-                index = torch.tensor(indices, device=self.device)
-                yield self.tensors[0][index], self.tensors[1][index]
-            return
-        for inputs, targets in DataLoader(self.dataset, batch_sampler=batches):
-            yield inputs.to(self.device), targets.to(self.device)
+        for indices in batches:
+            yield self.one(indices)
 
-    def one(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+    def one(self, indices: list[int]) -> tuple[Any, Any]:
         """A single batch."""
-        return next(self.take([indices]))
+        if self.tensors is not None:
+            index = torch.tensor(indices, device=self.device)
+            return self.tensors[0][index], self.tensors[1][index]
+        # No DataLoader: without workers it brings nothing, and each draws a number from the global generator.
+        inputs, targets = self.collate([self.dataset[index] for index in indices])
+        return move_data_to_device((inputs, targets), self.device)
 
 
 def training_order(order: tuple[Tensor, int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:

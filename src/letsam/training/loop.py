@@ -12,7 +12,9 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import Dataset
 
+from letsam import _checks
 from letsam.optimizer import SharpnessAware
 from letsam.radius import ReplayedRadius
 from letsam.results import Run
@@ -20,10 +22,6 @@ from letsam.tasks import Task
 from letsam.training.config import TrialConfig
 from letsam.training.data import Batches, make_splits, training_order, validation_batch
 from letsam.training.methods import REFIT, Method
-
-EVALUATION_BATCH = 500
-EVALUATIONS = 10
-"""How often, about, a run is evaluated for its history."""
 
 LOGGED = ("hypergradient", "rho")
 
@@ -52,9 +50,13 @@ class Training:
         splits = make_splits(
             task, seed, label_noise=config.label_noise, validation_share=config.validation_share, hold_out=self.learns
         )
-        self.train = Batches(splits.train, fabric.device)
-        self.test = Batches(splits.test, fabric.device)
-        self.validation = Batches(splits.validation, fabric.device) if splits.validation is not None else None
+        self.train = Batches(splits.train, fabric.device, task.collate)
+        measured = splits.measured
+        plain = measured is splits.train
+        self.measured = self.train if plain else Batches(measured, fabric.device, task.collate)
+        self.test = Batches(splits.test, fabric.device, task.collate)
+        held_out = splits.validation
+        self.validation = Batches(held_out, fabric.device, task.collate) if held_out is not None else None
         self.order = splits.order
         self.batch_size = config.batch_size or task.batch_size
         steps = self.epochs * len(training_order(self.order, self.batch_size, seed, 0))
@@ -69,7 +71,7 @@ class Training:
         base = task.optimizer(self.model.parameters())
         if not isinstance(base, Optimizer):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"`optimizer` must return a torch.optim.Optimizer, got {type(base).__name__}")
-        self.optimizer: Optimizer = method.optimizer(base, self.rho_initial, replayed)
+        self.optimizer: Optimizer = method.optimizer(base, self.rho_initial, replayed, steps, model=self.model)
         self.scheduler = LambdaLR(self.optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step / steps, 1))))
 
         self.epoch, self.step, self.passes, self.seconds = 0, 0, 0, 0.0
@@ -96,10 +98,10 @@ class Training:
         self.epoch += 1
         self.rho_schedule += [row[LOGGED.index("rho")] for row in values]
         self.slopes += [row[LOGGED.index("hypergradient")] for row in values]
-        if self.finished or self.epoch % math.ceil(self.epochs / EVALUATIONS) == 0:
+        if self.finished or self.epoch % math.ceil(self.epochs / self.task.evaluations) == 0:
             self._record()
 
-    def _step(self, batch: tuple[Tensor, Tensor]) -> list[Tensor]:
+    def _step(self, batch: tuple[Any, Any]) -> list[Tensor]:
         """One optimizer step; returns what is logged of it, still on the device."""
         if not isinstance(self.optimizer, SharpnessAware):
             self._closure(batch)()
@@ -114,7 +116,7 @@ class Training:
         zero = torch.zeros_like(metrics["rho"])
         return [metrics.get(name, zero) for name in LOGGED]
 
-    def _closure(self, batch: tuple[Tensor, Tensor]) -> Callable[[], Tensor]:
+    def _closure(self, batch: tuple[Any, Any]) -> Callable[[], Tensor]:
         inputs, targets = batch
 
         def closure() -> Tensor:
@@ -131,8 +133,10 @@ class Training:
 
     def _record(self) -> None:
         """One point of the history."""
-        train_loss = self.evaluate(self.train)[0]
+        train_loss = self.evaluate(self.measured)[0]
         test_loss, test_accuracy = self.evaluate(self.test)
+        if self.task.score is not None:
+            test_accuracy = self._score(self.task.score)
         held_out = self.evaluate(self.validation)[0] if self.validation is not None else None
         point: dict[str, float | None] = {
             "epoch": self.epoch,
@@ -153,8 +157,8 @@ class Training:
         """Mean loss and mean metric over all samples, in evaluation mode, weighted by the size of each batch."""
         training = self.model.training
         self.model.eval()
-        count = len(batches)
-        chunks = [list(range(i, min(i + EVALUATION_BATCH, count))) for i in range(0, count, EVALUATION_BATCH)]
+        count, size = len(batches), self.task.evaluation_batch
+        chunks = [list(range(i, min(i + size, count))) for i in range(0, count, size)]
         loss = metric = torch.zeros((), dtype=torch.float64)
         for chunk, (inputs, targets) in zip(chunks, batches.take(chunks), strict=True):
             outputs = self.model(inputs)
@@ -163,6 +167,18 @@ class Training:
             metric = metric + share * _scalar("metric", self.task.metric(outputs, targets))
         self.model.train(training)
         return float(loss), float(metric)
+
+    @torch.no_grad()
+    def _score(self, score: Callable[[nn.Module, Dataset[Any]], float]) -> float:
+        """The task's own score of the test set, in evaluation mode; it does not move the training's random numbers."""
+        training = self.model.training
+        self.model.eval()
+        kept = {name: get() for name, (get, _) in self._generators().items()}
+        value = score(self.model.module, self.test.dataset)
+        for name, (_, put) in self._generators().items():
+            put(kept[name])
+        self.model.train(training)
+        return _checks.number("score", value)
 
     def result(self) -> Run:
         """The record of the finished run; a refit counts the passes and seconds of its search as well."""
@@ -183,6 +199,7 @@ class Training:
             gradient_passes=self.passes + (self.searched.gradient_passes if self.searched else 0),
             seconds=self.seconds + (self.searched.seconds if self.searched else 0.0),
             history=history,
+            metric=self.task.metric_name,
         )
 
     def state_dict(self) -> dict[str, Any]:

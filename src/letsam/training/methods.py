@@ -6,15 +6,29 @@ import difflib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
+from torch import nn
 from torch.optim import Optimizer
 
 from letsam.optimizer import SharpnessAware
-from letsam.radius import LearnedRadius, Radius
+from letsam.radius import LearnedRadius, LinearRadius, LossBudgetRadius, ProportionalRadius, Radius
 from letsam.tasks import Task
 from letsam.variants import ASAM, SAM
 
 REFIT = "+refit"
+LOWEST = 0.01
+"""Where scheduled radii start or end, as a share of the largest: nearly 0, which they may not be."""
+BUDGET = 0.1
+"""The loss budget where a method's name gives none."""
+
+
+class Wrap(Protocol):
+    """Makes a sharpness-aware optimizer, as `SAM` does."""
+
+    def __call__(self, base: Optimizer, rho: float | Radius, /, *, model: nn.Module | None = None) -> SharpnessAware:
+        """The optimizer around `base`; `model` is the network whose buffers move once a step."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -24,18 +38,34 @@ class Kind:
     Attributes:
         description: one line for people.
         wrap: the sharpness-aware optimizer around a base optimizer; None for the base optimizer alone.
-        learned: makes the learned radius from its starting value; None for a fixed radius.
-        default_rho: the task's radius where the name gives none.
+        learned: makes the learned radius from its starting value; None for another radius.
+        default_rho: the number after the colon where the name gives none.
+        scheduled: makes the radius from that number and the steps of the run; None for a fixed or a learned radius.
+        is_radius: whether the number is a radius, so that the option `rho` stands in for it.
     """
 
     description: str
-    wrap: Callable[[Optimizer, float | Radius], SharpnessAware] | None = None
+    wrap: Wrap | None = None
     learned: Callable[[float], LearnedRadius] | None = None
     default_rho: Callable[[Task], float] = lambda task: task.sam_rho
+    scheduled: Callable[[float, int], Radius] | None = None
+    is_radius: bool = True
 
 
 def _asam_rho(task: Task) -> float:
     return task.asam_rho
+
+
+def _rising(rho: float, steps: int) -> Radius:
+    return LinearRadius(LOWEST * rho, rho, steps)
+
+
+def _proportional(rho: float, steps: int) -> Radius:
+    return ProportionalRadius(rho, minimum=LOWEST * rho)
+
+
+def _budget(budget: float, steps: int) -> Radius:
+    return LossBudgetRadius(budget, steps=steps)
 
 
 KINDS: dict[str, Kind] = {
@@ -46,6 +76,10 @@ KINDS: dict[str, Kind] = {
     "lets-asam": Kind("ASAM, learned radius", ASAM, LearnedRadius, _asam_rho),
     "lets-paper-sam": Kind("SAM, learned radius as the paper reads", SAM, LearnedRadius.paper),
     "lets-paper-asam": Kind("ASAM, learned radius as the paper reads", ASAM, LearnedRadius.paper, _asam_rho),
+    "sam-rising": Kind("SAM, radius rising in a line from nearly 0 to :rho", SAM, scheduled=_rising),
+    "asam-rising": Kind("ASAM, radius rising in a line from nearly 0 to :rho", ASAM, None, _asam_rho, _rising),
+    "gsam-schedule": Kind("SAM, radius proportional to the learning rate (GSAM)", SAM, scheduled=_proportional),
+    "sam-budget": Kind("SAM, radius from a loss budget (LE-SAM)", SAM, None, lambda task: BUDGET, _budget, False),
 }
 
 
@@ -56,7 +90,7 @@ class Method:
     Attributes:
         name: as written.
         kind: what the part before the colon stands for.
-        rho: the part after the colon, > 0; None where the name gives none.
+        rho: the part after the colon, > 0: the radius, its largest value or its budget; None where the name gives none.
     """
 
     name: str
@@ -103,15 +137,40 @@ class Method:
         return self.kind.learned is not None
 
     def initial_rho(self, task: Task, override: float | None) -> float | None:
-        """The radius this method starts from: the name's, else `override`, else the task's; None without a radius."""
+        """The number that this method is given: the name's, else `override`, else the kind's; None without a radius."""
         if self.kind.wrap is None:
             return None
-        return self.rho or override or self.kind.default_rho(task)
+        return self.rho or (override if self.kind.is_radius else None) or self.kind.default_rho(task)
 
-    def optimizer(self, base: Optimizer, rho: float | None, replayed: Radius | None = None) -> Optimizer:
-        """The optimizer: `base` alone, or wrapped with a fixed, a learned or a replayed radius."""
+    def optimizer(
+        self,
+        base: Optimizer,
+        rho: float | None,
+        replayed: Radius | None = None,
+        steps: int | None = None,
+        model: nn.Module | None = None,
+    ) -> Optimizer:
+        """The optimizer: `base` alone, or wrapped with a fixed, a scheduled, a learned or a replayed radius.
+
+        Args:
+            base: the base optimizer.
+            rho: from `initial_rho`.
+            replayed: a radius that takes the place of the method's own.
+            steps: length of the run in optimizer steps, >= 1; schedules need it.
+            model: the network, so that its running statistics move once a step (see `SharpnessAware`).
+
+        Returns:
+            An optimizer.
+
+        Raises:
+            ValueError: a scheduled radius without `steps`.
+        """
         if self.kind.wrap is None or rho is None:
             return base
         if replayed is not None:
-            return self.kind.wrap(base, replayed)
-        return self.kind.wrap(base, self.kind.learned(rho) if self.kind.learned else rho)
+            return self.kind.wrap(base, replayed, model=model)
+        if self.kind.scheduled is not None:
+            if steps is None:
+                raise ValueError(f"`steps` must be given for the scheduled radius of {self.name}, got None")
+            return self.kind.wrap(base, self.kind.scheduled(rho, steps), model=model)
+        return self.kind.wrap(base, self.kind.learned(rho) if self.kind.learned else rho, model=model)

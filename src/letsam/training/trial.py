@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import platform
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +16,12 @@ from lightning_fabric import Fabric
 
 from letsam._version import __version__
 from letsam.results import Results, Run
-from letsam.tasks import Task
+from letsam.tasks import Task, load_task
 from letsam.training.config import TrialConfig
 from letsam.training.data import make_splits
-from letsam.training.loop import Training
+from letsam.training.loop import Training, make_fabric
 from letsam.training.methods import REFIT, Method
+from letsam.training.parallel import side_by_side
 
 RESULTS = "results.json"
 REPORT = "report.html"
@@ -94,6 +98,82 @@ def run_trial(
         results = results.with_run(run)
         results.save(out / RESULTS)
         yield results
+
+
+def run_trial_side_by_side(
+    config: TrialConfig, device: str, jobs: int, results: Results, out: Path, watch: Watch | None = None
+) -> Iterator[Results]:
+    """The same as `run_trial` in worker processes; they load the task themselves, since models need not be sent.
+
+    Each worker has one thread, so the numbers are those of `run_trial` with one thread, bit for bit. A refit runs
+    where its search has run.
+
+    Args:
+        config: the options, with the task's defaults filled in.
+        device: as `make_fabric` takes it.
+        jobs: number of processes, >= 1.
+        results: from `open_results`.
+        out: the folder for `results.json`.
+        watch: told of every epoch.
+
+    Yields:
+        The results so far, in the order of `planned`.
+    """
+    rows = planned(config)
+    done = {(run.method, run.seed): run for run in results.runs}
+    work: list[_Work] = []
+    for name, seed in dict.fromkeys((row.removesuffix(REFIT), seed) for row, seed in rows):
+        left = tuple(r for r in (name, name + REFIT) if (r, seed) in rows and (r, seed) not in done)
+        if left:
+            work.append(_Work(config, device, name, seed, left, done.get((name, seed))))
+
+    for _, told in side_by_side(_work, work, jobs):
+        if isinstance(told, Run):
+            results = _in_order(results.with_run(told), rows)
+            results.save(out / RESULTS)
+            yield results
+        elif watch:
+            watch(*told)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What a worker does in one go: a method with a seed and its refit, or what is left of the two."""
+
+    config: TrialConfig
+    device: str
+    name: str
+    seed: int
+    left: tuple[str, ...]
+    searched: Run | None
+
+
+def _work(item: _Work, tell: Callable[[Any], None]) -> None:
+    task, fabric = _loaded(item.config, item.device)
+    searched = item.searched
+    for row in item.left:
+        run = _run(
+            task, item.config, fabric, row, item.seed, searched if row.endswith(REFIT) else None,
+            lambda *epoch: tell(epoch),
+        )  # fmt: skip
+        searched = run
+        tell(run)
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(config: TrialConfig, device: str) -> tuple[Task, Fabric]:
+    """The task and the device, once for each worker."""
+    data_dir = Path(config.data_dir) if config.data_dir else None
+    return load_task(config.task, train_size=config.train_size, data_dir=data_dir, model=config.model), make_fabric(
+        device
+    )
+
+
+def _in_order(results: Results, rows: list[tuple[str, int]]) -> Results:
+    """The planned runs in their order; runs of other methods and seeds, which an earlier trial made, stay in front."""
+    place = {row: index for index, row in enumerate(rows)}
+    runs = sorted(results.runs, key=lambda run: place.get((run.method, run.seed), -1))
+    return dataclasses.replace(results, runs=tuple(runs))
 
 
 def _run(
