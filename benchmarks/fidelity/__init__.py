@@ -1,0 +1,1 @@
+"""How true are the estimators of the hypergradient? Command line: `python -m benchmarks.fidelity`."""

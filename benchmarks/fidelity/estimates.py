@@ -1,0 +1,89 @@
+"""What the library's own code says: a copy of the run makes the step, and the optimizer's metrics are read."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from dataclasses import dataclass
+
+import torch
+
+import letsam
+from benchmarks.fidelity.exact import Batch, Moment, hypergradient
+
+ESTIMATORS = ("secant", "finite_difference", "diagonal")
+OBJECTIVES = ("validation_loss", "squared_gap")
+TRAINING_BATCHES = ("next", "same")
+
+
+@dataclass(frozen=True, order=True)
+class Variant:
+    """A way to estimate the hypergradient; the fields are arguments of `LearnedRadius`."""
+
+    objective: str
+    training_batch: str
+    length_invariant: bool
+    estimator: str
+
+    @property
+    def target(self) -> tuple[str, str, bool]:
+        """What the estimator aims at: variants with the same target share one exact value."""
+        return (self.objective, self.training_batch, self.length_invariant)
+
+
+VARIANTS = tuple(
+    Variant(*fields)
+    for fields in itertools.product(OBJECTIVES, TRAINING_BATCHES, (True, False), ESTIMATORS)
+    if fields[:2] != ("validation_loss", "same")  # no training loss in it: the same number as with "next"
+)
+
+
+def estimate(moment: Moment, rho: float, variant: Variant) -> float:
+    """The hypergradient of one step by the real optimizer, on copies of the model and the base optimizer.
+
+    Args:
+        moment: where the run is; not changed.
+        rho: radius of the step.
+        variant: settings of `LearnedRadius`.
+
+    Returns:
+        `metrics["hypergradient"]` of the update that this step's derivative enters.
+    """
+    model = copy.deepcopy(moment.model)
+    base = torch.optim.SGD(model.parameters(), lr=0.1)
+    base.load_state_dict(copy.deepcopy(moment.base.state_dict()))
+    radius = letsam.LearnedRadius(
+        rho,
+        objective=variant.objective,
+        hypergradient=variant.estimator,
+        training_batch=variant.training_batch,
+        length_invariant=variant.length_invariant,
+        bounds=(1e-6, 1e3),
+        interval=1,
+        prior=None,  # nothing but `rho` sets the radius of the step
+        burn_in=0,
+    )
+    opt = letsam.SAM(base, rho=radius)
+
+    def closure_on(batch: Batch):
+        def closure() -> torch.Tensor:
+            opt.zero_grad()
+            loss = moment.loss(model(batch[0]), batch[1])
+            loss.backward()
+            return loss
+
+        return closure
+
+    opt.step(closure_on(moment.batch), closure_on(moment.validation))
+    if variant.training_batch == "next":  # its update comes with the first pass of the step after
+        opt.step(closure_on(moment.next_batch), closure_on(moment.validation))
+    return opt.metrics["hypergradient"].item()
+
+
+def compare(moment: Moment, rho: float) -> dict[Variant, tuple[float, float]]:
+    """(estimate, exact) of every variant at one step."""
+    truths = {
+        target: hypergradient(moment, rho, target[0], target[1], keeps_length=target[2])
+        for target in dict.fromkeys(variant.target for variant in VARIANTS)
+    }
+    return {variant: (estimate(moment, rho, variant), truths[variant.target]) for variant in VARIANTS}

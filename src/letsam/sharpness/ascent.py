@@ -1,0 +1,107 @@
+"""Ascent sharpness: how much the loss rises one step uphill."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from typing import Any, overload
+
+import torch
+from torch import nn
+
+from .. import _checks
+from .._tensors import norm
+from ..perturbations import AdaptiveAscent, Perturbation, SteepestAscent
+from ._passes import LossFunction, mean_gradient, mean_loss, measured, shares
+
+PERTURBATIONS: dict[str, type[Perturbation]] = {"sam": SteepestAscent, "asam": AdaptiveAscent}
+
+
+@overload
+def ascent_sharpness(
+    model: nn.Module,
+    loss_fn: LossFunction,
+    batches: Iterable[Any],
+    rho: float,
+    perturbation: str | Perturbation = "sam",
+) -> float: ...
+@overload
+def ascent_sharpness(
+    model: nn.Module,
+    loss_fn: LossFunction,
+    batches: Iterable[Any],
+    rho: Sequence[float],
+    perturbation: str | Perturbation = "sam",
+) -> list[float]: ...
+def ascent_sharpness(
+    model: nn.Module,
+    loss_fn: LossFunction,
+    batches: Iterable[Any],
+    rho: float | Sequence[float],
+    perturbation: str | Perturbation = "sam",
+) -> float | list[float]:
+    """L(theta + rho eps_hat) - L(theta), with eps_hat uphill from theta.
+
+    L is the mean loss over all batches together, and so is the gradient behind eps_hat: g / ||g|| for "sam",
+    T^2 g / ||T g|| with T = diag(|theta|) for "asam". To first order the rise is rho ||g|| (for "asam": rho ||T g||);
+    where the gradient vanishes there is no way uphill to first order and the measure is 0. It is a lower bound of
+    the worst rise within the ball.
+
+    Args:
+        model: measured in evaluation mode, then put back bit for bit.
+        loss_fn: (outputs, targets) -> mean loss, a scalar, as a `Task`'s.
+        batches: (inputs, targets) pairs on the model's device; read once, kept in memory, weighted by `len(targets)`.
+            With a single batch of m samples this is the paper's m-sharpness of that batch.
+        rho: radius > 0, or several, in units of the weights ("asam": relative to them).
+        perturbation: "sam", "asam" or a `letsam.perturbations.Perturbation`.
+
+    Returns:
+        The rise of the loss, or a list of them in the order of `rho`. A gradient pass, and a forward pass a radius.
+
+    Raises:
+        ValueError: an argument out of range, no samples or no trainable parameter.
+        TypeError: an argument of the wrong type.
+
+    Example:
+        >>> model = torch.nn.Linear(1, 1, bias=False)
+        >>> _ = torch.nn.init.constant_(model.weight, 2.0)
+        >>> data = [(torch.ones(4, 1), torch.zeros(4, 1))]
+        >>> ascent_sharpness(model, torch.nn.functional.mse_loss, data, rho=[0.5, 1.0])  # (2 + rho)^2 - 2^2
+        [2.25, 5.0]
+
+    Reference:
+        Foret et al., arXiv:2010.01412, section 2 and equation (2); Kwon et al., arXiv:2102.11600, equation (3).
+    """
+    several = isinstance(rho, Sequence) and not isinstance(rho, str)
+    values = list(rho) if isinstance(rho, Sequence) and several else [rho]
+    radii = [_checks.positive("rho", value) for value in values]
+    if not radii:
+        raise ValueError("`rho` must be a number > 0 or several, got none")
+    if isinstance(perturbation, Perturbation):
+        chosen = copy.deepcopy(perturbation)
+    else:
+        chosen = PERTURBATIONS[_checks.choice("perturbation", perturbation, tuple(PERTURBATIONS))]()
+    parts = shares(batches)
+    with measured(model) as weights:
+        moved, gradients, starts = _uphill(model, mean_gradient(model, loss_fn, parts), weights)
+        base = mean_loss(model, loss_fn, parts)
+        with torch.no_grad():
+            chosen.attach(
+                [{"params": starts, "param_names": [name for name, _ in moved]}]
+            )  # of `starts`, which it sees
+            factor = chosen.direction(starts, gradients, norm(gradients))
+            rises: list[float] = []
+            for radius in radii:
+                for (_, param), start, direction in zip(moved, starts, gradients, strict=True):
+                    param.copy_(start + direction * (radius * factor).to(start.dtype))
+                rises.append(mean_loss(model, loss_fn, parts) - base)
+    return rises if several else rises[0]
+
+
+def _uphill(
+    model: nn.Module, gradients: list[torch.Tensor | None], weights: list[torch.Tensor]
+) -> tuple[list[tuple[str, nn.Parameter]], list[torch.Tensor], list[torch.Tensor]]:
+    """The named weights that have a gradient, these gradients, and where the weights are."""
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    rows = [(n, g, w) for n, g, w in zip(named, gradients, weights, strict=True) if g is not None]
+    return [n for n, _, _ in rows], [g.clone() for _, g, _ in rows], [w for _, _, w in rows]
