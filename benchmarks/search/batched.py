@@ -1,0 +1,239 @@
+"""R replicas of one small network trained side by side, each with its own seed and its own radius.
+
+Every weight has a leading dimension R, so that one batched matrix product trains all replicas: a small network costs
+mostly overhead, and this way an idea is tried with all seeds and starts for little more than one run. The step is that
+of `letsam.SAM` on `torch.optim.SGD`; tests/unit/test_search.py proves it, weight by weight, against the optimizer. What
+is left out is what healthy runs do not need: steps that are not finite are not skipped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from letsam.training.data import Splits, training_order, validation_batch
+
+LR, MOMENTUM, WEIGHT_DECAY, BATCH = 0.05, 0.9, 5e-4, 64  # those of `letsam.tasks.Task`
+
+Loss = Callable[[Tensor, Tensor], Tensor]  # outputs (R, B, classes), targets (R, B) -> (R,)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """The losses (R,) of a forward and backward pass, and the gradients, one (R, ...) per weight."""
+
+    loss: Tensor
+    gradients: list[Tensor]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What is known when a step asks for its radii.
+
+    Attributes:
+        step: steps taken before this one.
+        share: learning rate / its peak.
+        training: the pass at the weights.
+        validation: the pass on held-out samples at the same weights; None unless asked for.
+    """
+
+    step: int
+    share: float
+    training: Pass
+    validation: Pass | None
+
+
+class Radii:
+    """R radii, here the given ones throughout; what learns overrides the rest.
+
+    Args:
+        rho: shape (R,), >= 0; 0 gives plain SGD.
+    """
+
+    def __init__(self, rho: Tensor) -> None:
+        self.rho = rho
+
+    def validates(self, step: int) -> bool:
+        """Whether step `step` begins with a validation pass."""
+        return False
+
+    def validation_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss of that pass, (R,)."""
+        return cross_entropy(outputs, targets)
+
+    def at(self, moment: Moment) -> Tensor:
+        """The radii of this step, (R,)."""
+        return self.rho
+
+    def see(self, step: int, lr: float, rho: Tensor, first: Pass, second: Pass) -> None:
+        """The passes at the weights and at the perturbed weights, before the base optimizer's step."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The end of a training.
+
+    Attributes:
+        accuracy: test accuracy in percent, (R,).
+        rho: the radii of every step, (steps, R).
+        weights: one (R, ...) per weight.
+    """
+
+    accuracy: Tensor
+    rho: Tensor
+    weights: list[Tensor]
+
+
+def network(sizes: Sequence[int], seed: int) -> nn.Sequential:
+    """The network of one replica: linear layers with ReLU between, initialised from the seed.
+
+    Args:
+        sizes: inputs, hidden layers, classes.
+        seed: of the weights; the global generator is left as it was.
+
+    Returns:
+        A float32 network.
+
+    Example:
+        >>> network([2, 3, 2], seed=0)(torch.ones(1, 2)).shape
+        torch.Size([1, 2])
+    """
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise(sizes):
+            layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+        return nn.Sequential(*layers[:-1])
+
+
+def stacked(networks: Sequence[nn.Sequential], dtype: torch.dtype) -> list[Tensor]:
+    """Their weights, side by side: matrices (R, inputs, outputs) and biases (R, 1, outputs)."""
+    weights: list[Tensor] = []
+    for layers in zip(*networks, strict=True):
+        linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
+        if linear:
+            weights.append(torch.stack([layer.weight.detach().t() for layer in linear]).to(dtype))
+            weights.append(torch.stack([layer.bias.detach()[None] for layer in linear]).to(dtype))
+    return [weight.requires_grad_() for weight in weights]
+
+
+def outputs_of(weights: Sequence[Tensor], inputs: Tensor) -> Tensor:
+    """Inputs (R, B, d) -> outputs (R, B, classes)."""
+    for layer in range(0, len(weights), 2):
+        hidden = inputs.relu() if layer else inputs
+        inputs = torch.baddbmm(weights[layer + 1], hidden, weights[layer])
+    return inputs
+
+
+def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The mean cross-entropy of every replica, (R,)."""
+    losses = nn.functional.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
+    return losses.view(targets.shape).mean(1)
+
+
+def run_pass(weights: Sequence[Tensor], inputs: Tensor, targets: Tensor, loss: Loss = cross_entropy) -> Pass:
+    """Forward and backward."""
+    losses = loss(outputs_of(weights, inputs), targets)
+    return Pass(losses.detach(), list(torch.autograd.grad(losses.sum(), weights)))
+
+
+def dot(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
+    """The dot product over all weights of a replica, (R,)."""
+    return torch.stack([(a * b).flatten(1).sum(1) for a, b in zip(left, right, strict=True)]).sum(0)
+
+
+def norm(tensors: Sequence[Tensor]) -> Tensor:
+    """The Euclidean norm over all weights of a replica, (R,)."""
+    return dot(tensors, tensors).sqrt()
+
+
+def over(values: Tensor, tensor: Tensor) -> Tensor:
+    """(R,) shaped to multiply a (R, ...) tensor."""
+    return values.view(-1, *[1] * (tensor.ndim - 1))
+
+
+class Samples:
+    """The splits of some seeds, stacked.
+
+    Args:
+        splits: of each seed; training, validation and test sets are `TensorDataset`s of flat inputs.
+        batch_size: samples a batch, training and validation.
+    """
+
+    def __init__(self, splits: dict[int, Splits], batch_size: int = BATCH) -> None:
+        self.splits, self.batch_size = splits, batch_size
+        self.row = {seed: index for index, seed in enumerate(splits)}
+        self.train = _stack([one.train for one in splits.values()])
+        held_out = [one.validation for one in splits.values() if one.validation is not None]
+        self.validation = _stack(held_out) if held_out else None
+        first = next(iter(splits.values()))
+        self.test: tuple[Tensor, Tensor] = first.test.tensors  # pyright: ignore[reportAttributeAccessIssue]
+
+    def order(self, epoch: int) -> Tensor:
+        """Indices of the training samples, (seeds, steps of an epoch, batch size)."""
+        size = self.batch_size
+        return torch.tensor([training_order(one.order, size, seed, epoch) for seed, one in self.splits.items()])
+
+    def held_out(self, step: int) -> Tensor:
+        """Indices of the validation samples of a step, (seeds, batch size)."""
+        assert self.validation is not None
+        count = self.validation[1].shape[1]
+        return torch.tensor([validation_batch(count, self.batch_size, seed, step) for seed in self.splits])
+
+
+def train(samples: Samples, sizes: Sequence[int], seeds: Sequence[int], radii: Radii, *, epochs: int) -> Trained:
+    """Train one network per replica with SAM on SGD, the learning rate falling to 0 in half a cosine.
+
+    Args:
+        samples: data of all the seeds.
+        sizes: inputs, hidden layers, classes.
+        seeds: of the R replicas; the same seed may come more than once.
+        radii: R radii; used up.
+        epochs: passes over the training data, >= 1.
+
+    Returns:
+        Accuracies, radii and weights.
+    """
+    of = torch.tensor([samples.row[seed] for seed in seeds])[:, None]
+    weights = stacked([network(sizes, seed) for seed in seeds], samples.train[0].dtype)
+    buffers = [torch.zeros_like(weight) for weight in weights]
+    order = samples.order(0)
+    steps, curve = epochs * order.shape[1], []
+    for step in range(steps):
+        epoch, batch = divmod(step, order.shape[1])
+        if epoch and not batch:
+            order = samples.order(epoch)
+        share = 0.5 * (1 + math.cos(math.pi * step / steps))
+        inputs, targets = (tensor[of, order[of[:, 0], batch]] for tensor in samples.train)
+        validation = None
+        if radii.validates(step):
+            assert samples.validation is not None
+            chosen = samples.held_out(step)[of[:, 0]]
+            held_out = [tensor[of, chosen] for tensor in samples.validation]
+            validation = run_pass(weights, held_out[0], held_out[1], radii.validation_loss)
+        first = run_pass(weights, inputs, targets)
+        rho = radii.at(Moment(step, share, first, validation))
+        factor = rho / norm(first.gradients).clamp(min=torch.finfo(rho.dtype).tiny ** 0.5)
+        with torch.no_grad():
+            climbed = [w + over(factor, w) * g for w, g in zip(weights, first.gradients, strict=True)]
+        second = run_pass([weight.requires_grad_() for weight in climbed], inputs, targets)
+        radii.see(step, LR * share, rho, first, second)
+        with torch.no_grad():
+            for weight, gradient, buffer in zip(weights, second.gradients, buffers, strict=True):
+                buffer.mul_(MOMENTUM).add_(gradient).add_(weight, alpha=WEIGHT_DECAY)
+                weight.sub_(buffer, alpha=LR * share)
+        curve.append(rho)
+    with torch.no_grad():
+        inputs, targets = samples.test
+        predicted = outputs_of(weights, inputs.expand(len(seeds), -1, -1)).argmax(-1)
+    return Trained((predicted == targets).float().mean(1) * 100, torch.stack(curve), weights)
+
+
+def _stack(datasets: Sequence[object]) -> tuple[Tensor, Tensor]:
+    tensors = [dataset.tensors for dataset in datasets]  # pyright: ignore[reportAttributeAccessIssue]
+    return torch.stack([x for x, _ in tensors]), torch.stack([y for _, y in tensors])

@@ -1,0 +1,96 @@
+"""On what the ideas are tried."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+from torch.utils.data import TensorDataset
+
+from benchmarks.search.batched import Samples
+from letsam.tasks import Task, load_task
+from letsam.training.data import make_splits
+
+STARTS = (0.01, 1.0)
+TESTED = 4000  # test images, at most
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A task with label noise, a network and a length.
+
+    Attributes:
+        task: "digits" or "fashion-mnist".
+        train_size: training samples; None for all.
+        pooled: side of the squares of pixels that are averaged into one.
+        noise: share of wrong training labels.
+        hidden: widths of the hidden layers.
+        epochs: of every training.
+        seeds: 0 to `seeds` - 1.
+        all_ideas: whether those ideas are tried here that are not for everywhere.
+    """
+
+    task: str
+    train_size: int | None
+    pooled: int
+    noise: float
+    hidden: tuple[int, ...]
+    epochs: int
+    seeds: int
+    all_ideas: bool = False
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Inputs, hidden layers, classes."""
+        side = {"digits": 8, "fashion-mnist": 28}[self.task] // self.pooled
+        return (side * side, *self.hidden, 10)
+
+
+def _digits(noise: float, all_ideas: bool) -> Setting:
+    return Setting("digits", None, 1, noise, (128, 128), 60, 3, all_ideas)
+
+
+def _fashion(noise: float, hidden: tuple[int, ...] = (128, 128)) -> Setting:
+    return Setting("fashion-mnist", 2000, 2, noise, hidden, 30, 2)
+
+
+SETTINGS = {
+    "digits-0.0": _digits(0.0, True),
+    "digits-0.2": _digits(0.2, False),
+    "digits-0.4": _digits(0.4, True),
+    "fashion-0.0": _fashion(0.0),
+    "fashion-0.4": _fashion(0.4),
+    "deep-0.4": _fashion(0.4, (64,) * 5),
+}
+
+
+def load(setting: Setting) -> Task:
+    """The task, with inputs as the networks here take them.
+
+    Raises:
+        letsam.tasks.TaskError: the data are missing.
+    """
+    task = load_task(setting.task, train_size=setting.train_size)
+    parts = (task.train, task.test)
+    train, test = (part.tensors for part in parts)  # pyright: ignore[reportAttributeAccessIssue]
+    return Task(
+        name=task.name,
+        model=task.model,
+        train=TensorDataset(_flat(train[0], setting.pooled), train[1]),
+        test=TensorDataset(_flat(test[0][:TESTED], setting.pooled), test[1][:TESTED]),
+    )
+
+
+def samples(task: Task, setting: Setting, share: float | None) -> Samples:
+    """The splits of all seeds; without a share everything is trained on."""
+    hold_out = share is not None
+    return Samples({
+        seed: make_splits(task, seed, label_noise=setting.noise, validation_share=share or 0.0, hold_out=hold_out)
+        for seed in range(setting.seeds)
+    })  # fmt: skip
+
+
+def _flat(images: Tensor, pooled: int) -> Tensor:
+    return torch.flatten(avg_pool2d(images, pooled), 1)

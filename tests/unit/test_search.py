@@ -1,0 +1,265 @@
+"""The search for the rule of the learned radius: the harness trains as the library does, the page says what it saw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from benchmarks.search import __main__ as command
+from benchmarks.search import page, record
+from benchmarks.search.batched import Moment, Pass, Radii, Samples, cross_entropy, network, train
+from benchmarks.search.claims import FROM_ONE, HIGHER, LOWER, NOT_HIGHER, RADIUS, SPREAD, Answer, Claim, answer
+from benchmarks.search.ideas import (
+    Calibrated,
+    GapAndLoss,
+    PartlyInvariant,
+    QuadraticPrior,
+    Ramped,
+    RelativeAscent,
+    best_scale,
+)
+from benchmarks.search.radii import LearnedRadii, ReplayedRadii
+from benchmarks.search.record import Row
+from benchmarks.search.settings import Setting
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+import letsam
+from letsam.radius import Radius
+from letsam.tasks import Task
+from letsam.training.data import make_splits, training_order, validation_batch
+
+SIZES, SEEDS, STARTS, EPOCHS, BATCH = (3, 5, 4), (0, 1, 0), (0.01, 0.3, 1.0), 12, 8
+
+
+def splits() -> dict[int, Any]:
+    generator = torch.Generator().manual_seed(3)
+    inputs = torch.randn(60, 3, generator=generator, dtype=torch.float64)
+    targets = (inputs @ torch.randn(3, 4, generator=generator, dtype=torch.float64)).argmax(1)
+    train_set, test_set = TensorDataset(inputs[:30], targets[:30]), TensorDataset(inputs[30:], targets[30:])
+    task = Task(name="tiny", model=lambda: network(SIZES, 0), train=train_set, test=test_set)
+    return {s: make_splits(task, s, label_noise=0.2, validation_share=0.2, hold_out=True) for s in (0, 1)}
+
+
+def plainly(seed: int, radius: Radius | float) -> tuple[list[float], nn.Module, float]:
+    """The same training with the optimizer itself, one network at a time."""
+    split = splits()[seed]
+    model = network(SIZES, seed).double()
+    base = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+    opt = letsam.SAM(base, rho=radius)
+    batches = [indices for epoch in range(EPOCHS) for indices in training_order(split.order, BATCH, seed, epoch)]
+    cosine = torch.optim.lr_scheduler.LambdaLR(opt, lambda s: 0.5 * (1 + math.cos(math.pi * s / len(batches))))
+
+    def closure_on(dataset: TensorDataset, indices: list[int]) -> Callable[[], Tensor]:
+        def closure() -> Tensor:
+            opt.zero_grad()
+            loss = nn.functional.cross_entropy(model(dataset.tensors[0][indices]), dataset.tensors[1][indices])
+            loss.backward()
+            return loss
+
+        return closure
+
+    used = []
+    for step, indices in enumerate(batches):
+        held_out = validation_batch(len(split.validation), BATCH, seed, step)
+        opt.step(closure_on(split.train, indices), closure_on(split.validation, held_out))
+        used.append(opt.metrics["rho"].item())
+        cosine.step()
+    inputs, targets = split.test.tensors
+    return used, model, (model(inputs).argmax(1) == targets).double().mean().item() * 100
+
+
+def assert_same(radii: Radii, plain: Callable[[float], Radius | float]) -> Tensor:
+    """All replicas, every step's radius and every weight; returns the radii."""
+    found = train(Samples(splits(), BATCH), SIZES, SEEDS, radii, epochs=EPOCHS)
+    assert len(found.rho) == 36
+    for replica, (seed, start) in enumerate(zip(SEEDS, STARTS, strict=True)):
+        used, model, accuracy = plainly(seed, plain(start))
+        torch.testing.assert_close(found.rho[:, replica], torch.tensor(used, dtype=torch.float64), rtol=1e-8, atol=1e-8)
+        for mine, theirs in zip(found.weights, model.parameters(), strict=True):
+            mine = mine[replica].t() if theirs.ndim == 2 else mine[replica, 0]
+            torch.testing.assert_close(mine.detach(), theirs.detach(), rtol=1e-8, atol=1e-8)
+        assert found.accuracy[replica].item() == pytest.approx(accuracy, abs=1e-4)
+    return found.rho
+
+
+def starts() -> Tensor:
+    return torch.tensor(STARTS, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"burn_in": 10},
+        {"burn_in": 10, "interval": 3},
+        {"prior": None, "follow_lr": False, "length_invariant": False},
+        {"normalize": False, "interval": 1, "burn_in": 0},
+        {"length_invariant": False, "lr": 0.06, "prior_weight": 0.4},
+        {"objective": "squared_gap", "interval": 2},
+        {"objective": "squared_gap", "normalize": False, "prior": None},
+    ],
+    ids=str,
+)
+def test_the_harness_trains_as_the_library_does(options: dict[str, Any]) -> None:
+    rho = assert_same(LearnedRadii(starts(), **options), lambda start: letsam.LearnedRadius(start, **options))
+    assert ((rho[-1] - starts()).abs() > 1e-3).all()  # the radii have moved
+
+
+def test_fixed_and_replayed_radii_are_the_libraries() -> None:
+    assert_same(Radii(starts()), lambda start: start)
+    curve = torch.linspace(0.5, 1.5, 7)[:, None].double() * starts()
+    schedules = {start: curve[:, i].tolist() for i, start in enumerate(STARTS)}
+    assert_same(ReplayedRadii(curve, 36), lambda start: letsam.ReplayedRadius(schedules[start], 36))
+
+
+def test_the_partly_invariant_takes_off_four_fifths_of_the_component_along_the_gradient() -> None:
+    ones = torch.ones(2, dtype=torch.float64)
+    first, second = vectors([0.0, 0.0], [1.0, 0.0]), vectors([2.0, 0.0], [1.0, 3.0])
+    radii = PartlyInvariant(ones, burn_in=0, interval=1)
+    radii.see(0, 1.0, ones, Pass(ones, first), Pass(ones, second))
+    change = vectors([2.0, 0.0], [0.0, 3.0])[0]  # its share along the gradient: all of it, and 0.9 of (1, 3)
+    along = torch.stack([change[0], 0.9 * second[0][1]])
+    torch.testing.assert_close(radii.change[0], -(change - 0.8 * along))
+
+
+def test_what_the_harness_does_not_imitate_is_refused() -> None:
+    with pytest.raises(ValueError, match="`hypergradient` must be the default here, got"):
+        LearnedRadii(starts(), hypergradient="diagonal")
+
+
+# --- the ideas that are not in the library ----------------------------------------------------------------------------
+
+
+def vectors(*rows: list[float]) -> list[Tensor]:
+    return [torch.tensor(rows, dtype=torch.float64)]
+
+
+def moved(radii: LearnedRadii, validation: list[Tensor], training: list[Tensor], rise: float = 0.0) -> Tensor:
+    """The change of nu in one update of two replicas, with Z = (1, 0)."""
+    ones = torch.ones(2, dtype=torch.float64)
+    before = radii.nu.state["nu"].clone()
+    first = Pass(ones, vectors([0.0, 0.0], [0.0, 0.0]))
+    radii.see(0, 1.0, ones, first, Pass(ones + rise, vectors([-1.0, 0.0], [-1.0, 0.0])))
+    radii.at(Moment(1, 1.0, Pass(ones, training), Pass(ones, validation)))
+    return radii.nu.state["nu"] - before
+
+
+ASIDE = vectors([0.0, 1.0], [0.0, 1.0])  # orthogonal to Z: no evidence, so that only the prior moves nu
+PLAIN: dict[str, Any] = {"burn_in": 0, "interval": 1, "lr": 0.1, "length_invariant": False}
+
+
+def test_the_pull_of_the_quadratic_prior_has_no_bound() -> None:
+    ends = torch.tensor([0.001, 1.0], dtype=torch.float64)  # the prior is 0.1
+    distance = (ends / 0.1).log()
+    quadratic = moved(QuadraticPrior(ends, prior_weight=0.5, **PLAIN), ASIDE, ASIDE)
+    torch.testing.assert_close(quadratic, -0.1 * 0.5 * distance)
+    huber = moved(LearnedRadii(ends, prior_weight=0.5, **PLAIN), ASIDE, ASIDE)
+    torch.testing.assert_close(huber, -0.1 * 0.5 * distance.sign())
+
+
+def test_the_prior_by_relative_ascent_pulls_down_by_the_rise_of_the_loss_and_up_as_ever() -> None:
+    ends = torch.tensor([0.001, 1.0], dtype=torch.float64)
+    for rise, share in ((0.2, 0.2), (3.0, 1.0), (-1.0, 0.0)):
+        change = moved(RelativeAscent(ends, **PLAIN), ASIDE, ASIDE, rise)
+        torch.testing.assert_close(change, torch.tensor([0.1 * 0.25, -0.1 * 0.25 * share]).double())
+
+
+def test_gap_and_loss_takes_half_of_the_training_slope_away() -> None:
+    radii = GapAndLoss(torch.full((2,), 0.1, dtype=torch.float64), **PLAIN)
+    validation, training = vectors([3.0, 4.0], [3.0, 4.0]), vectors([4.0, 3.0], [-4.0, 3.0])
+    moved(radii, validation, training)  # cosines 0.6, and 0.8 and -0.8
+    expected = torch.tensor([1.5 * 0.6 - 0.5 * 0.8, 1.5 * 0.6 + 0.5 * 0.8]).double()
+    torch.testing.assert_close(radii.nu.state["exp_avg"], 0.1 * expected, rtol=1e-6, atol=0)
+
+
+def test_the_ramp_starts_at_a_hundredth_and_ends_at_what_is_learned() -> None:
+    first = Pass(torch.ones(3).double(), [])
+    radii = Ramped(starts(), burn_in=0)
+    for step, share in ((0, 0.01), (49, 0.5), (99, 1.0), (500, 1.0)):
+        torch.testing.assert_close(radii.at(Moment(step, 1.0, first, None)), share * starts())
+
+
+def test_the_calibrated_loss_is_the_least_over_all_scales() -> None:
+    generator = torch.Generator().manual_seed(0)
+    outputs = 5 * torch.randn(2, 200, 4, generator=generator, dtype=torch.float64)
+    noisy = torch.rand(2, 200, generator=generator) < 0.4
+    targets = torch.where(noisy, torch.randint(4, (2, 200), generator=generator), outputs.argmax(-1))
+    calibrated = Calibrated(starts()).validation_loss(outputs, targets)
+    for scale in torch.logspace(-2, 1, 100):
+        assert (calibrated <= cross_entropy(scale * outputs, targets) + 1e-9).all()
+    assert (calibrated < cross_entropy(outputs, targets) - 0.1).all()  # sure of what is wrong in 3 of 10
+    torch.testing.assert_close(best_scale(3 * outputs, targets), best_scale(outputs, targets) / 3, rtol=1e-5, atol=0)
+
+
+# --- the record and the page ------------------------------------------------------------------------------------------
+
+
+def test_the_command_measures_what_is_missing_and_the_table_shows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(record, "RECORD", tmp_path / "search.json")
+    monkeypatch.setattr(page, "PAGE", tmp_path / "search.md")
+    tiny = {"tiny": Setting("digits", 200, 2, 0.4, (8,), 3, 2)}
+    for module in (command, record, page):
+        monkeypatch.setattr(module, "SETTINGS", tiny)
+    command.run()
+    rows = record.read()
+    default = next(row for row in rows if row.name == "default")
+    assert [len(one) for one in default.accuracy + default.held_out + default.rho] == [2, 2, 2, 2, 3, 3]
+    assert {row.name for row in rows} >= {*record.GRID, "default", "no prior", "ramp instead of burn-in"}
+    assert "held-out share 20%" not in {row.name for row in rows}  # not for everywhere
+    assert all(row.accuracy != default.accuracy for row in rows if row.name in record.GRID)
+
+    capsys.readouterr()
+    command.run()
+    assert capsys.readouterr().out == ""  # nothing is left to do
+    command.run(["default", "SAM 0.1"])
+    assert [line.split("  ")[1] for line in capsys.readouterr().out.splitlines()] == ["grid", "default"]
+    assert record.read() == rows  # and measures the same
+    longer = Setting("digits", 200, 2, 0.4, (8,), 4, 2)
+    assert len(list(record.missing(rows, "tiny", longer))) == len(rows)  # another length: all anew
+
+    page.make()
+    text = (tmp_path / "search.md").read_text(encoding="utf-8")
+    sgd = next(row for row in rows if row.name == "SGD").accuracy[0]
+    assert f"| SGD | {sum(sgd) / 2:.1f} |" in text
+
+
+def row(name: str, *accuracy: list[float], setting: str = "digits-0.4") -> Row:
+    return Row(setting, name, 60, list(accuracy), [], [[0.1, 0.2, 0.3], [0.1, 0.4, 0.3]])
+
+
+def test_the_table_is_the_difference_to_the_best_of_the_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "RECORD", tmp_path / "search.json")
+    monkeypatch.setattr(page, "PAGE", tmp_path / "search.md")
+    rows = [row("SGD", [70.0, 72.0]), row("SAM 0.5", [93.0, 95.0]), row("default", [92.0, 91.0], [93.0, 93.0])]
+    record.write([*rows, row("no prior", [80.0, 80.0], [90.0, 80.0])])
+    page.make()
+    lines = (tmp_path / "search.md").read_text(encoding="utf-8").splitlines()
+    assert next(line for line in lines if line.startswith("| default")).endswith("| kept | -1.8 | -1.8 (1.5) |")
+    assert next(line for line in lines if line.startswith("| no prior")).endswith("| argument | -11.5 | -11.5 (5.0) |")
+    assert "| default | 0.2 / 0.4 |" in lines
+    assert any("Without a prior" in line and "seen in part" not in line and "+3.5 (1 of 2)" in line for line in lines)
+
+
+def test_claims_are_answered_seed_by_seed() -> None:
+    rows = [row("default", [90.0, 90.0], [90.0, 91.0]), row("squared gap", [91.0, 88.0], [91.0, 91.5])]
+    claim = Claim("", "squared gap", "accuracy", LOWER, ("digits-0.4", "fashion-0.4"))
+    assert answer(claim, rows) == [Answer("digits-0.4", 0.125, 1, 2)]
+    assert answer(Claim("", "squared gap", SPREAD, HIGHER, ("digits-0.4",)), rows)[0].agree == 1
+    assert answer(Claim("", "squared gap", FROM_ONE, HIGHER, ("digits-0.4",)), rows)[0].seen
+    assert answer(Claim("", "squared gap", RADIUS, NOT_HIGHER, ("digits-0.4",)), rows) == [
+        Answer("digits-0.4", 1.0, 2, 2)
+    ]
+
+
+def test_the_page_is_what_its_command_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = page.PAGE.read_text(encoding="utf-8")
+    monkeypatch.setattr(page, "PAGE", tmp_path / "search.md")
+    page.make()
+    assert (tmp_path / "search.md").read_text(encoding="utf-8") == kept
