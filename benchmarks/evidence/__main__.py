@@ -1,108 +1,97 @@
-"""The evidence table: does a learned radius do as well as the best of a grid?
+"""The evidence: does a learned radius do as well as the best of a grid?
 
-    python -m benchmarks.evidence run [digits-0.0 digits-0.4 fashion-mnist-0.0 fashion-mnist-0.4]
+    python -m benchmarks.evidence run [SETTING ...] [--jobs N] [--seeds K] [--family FAMILY] [--quick | --full]
+    python -m benchmarks.evidence status [SETTING ...]
+    python -m benchmarks.evidence forget [SETTING ...] --family sam-learned
     python -m benchmarks.evidence table
 
-`run` makes the trials under runs/evidence (resumable: what is finished is kept) and writes their results, without the
-curves, to docs/evidence/*.json. `table` makes docs/evidence.md from these files alone. One thread each, so that
-settings can run side by side. Fashion-MNIST: the Debian package `dataset-fashion-mnist`, or LETSAM_DATA.
+`run` runs what is not finished (`suite.py` says what there is), keeps every run under runs/evidence and what the tables
+need in docs/evidence/*.json; it may be killed at any moment. A setting whose data is missing is named and left out.
+`forget` removes results, so that they are run again. `table` makes docs/evidence.md and its figures from
+docs/evidence alone. Fashion-MNIST: the Debian package `dataset-fashion-mnist`, or LETSAM_DATA.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import os
-import subprocess
 import sys
-from pathlib import Path
 
-from letsam.reports.table import markdown_table
-from letsam.results import Results, Run, summarize, write_atomically
-
-ROOT = Path(__file__).resolve().parents[2]
-KEPT = ROOT / "docs" / "evidence"
-PAGE = ROOT / "docs" / "evidence.md"
-GRID = ("0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1.0")
-STARTS = ("0.02", "0.1", "0.5")
-TASKS = {"digits": [], "fashion-mnist": ["--train-size", "2000"]}
-NOISES = ("0.0", "0.4")
-SETTINGS = tuple(f"{task}-{noise}" for task in TASKS for noise in NOISES)
-
-# Two trials a setting: the paper's reading holds out data too, but its refits are left out to save time.
-TRIALS = {
-    "main": (["sgd", *(f"sam:{rho}" for rho in GRID), *(f"lets-sam:{rho}" for rho in STARTS)], "--refit"),
-    "paper": ([f"lets-paper-sam:{rho}" for rho in STARTS], "--no-refit"),
-}
+from benchmarks.evidence.records import ROOT, Store
+from benchmarks.evidence.suite import FAMILIES, SETTINGS, Setting
 
 
-def run(setting: str) -> None:
-    """Run, or complete, both trials of a setting and keep what the table needs."""
-    task, _, noise = setting.rpartition("-")
-    results: Results | None = None
-    for name, (methods, refit) in TRIALS.items():
-        out = ROOT / "runs" / "evidence" / f"{setting}-{name}"
-        arguments = ["--methods", ",".join(methods), "--label-noise", noise, "--out", str(out), "--resume", refit]
-        command = [sys.executable, "-m", "letsam", "trial", task, *TASKS[task], "--seeds", "3", *arguments]
-        subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-        part = Results.load(out / "results.json")
-        for one in part.runs:
-            results = (results or dataclasses.replace(part, runs=())).with_run(_without_curves(one))
-    assert results is not None
-    config = {key: results.config[key] for key in ("epochs", "label_noise", "seeds", "train_size", "validation_share")}
-    environment = {
-        key: results.environment[key] for key in ("letsam", "torch", "python", "platform", "device", "threads")
-    }
-    dataclasses.replace(results, config=config, environment=environment).save(KEPT / f"{setting}.json")
+def chosen(names: list[str], *, quick: bool, full: bool) -> list[Setting]:
+    """The settings of these names, or beginning with them; all without names, with `quick` digits alone.
+
+    Raises:
+        ValueError: a name that no setting begins with, or one that has no full size.
+    """
+    if quick and not names:
+        names = ["digits-0.4"]
+    for name in names:
+        if not any(setting.name.startswith(name) for setting in SETTINGS):
+            raise ValueError(f"unknown setting {name!r}, expected one of {', '.join(s.name for s in SETTINGS)}")
+    found = [s for s in SETTINGS if not names or any(s.name.startswith(name) for name in names)]
+    if full:
+        found = [large for setting in found if (large := setting.full()) is not None]
+        if not found:
+            raise ValueError(f"no full size for {', '.join(names)}")
+    return [setting.quick() for setting in found] if quick else found
 
 
-def _without_curves(run: Run) -> Run:
-    history = {name: column[-1:] for name, column in run.history.items() if name != "rho_schedule"}
-    return dataclasses.replace(run, history=history)
+def main(arguments: list[str] | None = None) -> int:
+    """Read the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.evidence", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("action", choices=("run", "status", "forget", "table"))
+    parser.add_argument("settings", nargs="*", help="names or how they begin (digits, fashion-cnn-0.4); all without")
+    parser.add_argument("--family", action="append", choices=FAMILIES, help="these methods only; may be repeated")
+    parser.add_argument("--seeds", type=int, help="how many; each setting's own number without")
+    parser.add_argument("--jobs", type=int, default=1, help="worker processes, each with one thread")
+    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or mps")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="tiny runs under runs/evidence-quick, to see that all works")
+    size.add_argument("--full", action="store_true", help="full sizes, for a GPU")
+    options = parser.parse_intermixed_args(arguments)
+    for name in ("jobs", "seeds"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            parser.error(f"`{name}` must be a whole number >= 1, got {value}")
+    try:
+        settings = chosen(options.settings, quick=options.quick, full=options.full)
+    except ValueError as error:
+        parser.error(str(error))
+    store = Store.within(ROOT / "runs" / "evidence-quick") if options.quick else Store()
+    families = tuple(options.family or FAMILIES)
+    try:
+        return _act(options, settings, store, families)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it was", file=sys.stderr)
+        return 130
 
 
-def table() -> None:
-    """Write docs/evidence.md from docs/evidence/*.json and the text in docs/evidence/text.md."""
-    parts = [(KEPT / "text.md").read_text()]
-    for setting in SETTINGS:
-        results = Results.load(KEPT / f"{setting}.json")
-        task, _, noise = setting.rpartition("-")
-        size = f", {results.config['train_size']:,} labels" if results.config["train_size"] else ""
-        parts.append(
-            f"## {task}{size}, {float(noise):.0%} label noise\n\n{_summary(results)}\n\n{markdown_table(results)}"
-        )
-    write_atomically(PAGE, "\n".join(part.rstrip() + "\n" for part in parts))
+def _act(options: argparse.Namespace, settings: list[Setting], store: Store, families: tuple[str, ...]) -> int:
+    if options.action == "table":
+        from benchmarks.evidence.page import write_page
 
+        write_page(store)
+        return 0
+    from benchmarks.evidence import run
 
-def _summary(results: Results) -> str:
-    """Best of the grid, and each learned start beside it, in points."""
-    rows = {row.method: row for row in summarize(results)}
-    best = max((row for name, row in rows.items() if name.startswith("sam:")), key=lambda row: row.test_accuracy)
-    lines = [f"Best of the grid: `{best.method}`, {100 * best.test_accuracy:.1f}%. Learned minus best of the grid:\n"]
-    for family in ("lets-sam", "lets-paper-sam"):
-        for suffix in ("", "+refit"):
-            names = [f"{family}:{rho}{suffix}" for rho in STARTS]
-            if all(name in rows for name in names):
-                gains = [100 * (rows[name].test_accuracy - best.test_accuracy) for name in names]
-                starts = ", ".join(f"{gain:+.1f} (from {rho})" for gain, rho in zip(gains, STARTS, strict=True))
-                lines.append(f"- `{family}{suffix}`: {starts}; spread between the starts {max(gains) - min(gains):.1f}")
-    return "\n".join(lines)
-
-
-def main() -> None:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.evidence", description=__doc__.splitlines()[0])
-    parser.add_argument("action", choices=("run", "table"))
-    parser.add_argument("settings", nargs="*", help=f"of {', '.join(SETTINGS)}; all without")
-    arguments = parser.parse_args()
-    if unknown := set(arguments.settings) - set(SETTINGS):
-        parser.error(f"unknown settings {', '.join(sorted(unknown))}, expected {', '.join(SETTINGS)}")
-    if arguments.action == "table":
-        table()
-        return
-    for setting in arguments.settings or SETTINGS:
-        run(setting)
+    if options.action == "status":
+        print("\n".join(run.status(settings, store, options.seeds)))
+        return 0
+    if options.action == "forget":
+        print(f"{run.forget(settings, store, families, options.seeds)} runs are forgotten")
+        return 0
+    hindered = run.run(
+        settings, store, families=families, seeds=options.seeds, jobs=options.jobs, device=options.device
+    )
+    if hindered:
+        print(f"{hindered} units could not be run", file=sys.stderr)
+    return 1 if hindered else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

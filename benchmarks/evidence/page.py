@@ -1,0 +1,167 @@
+"""docs/evidence.md: the text, one table over all settings, and compact tables of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from benchmarks.evidence.figures import write_figures
+from benchmarks.evidence.records import ROOT, Store
+from benchmarks.evidence.suite import PAPER_START
+from benchmarks.evidence.summary import (
+    BELOW,
+    COST,
+    SPREAD,
+    Measured,
+    Row,
+    Verdict,
+    in_points,
+    measured,
+    relative_to,
+)
+from letsam.reports.table import NOTHING
+from letsam.results import write_atomically
+from letsam.training.methods import REFIT
+
+LEARNED = ("worst start", "spread", "cost")
+TEXT = ROOT / "docs" / "evidence" / "text.md"
+
+
+def write_page(store: Store) -> None:
+    """Make the page and its figures from the kept results and docs/evidence/text.md."""
+    found = measured(store)
+    figures = write_figures(found, store.kept)
+    parts = [
+        TEXT.read_text(encoding="utf-8"),
+        "## All settings",
+        *("\n".join(_overview(kind, found)) for kind in ("sam", "asam")),
+    ]
+    parts += [f"![{alt}]({relative_to(store.page, path)})" for path, alt in figures]
+    parts += [_setting(one) for one in found]
+    write_atomically(store.page, "\n\n".join(part.strip() for part in parts) + "\n")
+
+
+def _overview(kind: str, found: list[Measured]) -> Iterator[str]:
+    """All settings in one table."""
+    yield f"### {kind.upper()}\n"
+    yield (
+        f"Learned minus best of the grid in points, for the worst of all starts; goals: at least -{BELOW}, spread "
+        f"between the starts below {SPREAD}, at most {COST['']} times the passes of one {kind.upper()} run "
+        f"({COST[REFIT]} with the refit). Bold: met. Base: the base optimizer alone.\n"
+    )
+    yield from _head(
+        "setting", "seeds", "base", "best of grid", *LEARNED, *(f"refit: {name}" for name in LEARNED), "goals met"
+    )
+    for one in found:
+        best = one.best(kind)
+        verdicts = [one.verdict(kind, suffix) for suffix in ("", REFIT)]
+        if best is None:
+            continue
+        alone = one.row("sgd", one.seeds(kind))
+        cells = [
+            one.setting.title,
+            str(best.seeds),
+            f"{alone.accuracy:.1f}" if alone else NOTHING,
+            f"{best.accuracy:.1f} (`{best.name.split(':')[1]}`)",
+        ]
+        for verdict in verdicts:
+            cells += _verdict_cells(verdict)
+        cells.append(_goals(verdicts))
+        yield "| " + " | ".join(cells) + " |"
+
+
+def _head(first: str, *others: str) -> tuple[str, str]:
+    return "| " + " | ".join([first, *others]) + " |", "| --- |" + " ---: |" * len(others)
+
+
+def _verdict_cells(verdict: Verdict | None) -> list[str]:
+    if verdict is None:
+        return [NOTHING] * 3
+    texts = [in_points(verdict.worst), f"{verdict.spread:.1f}", f"{verdict.cost:.2f}"]
+    return [f"**{text}**" if met else text for text, met in zip(texts, verdict.met.values(), strict=True)]
+
+
+def _goals(verdicts: list[Verdict | None]) -> str:
+    """Which form meets all of them."""
+    met = [verdict.suffix for verdict in verdicts if verdict and all(verdict.met.values())]
+    if not any(verdicts):
+        return NOTHING
+    return {(): "no", ("",): "yes", (REFIT,): "with refit", ("", REFIT): "yes, both"}[tuple(met)]
+
+
+def _setting(one: Measured) -> str:
+    """The heading and the tables of a setting."""
+    parts = [f"## {one.setting.title}"]
+    for kind in ("sam", "asam"):
+        best = one.best(kind)
+        if best is not None:
+            parts += [_grid(one, kind, best), "\n".join(_table(one, kind, best))]
+    if len(parts) == 1:
+        parts.append("The grid is not finished yet.")
+    return "\n\n".join(parts)
+
+
+def _grid(one: Measured, kind: str, best: Row) -> str:
+    """The whole grid in one line."""
+    seeds = one.seeds(kind)
+    cells: list[str] = []
+    for name in one.names(kind):
+        if row := one.row(name, seeds):
+            mark = "**" if name == best.name else ""
+            cells.append(f"{name.split(':')[1]}: {mark}{row.accuracy:.1f}{mark}")
+    noun = "seed" if best.seeds == 1 else "seeds"
+    return (
+        f"{kind.upper()} with fixed radii, test {_titled(one.metric)} ({best.seeds} {noun}): " + ", ".join(cells) + "."
+    )
+
+
+def _titled(metric: str) -> str:
+    """Values are times 100: an accuracy in percent, BLEU as BLEU."""
+    return f"{metric} %" if metric == "accuracy" else metric
+
+
+def _table(one: Measured, kind: str, best: Row) -> Iterator[str]:
+    relative = f"passes (1 = {kind.upper()})"
+    accuracy = f"test {_titled(one.metric)}"
+    yield from _head(
+        "", accuracy, "minus best of grid", "test loss", "gap", "rho at the end", relative, "time", "seeds"
+    )
+    for label, name in _lines(one, kind, best):
+        row = one.row(name)
+        if row is None:
+            continue
+        cells = [
+            label,
+            f"{row.accuracy:.1f} ± {row.deviation:.1f}",
+            in_points(one.difference(name, best)[0]) if name != best.name else "",
+            f"{row.loss:.3f}",
+            f"{row.gap:.2f}",
+            NOTHING if row.rho is None else f"{row.rho:.2g}",
+            f"{row.passes / best.passes:.2f}",
+            f"{row.seconds / best.seconds:.1f}" if best.seconds else NOTHING,
+            str(row.seeds),
+        ]
+        yield "| " + " | ".join(cells) + " |"
+    for suffix in ("", REFIT):
+        verdict = one.verdict(kind, suffix)
+        if verdict:
+            label = "spread between the starts" + (", refit" if suffix else "")
+            yield f"| {label} | {verdict.spread:.1f} | | | | | | | |"
+
+
+def _lines(one: Measured, kind: str, best: Row) -> Iterator[tuple[str, str]]:
+    """(label, method) of a table."""
+    yield "base optimizer alone", "sgd"
+    yield f"best of the grid, `{best.name}`", best.name
+    for name in one.names(f"lets-{kind}"):
+        yield f"learned, `{name}`", name
+        yield "- refit", name + REFIT
+    if kind == "sam":
+        name = f"lets-paper-sam:{PAPER_START}"
+        yield f"the paper's reading, `{name}`", name
+        yield "- refit", name + REFIT
+    peers = {f"{kind}-rising": "best rising", "gsam-schedule": "best GSAM schedule", "sam-budget": "best loss budget"}
+    for grid, label in peers.items():
+        found = one.best(kind, grid) if grid.startswith(kind) or kind == "sam" else None
+        if found is not None:
+            yield f"{label}, `{found.name}`", found.name
+    yield "Optuna, 7 trials and a run", f"optuna-{kind}"

@@ -1,0 +1,173 @@
+"""What the evidence consists of: settings x methods x seeds, cheapest setting first."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+SAM_GRID = ("0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1.0")
+ASAM_GRID = ("0.05", "0.1", "0.2", "0.5", "1", "2", "5")
+SAM_STARTS = ("0.01", "0.05", "0.2", "1.0")
+ASAM_STARTS = ("0.05", "0.2", "1", "5")
+PAPER_START = "0.05"
+SCHEDULED = ("0.05", "0.2", "0.5")  # largest radii of GSAM's schedule
+BUDGETS = ("0.05", "0.1", "0.2")  # sigma of LE-SAM's loss budget
+FAMILIES = ("sam", "sam-learned", "asam", "asam-learned", "peers")
+SPARSE_SAM, SPARSE_ASAM = ("0.01", "0.05", "0.2", "1.0"), ("0.05", "0.2", "1", "5")  # grids of the dear settings
+PEERS = (
+    f"lets-paper-sam:{PAPER_START}", *(f"sam-rising:{rho}" for rho in SAM_GRID),
+    *(f"gsam-schedule:{rho}" for rho in SCHEDULED), *(f"sam-budget:{budget}" for budget in BUDGETS), "optuna-sam",
+    *(f"asam-rising:{rho}" for rho in ASAM_GRID), "optuna-asam",
+)  # fmt: skip
+FEW_PEERS = (
+    f"lets-paper-sam:{PAPER_START}", *(f"sam-rising:{rho}" for rho in SCHEDULED), f"gsam-schedule:{SCHEDULED[1]}",
+    f"sam-budget:{BUDGETS[1]}", "optuna-sam",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A task with its options, and what is run on it.
+
+    Attributes:
+        name: of the files that hold its results.
+        title: for people.
+        group: settings that differ in their label noise only share it.
+        task: as `letsam trial` takes it.
+        noise: share of wrong training labels.
+        train_size, model: the task's options; None: its defaults.
+        epochs: None: the task's.
+        seeds: how many at most.
+        sam_grid, asam_grid, sam_starts, asam_starts: radii, as they are written in a method's name.
+        peers: methods to compare with.
+        gpu_size, gpu_model, gpu_epochs: what takes the place of `train_size`, `model` and `epochs` with `--full`.
+    """
+
+    name: str
+    title: str
+    group: str
+    task: str
+    noise: float = 0.0
+    train_size: int | None = None
+    model: str | None = None
+    epochs: int | None = None
+    seeds: int = 5
+    sam_grid: tuple[str, ...] = SAM_GRID
+    asam_grid: tuple[str, ...] = ASAM_GRID
+    sam_starts: tuple[str, ...] = SAM_STARTS
+    asam_starts: tuple[str, ...] = ASAM_STARTS
+    peers: tuple[str, ...] = PEERS
+    gpu_size: int | None = None
+    gpu_model: str | None = None
+    gpu_epochs: int | None = None
+
+    @property
+    def config(self) -> dict[str, object]:
+        """What a record depends on beside method and seed."""
+        return {name: getattr(self, name) for name in ("task", "noise", "train_size", "model", "epochs")}
+
+    def full(self) -> Setting | None:
+        """The setting at its full size, for a GPU; None where there is none."""
+        if self.gpu_size is None:
+            return None
+        return dataclasses.replace(
+            self, name=f"{self.name}-full", title=f"{self.title}, full size", group=f"{self.group}-full",
+            train_size=self.gpu_size, model=self.gpu_model or self.model, epochs=self.gpu_epochs,
+        )  # fmt: skip
+
+    def quick(self) -> Setting:
+        """The setting made tiny, to see that everything runs."""
+        return dataclasses.replace(
+            self, train_size=100, epochs=2, seeds=1, sam_grid=self.sam_grid[2:4], asam_grid=self.asam_grid[2:4],
+            sam_starts=self.sam_starts[:2], asam_starts=self.asam_starts[:2], peers=FEW_PEERS,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The smallest piece of work: one method with one seed, with the refit of its search where it learns."""
+
+    setting: Setting
+    family: str
+    method: str
+    seed: int
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """The names of the records that it makes."""
+        return (self.method, f"{self.method}+refit") if self.method.startswith("lets-") else (self.method,)
+
+
+def methods(setting: Setting) -> Iterator[tuple[str, str]]:
+    """(family, method) of a setting, the most telling first."""
+    yield "sam", "sgd"
+    yield from (("sam", f"sam:{rho}") for rho in setting.sam_grid)
+    yield from (("sam-learned", f"lets-sam:{rho}") for rho in setting.sam_starts)
+    yield from (("asam", f"asam:{rho}") for rho in setting.asam_grid)
+    yield from (("asam-learned", f"lets-asam:{rho}") for rho in setting.asam_starts)
+    yield from (("peers", peer) for peer in setting.peers)
+
+
+def units(settings: list[Setting], families: tuple[str, ...] = FAMILIES, seeds: int | None = None) -> list[Unit]:
+    """All the work in its order: seed by seed, so that what is finished is always balanced.
+
+    Args:
+        settings: in their order.
+        families: which methods, of `FAMILIES`.
+        seeds: at most so many; None: each setting's own number.
+
+    Returns:
+        The units.
+    """
+    most = max((setting.seeds for setting in settings), default=0)
+    return [
+        Unit(setting, family, method, seed)
+        for seed in range(most if seeds is None else seeds)
+        for setting in settings
+        if seed < setting.seeds or seeds is not None
+        for family, method in methods(setting)
+        if family in families
+    ]
+
+
+DEAR: dict[str, Any] = {"asam_grid": SPARSE_ASAM, "asam_starts": ("0.05", "1"), "peers": FEW_PEERS}
+
+
+def _language(name: str, title: str, task: str, **options: Any) -> Setting:
+    return Setting(
+        name, title, name, task, seeds=3, sam_grid=SPARSE_SAM, sam_starts=("0.01", "0.2"), **DEAR | options,
+    )  # fmt: skip
+
+
+def _noisy(
+    group: str, title: str, task: str, noises: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6), **options: Any
+) -> list[Setting]:
+    return [
+        Setting(f"{group}-{noise}", f"{title}, {noise:.0%} label noise", group, task, noise, **options)
+        for noise in noises
+    ]
+
+
+def _fashion(model: str, **options: Any) -> list[Setting]:
+    title = f"Fashion-MNIST, 2,000 labels, {model}"
+    return _noisy(f"fashion-{model}", title, "fashion-mnist", train_size=2000, model=model, gpu_size=60000, **options)
+
+
+SETTINGS: list[Setting] = [
+    *_noisy("digits", "digits", "digits"),
+    *_fashion("cnn"),
+    _language("snippets-small", "movie snippets, small", "movie-snippets", model="small", gpu_size=8000),
+    *_fashion("resnet", gpu_model="resnet18", **DEAR),
+    *_fashion("vit", **DEAR),
+    *_noisy(
+        "fashion-10k", "Fashion-MNIST, 10,000 labels, cnn", "fashion-mnist", (0.0, 0.4),
+        train_size=10000, model="cnn", epochs=12, **DEAR,
+    ),
+    _language("ding-de-en", "Ding DE-EN translation", "ding-de-en", gpu_size=15000),
+    _language("snippets-minilm", "movie snippets, MiniLM", "movie-snippets", model="minilm", gpu_size=8000),
+    _language("reviews", "Amazon reviews, small (final check)", "benchmarks.evidence.reviews:reviews", model="small"),
+    *_noisy("mnist", "MNIST, 4,000 labels (final check)", "benchmarks.evidence.mnist:mnist", (0.0, 0.4), **DEAR),
+]  # fmt: skip
+"""Cheapest first. Amazon reviews and MNIST come last: the method was not tuned on them."""

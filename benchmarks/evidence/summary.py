@@ -1,0 +1,178 @@
+"""From the records of a setting to the numbers that the tables and figures show."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.evidence.records import Record, Store
+from benchmarks.evidence.suite import SETTINGS, Setting
+from letsam.reports.table import NOTHING
+from letsam.training.methods import REFIT
+
+# The goals: each start at most so far below the best of the grid (points), the starts at most so far apart, and the
+# cost as a multiple of one SAM run, without and with the refit.
+BELOW, SPREAD, COST = 0.3, 0.5, {"": 1.15, REFIT: 2.3}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method over its seeds, in points and as multiples.
+
+    Attributes:
+        name: the method.
+        seeds: how many.
+        accuracy: mean, in percent; NaN where a run diverged.
+        deviation: sample standard deviation, in points; 0 for one seed.
+        loss, gap: means.
+        rho: mean of the last (or chosen) radius; None without one.
+        passes: mean number of gradient passes.
+        seconds: mean time.
+    """
+
+    name: str
+    seeds: int
+    accuracy: float
+    deviation: float
+    loss: float
+    gap: float
+    rho: float | None
+    passes: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a learned radius does beside the best of the grid, over all its starts.
+
+    Attributes:
+        suffix: "" or "+refit".
+        differences: learned minus best of the grid in points, by start.
+        cost: gradient passes as a multiple of one fixed run.
+        seeds: the fewest that a difference is a mean of.
+    """
+
+    suffix: str
+    differences: dict[str, float]
+    cost: float
+    seeds: int
+
+    @property
+    def worst(self) -> float:
+        """The start that is furthest below; NaN where a run diverged."""
+        values = self.differences.values()
+        return math.nan if any(map(math.isnan, values)) else min(values)
+
+    @property
+    def spread(self) -> float:
+        """Between the best and the worst start; NaN where a run diverged."""
+        return max(self.differences.values()) - self.worst
+
+    @property
+    def met(self) -> dict[str, bool]:
+        """Which goals are met."""
+        return {
+            "accuracy": self.worst >= -BELOW - 1e-9,
+            "spread": self.spread < SPREAD,
+            "cost": self.cost <= COST[self.suffix] + 1e-9,
+        }
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A setting with its finished runs."""
+
+    setting: Setting
+    metric: str
+    device: str
+    records: tuple[Record, ...]
+
+    @classmethod
+    def load(cls, setting: Setting, store: Store) -> Measured | None:
+        """Read the file of a setting; None where there is none with these options."""
+        path = store.kept / f"{setting.name}.json"
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if value.get("config") != setting.config or not value["runs"]:
+            return None
+        where = value["environment"]
+        return cls(setting, where["metric"], where["device"], tuple(map(Record.from_json, value["runs"])))
+
+    def of(self, name: str) -> dict[int, Record]:
+        """The runs of a method by seed."""
+        return {record.seed: record for record in self.records if record.method == name}
+
+    def row(self, name: str, seeds: Iterable[int] | None = None) -> Row | None:
+        """A method's means over `seeds` (all that there are); None where nothing is finished."""
+        runs = [run for seed, run in self.of(name).items() if seeds is None or seed in seeds]
+        if not runs:
+            return None
+        accuracy = [100 * run.accuracy for run in runs]
+        radii = [run.rho for run in runs if run.rho is not None]
+        return Row(
+            name, len(runs), statistics.fmean(accuracy),
+            statistics.stdev(accuracy) if len(runs) > 1 and all(map(math.isfinite, accuracy)) else 0.0,
+            statistics.fmean(run.loss for run in runs), statistics.fmean(run.gap for run in runs),
+            statistics.fmean(radii) if radii else None, statistics.fmean(run.passes for run in runs),
+            statistics.fmean(run.seconds for run in runs),
+        )  # fmt: skip
+
+    def names(self, kind: str) -> list[str]:
+        """The finished methods of a kind (`sam`, `lets-sam`), in order, without refits."""
+        found = [record.method for record in self.records if record.method.split(":")[0] == kind]
+        return [name for name in dict.fromkeys(found) if not name.endswith(REFIT)]
+
+    def seeds(self, kind: str) -> set[int]:
+        """The seeds with which the grid of `kind` is complete: the others would favour some of its radii."""
+        grid = self.setting.sam_grid if kind == "sam" else self.setting.asam_grid
+        return set.intersection(*(set(self.of(f"{kind}:{rho}")) for rho in grid))
+
+    def best(self, kind: str, grid: str | None = None) -> Row | None:
+        """The best of a grid by mean accuracy: `kind` itself, or of other methods (`sam-rising`) beside it."""
+        seeds = self.seeds(kind)
+        rows = [row for name in self.names(grid or kind) if (row := self.row(name, seeds))]
+        most = max((row.seeds for row in rows), default=0)
+        finite = [row for row in rows if math.isfinite(row.accuracy) and row.seeds == most]
+        return max(finite, key=lambda row: row.accuracy, default=None)
+
+    def difference(self, name: str, best: Row) -> tuple[float, int]:
+        """A method minus the best of the grid in points, over the seeds that both have, and how many these are."""
+        mine, other = self.of(name), self.of(best.name)
+        both = [100 * (mine[seed].accuracy - other[seed].accuracy) for seed in mine if seed in other]
+        return (statistics.fmean(both), len(both)) if both else (math.nan, 0)
+
+    def verdict(self, kind: str, suffix: str, learned: str = "lets-") -> Verdict | None:
+        """The learned radius beside the best of the grid; None until every start has a seed in common with it."""
+        best = self.best(kind)
+        starts = self.setting.sam_starts if kind == "sam" else self.setting.asam_starts
+        names = {start: f"{learned}{kind}:{start}{suffix}" for start in starts}
+        if best is None:
+            return None
+        found = {start: self.difference(name, best) for start, name in names.items()}
+        if not all(count for _, count in found.values()):
+            return None
+        passes = [row.passes for name in names.values() if (row := self.row(name))]
+        return Verdict(
+            suffix, {start: value for start, (value, _) in found.items()}, statistics.fmean(passes) / best.passes,
+            min(count for _, count in found.values()),
+        )  # fmt: skip
+
+
+def measured(store: Store) -> list[Measured]:
+    """All settings with results, the full sizes among them, in the order of the suite."""
+    settings = [*SETTINGS, *(large for setting in SETTINGS if (large := setting.full()))]
+    return [one for setting in settings if (one := Measured.load(setting, store))]
+
+
+def in_points(value: float) -> str:
+    """A difference as +0.3 or -0.3."""
+    return NOTHING if math.isnan(value) else f"{value:+.1f}".replace("-0.0", "+0.0")
+
+
+def relative_to(page: Path, path: Path) -> str:
+    """How a page links to a file beside or below it."""
+    return path.relative_to(page.parent).as_posix()

@@ -1,0 +1,85 @@
+"""One unit of work, done in a process that keeps the tasks it has loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from lightning_fabric import Fabric
+
+from benchmarks.evidence.optuna_search import search
+from benchmarks.evidence.records import Record, Store
+from benchmarks.evidence.suite import Setting, Unit
+from letsam.results import Run
+from letsam.tasks import Task, TaskError, load_task
+from letsam.training.config import TrialConfig
+from letsam.training.loop import Training, make_fabric
+from letsam.training.methods import Method
+from letsam.training.trial import environment
+
+VALIDATION_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Order:
+    """A unit, where its records go and on which device it runs."""
+
+    unit: Unit
+    store: Store
+    device: str
+
+
+def perform(order: Order, tell: Callable[[str | None], None]) -> None:
+    """Train the unit, save its records, then tell None, or in one line what hinders it."""
+    unit = order.unit
+    fabric = make_fabric(order.device)
+    try:
+        task = _load(unit.setting)
+        runs = _runs(unit, task, fabric)
+    except TaskError as error:
+        tell(f"{unit.setting.name}: {error}")
+        return
+    except Exception as error:  # one method that fails must not end a night's work
+        tell(f"{unit.setting.name}, {unit.method}, seed {unit.seed}: {type(error).__name__}: {error}")
+        return
+    where = {"metric": task.metric_name, **environment(fabric)}
+    del where["command"]
+    for run in runs:
+        order.store.save(unit.setting, Record.of(run), where)
+    tell(None)
+
+
+def _runs(unit: Unit, task: Task, fabric: Fabric) -> list[Run]:
+    setting, seed = unit.setting, unit.seed
+
+    def train(task: Task, method: str, noise: float, searched: Run | None = None) -> Run:
+        config = TrialConfig(
+            task=setting.task, methods=(method,), seeds=(seed,), epochs=setting.epochs, label_noise=noise,
+            validation_share=VALIDATION_SHARE,
+        )  # fmt: skip
+        training = Training(task, Method.parse(method), seed, config, fabric, searched)
+        while not training.finished:
+            training.advance()
+        return training.result()
+
+    if unit.method.startswith("optuna-"):
+        kind = unit.method.removeprefix("optuna-")
+        return [search(task, kind, seed, setting.noise, VALIDATION_SHARE, train)]
+    runs = [train(task, unit.method, setting.noise)]
+    if len(unit.rows) > 1:
+        runs.append(train(task, unit.method, setting.noise, runs[0]))
+    return runs
+
+
+@functools.lru_cache(maxsize=4)
+def _cached(task: str, train_size: int | None, model: str | None) -> Task:
+    options: dict[str, Any] = {"train_size": train_size, "model": model}
+    loaded = load_task(task, **{name: value for name, value in options.items() if value is not None})
+    return dataclasses.replace(loaded, evaluations=1)  # at the end only: no curves are kept
+
+
+def _load(setting: Setting) -> Task:
+    return _cached(setting.task, setting.train_size, setting.model)

