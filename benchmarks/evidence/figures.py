@@ -21,7 +21,7 @@ from letsam.training.methods import REFIT
 COLUMNS = 4
 WIDTH = 8.6  # inches; 700 pixels show 8-point text as it is
 FIXED, LEARNED, BASE, RISING = "#0072b2", "#d55e00", "#6b6b6b", "#7aa974"
-LEAST_SPAN = 2.0  # points between the best of the grid and the base optimizer, for the scale
+LEAST_SPAN = 2.0  # points above and below what must be seen, together
 STARTS = ("#e69f00", "#d55e00", "#cc79a7", "#7b3294")
 STYLE: dict[Any, Any] = {
     "font.size": 8, "axes.titlesize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
@@ -100,8 +100,9 @@ def _starts(axes: Any, one: Measured, kind: str) -> None:
     seeds = one.seeds(kind)
     _line(axes, _by_rho(one, one.names(f"{kind}-rising"), seeds), "rising to it", RISING, marker=".", linestyle=":")
     _line(axes, _by_rho(one, one.names(kind), seeds), "fixed", FIXED, marker="s")
-    _line(axes, _by_rho(one, one.names(f"lets-{kind}"), seeds), "learned from it", LEARNED, marker="D")
-    refits = [name + REFIT for name in one.names(f"lets-{kind}")]
+    names = one.names(f"lets-{kind}")
+    _line(axes, _by_rho(one, names, seeds), "learned from it", LEARNED, marker="D")
+    refits = [name + REFIT for name in names]
     _line(
         axes,
         _by_rho(one, refits, seeds),
@@ -114,9 +115,11 @@ def _starts(axes: Any, one: Measured, kind: str) -> None:
     alone, best = one.row("sgd", seeds), one.best(kind)
     if alone and best:
         axes.axhline(alone.accuracy, color=BASE, linestyle="-.", linewidth=1, label="base optimizer alone")
-        # A radius with which training never starts would flatten everything else: its line leaves the panel.
-        span = max(best.accuracy - alone.accuracy, LEAST_SPAN)
-        axes.set_ylim(best.accuracy - 1.5 * span, best.accuracy + 0.4 * span)
+        # A fixed radius with which training never starts would flatten everything else: its line leaves the panel.
+        rows = [one.row(name, seeds) for name in (*names, *refits)]
+        shown = [alone.accuracy, best.accuracy, *(row.accuracy for row in rows if row and math.isfinite(row.accuracy))]
+        margin = max(0.3 * (max(shown) - min(shown)), LEAST_SPAN / 2)
+        axes.set_ylim(min(shown) - margin, max(shown) + margin)
     axes.set_xscale("log")
     axes.yaxis.set_major_locator(MaxNLocator(4))
 

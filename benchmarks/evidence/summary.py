@@ -69,6 +69,11 @@ class Verdict:
         return math.nan if any(map(math.isnan, values)) else min(values)
 
     @property
+    def mean(self) -> float:
+        """Over all starts; NaN where a run diverged."""
+        return statistics.fmean(self.differences.values())
+
+    @property
     def spread(self) -> float:
         """Between the best and the worst start; NaN where a run diverged."""
         return max(self.differences.values()) - self.worst
