@@ -11,6 +11,10 @@ from . import hypergradient, perturbations, radius
 from ._passes import ReplayedRandomness
 from ._statistics import frozen_statistics
 from ._version import __version__
+from .accumulation import accumulated
+from .checkpoint import DistributedState
+from .doctor import check
+from .groups import param_groups
 from .optimizer import SharpnessAware
 from .radius import (
     CosineRadius,
@@ -28,6 +32,7 @@ __all__ = [
     "ASAM",
     "SAM",
     "CosineRadius",
+    "DistributedState",
     "FixedRadius",
     "LearnedRadius",
     "LinearRadius",
@@ -38,8 +43,11 @@ __all__ = [
     "ReplayedRandomness",
     "SharpnessAware",
     "__version__",
+    "accumulated",
+    "check",
     "frozen_statistics",
     "hypergradient",
+    "param_groups",
     "perturbations",
     "radius",
 ]

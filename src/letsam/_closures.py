@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from . import _checks
-from ._tensors import Tensors, gradients_of
+from ._tensors import Tensors, complete_gradients, gradients_of
 
 Closure = Callable[[], Tensor]
 
@@ -49,9 +49,10 @@ def evaluate(closure: Closure, name: str, params: Tensors) -> Tensor:
 
 
 def require_gradients(params: Tensors, name: str) -> None:
-    """Raise `ValueError` unless there are gradients, all of them dense."""
+    """Raise `ValueError` unless there are gradients, all of them dense; complete those of DTensors."""
     gradients = gradients_of(params)
     if not gradients:
         raise ValueError(f"{name} must leave gradients in the optimizer's parameters, got none: call loss.backward()")
     if any(g.layout != torch.strided for g in gradients):
         raise ValueError(f"{name} must leave dense gradients, got sparse ones: use sparse=False in the embedding")
+    complete_gradients(params)

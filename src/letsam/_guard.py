@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ._tensors import Buffers, Tensors
+from ._tensors import Buffers, Tensors, local, locals_of
 
 BEGINS_AT_ONE = ("mu_product", "mu")  # NAdam, ASGD
 BEGINS_AT_LR = ("step_size", "eta")  # Rprop, ASGD
@@ -50,12 +50,14 @@ class StepGuard:
         """
         # An optimizer may put a new tensor in the place of an old one, so the places are looked up again.
         live = [state[name] for state, name in self._places]
-        for tensor, copy in (*zip(params, weights, strict=True), *zip(live, self._copies, strict=True)):
+        now, before = locals_of([*params, *live]), locals_of([*weights, *self._copies])
+        for tensor, copy in zip(now, before, strict=True):
             if tensor.device == finite.device:
                 torch.where(finite, tensor, copy, out=tensor)
         known = {(id(state), name) for state, name in self._places}
         for group in base.param_groups:
-            for name, tensor in _fresh(base, group, known):
+            for name, whole in _fresh(base, group, known):
+                tensor = local(whole)
                 if tensor.device == finite.device:
                     begins_at = group["lr"] if name in BEGINS_AT_LR else float(name in BEGINS_AT_ONE)
                     torch.where(finite, tensor, torch.zeros_like(tensor) + begins_at, out=tensor)

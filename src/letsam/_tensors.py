@@ -2,6 +2,10 @@
 
 The `foreach` functions take a whole list in one dispatched operator; in-place forms keep the memory at what is
 held anyway. Scalars are 0-dim tensors of `scalar_dtype`, so that a bf16 model still has a float32 radius.
+
+DTensors (FSDP2, tensor parallelism) are worked on where they lie, each process on its own part. Only norms and dot
+products communicate: one all-reduce of a scalar for all tensors that are split over the same processes. They come out
+as plain tensors, the same in every process.
 """
 
 # pyright: reportPrivateUsage=false, reportPrivateImportUsage=false, reportUnknownMemberType=false
@@ -10,12 +14,48 @@ held anyway. Scalars are 0-dim tensors of `scalar_dtype`, so that a bf16 model s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 Tensors = Sequence[Tensor]
+Average = Callable[[Tensors], None]
+Groups = tuple[Any, ...]  # of processes
+
+
+def is_dtensor(tensor: object) -> bool:
+    """Whether a tensor is split or replicated over processes."""
+    kind = _dtensor_type()
+    return kind is not None and isinstance(tensor, kind)
+
+
+def local(tensor: Tensor) -> Tensor:
+    """The tensor; of a DTensor the part in this process, in the same memory. To be called under `torch.no_grad`."""
+    return _as_any(tensor).to_local() if is_dtensor(tensor) else tensor
+
+
+def locals_of(tensors: Tensors) -> list[Tensor]:
+    """`local` of each."""
+    kind = _dtensor_type()
+    return list(tensors) if kind is None else [_as_any(t).to_local() if isinstance(t, kind) else t for t in tensors]
+
+
+def complete_gradients(params: Tensors) -> None:
+    """Place the gradients of DTensors as their weights are, so that their parts belong together.
+
+    Tensor parallelism may leave them as sums of which each process holds one term.
+    """
+    kind = _dtensor_type()
+    if kind is None:
+        return
+    for param in params:
+        weight, gradient = _as_any(param), _as_any(param.grad)
+        if isinstance(gradient, kind) and gradient.placements != weight.placements:
+            param.grad = gradient.redistribute(placements=weight.placements)
 
 
 def scalar_dtype(tensors: Tensors) -> torch.dtype:
@@ -35,43 +75,85 @@ def pass_is_finite(loss: Tensor, params: Tensors) -> Tensor:
 
 def norm(tensors: Tensors) -> Tensor:
     """The Euclidean norm of all entries together (0-dim)."""
-    norms = torch._foreach_norm(list(tensors), 2, dtype=scalar_dtype(tensors))
-    return torch.linalg.vector_norm(torch.stack(norms))
+    norms = torch._foreach_norm(locals_of(tensors), 2, dtype=scalar_dtype(tensors))
+    owners = _owners(tensors)
+    if owners is None:
+        return torch.linalg.vector_norm(torch.stack(norms))
+    return _sum_over(owners, torch._foreach_mul(norms, norms)).sqrt()
 
 
 def dot(left: Tensors, right: Tensors) -> Tensor:
     """The dot product of two lists of tensors of the same shapes (0-dim)."""
     dtype = scalar_dtype(left)
-    products = [torch.sum(a * b, dtype=dtype) for a, b in zip(left, right, strict=True)]
-    return torch.stack(products).sum()
+    products = [torch.sum(a * b, dtype=dtype) for a, b in zip(locals_of(left), locals_of(right), strict=True)]
+    owners = _owners(left)
+    return torch.stack(products).sum() if owners is None else _sum_over(owners, products)
 
 
 def scale_(tensors: Tensors, factor: Tensor) -> None:
     """Multiply every tensor by one factor (0-dim), or each by its own (shape `(len(tensors),)`)."""
     if factor.ndim == 0:
-        torch._foreach_mul_(list(tensors), factor)
+        torch._foreach_mul_(locals_of(tensors), factor)
     else:
-        torch._foreach_mul_(list(tensors), list(factor.unbind()))
+        torch._foreach_mul_(locals_of(tensors), list(factor.unbind()))
 
 
 def add_(tensors: Tensors, others: Tensors) -> None:
     """tensors += others."""
-    torch._foreach_add_(list(tensors), list(others))
+    torch._foreach_add_(locals_of(tensors), locals_of(others))
 
 
 def subtract_(tensors: Tensors, others: Tensors) -> None:
     """tensors -= others."""
-    torch._foreach_sub_(list(tensors), list(others))
+    torch._foreach_sub_(locals_of(tensors), locals_of(others))
 
 
 def multiply_(tensors: Tensors, others: Tensors) -> None:
     """tensors *= others, entry by entry."""
-    torch._foreach_mul_(list(tensors), list(others))
+    torch._foreach_mul_(locals_of(tensors), locals_of(others))
 
 
 def copy_(tensors: Tensors, others: Tensors) -> None:
     """tensors <- others, in place and bit for bit."""
-    torch._foreach_copy_(list(tensors), list(others))
+    torch._foreach_copy_(locals_of(tensors), locals_of(others))
+
+
+def _dtensor_type() -> type | None:
+    """The class; None where nothing has imported it yet, so that there can be no such tensors."""
+    return getattr(sys.modules.get("torch.distributed.tensor"), "DTensor", None)
+
+
+def _as_any(tensor: Any) -> Any:
+    """DTensors have attributes that `Tensor` has not."""
+    return tensor
+
+
+def _owners(tensors: Tensors) -> list[Groups] | None:
+    """For each tensor the groups of processes it is split over; None where none is split."""
+    kind = _dtensor_type()
+    if kind is None:
+        return None
+    owners = [_owners_of(tensor) if isinstance(tensor, kind) else () for tensor in tensors]
+    return owners if any(owners) else None
+
+
+def _owners_of(tensor: Any) -> Groups:
+    mesh = tensor.device_mesh
+    return tuple(mesh.get_group(i) for i, place in enumerate(tensor.placements) if not place.is_replicate())
+
+
+def _sum_over(owners: list[Groups], values: Tensors) -> Tensor:
+    """The sum of the values, those of split tensors summed over the processes as well."""
+    shares: dict[Groups, list[Tensor]] = {}
+    for groups, value in zip(owners, values, strict=True):
+        shares.setdefault(groups, []).append(value)
+    sums: list[Tensor] = []
+    for groups, share in shares.items():
+        total = torch.stack(share).sum()
+        for group in groups:
+            dist.all_reduce(total, group=group)
+        sums.append(total)
+    return torch.stack(sums).sum()
 
 
 class Buffers:

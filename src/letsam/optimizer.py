@@ -21,38 +21,49 @@ losses and the decision to skip a step that is not finite stay on the device.
 from __future__ import annotations
 
 import copy
+from itertools import compress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from . import _checks
+from . import _checks, _precision
+from ._clipping import clipping
 from ._closures import Closure, checked_closure, evaluate, require_gradients
+from ._composition import Composition, not_traced
+from ._distributed import Group, Ranks
 from ._flight import Flight
 from ._guard import StepGuard
 from ._passes import Passes
 from ._randomness import devices_of
 from ._statistics import checked_model
-from ._tensors import Buffers, add_, copy_, gradients_of, norm, pass_is_finite, scalar_dtype, scale_
-from ._wrapper import Wrapper, check_own_state
+from ._tensors import Buffers, add_, copy_, gradients_of, norm, pass_is_finite, scale_
+from .groups import unperturbed
 from .perturbations import Perturbation
-from .radius import Ascent, FixedRadius, Radius
+from .radius import Ascent, Radius
 
 __all__ = ["Closure", "SharpnessAware"]
 
 
-class SharpnessAware(Wrapper):
+class SharpnessAware(Composition):
     """theta <- base(theta, g_rho), with g_rho = grad L(theta + rho eps_hat) taken at the perturbed weights.
 
     Args:
-        base_optimizer: any `torch.optim.Optimizer` whose step needs no closure; made from the model's parameters.
+        base_optimizer: any `torch.optim.Optimizer` whose step needs no closure; made from the model's parameters. Its
+            param groups with `perturb=False` descend, but are not perturbed (see `letsam.param_groups`).
         perturbation: direction and descent rule, `letsam.perturbations.Perturbation`.
         rho: a number > 0 (0 gives the base optimizer's own steps), a schedule or a `LearnedRadius`; copied.
         validation_closure: used by `step` where none is passed.
         model: the network, wrapped (DDP, Fabric, `torch.compile`) or not. Its buffers, such as BatchNorm's running
             statistics, then move once in a step, in the first training pass, and not at all in a step that is skipped.
             None: they move in every pass, validation included.
+        max_grad_norm: > 0, clips the total norm of the gradient that the base optimizer descends with, as
+            `torch.nn.utils.clip_grad_norm_` does (the ascent needs no clipping: its length is rho); None: no clipping.
+        process_group: the processes over which losses are averaged: "default", torch's default group where
+            torch.distributed is initialised; a `ProcessGroup`; or None, for runs that are independent of each other.
+        m_sharpness: each process climbs along the gradient of its own batch (m-SAM); `model` must be or hold a DDP. The
+            radius stays the same in all processes. In a single process, without effect.
 
     Attributes:
         base_optimizer: the wrapped optimizer.
@@ -60,6 +71,7 @@ class SharpnessAware(Wrapper):
         metrics: 0-dim tensors of the last step: training_loss, rho, gradient_norm and skipped_steps; with a learned
             radius also validation_loss, generalization_gap and hypergradient (d upper / d rho) of the last update.
         validation_closure: as given; may be set at any time.
+        max_grad_norm: as given; may be set at any time, and is no part of `state_dict`.
         model: as given; may be set at any time. Neither is part of `state_dict` or of a pickle; a deep copy keeps the
             copy of a model that was copied with it and before it.
 
@@ -86,28 +98,23 @@ class SharpnessAware(Wrapper):
 
     def __init__(
         self, base_optimizer: Optimizer, perturbation: Perturbation, rho: float | Radius, *,
-        validation_closure: Closure | None = None, model: nn.Module | None = None,
+        validation_closure: Closure | None = None, model: nn.Module | None = None, max_grad_norm: float | None = None,
+        process_group: Group = "default", m_sharpness: bool = False,
     ) -> None:  # fmt: skip
-        super().__init__(base_optimizer)
-        if not isinstance(perturbation, Perturbation):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"`perturbation` must be a Perturbation, got {_checks.shown(perturbation)}")
-        self.radius = _radius(rho)
+        super().__init__(base_optimizer, perturbation, rho)
         self.model = model
-        perturbation.attach(self.param_groups)
-        self.perturbation = perturbation
+        self.max_grad_norm = max_grad_norm
+        self._ranks = Ranks(process_group, m_sharpness)
+        self._ranks.check(self.model)
         self.validation_closure = validation_closure
-        self.metrics: dict[str, Tensor] = {}
-        self._steps = 0
-        self._peak_lr: float | Tensor = 0.0
-        self._skipped = torch.zeros((), dtype=torch.int64)
         self._reset_scratch()
-        self._place()
 
     def _reset_scratch(self) -> None:
         self._weights = Buffers()
         self._ascent_gradients = Buffers()
         self._guard = StepGuard()
         self._flight: Flight | None = None
+        self._grad_scaler: torch.amp.GradScaler | None = None
 
     @property
     def model(self) -> nn.Module | None:
@@ -118,17 +125,23 @@ class SharpnessAware(Wrapper):
     def model(self, model: nn.Module | None) -> None:
         self._passes = Passes(model if model is None else checked_model(model, self._params()))
 
+    @property
+    def max_grad_norm(self) -> float | None:
+        """The largest total norm of the gradient that the base optimizer descends with."""
+        return self._max_grad_norm
+
+    @max_grad_norm.setter
+    def max_grad_norm(self, value: float | None) -> None:
+        self._max_grad_norm = value if value is None else _checks.positive("max_grad_norm", value)
+
     # --- a step ---------------------------------------------------------------------------------------------------
 
-    @property
-    def rho(self) -> Tensor:
-        """The current radius: a 0-dim tensor on the device of the weights."""
-        return self.radius.rho
-
+    @not_traced
     @torch.no_grad()
     def step(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, closure: Closure | None = None, validation_closure: Closure | None = None
-    ) -> Tensor:
+        self, closure: Closure | None = None, validation_closure: Closure | None = None, *,
+        grad_scaler: torch.amp.GradScaler | None = None,
+    ) -> Tensor:  # fmt: skip
         """A whole step: all passes, the perturbation and back, the base optimizer's step, the radius.
 
         Args:
@@ -136,14 +149,16 @@ class SharpnessAware(Wrapper):
                 the loss, as for `torch.optim.LBFGS`. Called twice (see `LearnedRadius` for further passes).
             validation_closure: the same on a batch that the model is not trained on; for a learned radius.
                 Defaults to `self.validation_closure`.
+            grad_scaler: both closures then call `grad_scaler.scale(loss).backward()` and return the loss itself; the
+                step unscales the gradients of every pass. Call `grad_scaler.update()` afterwards.
 
         Returns:
             The loss of the first call of `closure` (0-dim, detached).
 
         Raises:
-            ValueError: no closure, a closure that leaves no gradients or returns a loss that is not a scalar, or a
-                learned radius without a validation closure. Nothing has changed then.
-            TypeError: a closure that returns no tensor.
+            ValueError: no closure, a closure that leaves no gradients, does not scale them or returns a loss that is
+                not a scalar, or a learned radius without a validation closure. Nothing has changed then.
+            TypeError: a closure that returns no tensor; `grad_scaler` is no scaler.
         """
         validation_closure = validation_closure or self.validation_closure
         closure = checked_closure(closure)
@@ -151,6 +166,8 @@ class SharpnessAware(Wrapper):
             raise ValueError(
                 "`validation_closure` must be given for a learned radius, to `step` or as an attribute, got None"
             )
+        self._ranks.check(self.model)
+        self._grad_scaler = _precision.begin(grad_scaler, self)
         self._abort()
         self._place()
         params = self._trainable()
@@ -160,7 +177,8 @@ class SharpnessAware(Wrapper):
             if self.radius.validates_before(self._steps):
                 loss = self._validate(validation_closure)
                 finite &= self.radius.see_validation(loss, params)
-            loss = self._train(closure)
+            with self._ranks.ascent_pass(self.model if self.perturbation.ascends(self._steps) else None):
+                loss = self._train(closure)
             self._passes.keep()
             flight = self._ascend(params, finite, loss)
             if flight.climbed:
@@ -176,12 +194,16 @@ class SharpnessAware(Wrapper):
         self._finish(flight)
         return loss
 
+    @not_traced
     @torch.no_grad()
-    def ascent_step(self) -> None:
+    def ascent_step(self, *, grad_scaler: torch.amp.GradScaler | None = None) -> None:
         """Climb: with the gradients at the weights in place, move to theta + rho eps_hat and clear the gradients.
 
         For training loops without closures; fixed and scheduled radii only. With `model`, its buffers stay from here on
         as the first pass has left them. Equal dropout masks are the loop's affair (`letsam.ReplayedRandomness`).
+
+        Args:
+            grad_scaler: with which the loss has been scaled; unscales the gradients. Give it to `descent_step`, too.
 
         Raises:
             ValueError: there are no gradients, or the radius is learned (its order of passes needs `step`).
@@ -193,26 +215,37 @@ class SharpnessAware(Wrapper):
             )
         if self._flight is not None:
             raise RuntimeError("ascent_step() was called twice: call descent_step() after the second backward()")
+        self._ranks.check(self.model)
         self._place()
         params = self._trainable()
         require_gradients(params, "the backward() before ascent_step()")
+        _precision.unscale_(_precision.checked_scaler(grad_scaler), self, params)
+        self._grad_scaler = _precision.begin(grad_scaler, self)  # may change the scale, which this pass had before
         self._passes.begin(())
         self._ascend(params, torch.ones((), dtype=torch.bool, device=params[0].device), None)
         self.zero_grad()
+        torch.clear_autocast_cache()
 
+    @not_traced
     @torch.no_grad()
-    def descent_step(self) -> None:
+    def descent_step(self, *, grad_scaler: torch.amp.GradScaler | None = None) -> None:
         """Go back to the weights and descend with the gradients that are in place now.
+
+        Args:
+            grad_scaler: as `ascent_step` was given. Call `grad_scaler.update()` afterwards.
 
         Raises:
             RuntimeError: no `ascent_step()` before.
-            ValueError: there are no gradients; the weights are back where they were.
+            ValueError: another `grad_scaler`; or there are no gradients: the weights are back where they were.
         """
         flight = self._flight
         if flight is None:
             raise RuntimeError("descent_step() needs an ascent_step() before it")
+        if _precision.checked_scaler(grad_scaler) is not self._grad_scaler:
+            raise ValueError(f"`grad_scaler` must be the one of ascent_step(), got {_checks.shown(grad_scaler)}")
         try:
             require_gradients(flight.params, "the backward() before descent_step()")
+            _precision.unscale_(self._grad_scaler, self, flight.params)
         except ValueError:
             self._abort()
             raise
@@ -221,26 +254,40 @@ class SharpnessAware(Wrapper):
 
     def _ascend(self, params: list[Tensor], finite: Tensor, loss: Tensor | None) -> Flight:
         """From g_0 at theta to the perturbed weights."""
-        gradients = gradients_of(params)
-        gradient_norm = norm(gradients)
+        excluded = unperturbed(self.param_groups)
+        moves = [p.grad is not None and p not in excluded for p in params]
+        moved = list(compress(params, moves))
+        if not moved:
+            raise ValueError("there must be gradients in weights that are perturbed, got them in `perturb=False` only")
+        gradient_norm = ascent_norm = norm(gradients_of(params))
+        if excluded:
+            ascent_norm = norm(gradients_of(moved))
+        gradient_norm, seen_norm = self._ranks.ascent_mean(gradient_norm), self._ranks.ascent_mean(ascent_norm)
         finite &= gradient_norm.isfinite()
         if loss is not None:
             finite &= loss.isfinite()
         lr = self.param_groups[0].get("lr", 1.0)
         self._follow(lr)
-        rho = self.radius.at(Ascent(self._steps, lr, self._peak_lr, loss, gradient_norm, params))
+        average = self._ranks.ascent_average
+        rho = self.radius.at(Ascent(self._steps, lr, self._peak_lr, loss, seen_norm, params, average))
         flight = Flight(params, [], finite, loss, rho, gradient_norm, self.perturbation.ascends(self._steps))
         flight.weights = self._weights.copy_of(params)
         self._flight = flight
         if not flight.climbed:
             return flight
-        moved = [p for p in params if p.grad is not None]
         if self.perturbation.keeps_ascent_gradient:
-            flight.ascent_gradients = dict(zip(moved, self._ascent_gradients.copy_of(gradients), strict=True))
-        factor = self.perturbation.direction(moved, gradients, gradient_norm)
+            present = [p for p in params if p.grad is not None]
+            held = self._ascent_gradients.copy_of(gradients_of(present))
+            if average is not None:
+                average(held)
+            flight.ascent_gradients = dict(zip(present, held, strict=True))
+        for gradient in gradients_of(list(excluded)):
+            gradient.zero_()  # eps_hat
+        gradients = gradients_of(moved)
+        factor = self.perturbation.direction(moved, gradients, ascent_norm)
         self.radius.see_direction(params, factor)
         if rho.ndim:
-            rho = torch.stack([r for r, p in zip(rho.unbind(), params, strict=True) if p.grad is not None])
+            rho = torch.stack(list(compress(rho.unbind(), moves)))
         scale_(gradients, rho * factor)
         add_(moved, gradients)
         return flight
@@ -254,6 +301,11 @@ class SharpnessAware(Wrapper):
         if flight.climbed:
             self.radius.see_descent_gradient(params, flight.rho)
         self.perturbation.descent(gradients, flight.held_ascent_gradients())
+        if self.max_grad_norm is not None:
+            factor, slope = clipping(gradients, self.max_grad_norm)
+            if flight.climbed:
+                self.radius.see_clipping(params, factor, slope)
+            scale_(gradients, factor)
         fresh = self._guard.save(self.base_optimizer)
         self.base_optimizer.step()
         if flight.climbed:
@@ -277,6 +329,7 @@ class SharpnessAware(Wrapper):
     def _finish(self, flight: Flight) -> None:
         """Count the step and publish what it saw."""
         self._passes.end(flight.finite)
+        _precision.record(self._grad_scaler, self, flight.finite)
         self._steps += 1
         self._skipped += ~flight.finite
         self._opt_called = True  # what torch's schedulers look for when they warn of a wrong order
@@ -313,7 +366,11 @@ class SharpnessAware(Wrapper):
     def _evaluate(self, closure: Closure | None, name: str) -> Tensor:
         assert closure is not None
         self.zero_grad()  # a closure that forgets its backward() must not pass with the gradients of the pass before
-        return evaluate(closure, name, self._trainable())
+        torch.clear_autocast_cache()  # casts of the weights before they moved, where autocast is around the whole step
+        params = self._trainable()
+        loss = evaluate(closure, name, params)
+        _precision.unscale_(self._grad_scaler, self, params)
+        return self._ranks.mean(loss)
 
     def _probe(self, closure: Closure, flight: Flight) -> Tensor:
         """A further training pass at perturbed weights, for the radius."""
@@ -321,37 +378,10 @@ class SharpnessAware(Wrapper):
         flight.finite &= pass_is_finite(loss, flight.params)
         return loss
 
-    def _params(self) -> list[Tensor]:
-        return [p for group in self.param_groups for p in group["params"]]
-
-    def _trainable(self) -> list[Tensor]:
-        params = [p for p in self._params() if p.requires_grad]
-        if not params:
-            raise ValueError("`base_optimizer` must hold at least one parameter with requires_grad=True, got none")
-        return params
-
-    def _place(self) -> None:
-        """Keep the scalars where the weights are, also when the model has moved since."""
-        params = self._params()
-        device, dtype = params[0].device, scalar_dtype(params)
-        if self.rho.device != device or self.rho.dtype != dtype:
-            self.radius.to(device, dtype)
-        self._skipped = self._skipped.to(device)
-
-    def _follow(self, lr: float | Tensor) -> None:
-        """Remember the largest learning rate; a scheduler's `initial_lr` counts, so that warm-up is seen as one."""
-        initial = self.param_groups[0].get("initial_lr", lr)
-        if isinstance(lr, Tensor) or isinstance(initial, Tensor) or isinstance(self._peak_lr, Tensor):
-            peaks = [torch.as_tensor(value, device=self.rho.device) for value in (self._peak_lr, lr, initial)]
-            self._peak_lr = torch.stack([peak.to(self.rho.dtype) for peak in peaks]).amax()
-        else:
-            self._peak_lr = max(self._peak_lr, lr, initial)
-
     # --- copies and files -----------------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("base_optimizer", "perturbation", "radius", "metrics", "_steps", "_peak_lr", "_skipped")
-        return {name: self.__dict__[name] for name in kept}
+        return {**super().__getstate__(), "_max_grad_norm": self.max_grad_norm, "_ranks": self._ranks}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -365,36 +395,7 @@ class SharpnessAware(Wrapper):
         twin.model = memo.get(id(self.model))
         return twin
 
-    def _group_added(self) -> None:
-        self.perturbation.attach(self.param_groups)
-
-    def _own_state(self) -> dict[str, Any]:
-        return {
-            "radius": {"type": type(self.radius).__name__, **self.radius.state_dict()},
-            "perturbation": {"type": type(self.perturbation).__name__, **self.perturbation.state_dict()},
-            "steps": self._steps,
-            "skipped_steps": self._skipped.clone(),
-            "peak_lr": self._peak_lr,
-        }
-
-    def _check_own_state(self, own: dict[str, Any]) -> None:
-        parts = {"radius": copy.deepcopy(self.radius), "perturbation": copy.copy(self.perturbation)}
-        check_own_state(own, parts)
-
     def _load_own_state(self, own: dict[str, Any]) -> None:
         self._abort()
         self._reset_scratch()
-        self.radius.load_state_dict(own["radius"])
-        self.perturbation.load_state_dict(own["perturbation"])
-        self._steps, self._peak_lr = own["steps"], own["peak_lr"]
-        self._skipped = torch.as_tensor(own["skipped_steps"]).to(self._skipped.device, copy=True)
-
-
-def _radius(rho: object) -> Radius:
-    if isinstance(rho, Radius):
-        return copy.deepcopy(rho)
-    if isinstance(rho, Tensor) and rho.ndim == 0:
-        rho = rho.item()
-    if isinstance(rho, bool) or not isinstance(rho, (int, float)):
-        raise TypeError(f"`rho` must be a number > 0, a schedule or a LearnedRadius, got {_checks.shown(rho)}")
-    return FixedRadius(float(rho))
+        super()._load_own_state(own)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 from torch.optim import Optimizer
 
+from ._distributed import Group
 from .optimizer import Closure, SharpnessAware
 from .perturbations import AdaptiveAscent, SteepestAscent
 from .radius import Radius
@@ -18,6 +19,9 @@ class SAM(SharpnessAware):
         rho: a number > 0 in units of the weights (0: the base optimizer alone), a schedule or a `LearnedRadius`.
         validation_closure: for a learned radius, where `step` is not given one.
         model: the network, so that its running statistics move once in a step (see `SharpnessAware`).
+        max_grad_norm: > 0, clips the total norm of the gradient of the descent; None: no clipping.
+        process_group: the processes over which losses are averaged (see `SharpnessAware`).
+        m_sharpness: with DDP, each process climbs along the gradient of its own batch (see `SharpnessAware`).
 
     Raises:
         TypeError: an argument of the wrong type.
@@ -35,9 +39,13 @@ class SAM(SharpnessAware):
 
     def __init__(
         self, base_optimizer: Optimizer, rho: float | Radius = 0.05, *, validation_closure: Closure | None = None,
-        model: nn.Module | None = None,
+        model: nn.Module | None = None, max_grad_norm: float | None = None,
+        process_group: Group = "default", m_sharpness: bool = False,
     ) -> None:  # fmt: skip
-        super().__init__(base_optimizer, SteepestAscent(), rho, validation_closure=validation_closure, model=model)
+        super().__init__(
+            base_optimizer, SteepestAscent(), rho, validation_closure=validation_closure, model=model,
+            max_grad_norm=max_grad_norm, process_group=process_group, m_sharpness=m_sharpness,
+        )  # fmt: skip
 
 
 class ASAM(SharpnessAware):
@@ -52,6 +60,9 @@ class ASAM(SharpnessAware):
         eta: >= 0, added to |theta|; 0.01 in the authors' code.
         validation_closure: for a learned radius, where `step` is not given one.
         model: the network, so that its running statistics move once in a step (see `SharpnessAware`).
+        max_grad_norm: > 0, clips the total norm of the gradient of the descent; None: no clipping.
+        process_group: the processes over which losses are averaged (see `SharpnessAware`).
+        m_sharpness: with DDP, each process climbs along the gradient of its own batch (see `SharpnessAware`).
 
     Raises:
         TypeError: an argument of the wrong type.
@@ -69,7 +80,10 @@ class ASAM(SharpnessAware):
 
     def __init__(
         self, base_optimizer: Optimizer, rho: float | Radius = 0.5, *, scale: str = "all", eta: float = 0.0,
-        validation_closure: Closure | None = None, model: nn.Module | None = None,
+        validation_closure: Closure | None = None, model: nn.Module | None = None, max_grad_norm: float | None = None,
+        process_group: Group = "default", m_sharpness: bool = False,
     ) -> None:  # fmt: skip
-        perturbation = AdaptiveAscent(scale, eta)
-        super().__init__(base_optimizer, perturbation, rho, validation_closure=validation_closure, model=model)
+        super().__init__(
+            base_optimizer, AdaptiveAscent(scale, eta), rho, validation_closure=validation_closure, model=model,
+            max_grad_norm=max_grad_norm, process_group=process_group, m_sharpness=m_sharpness,
+        )  # fmt: skip

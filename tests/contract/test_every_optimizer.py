@@ -23,9 +23,13 @@ VARIANTS: dict[str, Callable[..., SharpnessAware]] = {
 }
 RADII: dict[str, Callable[[], Any]] = {
     "fixed": lambda: 0.1,
+    "linear": lambda: letsam.LinearRadius(0.2, 0.1, 4),
     "cosine": lambda: letsam.CosineRadius(0.2, 0.1, 4),
+    "replayed": lambda: letsam.ReplayedRadius([0.2, 0.1, 0.15], steps=9),
+    "budget": lambda: letsam.LossBudgetRadius(0.1, maximum=0.2, steps=20),
     "proportional": lambda: letsam.ProportionalRadius(0.2, 0.1),
     "learned": lambda: LearnedRadius(0.1, interval=2),
+    "finite difference": lambda: LearnedRadius(0.1, hypergradient="finite_difference", training_batch="same"),
     "paper": lambda: LearnedRadius.paper(0.1),
 }
 ALL: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
@@ -63,6 +67,17 @@ def train(model: nn.Module, opt: SharpnessAware, first: int, last: int, schedule
         opt.step(closure_on(model, batch(i)), closure_on(model, batch(50 + i)))
         if scheduler:
             scheduler.step()
+
+
+def test_every_radius_and_perturbation_has_a_row() -> None:
+    radii = {type(SAM(torch.optim.SGD(Net().parameters()), make()).radius) for make in RADII.values()}
+    public = [getattr(letsam.radius, name) for name in letsam.radius.__all__]
+    abstract = (letsam.radius.Radius, letsam.radius.ScheduledRadius)
+    assert radii == {kind for kind in public if issubclass(kind, letsam.radius.Radius) and kind not in abstract}
+    perturbations = {type(make(torch.optim.SGD(Net().parameters()), 0.1).perturbation) for make in VARIANTS.values()}
+    assert perturbations == {getattr(letsam.perturbations, name) for name in letsam.perturbations.__all__} - {
+        letsam.perturbations.Perturbation
+    }
 
 
 @pytest.mark.filterwarnings("error")
@@ -154,3 +169,113 @@ def test_two_calls(variant: str, base: str, radius: str, on_base: bool) -> None:
                 scheduler.step()
     assert same_bits(weights_of(models[0]), weights_of(models[1]))
     assert same_bits(opts[0].state_dict(), opts[1].state_dict())
+
+
+def grouped(base: str, model: Net) -> torch.optim.Optimizer:
+    """The base optimizer with two groups, the first with a third of the learning rate."""
+    made = ALL[base]([{"params": [model.first.weight]}, {"params": [model.last.weight]}])
+    made.param_groups[0]["lr"] /= 3
+    return made
+
+
+def perturbed(variant: str, rho: float, params: list[Any], loss: torch.Tensor) -> list[torch.Tensor]:
+    """theta + rho eps_hat, written out: arXiv:2010.01412, equation (2); arXiv:2102.11600, algorithm 1."""
+    gradients = torch.autograd.grad(loss, params)
+    scales = [{"SAM": torch.ones_like(p), "ASAM": p.abs(), "ASAM-matrices": p.abs() + 0.01}[variant] for p in params]
+    length = torch.cat([(t * g).flatten() for t, g in zip(scales, gradients, strict=True)]).norm()
+    return [(p + rho * t**2 * g / length).detach() for p, t, g in zip(params, scales, gradients, strict=True)]
+
+
+@pytest.mark.parametrize("base", ALL)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_groups_with_learning_rates_of_their_own(variant: str, base: str) -> None:
+    """The reference: g_rho by hand, and torch's own optimizer with the same groups."""
+    model, reference = Net(), Net()
+    opt, plain = VARIANTS[variant](grouped(base, model), 0.1), grouped(base, reference)
+    params: list[Any] = [reference.first.weight, reference.last.weight]
+    for i in range(4):
+        opt.step(closure_on(model, batch(i)))
+
+        weights = [p.detach().clone() for p in params]
+        climbed = perturbed(variant, 0.1, params, loss_on(reference, batch(i)))
+        with torch.no_grad():
+            for p, value in zip(params, climbed, strict=True):
+                p.copy_(value)
+        gradients = torch.autograd.grad(loss_on(reference, batch(i)), params)
+        with torch.no_grad():
+            for p, value, gradient in zip(params, weights, gradients, strict=True):
+                p.copy_(value)
+                p.grad = gradient
+        plain.step()
+    torch.testing.assert_close(weights_of(model), weights_of(reference), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("radius", RADII)
+@pytest.mark.parametrize("base", ALL)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_scheduler_on_the_base_is_one_on_the_wrapper(variant: str, base: str, radius: str) -> None:
+    ends = []
+    for on_base in (False, True):
+        model = Net()
+        opt = VARIANTS[variant](grouped(base, model), RADII[radius]())
+        target = opt.base_optimizer if on_base else opt
+        scheduler = torch.optim.lr_scheduler.LambdaLR(target, [lambda t: 0.5**t, lambda t: float(t < 2)])
+        train(model, opt, 0, 2, scheduler)
+        last = model.last.weight.detach().clone()
+        train(model, opt, 2, 4, scheduler)
+        assert torch.equal(model.last.weight, last), "the learning rate of this group is 0 by now"
+        ends.append((weights_of(model), opt.state_dict()))
+    assert same_bits(*ends)
+
+
+class Gated(nn.Module):
+    """`Net` with a further layer that takes part in some passes only."""
+
+    def __init__(self, passes: tuple[bool, ...]) -> None:
+        super().__init__()
+        self.net = Net()
+        self.gate = nn.Linear(4, 3, bias=False).double()
+        with torch.no_grad():
+            self.gate.weight.copy_(torch.randn(3, 4, generator=generator(1), dtype=torch.float64) * 0.3)
+        self.passes = passes
+        self.count = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        used = self.passes[self.count % len(self.passes)]
+        self.count += 1
+        return self.net(x) + (self.gate(x) if used else 0.0)
+
+
+@pytest.mark.parametrize("passes", [(True, False), (False, True)], ids=["first pass", "second pass"])
+@pytest.mark.parametrize("base", ALL)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_weight_without_a_gradient_in_one_pass(variant: str, base: str, passes: tuple[bool, bool]) -> None:
+    """In the first pass only: it comes back from the perturbation as it was. In the second only: it descends."""
+    model = Gated(passes)
+    opt = VARIANTS[variant](ALL[base](model.parameters()), 0.1)
+    gate = model.gate.weight.detach().clone()
+    for i in range(3):
+        opt.step(closure_on(model, batch(i)))
+    assert opt.metrics["skipped_steps"] == 0
+    assert torch.equal(model.gate.weight, gate) == passes[0]
+
+
+@pytest.mark.parametrize("radius", [name for name, make in RADII.items() if isinstance(make(), LearnedRadius)])
+@pytest.mark.parametrize("base", ALL)
+def test_a_weight_without_a_gradient_now_and_then(base: str, radius: str) -> None:
+    """Four passes in seven: each kind of pass of a learned radius sees it at times, and at times does not."""
+    model = Gated((True, False, True, False, False, True, True))
+    opt = SAM(ALL[base](model.parameters()), RADII[radius]())
+    train(model, opt, 0, 8)
+    fresh = Gated(model.passes)
+    fresh.load_state_dict(model.state_dict())
+    fresh.count = model.count
+    fresh_opt = SAM(ALL[base](fresh.parameters()), RADII[radius]())
+    fresh_opt.load_state_dict(copy.deepcopy(opt.state_dict()))
+    for m, o in ((model, opt), (fresh, fresh_opt)):
+        train(m, o, 8, 12)
+    assert same_bits((weights_of(fresh), fresh_opt.state_dict()), (weights_of(model), opt.state_dict()))
+    assert opt.metrics["skipped_steps"] == 0
+    assert opt.rho.isfinite()
+    assert opt.rho != 0.1

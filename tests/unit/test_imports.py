@@ -17,14 +17,16 @@ PACKAGE = Path(letsam.__file__).parent
 RANKS = {
     "_checks": 0, "_tensors": 0, "_version": 0, "results": 0,
     "hypergradient": 1, "perturbations": 1, "_guard": 1,
-    "_closures": 1, "_flight": 1, "_randomness": 1, "_statistics": 1, "_wrapper": 1,
-    "_passes": 2, "radius": 2,
-    "optimizer": 3,
-    "variants": 4,
-    "sharpness": 5, "validation": 5, "integrations": 5, "tasks": 5,
-    "training": 6,
-    "reports": 6,
-    "cli": 7, "__main__": 8,
+    "_clipping": 1, "_closures": 1, "_distributed": 1, "_flight": 1, "_precision": 1,
+    "_randomness": 1, "_statistics": 1, "_wrapper": 1,
+    "_passes": 2, "accumulation": 2, "groups": 2, "radius": 2,
+    "_composition": 3,
+    "optimizer": 4,
+    "checkpoint": 5, "variants": 5,
+    "doctor": 6, "sharpness": 6, "validation": 6, "integrations": 6, "tasks": 6,
+    "training": 7,
+    "reports": 7,
+    "cli": 8, "__main__": 9,
 }  # fmt: skip
 FACADE = "the public names"  # `import letsam`, `from letsam import SAM`: variants and what is below
 

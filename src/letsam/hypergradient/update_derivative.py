@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._tensors import local
+
 Group = dict[str, Any]
 
 
@@ -38,8 +40,8 @@ def apply_update_derivative(
     for param, before, z in zip(params, old, held, strict=True):
         group = group_of[param]
         sign = 1.0 if group.get("maximize", False) else -1.0
-        factor = _derivative(base, group, param, before, param in fresh)
-        z.mul_(factor).mul_(sign * group.get("lr", 1.0))
+        factor = _derivative(base, group, param, local(before), param in fresh)
+        local(z).mul_(factor).mul_(sign * group.get("lr", 1.0))
 
 
 def _derivative(
@@ -48,14 +50,15 @@ def _derivative(
     """The derivative of the update direction u in theta' = theta - lr u with respect to the gradient."""
     if isinstance(base, torch.optim.SGD):
         return _sgd(group, fresh)
-    state = base.state.get(param, {})
-    if not state or param.grad is None:
+    if param.grad is None or not base.state.get(param):
         return 1.0
+    gradient = local(param.grad)
+    state = {name: local(value) for name, value in base.state[param].items()}
     if isinstance(base, (torch.optim.Adam, torch.optim.AdamW)):
         decoupled = isinstance(base, torch.optim.AdamW) or group.get("decoupled_weight_decay", False)
-        return _adam(group, state, _regularised(group, param.grad, before, decoupled))
+        return _adam(group, state, _regularised(group, gradient, before, decoupled))
     if isinstance(base, torch.optim.RMSprop):
-        return _rmsprop(group, state, _regularised(group, param.grad, before, decoupled=False))
+        return _rmsprop(group, state, _regularised(group, gradient, before, decoupled=False))
     return 1.0
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .._tensors import Tensors
+from .._tensors import Average, Tensors
 
 Evaluate = Callable[[], Tensor]
 
@@ -24,8 +24,10 @@ class Ascent:
         lr: the base learning rate of the first param group, now.
         peak_lr: the largest base learning rate so far (or the scheduler's initial one).
         loss: the training loss at the weights (0-dim); None in `ascent_step()`, which sees only gradients.
-        gradient_norm: ||g_0|| over all weights (0-dim).
+        gradient_norm: ||g_0|| over all weights that are perturbed (0-dim).
         params: all trainable weights, unperturbed; `param.grad` is g_0 or None. Not to be changed.
+        average: for m-sharpness, replaces tensors in place by their means over the processes, each of which has its own
+            g_0; None where all have the same.
     """
 
     step: int
@@ -34,6 +36,7 @@ class Ascent:
     loss: Tensor | None
     gradient_norm: Tensor
     params: Tensors
+    average: Average | None = None
 
 
 class Radius:
@@ -71,7 +74,7 @@ class Radius:
         raise NotImplementedError
 
     def see_direction(self, params: Tensors, factor: Tensor) -> None:
-        """The gradients have become eps_hat / factor."""
+        """The gradients have become eps_hat / factor, 0 for weights that are not perturbed."""
 
     def probe(self, params: Tensors, weights: Tensors, rho: Tensor, evaluate: Evaluate) -> None:
         """Further training passes may run; `params` are perturbed by rho and must be so again at the end.
@@ -85,6 +88,9 @@ class Radius:
 
     def see_descent_gradient(self, params: Tensors, rho: Tensor) -> None:
         """The gradients are g_rho."""
+
+    def see_clipping(self, params: Tensors, factor: Tensor, slope: Tensor) -> None:
+        """The gradients g are about to be clipped to factor * g (0-dim), with d factor = slope * (g . dg)."""
 
     def see_base_step(self, base: Optimizer, params: Tensors, weights: Tensors, fresh: set[Tensor]) -> None:
         """The base optimizer has stepped from `weights`, making the state of the weights in `fresh`."""

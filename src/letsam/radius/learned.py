@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from .. import _checks
-from .._tensors import Buffers, Tensors, copy_, dot, gradients_of, norm, pass_is_finite, scale_
+from .._tensors import Average, Buffers, Tensors, copy_, dot, gradients_of, local, norm, pass_is_finite, scale_
 from ..hypergradient import HYPERGRADIENTS, Hypergradient
 from ..hypergradient.update_derivative import apply_update_derivative
 from .base import Ascent, Evaluate, Radius
@@ -47,8 +47,8 @@ class LearnedRadius(Radius):
 
     The slope along nu is the cosine between the gradient of the upper level and Z, or rho * d upper / d rho.
 
-    The defaults are the best form found in some thirty (docs/search.md), and are measured against grids of fixed radii on
-    every task of the suite (docs/evidence.md).
+    The defaults are the best form found in some thirty (docs/search.md), and are measured against grids of fixed radii
+    on every task of the suite (docs/evidence.md).
 
     Args:
         rho: starting radius, > 0, within `bounds`, in units of the weights (ASAM: relative to them).
@@ -139,6 +139,7 @@ class LearnedRadius(Radius):
         self._carries = False  # whether _held is the Z of the step before
         self._usable = torch.zeros((), dtype=torch.bool)  # whether that step was finite
         self._probe_step: Tensor | None = None
+        self._average: Average | None = None  # of this step, see `Ascent`
         self._step = 0
         self._rate: float | Tensor = self.lr
         self._measured: dict[str, Tensor] = {}
@@ -213,7 +214,7 @@ class LearnedRadius(Radius):
 
     def at(self, ascent: Ascent) -> Tensor:
         """The radius of this step, after the update that this step's first pass completes."""
-        self._step, self._commits = ascent.step, 0
+        self._step, self._commits, self._average = ascent.step, 0, ascent.average
         self._rate = self.lr * learning_rate_share(ascent) if self.follow_lr else self.lr
         if self.validates_before(ascent.step):
             assert ascent.loss is not None
@@ -223,6 +224,7 @@ class LearnedRadius(Radius):
         self._carries = False
         if self._wants_curvature and self.hypergradient.holds == "gradient":
             self._hold(ascent.params)
+            self._agree_on(self._held)
         rho = self.rho if self._proposed is None else self._proposed
         if 0 < ascent.step < self.burn_in:  # the first step takes the start as it is given
             rho = self._proposed = rho.clamp(max=self._nu.highest(self._length, ascent.step))
@@ -232,18 +234,22 @@ class LearnedRadius(Radius):
         """Measure ||eps_hat||, and hold eps_hat for the estimators that need it."""
         if self.prior is not None and (self._wants_curvature or self._step < self.burn_in):
             self._new_length = (norm(gradients_of(params)) * factor).to(self.rho.dtype)
+            self._agree_on([self._new_length])
         if self._wants_curvature and self.hypergradient.holds != "gradient":
             self._hold(params)
             scale_(self._held, factor)
+            if self.hypergradient.holds == "direction":
+                self._agree_on(self._held)
 
     def probe(self, params: Tensors, weights: Tensors, rho: Tensor, evaluate: Evaluate) -> None:
         """One training pass at rho + h for the estimators that probe."""
         if not (self._wants_curvature and self.hypergradient.holds == "probe"):
             return
         self._probe_step = self.hypergradient.probe_step(weights, self._held)
+        self._agree_on([self._probe_step])
         for radius in (rho + self._probe_step, rho):
             for param, weight, direction in zip(params, weights, self._held, strict=True):
-                torch.addcmul(weight, direction, radius.to(weight.dtype), out=param)
+                torch.addcmul(local(weight), local(direction), radius.to(weight.dtype), out=local(param))
             if radius is not rho:
                 evaluate()
         self._hold(params)
@@ -259,7 +265,17 @@ class LearnedRadius(Radius):
             square = norm(gradients).square().clamp(min=torch.finfo(rho.dtype).tiny)
             share = dot(gradients, held) / square
             for z, gradient in pairs:
-                z.addcmul_(gradient, share.to(z.dtype), value=-1)
+                local(z).addcmul_(local(gradient), share.to(z.dtype), value=-1)
+
+    def see_clipping(self, params: Tensors, factor: Tensor, slope: Tensor) -> None:
+        """H_rho eps_hat becomes the derivative of the clipped gradient: changes of its length no longer count."""
+        if not self._wants_curvature:
+            return
+        pairs = self._with_gradients(params)
+        change = slope * dot([g for _, g in pairs], [z for z, _ in pairs])
+        scale_(self._held, factor)
+        for z, gradient in pairs:
+            local(z).addcmul_(local(gradient), change.to(z.dtype))
 
     def see_base_step(self, base: Optimizer, params: Tensors, weights: Tensors, fresh: set[Tensor]) -> None:
         """H_rho eps_hat becomes Z: the base optimizer's own update enters."""
@@ -276,7 +292,7 @@ class LearnedRadius(Radius):
         if self._proposed is not None:
             self.rho = torch.where(finite, self._proposed, self.rho)
         self._nu.commit(finite)
-        self._proposed = None
+        self._proposed = self._average = None
         self._usable = finite
         if "hypergradient" in self._measured:  # this step has updated the radius
             seen = {name: self._measured[name] for name in REPORTED}
@@ -289,7 +305,7 @@ class LearnedRadius(Radius):
     def discard(self) -> None:
         """Forget the proposed radius: a closure raised. The Z of the step before lives on unless `at` has used it."""
         self._nu.proposed, self._proposed, self._new_length = {}, None, self._length
-        self._measured = {}
+        self._measured, self._average = {}, None
 
     def metrics(self) -> dict[str, Tensor]:
         """What the last upper-level update saw; the hypergradient is 0 until there is one."""
@@ -349,6 +365,11 @@ class LearnedRadius(Radius):
             if param.grad is None:
                 z.zero_()
 
+    def _agree_on(self, tensors: Tensors) -> None:
+        """Average over the processes what is each one's own, with m-sharpness."""
+        if self._average is not None:
+            self._average(tensors)
+
     def _with_gradients(self, params: Tensors) -> list[tuple[Tensor, Tensor]]:
         """What is held and the gradient, for the weights that have one."""
         return [(z, p.grad) for z, p in zip(self._held, params, strict=True) if p.grad is not None]
@@ -364,6 +385,9 @@ class LearnedRadius(Radius):
             slope = scale = self.rho.new_zeros(())
         else:
             gradients, changes = [g for g, _ in pairs], [z for _, z in pairs]
+            if self._average is not None:  # g_0, and each process has its own
+                gradients = [g.clone() for g in gradients]
+                self._average(gradients)
             slope = dot(gradients, changes)
             scale = norm(gradients) * norm(changes) if self.normalize else self.rho.reciprocal()
         self._measured |= {name: slope, name + "_scale": scale.clamp(min=torch.finfo(scale.dtype).tiny)}

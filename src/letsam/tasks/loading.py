@@ -32,7 +32,7 @@ _BUILT_IN: dict[str, tuple[Callable[..., Task], str]] = {
     "cifar100": (cifar100, "32x32 photographs in 100 classes, 50,000 train and 10,000 test (hub or a folder)"),
     "imagenet": (imagenet, "224x224 photographs in 1,000 classes, or any folders of images (a folder or hub)"),
     "movie-snippets": (movie_snippets, "praise or blame, 9,041 train and 1,000 test sentences (a package's source)"),
-    "ding-de-en": (ding_de_en, "German to English, 5,615 train and 500 test sentences (Debian package or a folder)"),
+    "ding-de-en": (ding_de_en, "German to English, 4,706 train and 500 test phrases or sentences (Debian package)"),
     "iwslt14-de-en": (iwslt14_de_en, "German to English, 160,239 train and 6,750 test sentences (hub or a folder)"),
     **{f"glue/{name}": (functools.partial(glue, name), f"GLUE {name}, DeBERTa (hub or a folder)") for name in GLUE},
 }
@@ -79,23 +79,39 @@ def load_task(
         builder = _BUILT_IN[spec][0]
         _check_options(spec, builder, given)
         return builder(**given)
-    place, colon, function_name = spec.rpartition(":")
-    if not colon:
+    if ":" not in spec:
         raise TaskError(_unknown(spec))
-    if not place or not function_name.isidentifier():
-        raise TaskError(f"task {spec!r} must be written path/to/file.py:function or package.module:function")
+    task = call_function(spec, given)
+    if not isinstance(task, Task):
+        raise TaskError(f"{spec} must return a letsam.tasks.Task, got {type(task).__name__}")
+    return task
 
+
+def call_function(spec: str, options: dict[str, Any], what: str = "task") -> Any:
+    """Call a function of the user's, found by its place.
+
+    Args:
+        spec: ``path/to/file.py:function`` or ``package.module:function``.
+        options: What it is called with.
+        what: What it makes, for the messages.
+
+    Returns:
+        What it returns.
+
+    Raises:
+        TaskError: If there is no such function, or it raises; the message is one line.
+    """
+    place, _, function_name = spec.rpartition(":")
+    if not place or not function_name.isidentifier():
+        raise TaskError(f"{what} {spec!r} must be written path/to/file.py:function or package.module:function")
     is_file = place.endswith(".py") or "/" in place or "\\" in place
-    module = _import_file(Path(place)) if is_file else _import_module(place)
+    module = _import_file(Path(place), what) if is_file else _import_module(place, what)
     function = getattr(module, function_name, None)
     if not callable(function):
         found = "has no function" if function is None else "has something that is no function under the name"
         raise TaskError(f"{place} {found} {function_name!r}{_functions_of(module)}")
-    _check_options(spec, function, given)
-    task = _guarded(f"{spec} raised", getattr(module, "__file__", None), lambda: function(**given))
-    if not isinstance(task, Task):
-        raise TaskError(f"{spec} must return a letsam.tasks.Task, got {type(task).__name__}")
-    return task
+    _check_options(spec, function, options, what)
+    return _guarded(f"{spec} raised", getattr(module, "__file__", None), lambda: function(**options))
 
 
 def _unknown(spec: str) -> str:
@@ -109,16 +125,16 @@ def _unknown(spec: str) -> str:
     )
 
 
-def _import_file(path: Path) -> ModuleType:
+def _import_file(path: Path, what: str) -> ModuleType:
     if not path.is_file():
-        raise TaskError(f"task file {path} does not exist")
+        raise TaskError(f"{what} file {path} does not exist")
     path = path.resolve()
     _allow_imports_from(path.parent)
     # The digest keeps two files of the same name apart. Registered, because dataclasses and pickling look modules up.
     name = f"_letsam_task_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     found = importlib.util.spec_from_file_location(name, path)
     if found is None or found.loader is None:
-        raise TaskError(f"task file {path} must be a Python file, with a name that ends in .py")
+        raise TaskError(f"{what} file {path} must be a Python file, with a name that ends in .py")
     module = importlib.util.module_from_spec(found)
     sys.modules[name] = module
     loader = found.loader
@@ -130,7 +146,7 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
-def _import_module(name: str) -> ModuleType:
+def _import_module(name: str, what: str) -> ModuleType:
     _allow_imports_from(Path.cwd())  # a console script, unlike `python -m`, does not start with it
     importlib.invalidate_caches()
     try:
@@ -141,7 +157,7 @@ def _import_module(name: str) -> ModuleType:
         if isinstance(missing, ModuleNotFoundError) and missing.name and f"{name}.".startswith(f"{missing.name}."):
             raise TaskError(
                 f"no module named {name!r}, in the current folder or installed; "
-                "a task in a file is written path/to/file.py:function"
+                f"a {what} in a file is written path/to/file.py:function"
             ) from missing
         raise
 
@@ -152,7 +168,7 @@ def _allow_imports_from(folder: Path) -> None:
         sys.path.append(str(folder))
 
 
-def _check_options(spec: str, function: Callable[..., Any], given: dict[str, Any]) -> None:
+def _check_options(spec: str, function: Callable[..., Any], given: dict[str, Any], what: str = "task") -> None:
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # no signature to read: let the call itself decide
@@ -163,7 +179,7 @@ def _check_options(spec: str, function: Callable[..., Any], given: dict[str, Any
     accepted = {parameter.name for parameter in parameters if parameter.kind in by_name}
     for name in given:
         if name not in accepted:
-            raise TaskError(f"task {spec!r} takes no `{name}`")
+            raise TaskError(f"{what} {spec!r} takes no `{name}`")
 
 
 def _functions_of(module: ModuleType) -> str:

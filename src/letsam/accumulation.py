@@ -1,0 +1,95 @@
+"""Gradient accumulation: one closure over several micro-batches, the same ones in every pass of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from . import _checks
+from ._closures import Closure
+from ._precision import checked_scaler
+from ._statistics import checked_module
+
+Batch = TypeVar("Batch")
+
+
+def accumulated(
+    loss_on: Callable[[Batch], Tensor],
+    micro_batches: Iterable[Batch],
+    optimizer: Optimizer,
+    *,
+    weights: Sequence[float] | None = None,
+    grad_scaler: torch.amp.GradScaler | None = None,
+    model: nn.Module | None = None,
+) -> Closure:
+    """A closure whose loss is sum_i share_i loss_i over micro-batches, one forward and backward pass after the other.
+
+    A step calls it in every pass, and so replays the same micro-batches with the same dropout masks. With losses that
+    are means and shares in proportion to their sizes, the gradient is that of the one big batch.
+
+    Args:
+        loss_on: computes the loss of one micro-batch (a scalar); no `backward()`.
+        micro_batches: at least one; read at once, so that a generator will do.
+        optimizer: whose gradients are cleared first.
+        weights: of the micro-batches, > 0, as many as there are; the share of each is its weight over their sum. Their
+            sizes, or their counts of tokens, where these differ. None: equal shares.
+        grad_scaler: scales the losses; give it to `step`, too.
+        model: a DistributedDataParallel, whose gradients are then exchanged in the last micro-batch alone: the others
+            run forward and backward under its `no_sync()`. A model without `no_sync` is as None.
+
+    Returns:
+        A closure for `step`; it returns the total loss (0-dim, detached, not scaled).
+
+    Raises:
+        ValueError: no micro-batch, or weights that do not fit.
+        TypeError: an argument of the wrong type; from the closure, a `loss_on` that returns no tensor.
+
+    Example:
+        >>> import torch, letsam
+        >>> weight = torch.nn.Parameter(torch.tensor(1.0))
+        >>> opt = letsam.SAM(torch.optim.SGD([weight], lr=0.1), rho=0.05)
+        >>> closure = accumulated(lambda x: (weight * x) ** 2, iter([1.0, 3.0]), opt)
+        >>> closure(), weight.grad
+        (tensor(5.), tensor(10.))
+    """
+    batches = tuple(micro_batches)
+    if not batches:
+        raise ValueError("`micro_batches` must hold at least one micro-batch, got none")
+    if not isinstance(optimizer, Optimizer):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"`optimizer` must be a torch.optim.Optimizer, got {_checks.shown(optimizer)}")
+    shares = _shares(weights, len(batches))
+    scaler = checked_scaler(grad_scaler)
+    if model is not None:
+        checked_module(model)
+    without_exchange: Callable[[], Any] = getattr(model, "no_sync", nullcontext)
+
+    @torch.enable_grad()
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        losses: list[Tensor] = []
+        for position, (batch, share) in enumerate(zip(batches, shares, strict=True), start=1):
+            with nullcontext() if position == len(batches) else without_exchange():
+                loss = loss_on(batch)
+                if not isinstance(loss, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+                    raise TypeError(f"`loss_on` must return the loss as a tensor, got {_checks.shown(loss)}")
+                loss = loss * share
+                scaled: Tensor = loss if scaler is None else scaler.scale(loss)
+                scaled.backward()  # pyright: ignore[reportUnknownMemberType]
+            losses.append(loss.detach().reshape(()))
+        return torch.stack(losses).sum()
+
+    return closure
+
+
+def _shares(weights: Sequence[float] | None, count: int) -> list[float]:
+    if weights is None:
+        return [1 / count] * count
+    if len(weights) != count:
+        raise ValueError(f"`weights` must be as many as the micro-batches, {count}, got {len(weights)}")
+    checked = [_checks.positive("weights", weight) for weight in weights]
+    return [weight / sum(checked) for weight in checked]

@@ -1,0 +1,274 @@
+"""What may be wrong, one function each: it yields a finding, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from .._closures import Closure
+from .._tensors import norm
+from ..optimizer import SharpnessAware
+
+# Passes over one batch with equal random numbers differ by a device's order of summation, by 1e-3 of the gradient in
+# bf16; over another batch, or an augmented one, by a good part of it.
+DIFFERENT = 1e-2
+# Two batches never agree to so many digits, even where both are large.
+EQUAL = 1e-4
+# A perturbation half as long as the weights makes another network of them. Usual ones are below a tenth.
+LARGEST_SHARE = 0.5
+# Of the entries with a gradient: where more than half of them stay, the second pass is almost the first once more.
+LARGEST_UNMOVED = 0.5
+SHOWN_NAMES = 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong with a training loop.
+
+    Attributes:
+        code: what it is, in one hyphenated word; stable.
+        message: what is wrong, and what to change.
+        severity: "error" (the method does not work, or training is wrong) or "warning" (it may be meant so).
+    """
+
+    code: str
+    message: str
+    severity: Literal["error", "warning"] = "error"
+
+    def __str__(self) -> str:
+        return f"{self.severity}: {self.message} [{self.code}]"
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one call of a closure gave.
+
+    Attributes:
+        name: of the closure.
+        loss: 0-dim.
+        weights: the values of the optimizer's trainable parameters, before any pass.
+        gradients: one per weight, None where there is none.
+        moved: names of the buffers that the call has changed, and the modules that own them.
+        drew: the generators outside torch that the call has drawn from.
+    """
+
+    name: str
+    loss: Tensor
+    weights: Sequence[Tensor]
+    gradients: Sequence[Tensor | None]
+    moved: Sequence[tuple[str, nn.Module]] = ()
+    drew: Sequence[str] = ()
+
+    @property
+    def present(self) -> list[Tensor]:
+        """The gradients that are there."""
+        return [g for g in self.gradients if g is not None]
+
+    def finite(self) -> bool:
+        """Whether the loss and all gradients are."""
+        return bool(self.loss.isfinite() & norm(self.present).isfinite())
+
+    def distance(self, other: Pass, factor: float = 1.0) -> float:
+        """How far the gradients are from `factor` times another pass's, as a share of those."""
+        pairs = [
+            (torch.zeros_like(w) if g is None else g, torch.zeros_like(w) if h is None else factor * h)
+            for w, g, h in zip(self.weights, self.gradients, other.gradients, strict=True)
+        ]
+        length = norm([h for _, h in pairs])
+        return float(norm([g - h for g, h in pairs]) / length) if length > 0 else 0.0
+
+    def loss_distance(self, other: Pass) -> float:
+        """How far the loss is from another pass's, as a share of that."""
+        return float((self.loss - other.loss).abs() / other.loss.abs().clamp(min=torch.finfo(other.loss.dtype).tiny))
+
+
+# --- one closure ----------------------------------------------------------------------------------------------------
+
+
+def not_finite(here: Pass) -> Iterator[Finding]:
+    """Every step would be skipped."""
+    if not here.finite():
+        what = "a gradient" if here.loss.isfinite() else f"the loss ({float(here.loss)})"
+        yield Finding(
+            "not-finite",
+            f"`{here.name}`: {what} is not finite, and such a step is skipped as a whole: look for a division by zero, "
+            "a logarithm of zero or an overflow in the data, the weights or the loss",
+        )
+
+
+def not_recomputed(here: Pass, there: Pass | None) -> Iterator[Finding]:
+    """The second pass must be a pass, at the perturbed weights."""
+    if there is None or not here.finite():
+        return
+    same_loss = torch.equal(here.loss, there.loss)
+    same_gradients = all(
+        g is h or (g is not None and h is not None and torch.equal(g, h))
+        for g, h in zip(here.gradients, there.gradients, strict=True)
+    )
+    if same_loss and same_gradients:
+        yield stale(here.name, "it returns the same loss and gradients at other weights")
+    elif same_loss:
+        yield stale(here.name, "it returns the same loss at other weights, though other gradients", "warning")
+    elif same_gradients:
+        what = "its gradients are the same at other weights (right only where the loss is linear in the weights)"
+        yield stale(here.name, what, "warning")
+
+
+def stale(name: str, what: str, severity: Literal["error", "warning"] = "error") -> Finding:
+    """The finding of a closure that uses what was computed before."""
+    return Finding(
+        "not-recomputed",
+        f"`{name}` must compute the loss anew at every call, but {what}: move the model's forward pass and backward() "
+        "into it",
+        severity,
+    )
+
+
+def not_deterministic(here: Pass, again: Pass) -> Iterator[Finding]:
+    """All training passes of a step must be the same function of the weights."""
+    if not here.finite() or max(again.distance(here), again.loss_distance(here)) <= DIFFERENT:
+        return
+    cause = f" (it draws from {' and '.join(here.drew)})" if here.drew else ""
+    yield Finding(
+        "not-deterministic",
+        f"`{here.name}` gives another loss when it is called again at the same weights{cause}: the passes of a step "
+        "must see the same batch. Draw and augment it before the step; only torch's global generators are replayed",
+    )
+
+
+def gradients_not_cleared(here: Pass, onto: Pass) -> Iterator[Finding]:
+    """A warning: `step` clears them before each pass; loops by hand and other optimizers do not."""
+    if here.finite() and norm(here.present) > 0 and onto.distance(here, 2.0) <= DIFFERENT:
+        yield Finding(
+            "gradients-not-cleared",
+            f"`{here.name}` adds its gradients to those that are there: begin it with optimizer.zero_grad(). `step` "
+            "clears them itself, but ascent_step(), torch's own optimizers and other callers do not",
+            "warning",
+        )
+
+
+def weights_without_gradient(here: Pass, names: Sequence[str]) -> Iterator[Finding]:
+    """A warning: heads that are not in use are legitimate."""
+    without = [name for name, g in zip(names, here.gradients, strict=True) if g is None]
+    if without:
+        yield Finding(
+            "weights-without-gradient",
+            f"`{here.name}` leaves no gradient in {listed(without)}: they are never trained. Make the optimizer from "
+            "the model that the closure uses, or freeze them with requires_grad_(False)",
+            "warning",
+        )
+
+
+def moving_buffers(here: Pass, optimizer: SharpnessAware) -> Iterator[Finding]:
+    """A warning: the weights do not suffer, the network in evaluation mode does."""
+    looked_after = set(optimizer.model.modules()) if optimizer.model is not None else set[nn.Module]()
+    moved = [name for name, module in here.moved if module not in looked_after]
+    if moved:
+        yield Finding(
+            "buffers-move-in-each-pass",
+            f"{listed(moved)} move in each pass of a step, at perturbed weights too: give the network to the "
+            "optimizer, as `model=model` or optimizer.model = model",
+            "warning",
+        )
+
+
+# --- both closures --------------------------------------------------------------------------------------------------
+
+
+def no_validation_closure(optimizer: SharpnessAware, validation_closure: Closure | None) -> Iterator[Finding]:
+    """`step` would raise."""
+    if optimizer.radius.learns and validation_closure is None:
+        yield Finding(
+            "no-validation-closure",
+            "a learned radius needs a validation closure: hold data out of training, and give step() a closure on a "
+            "batch of it, or set optimizer.validation_closure",
+        )
+
+
+def same_batch(here: Pass, held_out: Pass) -> Iterator[Finding]:
+    """A radius that is learned on the training batch learns nothing about generalization."""
+    if here.finite() and max(held_out.distance(here), held_out.loss_distance(here)) <= EQUAL:
+        yield Finding(
+            "same-batch",
+            "`validation_closure` gives the loss and the gradients of `closure`: it must run on a batch that the model "
+            "is not trained on. A common cause are closures made in a loop that share its variable",
+        )
+
+
+# --- the optimizer --------------------------------------------------------------------------------------------------
+
+
+def weights_not_held(optimizer: SharpnessAware, model: nn.Module | None) -> Iterator[Finding]:
+    """A warning: some are left out on purpose."""
+    held = {p for group in optimizer.param_groups for p in group["params"]}
+    named = model.named_parameters() if model is not None else ()
+    left_out = [name for name, p in named if p.requires_grad and p not in held]
+    if left_out:
+        yield Finding(
+            "weights-not-held",
+            f"the optimizer does not hold {listed(left_out)}: they are neither perturbed nor trained. Add them with "
+            "add_param_group(), or freeze them with requires_grad_(False)",
+            "warning",
+        )
+
+
+def stale_scheduler(optimizer: SharpnessAware, scheduler: Any) -> Iterator[Finding]:
+    """A scheduler sets the learning rate in the groups of the optimizer that it was made with."""
+    if scheduler is None:
+        return
+    groups = scheduler.optimizer.param_groups
+    if [id(group) for group in groups] != [id(group) for group in optimizer.param_groups]:
+        yield Finding(
+            "stale-scheduler",
+            f"`scheduler` sets the learning rate of another {type(scheduler.optimizer).__name__}: make it from this "
+            "optimizer or from its base_optimizer, after the last time that either was made anew",
+        )
+    elif len(groups) != len(getattr(scheduler, "base_lrs", groups)):
+        yield Finding(
+            "stale-scheduler",
+            f"`scheduler` knows {len(scheduler.base_lrs)} of the optimizer's {len(groups)} param groups: make it after "
+            "the last add_param_group()",
+        )
+    for part in getattr(scheduler, "_schedulers", ()):  # of SequentialLR and ChainedScheduler
+        yield from stale_scheduler(optimizer, part)
+
+
+def radius_out_of_proportion(
+    optimizer: SharpnessAware, here: Pass, perturbed: Sequence[Tensor | None]
+) -> Iterator[Finding]:
+    """Too long, and the second pass sees another network; too short for the dtype, and it sees the same one."""
+    moved = zip(here.weights, perturbed, here.gradients, strict=False)
+    climbed = [(w, p, g) for w, p, g in moved if p is not None and g is not None]
+    if not climbed or not here.finite() or bool((optimizer.rho == 0).all()):
+        return
+    rho = ", ".join(f"{r:.2g}" for r in optimizer.rho.reshape(-1).tolist())
+    share = float(norm([p - w for w, p, _ in climbed]) / norm([w for w, _, _ in climbed]))
+    if share > LARGEST_SHARE:
+        yield Finding(
+            "radius-too-large",
+            f"a radius of {rho} moves the weights by {share:.0%} of their norm: make rho smaller (SAM: 0.01 to 0.5 for "
+            "networks from scratch, ASAM: 0.1 to 2)",
+            "warning",
+        )
+    # A weight of 0 would move by whatever is added to it, and is not to be moved at all by a relative radius.
+    movable = [(g != 0) & (w != 0) for w, _, g in climbed]
+    count = sum(int(mask.sum()) for mask in movable)
+    unmoved = sum(int((mask & (w == p)).sum()) for mask, (w, p, _) in zip(movable, climbed, strict=True))
+    if unmoved > LARGEST_UNMOVED * count:
+        dtypes = " and ".join(sorted({str(w.dtype).removeprefix("torch.") for w, _, _ in climbed}))
+        yield Finding(
+            "radius-vanishes",
+            f"a radius of {rho} leaves {unmoved / count:.0%} of the weights unmoved, because their {dtypes} is too "
+            "coarse for it: keep the weights in float32 (and compute under autocast), or make rho larger",
+            "warning",
+        )
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first few names."""
+    more = len(names) - SHOWN_NAMES
+    return ", ".join(f"`{name}`" for name in names[:SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,83 @@
+"""Param groups that take no part in the perturbation: `perturb=False`, and groups made from a model's layers."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from torch import Tensor, nn
+
+from . import _checks
+from ._statistics import checked_module
+
+PERTURBED = ("weights", "norm", "all")
+NORMALISATION = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)  # pyright: ignore[reportPrivateUsage]
+NAMED_NORMALISATION = re.compile(r"Norm(\d+d|Gated)?$")  # LlamaRMSNorm, T5LayerNorm, LayerNorm2d, RMSNormGated
+
+
+def param_groups(model: nn.Module, perturb: str = "all", **options: Any) -> list[dict[str, Any]]:
+    """Param groups for a base optimizer, of which the perturbation moves some: eps_hat is 0 on the others.
+
+    Weights that are not perturbed descend as ever. The groups hold named parameters, each once, so that
+    `ASAM(..., scale="weights")` works; a group without parameters is left out.
+
+    Args:
+        model: the network.
+        perturb: "all"; "weights": all but the biases and the weights of normalisation layers; "norm": the weights and
+            biases of normalisation layers alone (SAM-ON). Normalisation layers are those of `torch.nn` and classes
+            whose name ends with "Norm", such as "RMSNorm", "LayerNorm2d" or "RMSNormGated".
+        **options: of all groups, such as `weight_decay`.
+
+    Returns:
+        One group with `perturb=True`, and one with `perturb=False` where there is something to leave out.
+
+    Raises:
+        TypeError: an argument of the wrong type.
+        ValueError: an unknown `perturb`, or one that leaves nothing to perturb.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.LayerNorm(3))
+        >>> [(group["perturb"], len(group["params"])) for group in param_groups(model, "norm", lr=0.1)]
+        [(True, 2), (False, 2)]
+
+    Reference:
+        SAM-ON: Müller et al., arXiv:2306.04226.
+    """
+    checked_module(model)
+    _checks.choice("perturb", perturb, PERTURBED)
+    normalising = {p for module in model.modules() if _normalises(module) for p in module.parameters(recurse=False)}
+    groups: dict[bool, list[tuple[str, Tensor]]] = {True: [], False: []}
+    for name, param in model.named_parameters():
+        if perturb == "weights":
+            moves = param not in normalising and not _is_bias(name, param)
+        else:
+            moves = perturb == "all" or param in normalising
+        groups[moves].append((name, param))
+    if not groups[True]:
+        what = "normalisation layers with weights" if perturb == "norm" else "parameters to perturb"
+        raise ValueError(f'`model` must have {what} for perturb="{perturb}", got none in {type(model).__name__}')
+    return [dict(params=params, perturb=moves, **options) for moves, params in groups.items() if params]
+
+
+def unperturbed(groups: list[dict[str, Any]]) -> set[Tensor]:
+    """The parameters of the groups with `perturb=False`.
+
+    Raises:
+        ValueError: `perturb` is neither True nor False, or False in all groups.
+    """
+    values = [group.get("perturb", True) for group in groups]
+    for value in values:
+        if not isinstance(value, bool):
+            raise ValueError(f"`perturb` of a param group must be True or False, got {_checks.shown(value)}")
+    if not any(values):
+        raise ValueError("`perturb` must be True in at least one param group, got False in all (for that, rho=0)")
+    return {p for group, perturbs in zip(groups, values, strict=True) if not perturbs for p in group["params"]}
+
+
+def _normalises(module: nn.Module) -> bool:
+    return isinstance(module, NORMALISATION) or NAMED_NORMALISATION.search(type(module).__name__) is not None
+
+
+def _is_bias(name: str, param: Tensor) -> bool:
+    return "bias" in name.rpartition(".")[2] and param.ndim == 1  # a table of biases is a weight
