@@ -1,0 +1,97 @@
+"""Accelerate: one step with the accelerator's precision, processes and accumulation.
+
+    model, base, train, held_out = accelerator.prepare(model, optimizer, train, held_out)
+    validation = EndlessBatches(held_out)
+    accelerator.register_for_checkpointing(validation)
+    for batch in train:
+        step(accelerator, optimizer, loss_on, [batch], validation)
+
+Why not `optimizer.step(closure)`: the prepared optimizer hands on the closure, but no second one, and with float16 it
+gives it to a scaler, whose step takes none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
+from accelerate.utils import DistributedType
+from torch import Tensor, nn
+
+from .. import _checks
+from ..accumulation import accumulated
+from ..optimizer import SharpnessAware
+
+Batch = TypeVar("Batch")
+UNSUPPORTED = (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA)
+
+
+def step(
+    accelerator: Accelerator,
+    optimizer: Any,
+    loss_on: Callable[[Batch], Tensor],
+    micro_batches: Iterable[Batch],
+    validation_batches: Iterator[Batch] | None = None,
+    *,
+    weights: Sequence[float] | None = None,
+    model: nn.Module | None = None,
+) -> Tensor:
+    """A whole step of a letsam optimizer: sum_i share_i loss_i over micro-batches, which every pass sees again.
+
+    Do not wrap it in `accelerator.accumulate`: the micro-batches of a step are given together, and gradients are
+    accumulated inside. Clip with the optimizer's `max_grad_norm`. A prepared scheduler is stepped as ever.
+
+    Args:
+        accelerator: the one that has prepared model, optimizer and loaders.
+        optimizer: a letsam optimizer, prepared or not.
+        loss_on: computes the loss of one batch with the prepared model (a scalar); no `backward()`.
+        micro_batches: the training batches of this step, at least one.
+        validation_batches: an iterator without end (`letsam.integrations.EndlessBatches`), for a learned radius; a step
+            that has a validation pass takes one batch.
+        weights: of the micro-batches (see `letsam.accumulated`); None: equal shares.
+        model: the prepared model, so that several processes exchange their gradients with the last micro-batch alone.
+
+    Returns:
+        The loss of the first pass (0-dim, detached).
+
+    Raises:
+        TypeError: `optimizer` is not a letsam optimizer.
+        ValueError: a learned radius without validation batches, or DeepSpeed, Megatron-LM or XLA, which take the step
+            into their own hands.
+
+    Example:
+        >>> import torch, letsam
+        >>> from accelerate import Accelerator
+        >>> from letsam.integrations import EndlessBatches
+        >>> from letsam.integrations.accelerate import step
+        >>> accelerator, model = Accelerator(cpu=True), torch.nn.Linear(2, 1)
+        >>> opt = letsam.SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=letsam.LearnedRadius(0.05))
+        >>> model, opt = accelerator.prepare(model, opt)
+        >>> validation = EndlessBatches(torch.eye(2).split(1))
+        >>> for batch in torch.randn(6, 4, 2):
+        ...     loss = step(accelerator, opt, lambda x: model(x).square().mean(), [batch], validation)
+        >>> bool(opt.optimizer.rho != 0.05)
+        True
+    """
+    while isinstance(optimizer, AcceleratedOptimizer):
+        optimizer = optimizer.optimizer
+    if not isinstance(optimizer, SharpnessAware):
+        raise TypeError(f"`optimizer` must be a letsam optimizer, got {_checks.shown(optimizer)}")
+    if accelerator.distributed_type in UNSUPPORTED:
+        raise ValueError(
+            f"`accelerator` must leave the step to the optimizer, got {accelerator.distributed_type.value}"
+        )
+    scaler: torch.amp.GradScaler | None = accelerator.scaler
+    closure = accumulated(loss_on, micro_batches, optimizer, weights=weights, grad_scaler=scaler, model=model)
+
+    def held_out() -> Tensor:
+        assert validation_batches is not None
+        return accumulated(loss_on, [next(validation_batches)], optimizer, grad_scaler=scaler)()
+
+    loss = optimizer.step(closure, None if validation_batches is None else held_out, grad_scaler=scaler)
+    if scaler is not None:
+        scaler.update()
+    return loss

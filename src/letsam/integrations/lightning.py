@@ -1,0 +1,212 @@
+"""Lightning: a callback for automatic optimization, next to a letsam optimizer in `configure_optimizers`.
+
+Lightning hands `optimizer.step` a closure that can be called again: forward, backward, clipping, on the same batch. It
+has no place for a second closure, on a validation batch. The callback adds it in a pre-hook of the optimizer's step,
+and lets `training_step` log in the first pass alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
+from torch import Tensor
+
+from .. import _checks
+from ..optimizer import SharpnessAware
+from .batches import EndlessBatches
+
+LOGGED = ("rho", "generalization_gap", "hypergradient")
+Loss = Callable[[LightningModule, Any], Tensor]
+
+
+class SharpnessAwareCallback(Callback):
+    """Feeds validation batches to the letsam optimizer of a LightningModule, and logs what moves its radius.
+
+    - Logs `rho`, `generalization_gap` and `hypergradient` with every step.
+    - `self.log` in `training_step` counts in the first pass of a step, the one at the unperturbed weights, and not in
+      the others.
+    - Sets the optimizer's `model` where it has none, so that running statistics move once in a step.
+    - Checkpoints hold the position in the validation data: `ckpt_path` continues with the next batch.
+    - `gradient_clip_val` clips in every training pass. By norm this changes the descent alone, for the ascent's length
+      is rho; by value it turns the ascent, too. The optimizer's own `max_grad_norm` clips the descent alone.
+
+    Args:
+        validation_dataloader: batches that the model is not trained on and that are not reported, for a learned radius;
+            read in a new order in every epoch where it shuffles. They pass the module's own transfer hooks.
+        loss: `loss(pl_module, batch)`, the loss of a validation batch; None: that of `training_step`, its logs muted.
+        seed: >= 0, of the order of the validation batches.
+
+    Raises:
+        TypeError: an argument of the wrong type; from `fit`, another optimizer than letsam's.
+        ValueError: from `fit`, a learned radius without data, or a Trainer that calls the closure in a way that leaves
+            no room for a second pass: manual optimization, `accumulate_grad_batches`, a precision with a scaler.
+
+    Example:
+        >>> import torch, letsam
+        >>> from letsam.integrations.lightning import SharpnessAwareCallback
+        >>> class Module(LightningModule):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.layer = torch.nn.Linear(2, 1)
+        ...     def training_step(self, batch):
+        ...         return self.layer(batch).square().mean()
+        ...     def configure_optimizers(self):
+        ...         return letsam.SAM(torch.optim.SGD(self.parameters(), lr=0.1), rho=letsam.LearnedRadius(0.05))
+        >>> held_out = torch.utils.data.DataLoader(torch.eye(2))
+        >>> trainer = Trainer(
+        ...     max_epochs=1, callbacks=[SharpnessAwareCallback(held_out)], accelerator="cpu", logger=False,
+        ...     enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        ... )
+        >>> trainer.fit(Module(), torch.utils.data.DataLoader(torch.randn(16, 2), batch_size=4))
+        >>> bool(trainer.callback_metrics["rho"] != 0.05)
+        True
+    """
+
+    def __init__(
+        self, validation_dataloader: Iterable[Any] | None = None, loss: Loss | None = None, *, seed: int = 0
+    ) -> None:
+        if loss is not None and not callable(loss):
+            raise TypeError(f"`loss` must be a function of a module and a batch, got {_checks.shown(loss)}")
+        self.loss = loss
+        self.seed = _checks.whole("seed", seed, 0)
+        self._batches: EndlessBatches[Any] | None = None
+        if validation_dataloader is not None:
+            self._batches = EndlessBatches(validation_dataloader, seed=self.seed)
+        self._optimizer: SharpnessAware | None = None
+        self._hook: Any = None
+
+    # --- set-up and tear-down -------------------------------------------------------------------------------------
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check that the Trainer can do it, and hook into the optimizer's step."""
+        _check_trainer(trainer, pl_module, self.loss)
+        optimizer: Any = trainer.optimizers[0]
+        if not isinstance(optimizer, SharpnessAware):
+            raise TypeError(f"`configure_optimizers` must return a letsam optimizer, got {_checks.shown(optimizer)}")
+        if optimizer.radius.learns and self._batches is None:
+            raise ValueError("`validation_dataloader` must be given for a learned radius, got None")
+        if self._batches is not None:
+            self._batches.seed = self.seed + trainer.global_rank
+        if optimizer.model is None:
+            optimizer.model = pl_module
+        self._optimizer = optimizer
+
+        def before_step(
+            _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            _check_accumulation(trainer)  # a GradientAccumulationScheduler may have begun
+            closures = {"closure": _heard_once(kwargs["closure"], pl_module)}
+            if self._batches is not None:
+                closures["validation_closure"] = lambda: self._validation_loss(trainer, pl_module)
+            return args, kwargs | closures
+
+        self._hook = optimizer.register_step_pre_hook(before_step)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Take the hook out of the optimizer."""
+        if self._hook is not None:
+            self._hook.remove()
+        self._hook = self._optimizer = None
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Take the hook out of the optimizer."""
+        self.teardown(trainer, pl_module, "fit")
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position in the validation data."""
+        return {} if self._batches is None else self._batches.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        if self._batches is not None and state_dict:
+            self._batches.load_state_dict(state_dict)
+
+    # --- a step ---------------------------------------------------------------------------------------------------
+
+    def _validation_loss(self, trainer: Trainer, pl_module: LightningModule) -> Tensor:
+        """Forward and backward on the next validation batch, as the Trainer does it for a training batch."""
+        assert self._batches is not None
+        strategy = trainer.strategy
+        batch = strategy.precision_plugin.convert_input(next(self._batches))
+        batch = pl_module._on_before_batch_transfer(batch, dataloader_idx=0)
+        batch = strategy.batch_to_device(batch, dataloader_idx=0)
+        pl_module.zero_grad()
+        with _muted(pl_module):
+            if self.loss is not None:
+                with strategy.precision_plugin.train_step_context():
+                    loss: Any = self.loss(pl_module, batch)
+            else:
+                output = strategy.training_step(batch, *_batch_idx(trainer, pl_module))
+                loss = output["loss"] if isinstance(output, dict) else output
+            if isinstance(loss, Tensor):  # if not, the optimizer says so
+                strategy.backward(loss, None)
+        return loss
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Log the radius and what moved it."""
+        assert self._optimizer is not None
+        metrics = self._optimizer.metrics
+        pl_module.log_dict({name: metrics[name] for name in LOGGED if name in metrics})
+
+
+def _check_trainer(trainer: Trainer, pl_module: LightningModule, loss: Loss | None) -> None:
+    if not pl_module.automatic_optimization:
+        raise ValueError(
+            "`automatic_optimization` must be True for this callback, got False: with manual optimization, call "
+            "optimizer.step(closure, validation_closure=...) in `training_step`"
+        )
+    _check_accumulation(trainer)
+    if getattr(trainer.precision_plugin, "scaler", None) is not None:
+        raise ValueError(
+            "`precision` must work without a gradient scaler, whose step calls a closure once, got "
+            f"{trainer.precision!r}: use 'bf16-mixed'"
+        )
+    if len(trainer.optimizers) != 1:
+        raise ValueError(f"`configure_optimizers` must return one optimizer, got {len(trainer.optimizers)}")
+    if loss is not None and trainer.world_size > 1:
+        raise ValueError(
+            f"`loss` must be None with several processes (it would run outside DDP), got {_checks.shown(loss)}"
+        )
+
+
+def _check_accumulation(trainer: Trainer) -> None:
+    if trainer.accumulate_grad_batches != 1:
+        raise ValueError(
+            "`accumulate_grad_batches` must be 1, because a further pass would see the last micro-batch alone, got "
+            f"{trainer.accumulate_grad_batches}: use larger batches, or manual optimization with letsam.accumulated"
+        )
+
+
+def _batch_idx(trainer: Trainer, pl_module: LightningModule) -> list[int]:
+    """The second argument of `training_step`, where it has one."""
+    wanted = is_param_in_hook_signature(pl_module.training_step, "batch_idx", min_args=2)
+    return [trainer.fit_loop.batch_idx] if wanted else []
+
+
+def _heard_once(closure: Callable[[], Any], pl_module: LightningModule) -> Callable[[], Any]:
+    """The closure, whose logs are muted from its second call on."""
+    calls = 0
+
+    def heard_once() -> Any:
+        nonlocal calls
+        calls += 1
+        with nullcontext() if calls == 1 else _muted(pl_module):
+            return closure()
+
+    return heard_once
+
+
+@contextmanager
+def _muted(pl_module: LightningModule) -> Generator[None]:
+    """`self.log` does nothing inside."""
+    pl_module.__dict__["log"] = lambda *args, **kwargs: None
+    try:
+        yield
+    finally:
+        del pl_module.__dict__["log"]

@@ -1,0 +1,219 @@
+"""The Hugging Face Trainer with a sharpness-aware step.
+
+The Trainer reads the micro-batches of a step in advance, calls `training_step` for each and then `optimizer.step()`.
+Here all of the step happens in the `training_step` of its last micro-batch, which has all of them at hand: each pass of
+the optimizer runs the Trainer's own `training_step` over every one, with its precision, its losses and its scaling. The
+`optimizer.step()` that follows finds nothing left to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from accelerate.optimizer import AcceleratedOptimizer
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+from transformers import Trainer
+
+from .. import _checks
+from ..optimizer import SharpnessAware
+from ..radius import LearnedRadius
+from ..variants import SAM
+from .batches import EndlessBatches
+
+LOGGED = ("rho", "generalization_gap", "hypergradient")
+STATE_KEY = "radius_batches"
+
+
+def _lets_sam(base_optimizer: Optimizer) -> SharpnessAware:
+    return SAM(base_optimizer, rho=LearnedRadius(0.05))
+
+
+class SharpnessAwareTrainer(Trainer):
+    """theta <- base(theta, g_rho) in every step of a `transformers.Trainer`, with a radius that is learned.
+
+    All that the Trainer does it still does: accumulation (every pass sees all micro-batches of a step), losses per
+    token, label smoothing, bf16, schedulers, callbacks, checkpoints. Before another subclass it works as a mixin:
+    `class Mine(SharpnessAwareTrainer, Seq2SeqTrainer)`.
+
+    - `max_grad_norm` clips the gradient of the descent, unless the optimizer brings a `max_grad_norm` of its own.
+    - The logs get `rho`, `generalization_gap` and `hypergradient`; `grad_norm` is the norm at the weights, before the
+      ascent.
+    - `on_pre_optimizer_step` and `on_optimizer_step` are both called after the step.
+    - DeepSpeed is not supported.
+
+    Args:
+        *args: as for `Trainer`.
+        radius_dataset: the validation split that moves the radius: examples that are neither trained on nor reported,
+            of the form of `train_dataset`. A validation pass has as many micro-batches, as large, as a training pass.
+        sharpness_aware: makes the letsam optimizer from the Trainer's own; None for
+            `letsam.SAM(base, rho=letsam.LearnedRadius(0.05))`.
+        **kwargs: as for `Trainer`.
+
+    Raises:
+        ValueError: `radius_dataset` is one of the other data sets or, from `train`, missing for a learned radius.
+        TypeError: from `train`, `sharpness_aware` returns no letsam optimizer.
+
+    Example:
+        >>> import functools, tempfile, torch, letsam
+        >>> from transformers import BertConfig, BertForSequenceClassification, TrainingArguments
+        >>> from letsam.integrations.transformers import SharpnessAwareTrainer
+        >>> config = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+        >>> rows = [{"input_ids": row, "labels": row[0] % 2} for row in torch.randint(9, (16, 4))]
+        >>> args = TrainingArguments(tempfile.mkdtemp(), max_steps=3, report_to=[], use_cpu=True, save_strategy="no")
+        >>> trainer = SharpnessAwareTrainer(
+        ...     BertForSequenceClassification(config), args, train_dataset=rows[:8], radius_dataset=rows[8:],
+        ...     sharpness_aware=functools.partial(letsam.ASAM, rho=letsam.LearnedRadius(0.5))
+        ... )
+        >>> trainer.train().global_step
+        {'train_runtime': ...}
+        3
+        >>> bool(trainer.optimizer.optimizer.rho != 0.5)
+        True
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        radius_dataset: Any = None,
+        sharpness_aware: Callable[[Optimizer], SharpnessAware] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.radius_dataset = radius_dataset
+        self.sharpness_aware = sharpness_aware
+        self._sharpness_aware: SharpnessAware | None = None
+        self._radius_batches: EndlessBatches[Any] | None = None
+        self._micro_batches: list[Any] = []
+        self._check_datasets()
+
+    def _check_datasets(self) -> None:
+        evaluated = self.eval_dataset.values() if isinstance(self.eval_dataset, dict) else [self.eval_dataset]
+        taken = [("train_dataset", self.train_dataset), *(("eval_dataset", dataset) for dataset in evaluated)]
+        for name, dataset in taken:
+            if self.radius_dataset is not None and self.radius_dataset is dataset:
+                raise ValueError(
+                    f"`radius_dataset` must be a data set of its own, neither trained on nor reported, got `{name}`"
+                )
+
+    # --- setting up -----------------------------------------------------------------------------------------------
+
+    def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
+        """Make the Trainer's optimizer and wrap it, unless it is a letsam optimizer already."""
+        if self.is_deepspeed_enabled:
+            raise ValueError("`args` must not use DeepSpeed, which takes the step into its own hands")
+        optimizer = super().create_optimizer(*([] if model is None else [model]))
+        own = _unwrapped(optimizer)
+        if not isinstance(own, SharpnessAware):
+            own = (self.sharpness_aware or _lets_sam)(optimizer)
+            if not isinstance(own, SharpnessAware):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(f"`sharpness_aware` must return a letsam optimizer, got {_checks.shown(own)}")
+            self.optimizer = own
+        if own is not self._sharpness_aware:
+            self._adopt(own)
+        return self.optimizer
+
+    def _adopt(self, optimizer: SharpnessAware) -> None:
+        if optimizer.radius.learns and self.radius_dataset is None:
+            raise ValueError("`radius_dataset` must be given for a learned radius, got None")
+        if optimizer.model is None:
+            optimizer.model = self.model
+        if optimizer.max_grad_norm is None and self.args.max_grad_norm:
+            optimizer.max_grad_norm = self.args.max_grad_norm
+        self._sharpness_aware = optimizer
+        if self.radius_dataset is not None:
+            batches = self._radius_batches = EndlessBatches(self.get_radius_dataloader(), seed=self.args.seed)
+            # The Trainer saves the optimizer's state with every checkpoint: the position in the data travels in it.
+            optimizer.register_state_dict_post_hook(lambda _, state: {**state, STATE_KEY: batches.state_dict()})
+            optimizer.register_load_state_dict_pre_hook(lambda _, state: _take_position(batches, state))
+
+    def get_radius_dataloader(self) -> DataLoader[Any]:
+        """The batches that move the radius: shuffled, collated, placed and shared out as the training batches are."""
+        sampler: Any = self._get_train_sampler
+        return self._get_dataloader(self.radius_dataset, "Radius", self._train_batch_size, sampler_fn=sampler)
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train as `Trainer.train` does."""
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            self.accelerator.sync_gradients = True  # this flag is shared by all accelerators of the process
+
+    # --- a step ---------------------------------------------------------------------------------------------------
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
+        """Read the micro-batches of the next step, and remember them."""
+        self._micro_batches, items = super().get_batch_samples(*args, **kwargs)
+        return self._micro_batches, items
+
+    def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        """With the last micro-batch, run the whole step; before that, nothing.
+
+        Returns:
+            The loss of the first pass over all micro-batches (0-dim, detached); 0 for the others.
+        """
+        optimizer = self._sharpness_aware
+        assert optimizer is not None
+        if not self.accelerator.sync_gradients:
+            return torch.zeros((), device=self.args.device)
+        closure = self._closure(model, self._micro_batches, num_items_in_batch)
+        scaler = self.accelerator.scaler
+        loss = optimizer.step(closure, lambda: self._validation_loss(model), grad_scaler=scaler)
+        if scaler is not None:
+            scaler.update()
+        self.accelerator.sync_gradients = False  # the prepared optimizer's step() then does nothing
+        return loss
+
+    def _closure(self, model: nn.Module, batches: Sequence[Any], items: Any) -> Callable[[], Tensor]:
+        def closure() -> Tensor:
+            assert self._sharpness_aware is not None
+            self._sharpness_aware.zero_grad()
+            losses: list[Tensor] = []
+            for position, batch in enumerate(batches, start=1):
+                with nullcontext() if position == len(batches) else self.accelerator.no_sync(model):
+                    losses.append(self._micro_step(model, batch, items))
+            return torch.stack(losses).sum()
+
+        return closure
+
+    def _validation_loss(self, model: nn.Module) -> Tensor:
+        """The same on as many batches that the model is not trained on, so that losses are scaled alike."""
+        assert self._radius_batches is not None
+        count = len(self._micro_batches)
+        batches, items = super().get_batch_samples(self._radius_batches, count, self.args.device)
+        return self._closure(model, batches, items)()
+
+    def _micro_step(self, model: nn.Module, batch: Any, items: Any) -> Tensor:
+        return super().training_step(model, batch, items)
+
+    # --- what the Trainer wants to know of it ---------------------------------------------------------------------
+
+    def _clip_grad_norm(self, model: nn.Module) -> Tensor:
+        return self._get_grad_norm(model)
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Tensor:
+        assert self._sharpness_aware is not None
+        return self._sharpness_aware.metrics["gradient_norm"]
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Log as `Trainer.log` does; to the training loss come the radius and what moved it."""
+        if "loss" in logs and self._sharpness_aware is not None:
+            metrics = self._sharpness_aware.metrics
+            logs |= {name: metrics[name].item() for name in LOGGED if name in metrics}
+        super().log(logs, *args, **kwargs)
+
+
+def _unwrapped(optimizer: Any) -> Optimizer:
+    while isinstance(optimizer, AcceleratedOptimizer):
+        optimizer = optimizer.optimizer
+    return optimizer
+
+
+def _take_position(batches: EndlessBatches[Any], state: dict[str, Any]) -> dict[str, Any]:
+    state = dict(state)
+    batches.load_state_dict(state.pop(STATE_KEY))
+    return state

@@ -1,0 +1,184 @@
+"""The real Accelerator: equal to a loop by hand, exact after a restart, and clear about mistakes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState
+from accelerate.utils import DistributedType
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+import letsam
+from integrations.cases import cross_entropy, data, learned, network, same
+from letsam.integrations import EndlessBatches
+from letsam.integrations.accelerate import step
+
+
+@pytest.fixture(autouse=True)
+def _fresh_state() -> Iterator[None]:
+    """Accelerate keeps its state for the whole process."""
+    forget()
+    yield
+    forget()
+
+
+def forget() -> None:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+
+
+class Run:
+    """A small loop, all of it prepared."""
+
+    def __init__(self, **options: Any) -> None:
+        self.accelerator = Accelerator(cpu=True, **options)
+        torch.manual_seed(0)
+        model = network()
+        opt = learned(model.parameters(), model)
+        scheduler = torch.optim.lr_scheduler.ExponentialLR(opt, 0.99)
+        train, held_out = DataLoader(data(32, 1), 8), DataLoader(data(12, 2), 4, shuffle=True)
+        prepared: Any = self.accelerator.prepare(model, opt, train, held_out, scheduler)
+        self.model, self.optimizer, self.loader, held_out, self.scheduler = prepared
+        self.held_out = EndlessBatches(held_out)
+        self.accelerator.register_for_checkpointing(self.held_out)
+
+    @property
+    def rho(self) -> Tensor:
+        return self.optimizer.optimizer.rho
+
+    def loss_on(self, batch: list[Tensor]) -> Tensor:
+        return cross_entropy(self.model, batch)
+
+    def epochs(self, count: int, micro_batches: int = 1, weights: Any = None) -> None:
+        for _ in range(count):
+            for batch in self.loader:
+                parts = list(zip(batch[0].chunk(micro_batches), batch[1].chunk(micro_batches), strict=True))
+                step(
+                    self.accelerator,
+                    self.optimizer,
+                    self.loss_on,
+                    parts,
+                    self.held_out,
+                    model=self.model,
+                    weights=weights,
+                )
+                self.scheduler.step()
+
+
+def by_hand(epochs: int, micro_batches: int = 1) -> tuple[nn.Module, letsam.SAM]:
+    torch.manual_seed(0)
+    model = network()
+    opt = learned(model.parameters(), model)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(opt, 0.99)
+    held_out = EndlessBatches(DataLoader(data(12, 2), 4, shuffle=True))
+    for _ in range(epochs):
+        for batch in DataLoader(data(32, 1), 8):
+
+            def closure(batches: Any) -> Tensor:
+                opt.zero_grad()
+                total = torch.zeros(())
+                for part in batches:
+                    loss = cross_entropy(model, part) / len(batches)
+                    loss.backward()
+                    total = total + loss.detach()
+                return total
+
+            parts = list(zip(batch[0].chunk(micro_batches), batch[1].chunk(micro_batches), strict=True))
+            opt.step(lambda parts=parts: closure(parts), lambda: closure([next(held_out)]))
+            scheduler.step()
+    return model, opt
+
+
+@pytest.mark.parametrize("options", [{}, {"gradient_accumulation_steps": 2}], ids=["one", "accumulated"])
+def test_equals_a_loop_by_hand_bit_for_bit(options: dict[str, int]) -> None:
+    micro_batches = options.get("gradient_accumulation_steps", 1)
+    run = Run(**options)
+    run.epochs(3, micro_batches)
+    model, opt = by_hand(3, micro_batches)
+    assert same(model, run.model)
+    assert run.rho == opt.rho != 0.05
+    assert opt.param_groups[0]["lr"] == run.optimizer.param_groups[0]["lr"]
+
+
+def test_weights_make_micro_batches_one_batch() -> None:
+    run = Run()
+    run.model.eval()
+    inputs, targets = data(8, 1)[:]
+    parts = [(inputs[:2], targets[:2]), (inputs[2:], targets[2:])]
+    step(run.accelerator, run.optimizer, run.loss_on, parts, run.held_out, weights=[2, 6])
+    whole = Run()
+    whole.model.eval()
+    step(whole.accelerator, whole.optimizer, whole.loss_on, [(inputs, targets)], whole.held_out)
+    for left, right in zip(run.model.parameters(), whole.model.parameters(), strict=True):
+        torch.testing.assert_close(left, right)
+
+
+def test_goes_on_from_a_saved_state_bit_for_bit(tmp_path: Path) -> None:
+    whole = Run()
+    whole.epochs(4)
+    begun = Run()
+    begun.epochs(2)
+    begun.accelerator.save_state(str(tmp_path))
+    resumed = Run()
+    resumed.accelerator.load_state(str(tmp_path))
+    resumed.epochs(2)
+    assert same(whole.model, resumed.model)
+    assert resumed.rho == whole.rho
+    assert resumed.held_out.state_dict() == whole.held_out.state_dict() != Run().held_out.state_dict()
+
+
+def test_bf16() -> None:
+    run = Run(mixed_precision="bf16")
+    run.model.float()
+    inputs, targets = data(8, 1)[:]
+    dtypes = set()
+
+    def loss_on(batch: Any) -> Tensor:
+        run.model[0].register_forward_hook(lambda *_: dtypes.add(_[2].dtype))
+        return cross_entropy(run.model, [batch[0].float(), batch[1]])
+
+    for _ in range(4):
+        step(run.accelerator, run.optimizer, loss_on, [(inputs, targets)], run.held_out)
+    assert dtypes == {torch.bfloat16}
+    assert run.rho != 0.05
+    assert all(param.isfinite().all() for param in run.model.parameters())
+
+
+def test_a_scaler_is_given_to_every_pass() -> None:
+    """What float16 does; on the CPU, Accelerate makes no scaler, so this one is put in."""
+    plain, scaled = Run(), Run()
+    scaled.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=4)
+    for run in (plain, scaled):
+        torch.manual_seed(0)
+        run.epochs(1)
+    assert same(plain.model, scaled.model)
+    assert scaled.accelerator.scaler.get_scale() == 16.0
+
+
+def test_a_fixed_radius_needs_no_validation_batches() -> None:
+    accelerator, model = Accelerator(cpu=True), network()
+    opt: Any = accelerator.prepare(letsam.SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=0.05))
+    before = network()
+    loss = step(accelerator, opt, lambda batch: cross_entropy(model, batch), [list(data(8, 1)[:])])
+    assert loss > 0
+    assert not same(before, model)
+
+
+def test_mistakes_are_named() -> None:
+    run = Run()
+    before = network()
+    with pytest.raises(ValueError, match="`validation_closure` must be given for a learned radius"):
+        step(run.accelerator, run.optimizer, run.loss_on, [list(data(8, 1)[:])])
+    with pytest.raises(ValueError, match="`micro_batches` must hold at least one micro-batch"):
+        step(run.accelerator, run.optimizer, run.loss_on, [], run.held_out)
+    sgd = torch.optim.SGD(run.model.parameters(), lr=0.1)
+    with pytest.raises(TypeError, match="`optimizer` must be a letsam optimizer, got SGD"):
+        step(run.accelerator, run.accelerator.prepare(sgd), run.loss_on, [list(data(8, 1)[:])], run.held_out)
+    run.accelerator.state.distributed_type = DistributedType.DEEPSPEED
+    with pytest.raises(ValueError, match="`accelerator` must leave the step to the optimizer, got DEEPSPEED"):
+        step(run.accelerator, run.optimizer, run.loss_on, [list(data(8, 1)[:])], run.held_out)
+    assert same(before, run.model)

@@ -1,0 +1,31 @@
+"""The examples of the adapters and the code of their pages run, and learn."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from test_examples import load
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["lightning_loop", "accelerate_loop", "trainer_loop"])
+def test_the_example_learns_under_label_noise(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    accuracy = load(name).main(epochs=6)
+    lines = capsys.readouterr().out.splitlines()
+    radii = [float(line.split("rho ")[1].split()[0]) for line in lines if line.startswith("epoch")]
+    assert len(radii) == 6
+    assert radii[-1] != radii[0]
+    assert accuracy > 0.6  # by chance: 0.1
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("page", ["lightning", "transformers-trainer", "accelerate", "fabric"])
+def test_the_code_of_the_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "how-to" / f"{page}.md").read_text(), re.S)
+    torch.manual_seed(0)
+    exec(compile("\n".join(blocks), page, "exec"), {"__name__": page})  # each ends in an assertion
