@@ -14,7 +14,8 @@ from torch.utils.data import Dataset, TensorDataset
 from letsam.results import Run
 from letsam.tasks import Task
 from letsam.training.config import TrialConfig
-from letsam.training.loop import Training, make_fabric
+from letsam.training.devices import make_fabric
+from letsam.training.loop import Training
 from letsam.training.methods import Method
 
 CLASSES = 3

@@ -16,7 +16,8 @@ from benchmarks.evidence.suite import Setting, Unit
 from letsam.results import Run
 from letsam.tasks import Task, TaskError, load_task
 from letsam.training.config import TrialConfig
-from letsam.training.loop import Training, make_fabric
+from letsam.training.devices import make_fabric
+from letsam.training.loop import Training
 from letsam.training.methods import Method
 from letsam.training.trial import environment
 

@@ -1,4 +1,4 @@
-"""The command line: `letsam trial`, `train`, `report`, `tasks`, `methods`.
+"""The command line: `letsam trial`, `train`, `report`, `doctor`, `tasks`, `methods`.
 
 Bad input is one line on stderr and exit status 2; an interruption is exit status 130. What a command needs is imported
 when it runs.
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -19,6 +19,8 @@ from rich.console import Console
 from letsam import _checks
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from letsam.results import Results
 
 app = typer.Typer(
@@ -43,6 +45,9 @@ Out = Annotated[Path | None, typer.Option(help="Folder for what is written.  [de
 Jobs = Annotated[int, typer.Option(help="Runs side by side, each in a process with one thread.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Keep what is finished in the folder and complete the rest.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Strategy = Annotated[str | None, typer.Option(help="Under torchrun: ddp or fsdp.  [default: ddp]")]
+Precision = Annotated[str | None, typer.Option(help="32-true, 16-mixed, bf16-mixed, bf16-true or 64-true.")]
+Accumulate = Annotated[int, typer.Option(help="Micro-batches that a batch is split into.")]
 
 
 @app.command()
@@ -65,39 +70,47 @@ def trial(
     resume: Resume = False,
     jobs: Jobs = 1,
     device: Device = "auto",
+    strategy: Strategy = None,
+    precision: Precision = None,
+    accumulate: Accumulate = 1,
 ) -> None:
     """Compare methods on a task: a table, results.json and report.html."""
     from letsam.reports.html import write_report
     from letsam.tasks import load_task
     from letsam.training import trial as trials
     from letsam.training.config import TrialConfig
-    from letsam.training.loop import make_fabric
+    from letsam.training.devices import make_fabric
 
     _checks.whole("jobs", jobs, 1)
     config = TrialConfig(
         task=task, methods=tuple(part.strip() for part in methods.split(",") if part.strip()), seeds=_seeds(seeds),
         rho=rho, epochs=epochs, batch_size=batch_size, label_noise=label_noise, validation_share=validation_share,
-        refit=refit, train_size=train_size, data_dir=_text(data_dir), model=model,
+        refit=refit, train_size=train_size, data_dir=_text(data_dir), model=model, precision=precision,
+        accumulate=accumulate,
     )  # fmt: skip
     loaded = load_task(task, train_size=train_size, data_dir=data_dir, model=model)
     config = config.for_task(loaded)
     trials.check_data(loaded, config)
-    fabric = make_fabric(device)
+    fabric = make_fabric(device, strategy, precision)
+    if jobs > 1 and fabric.world_size > 1:
+        raise ValueError(f"`jobs` must be 1 under torchrun, got {jobs}")
     folder = out or _default_folder(task)
     results = trials.open_results(folder, config, trials.environment(fabric), resume=resume)
+    fabric.barrier()  # all ranks have read before the first of them writes
     rows = trials.planned(config)
     done = sum((run.method, run.seed) in rows for run in results.runs)
     state: Callable[[], str] = lambda: f"{len(results.runs)} of {len(rows)} runs are finished"  # noqa: E731
-    with _interruptible(state), _progress(len(rows), done) as watch:
+    with _interruptible(state), _progress(len(rows), done, shown=fabric.is_global_zero) as watch:
         if jobs > 1:
             running = trials.run_trial_side_by_side(config, device, jobs, results, folder, watch)
         else:
             running = trials.run_trial(loaded, config, fabric, results, folder, watch)
         for finished in running:
             results = finished
-    write_report(results, folder / trials.REPORT)
-    _print_table(results)
-    print(f"report: {folder / trials.REPORT}")
+    if fabric.is_global_zero:
+        write_report(results, folder / trials.REPORT)
+        _print_table(results)
+        print(f"report: {folder / trials.REPORT}")
 
 
 @app.command()
@@ -116,6 +129,9 @@ def train(
     out: Out = None,
     resume: Resume = False,
     device: Device = "auto",
+    strategy: Strategy = None,
+    precision: Precision = None,
+    accumulate: Accumulate = 1,
 ) -> None:
     """One run of one method, with a checkpoint after every epoch: results.json, report.html, checkpoint.pt."""
     from letsam.reports.html import write_report
@@ -123,18 +139,19 @@ def train(
     from letsam.tasks import load_task
     from letsam.training.checkpoint import load_checkpoint, save_checkpoint
     from letsam.training.config import TrialConfig
-    from letsam.training.loop import Training, make_fabric
+    from letsam.training.devices import make_fabric
+    from letsam.training.loop import Training
     from letsam.training.methods import Method
     from letsam.training.trial import REPORT, RESULTS, environment, open_results
 
     config = TrialConfig(
         task=task, methods=(method,), seeds=(seed,), rho=rho, epochs=epochs, batch_size=batch_size,
         label_noise=label_noise, validation_share=validation_share, refit=False, train_size=train_size,
-        data_dir=_text(data_dir), model=model,
+        data_dir=_text(data_dir), model=model, precision=precision, accumulate=accumulate,
     )  # fmt: skip
     loaded = load_task(task, train_size=train_size, data_dir=data_dir, model=model)
     config = config.for_task(loaded)
-    fabric = make_fabric(device)
+    fabric = make_fabric(device, strategy, precision)
     folder = out or _default_folder(task) / f"{method.replace(':', '-')}-{seed}"
     path = folder / "checkpoint.pt"
     earlier = open_results(folder, config, environment(fabric), resume=resume)
@@ -151,11 +168,16 @@ def train(
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}: expected a checkpoint of this model and optimizer, got another's") from error
     epochs_done: Callable[[], str] = lambda: f"{run.epoch} of {run.epochs} epochs are finished"  # noqa: E731
-    with _interruptible(epochs_done), _progress(1, 0) as watch:
+    fabric.barrier()  # all ranks have read before the first of them writes
+    with _interruptible(epochs_done), _progress(1, 0, shown=fabric.is_global_zero) as watch:
         while not run.finished:
             run.advance()
-            save_checkpoint(path, run.state_dict(), identity)
+            state = run.state_dict()
+            if fabric.is_global_zero:
+                save_checkpoint(path, state, identity)
             watch(method, seed, run.epoch, run.epochs)
+    if not fabric.is_global_zero:
+        return
     results = Results(task, config.as_json(), environment(fabric), (run.result(),))
     results.save(folder / RESULTS)
     write_report(results, folder / REPORT)
@@ -175,6 +197,32 @@ def report(
     write_report(results, folder / "report.html")
     _print_table(results)
     print(f"report: {folder / 'report.html'}")
+
+
+@app.command()
+def doctor(
+    setup: Annotated[str, typer.Argument(metavar="SETUP", help="path/to/file.py:function or package.module:function.")],
+) -> int:
+    """Look for mistakes in a training loop; exit status 1 where there are any.
+
+    The function of SETUP takes nothing and returns (optimizer, closure), followed by as many of validation_closure,
+    model and scheduler as there are, or a mapping with these names.
+    """
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    from letsam.doctor import check
+    from letsam.tasks.loading import call_function
+
+    findings = check(**_arguments(setup, call_function(setup, {}, "setup")))
+    if not findings:
+        print("nothing is wrong")
+        return 0
+    table = Table("severity", Column("code", no_wrap=True), "what is wrong, and what to change")
+    for finding in findings:
+        table.add_row(finding.severity, finding.code, Text(finding.message))
+    _print(table)
+    return int(any(finding.severity == "error" for finding in findings))
 
 
 @app.command()
@@ -230,11 +278,28 @@ def _fail(error: Exception) -> int:
 
 
 def _print_table(results: Results) -> None:
-    """The table on stdout, as wide as it needs where nobody's terminal limits it."""
     from letsam.reports.table import results_table
 
+    _print(results_table(results))
+
+
+def _print(table: Table) -> None:
+    """On stdout, as wide as it needs where nobody's terminal limits it."""
     console = Console()
-    (console if console.is_terminal else Console(width=120)).print(results_table(results))
+    (console if console.is_terminal else Console(width=120)).print(table)
+
+
+def _arguments(setup: str, returned: object) -> dict[str, Any]:
+    """What a function for `letsam doctor` has returned, by the names of `letsam.check`."""
+    names = ("optimizer", "closure", "validation_closure", "model", "scheduler")
+    if isinstance(returned, (tuple, list)) and 2 <= len(returned) <= len(names):
+        return dict(zip(names, returned, strict=False))
+    if not isinstance(returned, Mapping) or not {"optimizer", "closure"} <= returned.keys():
+        shown = _checks.shown(returned)
+        raise ValueError(f"{setup} must return (optimizer, closure), optionally with more of {names}, got {shown}")
+    if unknown := [str(name) for name in returned if name not in names]:
+        raise ValueError(f"{setup} gives `{unknown[0]}`, expected {', '.join(names)}")
+    return dict(returned)
 
 
 def _seeds(text: str) -> tuple[int, ...]:
@@ -270,13 +335,13 @@ def _interruptible(state: Callable[[], str]) -> Iterator[None]:
 
 
 @contextmanager
-def _progress(total: int, finished: int) -> Iterator[Callable[[str, int, int, int], None]]:
+def _progress(total: int, finished: int, *, shown: bool) -> Iterator[Callable[[str, int, int, int], None]]:
     """A bar for the whole trial and one for each run under way, on stderr; nothing where stderr is not a terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description:32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as progress:
         whole = progress.add_task("runs", total=total, completed=finished)
         bars: dict[tuple[str, int], TaskID] = {}
 

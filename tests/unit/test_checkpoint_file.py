@@ -104,7 +104,7 @@ def test_the_generator_of_the_accelerator_is_kept(monkeypatch: pytest.MonkeyPatc
     state, device, put = torch.arange(4, dtype=torch.uint8), torch.device("cuda"), []
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda where: state if where == device else None)
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda value, where: put.append((value, where)))
-    run.fabric = SimpleNamespace(device=device)  # type: ignore[assignment]
+    run.fabric = SimpleNamespace(device=device, world_size=1, global_rank=0, strategy=None)  # type: ignore[assignment]
     run.load_state_dict(through_a_file(run, path))
 
     assert len(put) == 1

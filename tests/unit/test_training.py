@@ -19,7 +19,8 @@ from letsam.results import Results, Run
 from letsam.tasks import Task, load_task
 from letsam.tasks.images import CroppedImages
 from letsam.training.data import training_order
-from letsam.training.loop import Batches, make_fabric
+from letsam.training.devices import make_fabric
+from letsam.training.loop import Batches
 from letsam.training.methods import Method
 from training_cases import TEST, VALIDATION, finish, same, start, validation_passes, weights, without_seconds
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from letsam import _checks
 from letsam.tasks import Task
+from letsam.training.devices import PRECISIONS
 from letsam.training.methods import Method
 
 DEFAULT_METHODS = ("sgd", "sam", "asam", "lets-sam", "lets-asam")
@@ -31,6 +32,8 @@ class TrialConfig:
         train_size: training samples, for tasks that offer a choice; None: the task's.
         data_dir: folder with the data, for tasks that read files.
         model: name of the model, for tasks that offer a choice; None: the task's.
+        precision: as `make_fabric` takes it; None: "32-true".
+        accumulate: micro-batches that a batch is split into, >= 1: less memory, the same step.
 
     Raises:
         ValueError, TypeError: an option out of range, named.
@@ -48,6 +51,8 @@ class TrialConfig:
     train_size: int | None = None
     data_dir: str | None = None
     model: str | None = None
+    precision: str | None = None
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
         for name, values in (("methods", self.methods), ("seeds", self.seeds)):
@@ -63,6 +68,9 @@ class TrialConfig:
         for name in ("epochs", "batch_size", "train_size"):
             if getattr(self, name) is not None:
                 _checks.whole(name, getattr(self, name), 1)
+        _checks.whole("accumulate", self.accumulate, 1)
+        if self.precision is not None:
+            _checks.choice("precision", self.precision, PRECISIONS)
         if self.model is not None and (not isinstance(self.model, str) or not self.model):
             raise ValueError(f"`model` must be the name of a model, got {self.model!r}")
         if self.rho is not None:

@@ -20,7 +20,7 @@ from letsam.tasks.images import without_augmentation
 from letsam.validation import stratified_split
 
 # Streams of random numbers that a seed is spread into; the numbers themselves only have to differ.
-NOISE, SPLIT, ORDER, VALIDATION_ORDER = range(4)
+NOISE, SPLIT, ORDER, VALIDATION_ORDER, RANKS = range(5)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,12 +15,14 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
 
 from letsam import _checks
+from letsam._wrapper import STATE_KEY
 from letsam.optimizer import SharpnessAware
 from letsam.radius import ReplayedRadius
 from letsam.results import Run
 from letsam.tasks import Task
 from letsam.training.config import TrialConfig
-from letsam.training.data import Batches, make_splits, training_order, validation_batch
+from letsam.training.data import RANKS, Batches, generator, make_splits, training_order, validation_batch
+from letsam.training.devices import gathered, scattered, sharded
 from letsam.training.methods import REFIT, Method
 
 LOGGED = ("hypergradient", "rho")
@@ -57,15 +59,25 @@ class Training:
         self.test = Batches(splits.test, fabric.device, task.collate)
         held_out = splits.validation
         self.validation = Batches(held_out, fabric.device, task.collate) if held_out is not None else None
+        if self.validation is not None and len(self.validation) < fabric.world_size:
+            raise ValueError(
+                f"`validation_share` must hold out a sample for each of {fabric.world_size} ranks, got "
+                f"{len(self.validation)}"
+            )
         self.order = splits.order
         self.batch_size = config.batch_size or task.batch_size
-        steps = self.epochs * len(training_order(self.order, self.batch_size, seed, 0))
+        self.accumulate = config.accumulate
+        batches = training_order(self.order, self.batch_size, seed, 0)
+        self._check_divisible(len(batches[0]))
+        steps = self.epochs * len(batches)
 
         torch.manual_seed(seed)
         model = task.model()
         if not isinstance(model, nn.Module):
             raise ValueError(f"`model` must return a torch.nn.Module, got {type(model).__name__}")
         self.model = fabric.setup_module(model)
+        if fabric.world_size > 1:  # other dropout masks on every rank
+            torch.manual_seed(generator(seed, RANKS, fabric.global_rank).initial_seed())
         self.rho_initial = method.initial_rho(task, config.rho)
         replayed = ReplayedRadius(_schedule(searched), steps) if searched is not None else None
         base = task.optimizer(self.model.parameters())
@@ -89,8 +101,8 @@ class Training:
         self.model.train()
         logged: list[list[Tensor]] = []
         started = time.perf_counter()
-        for batch in self.train.take(training_order(self.order, self.batch_size, self.seed, self.epoch)):
-            logged.append(self._step(batch))
+        for batch in training_order(self.order, self.batch_size, self.seed, self.epoch):
+            logged.append(self._step(self._share(self.train, batch)))
             self.scheduler.step()
             self.step += 1
         values = torch.stack([torch.stack(row) for row in logged]).tolist() if logged[0] else []
@@ -101,35 +113,60 @@ class Training:
         if self.finished or self.epoch % math.ceil(self.epochs / self.task.evaluations) == 0:
             self._record()
 
-    def _step(self, batch: tuple[Any, Any]) -> list[Tensor]:
+    def _check_divisible(self, size: int) -> None:
+        """All ranks and micro-batches get equally many samples, so that means of means are the mean."""
+        parts = self.fabric.world_size * self.accumulate
+        if size % parts:
+            shares = f"ranks x accumulate ({self.fabric.world_size} x {self.accumulate})"
+            raise ValueError(f"`batch_size` must be a multiple of {shares}, got {size}")
+
+    def _share(self, batches: Batches, indices: list[int], parts: int | None = None) -> list[tuple[Any, Any]]:
+        """This rank's share of a batch, in micro-batches."""
+        parts = self.accumulate if parts is None else parts
+        size = len(indices) // (self.fabric.world_size * parts)
+        first = self.fabric.global_rank * parts * size
+        return [batches.one(indices[first + i * size : first + (i + 1) * size]) for i in range(parts)]
+
+    def _step(self, batch: Sequence[tuple[Any, Any]]) -> list[Tensor]:
         """One optimizer step; returns what is logged of it, still on the device."""
+        scaler = getattr(self.fabric.strategy.precision, "scaler", None)
         if not isinstance(self.optimizer, SharpnessAware):
             self._closure(batch)()
-            self.optimizer.step()
+            self.optimizer.step() if scaler is None else scaler.step(self.optimizer)
+        else:
+            held_out = None
+            if self.learns and self.validation is not None:
+                indices = validation_batch(len(self.validation), self.batch_size, self.seed, self.step)
+                held_out = self._closure(self._share(self.validation, indices, parts=1))
+            self.optimizer.step(self._closure(batch), held_out, **({} if scaler is None else {"grad_scaler": scaler}))
+        if scaler is not None:
+            scaler.update()
+        if not isinstance(self.optimizer, SharpnessAware):
             return []
-        held_out = None
-        if self.learns and self.validation is not None:
-            indices = validation_batch(len(self.validation), self.batch_size, self.seed, self.step)
-            held_out = self._closure(self.validation.one(indices))
-        self.optimizer.step(self._closure(batch), held_out)
         metrics = self.optimizer.metrics
         zero = torch.zeros_like(metrics["rho"])
         return [metrics.get(name, zero) for name in LOGGED]
 
-    def _closure(self, batch: tuple[Any, Any]) -> Callable[[], Tensor]:
-        inputs, targets = batch
-
+    def _closure(self, micro_batches: Sequence[tuple[Any, Any]]) -> Callable[[], Tensor]:
         def closure() -> Tensor:
             self.optimizer.zero_grad()
+            parts = len(micro_batches)
+            losses = [self._backward(batch, parts, last=i == parts) for i, batch in enumerate(micro_batches, start=1)]
+            self.passes += 1
+            return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+
+        return closure
+
+    def _backward(self, batch: tuple[Any, Any], parts: int, *, last: bool) -> Tensor:
+        """Forward and backward of one of the `parts` of a batch; gradients are averaged over ranks with the last."""
+        inputs, targets = batch
+        with self.fabric.no_backward_sync(self.model, enabled=not last):
             loss = self.task.loss(self.model(inputs), targets)
             _check_scalar("loss", loss)
             if not loss.requires_grad:
                 raise ValueError("`loss` must depend on the model's outputs, got a tensor that leaves no gradients")
-            self.fabric.backward(loss)
-            self.passes += 1
-            return loss
-
-        return closure
+            self.fabric.backward(loss if parts == 1 else loss / parts)
+        return loss.detach()
 
     def _record(self) -> None:
         """One point of the history."""
@@ -203,26 +240,52 @@ class Training:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a fresh `Training` with the same arguments needs to go on bit for bit."""
+        """Everything that a fresh `Training` with the same arguments needs to go on bit for bit.
+
+        All ranks call it together and get the same: whole tensors, and the random states of every rank.
+        """
+        random = {name: get() for name, (get, _) in self._generators().items()}
         return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "model": gathered(self.model.state_dict()),
+            "optimizer": gathered(self.optimizer.state_dict()),
             "scheduler": {"last_epoch": self.scheduler.last_epoch},
-            "rng": {name: get() for name, (get, _) in self._generators().items()},
+            "rng": self._of_all_ranks(random),
             "progress": {name: getattr(self, name) for name in _PROGRESS},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        """Take back what `state_dict` gave, on as many ranks or, but for random numbers, on others."""
+        self.model.load_state_dict(scattered(state["model"], self.model.state_dict()))
+        self.optimizer.load_state_dict(self._scattered_optimizer(state["optimizer"]))
         self.scheduler.last_epoch = state["scheduler"]["last_epoch"]
         self.scheduler._last_lr = [group["lr"] for group in self.optimizer.param_groups]
-        for name, (_, put) in self._generators().items():
-            if name in state["rng"]:  # a run may go on on another device, then not bit for bit
-                put(state["rng"][name])
+        if len(state["rng"]) == self.fabric.world_size:
+            random = state["rng"][self.fabric.global_rank]
+            for name, (_, put) in self._generators().items():
+                if name in random:  # a run may go on on another device, then not bit for bit
+                    put(random[name])
         for name in _PROGRESS:
             setattr(self, name, state["progress"][name])
+
+    def _scattered_optimizer(self, state: dict[str, Any]) -> dict[str, Any]:
+        """The optimizer's state with the tensors of each parameter sharded as that parameter is."""
+        if not sharded(self.fabric):
+            return state
+        params = dict(enumerate(p for group in self.optimizer.param_groups for p in group["params"]))
+        state = state | {"state": scattered(state["state"], params)}
+        radius = state.get(STATE_KEY, {}).get("radius", {})
+        if "Z" in radius:
+            trainable = dict(enumerate(p for p in params.values() if p.requires_grad))
+            own = state[STATE_KEY]
+            state[STATE_KEY] = own | {"radius": radius | {"Z": scattered(radius["Z"], trainable)}}
+        return state
+
+    def _of_all_ranks(self, value: Any) -> list[Any]:
+        if self.fabric.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.fabric.world_size
+        torch.distributed.all_gather_object(values, value)
+        return values
 
     def _generators(self) -> dict[str, tuple[Callable[[], Tensor], Callable[[Tensor], None]]]:
         """How the state of each random generator that the model may draw from is read and set."""
@@ -238,28 +301,6 @@ _HISTORY = (
     "epoch", "train_loss", "test_loss", "test_accuracy", "validation_loss", "generalization_gap", "rho",
     "hypergradient",
 )  # fmt: skip
-
-
-def make_fabric(device: str) -> Fabric:
-    """A Fabric on one device.
-
-    Args:
-        device: "auto", "cpu", "cuda" or "mps".
-
-    Returns:
-        The Fabric.
-
-    Raises:
-        ValueError: a device that is not there.
-    """
-    known = ("auto", "cpu", "cuda", "mps")
-    if device not in known:
-        raise ValueError(f"`device` must be one of {', '.join(known)}, got {device!r}")
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    chosen = next((name for name in ("cuda", "mps") if available[name]), "cpu") if device == "auto" else device
-    if not available[chosen]:
-        raise ValueError(f"`device` must be available on this machine, got {device!r}")
-    return Fabric(accelerator=chosen, devices=1)
 
 
 def _schedule(searched: Run) -> list[float]:

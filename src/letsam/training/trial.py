@@ -19,7 +19,8 @@ from letsam.results import Results, Run
 from letsam.tasks import Task, load_task
 from letsam.training.config import TrialConfig
 from letsam.training.data import make_splits
-from letsam.training.loop import Training, make_fabric
+from letsam.training.devices import make_fabric, sharded
+from letsam.training.loop import Training
 from letsam.training.methods import REFIT, Method
 from letsam.training.parallel import side_by_side
 
@@ -96,7 +97,8 @@ def run_trial(
         run = _run(task, config, fabric, row, seed, searched, watch)
         done[row, seed] = run
         results = results.with_run(run)
-        results.save(out / RESULTS)
+        if fabric.is_global_zero:
+            results.save(out / RESULTS)
         yield results
 
 
@@ -164,9 +166,8 @@ def _work(item: _Work, tell: Callable[[Any], None]) -> None:
 def _loaded(config: TrialConfig, device: str) -> tuple[Task, Fabric]:
     """The task and the device, once for each worker."""
     data_dir = Path(config.data_dir) if config.data_dir else None
-    return load_task(config.task, train_size=config.train_size, data_dir=data_dir, model=config.model), make_fabric(
-        device
-    )
+    task = load_task(config.task, train_size=config.train_size, data_dir=data_dir, model=config.model)
+    return task, make_fabric(device, precision=config.precision)
 
 
 def _in_order(results: Results, rows: list[tuple[str, int]]) -> Results:
@@ -197,6 +198,8 @@ def environment(fabric: Fabric) -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         "threads": torch.get_num_threads(),
+        "ranks": fabric.world_size,
+        "sharded": sharded(fabric),
         "command": " ".join(["letsam", *sys.argv[1:]]),
     }
 

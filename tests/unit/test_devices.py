@@ -1,0 +1,91 @@
+"""Where a run takes place: precision, micro-batches, strategies. Several ranks: tests/distributed/test_torchrun.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
+from torch.utils.data import TensorDataset
+
+import training_cases
+from letsam.training.devices import make_fabric, scattered
+from letsam.training.loop import Training
+from letsam.training.methods import Method
+from training_cases import finish, weights
+
+
+def run(fabric: Fabric, method: str = "lets-sam", **options: Any) -> Training:
+    train = TensorDataset(training_cases.TRAIN.tensors[0].double(), training_cases.TRAIN.tensors[1])
+    task = training_cases.task(train=train if options.pop("double", False) else training_cases.TRAIN)
+    return finish(Training(task, Method.parse(method), 0, training_cases.config(**options), fabric))
+
+
+@pytest.mark.parametrize("method", ["sgd", "sam", "lets-asam"])
+def test_micro_batches_make_the_same_step(method: str) -> None:
+    fabric = make_fabric("cpu", precision="64-true")
+    whole, parts = run(fabric, method), run(fabric, method, accumulate=4)
+    torch.testing.assert_close(weights(parts), weights(whole), rtol=1e-12, atol=1e-12)
+    assert parts.passes == whole.passes
+    assert parts.rho_schedule == pytest.approx(whole.rho_schedule, rel=1e-10)
+    seen = [len(ids) for ids in parts.model.module.seen]
+    assert seen.count(2) == 4 * seen_by_training(whole)
+
+
+def seen_by_training(whole: Training) -> int:
+    """Batches of 8 that were trained on; validation batches have 6 samples."""
+    return [len(ids) for ids in whole.model.module.seen].count(8)
+
+
+def test_a_batch_that_cannot_be_split_evenly_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^`batch_size` must be a multiple of ranks x accumulate \(1 x 3\), got 8$"):
+        run(make_fabric("cpu"), accumulate=3)
+    with pytest.raises(ValueError, match=r"^`accumulate` must be a whole number >= 1, got 0$"):
+        training_cases.config(accumulate=0)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
+def test_precision_is_what_was_asked_for(precision: str) -> None:
+    plain, other = run(make_fabric("cpu")), run(make_fabric("cpu", precision=precision))
+    dtype = {"bf16-true": torch.bfloat16, "64-true": torch.float64}.get(precision, torch.float32)
+    assert {p.dtype for p in other.model.parameters()} == {dtype}
+    assert not torch.equal(weights(other).float(), weights(plain))
+    torch.testing.assert_close(weights(other).float(), weights(plain), rtol=0.2, atol=0.2)
+    assert other.rho_schedule[-1] != 0.05
+
+
+def test_fp16_goes_through_a_scaler() -> None:
+    """The CPU has no fp16 command, but torch has the scaler: the loop unscales, and an overflow skips the step."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8, growth_interval=10**6)
+    fabric = Fabric(accelerator="cpu", devices=1, plugins=MixedPrecision("16-mixed", "cpu", scaler))
+    for method in ("sgd", "sam", "lets-sam"):
+        other = run(fabric, method)
+        torch.testing.assert_close(weights(other), weights(run(make_fabric("cpu"), method)), rtol=0.1, atol=0.1)
+    assert scaler.get_scale() == 2.0**8
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**120, growth_interval=10**6)
+    fabric = Fabric(accelerator="cpu", devices=1, plugins=MixedPrecision("16-mixed", "cpu", scaler))
+    other = run(fabric, "lets-sam")
+    assert 1.0 <= scaler.get_scale() < 2.0**120
+    assert torch.isfinite(weights(other)).all()
+    assert other.optimizer.metrics["skipped_steps"] > 0  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"strategy": "ddp"}, "^`strategy` needs several ranks .*torchrun.*, got 'ddp'$"),
+        ({"strategy": "zero"}, "^`strategy` must be one of ddp, fsdp, got 'zero'$"),
+        ({"precision": "8"}, "^`precision` must be one of 32-true, .*, got '8'$"),
+        ({"precision": "16-mixed"}, "^`precision` must be one that the CPU has .*, got '16-mixed'$"),
+    ],
+)
+def test_what_cannot_be_had_is_refused(options: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_fabric("cpu", **options)
+
+
+def test_whole_tensors_stay_whole_without_shards() -> None:
+    state = {"0": {"exp_avg": torch.ones(2)}}
+    assert scattered(state, {"0": torch.zeros(2)})["0"]["exp_avg"] is state["0"]["exp_avg"]
