@@ -126,11 +126,10 @@ IDEAS = (
     Idea("first version", "plain Adam on the hypergradient finds the radius alone", FIRST, everywhere=True),
     Idea("not normalized", "late slopes fade with the loss: the start decides", {"normalize": False}, everywhere=True),
     Idea("no prior", "where the slope is noise the radius stays near its start", {"prior": None}, everywhere=True),
+    Idea("prior weight 0.05", "wanders more without evidence, goes further with it", {"prior_weight": 0.05}),
     Idea(
-        "prior weight 0.1", "wanders more without evidence, goes further with it", {"prior_weight": 0.1},
-        everywhere=True,
+        "prior weight 0.25", "holds 0.1 against more of the evidence", {"prior_weight": 0.25}, everywhere=True
     ),
-    Idea("prior weight 0.4", "holds 0.1 against more of the evidence", {"prior_weight": 0.4}),
     Idea(
         "quadratic prior 0.5", "one start forgets as fast as another", {"prior_weight": 0.5},
         QuadraticPrior, everywhere=True,

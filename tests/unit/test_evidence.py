@@ -318,7 +318,7 @@ def test_the_page_and_its_figures(store: Store) -> None:
     page.write_page(store)
     text = store.page.read_text()
     rows = [line for line in text.splitlines() if line.startswith("| digits")]
-    assert rows[0].startswith("| digits, 0% label noise | 2 | 70.5 | 90.5 (`0.2`) | -0.6 | **0.0** | **1.10** |")
+    assert rows[0].startswith("| digits, 0% label noise | 2 | 70.5 | 90.5 (`0.2`) | -0.6 | -0.6 | **0.0** | **1.10** |")
     assert rows[0].endswith("| no |")
     assert rows[1].endswith("| yes, both |")
     assert len(rows) == 4  # two tables

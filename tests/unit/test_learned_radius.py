@@ -173,7 +173,7 @@ def test_the_defaults_are_the_best_form_known() -> None:
     assert (radius.objective, radius.training_batch, radius.length_invariant, radius.interval, radius.follow_lr) == (
         "validation_loss", "next", True, None, True,
     )  # fmt: skip
-    assert (radius.normalize, radius.prior, radius.prior_weight, radius.burn_in) == (True, 0.1, 0.25, 100)
+    assert (radius.normalize, radius.prior, radius.prior_weight, radius.burn_in) == (True, 0.1, 0.1, 100)
     assert radius.lr == 0.05
     assert type(radius.hypergradient).__name__ == "Secant"
 

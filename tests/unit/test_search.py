@@ -166,7 +166,7 @@ def test_the_prior_by_relative_ascent_pulls_down_by_the_rise_of_the_loss_and_up_
     ends = torch.tensor([0.001, 1.0], dtype=torch.float64)
     for rise, share in ((0.2, 0.2), (3.0, 1.0), (-1.0, 0.0)):
         change = moved(RelativeAscent(ends, **PLAIN), ASIDE, ASIDE, rise)
-        torch.testing.assert_close(change, torch.tensor([0.1 * 0.25, -0.1 * 0.25 * share]).double())
+        torch.testing.assert_close(change, torch.tensor([0.1 * 0.1, -0.1 * 0.1 * share]).double())
 
 
 def test_gap_and_loss_takes_half_of_the_training_slope_away() -> None:

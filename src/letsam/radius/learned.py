@@ -112,7 +112,7 @@ class LearnedRadius(Radius):
         bounds: tuple[float, float] = (1e-4, 10.0),
         normalize: bool = True,
         prior: float | None = 0.1,
-        prior_weight: float = 0.25,
+        prior_weight: float = 0.1,
         burn_in: int = 100,
     ) -> None:
         self.objective = _checks.choice("objective", objective, OBJECTIVES)
