@@ -90,9 +90,9 @@ def dot(left: Tensors, right: Tensors) -> Tensor:
     return torch.stack(products).sum() if owners is None else _sum_over(owners, products)
 
 
-def scale_(tensors: Tensors, factor: Tensor) -> None:
-    """Multiply every tensor by one factor (0-dim), or each by its own (shape `(len(tensors),)`)."""
-    if factor.ndim == 0:
+def scale_(tensors: Tensors, factor: Tensor | float) -> None:
+    """Multiply every tensor by one factor (0-dim, or a number), or each by its own (shape `(len(tensors),)`)."""
+    if not isinstance(factor, Tensor) or factor.ndim == 0:
         torch._foreach_mul_(locals_of(tensors), factor)
     else:
         torch._foreach_mul_(locals_of(tensors), list(factor.unbind()))
@@ -111,6 +111,12 @@ def subtract_(tensors: Tensors, others: Tensors) -> None:
 def multiply_(tensors: Tensors, others: Tensors) -> None:
     """tensors *= others, entry by entry."""
     torch._foreach_mul_(locals_of(tensors), locals_of(others))
+
+
+def add_scaled_(tensors: Tensors, others: Tensors, factor: Tensor) -> None:
+    """tensors += factor * others, with one factor (0-dim) and no copy."""
+    by_dtype = {t.dtype: factor.to(t.dtype) for t in tensors}
+    torch._foreach_addcmul_(locals_of(tensors), locals_of(others), [by_dtype[t.dtype] for t in tensors])
 
 
 def copy_(tensors: Tensors, others: Tensors) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._tensors import local
+from .._tensors import local, scale_
 
 Group = dict[str, Any]
 
@@ -36,12 +36,19 @@ def apply_update_derivative(
         fresh: the weights whose state the base optimizer has made in this step.
         held: H_rho eps_hat, one per weight.
     """
-    group_of = {p: group for group in base.param_groups for p in group["params"]}
+    group_of = {p: place for place, group in enumerate(base.param_groups) for p in group["params"]}
+    alike: dict[tuple[int, float], list[Tensor]] = {}
     for param, before, z in zip(params, old, held, strict=True):
-        group = group_of[param]
-        sign = 1.0 if group.get("maximize", False) else -1.0
+        group = base.param_groups[group_of[param]]
         factor = _derivative(base, group, param, local(before), param in fresh)
-        local(z).mul_(factor).mul_(sign * group.get("lr", 1.0))
+        if isinstance(factor, Tensor):
+            local(z).mul_(factor)
+            factor = 1.0
+        alike.setdefault((group_of[param], factor), []).append(z)
+    for (place, factor), changes in alike.items():
+        group = base.param_groups[place]
+        sign = 1.0 if group.get("maximize", False) else -1.0
+        scale_(changes, sign * factor * group.get("lr", 1.0))
 
 
 def _derivative(

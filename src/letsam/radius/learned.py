@@ -29,7 +29,18 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from .. import _checks
-from .._tensors import Average, Buffers, Tensors, copy_, dot, gradients_of, local, norm, pass_is_finite, scale_
+from .._tensors import (
+    Average,
+    Buffers,
+    Tensors,
+    add_scaled_,
+    copy_,
+    dot,
+    gradients_of,
+    norm,
+    pass_is_finite,
+    scale_,
+)
 from ..hypergradient import HYPERGRADIENTS, Hypergradient
 from ..hypergradient.update_derivative import apply_update_derivative
 from .base import Ascent, Evaluate, Radius
@@ -248,8 +259,8 @@ class LearnedRadius(Radius):
         self._probe_step = self.hypergradient.probe_step(weights, self._held)
         self._agree_on([self._probe_step])
         for radius in (rho + self._probe_step, rho):
-            for param, weight, direction in zip(params, weights, self._held, strict=True):
-                torch.addcmul(local(weight), local(direction), radius.to(weight.dtype), out=local(param))
+            copy_(params, weights)
+            add_scaled_(params, self._held, radius)
             if radius is not rho:
                 evaluate()
         self._hold(params)
@@ -264,18 +275,17 @@ class LearnedRadius(Radius):
         if self.length_invariant:
             square = norm(gradients).square().clamp(min=torch.finfo(rho.dtype).tiny)
             share = dot(gradients, held) / square
-            for z, gradient in pairs:
-                local(z).addcmul_(local(gradient), share.to(z.dtype), value=-1)
+            add_scaled_(held, gradients, -share)
 
     def see_clipping(self, params: Tensors, factor: Tensor, slope: Tensor) -> None:
         """H_rho eps_hat becomes the derivative of the clipped gradient: changes of its length no longer count."""
         if not self._wants_curvature:
             return
         pairs = self._with_gradients(params)
-        change = slope * dot([g for _, g in pairs], [z for z, _ in pairs])
+        held, gradients = [z for z, _ in pairs], [g for _, g in pairs]
+        change = slope * dot(gradients, held)
         scale_(self._held, factor)
-        for z, gradient in pairs:
-            local(z).addcmul_(local(gradient), change.to(z.dtype))
+        add_scaled_(held, gradients, change)
 
     def see_base_step(self, base: Optimizer, params: Tensors, weights: Tensors, fresh: set[Tensor]) -> None:
         """H_rho eps_hat becomes Z: the base optimizer's own update enters."""
