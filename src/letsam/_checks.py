@@ -27,10 +27,12 @@ def positive(name: str, value: object) -> float:
     return checked
 
 
-def not_negative(name: str, value: object, zero_means: str) -> float:
-    """Return `value` as a float >= 0 and finite, or raise; `zero_means` says what 0 is good for."""
+def not_negative(name: str, value: object, zero_means: str | None = None) -> float:
+    """Return `value` as a float >= 0 and finite, or raise; `zero_means` says what 0 is good for where it is special."""
     checked = number(name, value)
     if not (checked >= 0 and math.isfinite(checked)):
+        if zero_means is None:
+            raise ValueError(f"`{name}` must be >= 0, got {checked}")
         raise ValueError(f"`{name}` must be > 0, got {checked} (0 is allowed: {zero_means})")
     return checked
 

@@ -58,7 +58,7 @@ class LearnedRadius(Radius):
 
     The slope along nu is the cosine between the gradient of the upper level and Z, or rho * d upper / d rho.
 
-    The defaults are the best form found in some thirty (docs/search.md), and are measured against grids of fixed radii
+    The defaults are among the best forms of those tried (docs/search.md), and are measured against grids of fixed radii
     on every task of the suite (docs/evidence.md).
 
     Args:
@@ -138,7 +138,7 @@ class LearnedRadius(Radius):
         self.bounds = _bounds(bounds)
         self.normalize = _checks.flag("normalize", normalize)
         self.prior = prior if prior is None else _checks.positive("prior", prior)
-        self.prior_weight = _not_negative("prior_weight", prior_weight)
+        self.prior_weight = _checks.not_negative("prior_weight", prior_weight)
         self.burn_in = _checks.whole("burn_in", burn_in, 0)
         super().__init__(_within(self.bounds, _checks.positive("rho", rho)))
         self._nu = LogRadius(float(self.rho), self.bounds, self.prior, self.prior_weight, self.burn_in)
@@ -434,9 +434,3 @@ def _within(bounds: tuple[float, float], rho: float) -> float:
     if not bounds[0] <= rho <= bounds[1]:
         raise ValueError(f"`rho` must be within `bounds` = {bounds}, got {rho}")
     return rho
-
-
-def _not_negative(name: str, value: Any) -> float:
-    if not _checks.number(name, value) >= 0:
-        raise ValueError(f"`{name}` must be >= 0, got {value}")
-    return float(value)

@@ -130,26 +130,31 @@ class Training:
     def _step(self, batch: Sequence[tuple[Any, Any]]) -> list[Tensor]:
         """One optimizer step; returns what is logged of it, still on the device."""
         scaler = getattr(self.fabric.strategy.precision, "scaler", None)
-        if not isinstance(self.optimizer, SharpnessAware):
-            self._closure(batch)()
-            self.optimizer.step() if scaler is None else scaler.step(self.optimizer)
+        closure = self._closure(lambda: batch)
+        values: list[Tensor] = []
+        if isinstance(self.optimizer, SharpnessAware):
+            held_out = self._closure(self._held_out) if self.learns and self.validation is not None else None
+            self.optimizer.step(closure, held_out, grad_scaler=scaler)
+            metrics = self.optimizer.metrics
+            zero = torch.zeros_like(metrics["rho"])
+            values = [metrics.get(name, zero) for name in LOGGED]
         else:
-            held_out = None
-            if self.learns and self.validation is not None:
-                indices = validation_batch(len(self.validation), self.batch_size, self.seed, self.step)
-                held_out = self._closure(self._share(self.validation, indices, parts=1))
-            self.optimizer.step(self._closure(batch), held_out, **({} if scaler is None else {"grad_scaler": scaler}))
+            closure()
+            self.optimizer.step() if scaler is None else scaler.step(self.optimizer)
         if scaler is not None:
             scaler.update()
-        if not isinstance(self.optimizer, SharpnessAware):
-            return []
-        metrics = self.optimizer.metrics
-        zero = torch.zeros_like(metrics["rho"])
-        return [metrics.get(name, zero) for name in LOGGED]
+        return values
 
-    def _closure(self, micro_batches: Sequence[tuple[Any, Any]]) -> Callable[[], Tensor]:
+    def _held_out(self) -> list[tuple[Any, Any]]:
+        """The validation batch of this step; most steps need none."""
+        assert self.validation is not None
+        indices = validation_batch(len(self.validation), self.batch_size, self.seed, self.step)
+        return self._share(self.validation, indices, parts=1)
+
+    def _closure(self, read: Callable[[], Sequence[tuple[Any, Any]]]) -> Callable[[], Tensor]:
         def closure() -> Tensor:
             self.optimizer.zero_grad()
+            micro_batches = read()
             parts = len(micro_batches)
             losses = [self._backward(batch, parts, last=i == parts) for i, batch in enumerate(micro_batches, start=1)]
             self.passes += 1
