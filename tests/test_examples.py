@@ -1,7 +1,6 @@
 """The examples and the README's code run, and do what they say."""
 
 import importlib.util
-import re
 from pathlib import Path
 from types import ModuleType
 
@@ -11,6 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from letsam import cli
 from letsam.results import Results
+from page_code import blocks_of, run_code
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,9 +44,8 @@ def test_a_task_of_ones_own_goes_through_a_trial(tmp_path: Path) -> None:
 
 
 def test_the_loop_in_the_readme_runs() -> None:
-    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-    assert block is not None
-    assert len([line for line in block[1].splitlines() if line.strip()]) <= 12
+    block = blocks_of("README.md")[0]
+    assert len([line for line in block.splitlines() if line.strip()]) <= 12
     torch.manual_seed(0)
     data = TensorDataset(torch.randn(64, 4), torch.randint(3, (64,)))
     names = {
@@ -55,6 +54,6 @@ def test_the_loop_in_the_readme_runs() -> None:
         "train_loader": DataLoader(data, batch_size=8),
         "validation_loader": DataLoader(data, batch_size=16),
     }
-    exec(compile(block[1], "README.md", "exec"), names)
+    run_code(block, "README.md", names)
     assert names["opt"].rho != 0.05
     assert names["opt"].metrics["hypergradient"] != 0

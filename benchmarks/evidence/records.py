@@ -102,11 +102,6 @@ class Store:
         value = {"config": setting.config, "environment": environment, "run": record.as_json()}
         write_atomically(self._path(setting, record.method, record.seed), json.dumps(value) + "\n")
 
-    def load(self, setting: Setting, method: str, seed: int) -> Record | None:
-        """A finished run; None where there is none, or one of other options."""
-        value = self._read(setting, method, seed)
-        return Record.from_json(value["run"]) if value else None
-
     def finished(self, setting: Setting) -> Callable[[str, int], bool]:
         """Whether a row with a seed is finished: here, or earlier and kept for the tables."""
         kept = self.kept_records(setting)

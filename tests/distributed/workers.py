@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from letsam import ASAM, SAM, LearnedRadius, SharpnessAware
 from letsam._tensors import complete_gradients, dot, norm
 from letsam.perturbations import SteepestAscent
 from oracle.problems import BASES, Batch, batch, closure_on, network
+from page_code import blocks_of, run_code
 
 RANKS = 2
 STEPS = 6
@@ -251,10 +251,9 @@ def page(folder: Path) -> dict[str, Any]:
     """The code of docs/how-to/distributed.md, block after block; the radius after each."""
     names: dict[str, Any] = {}
     os.chdir(folder)
-    text = (Path(__file__).parents[2] / "docs" / "how-to" / "distributed.md").read_text(encoding="utf-8")
     radii = []
-    for block in re.findall(r"```python\n(.*?)```", text, re.S):
-        exec(compile(block, "distributed.md", "exec"), names)
+    for block in blocks_of("docs/how-to/distributed.md"):
+        run_code(block, "distributed.md", names)
         radii.append(names["opt"].rho.clone())
     return {"radii": radii, "weights": whole(names["model"])}
 

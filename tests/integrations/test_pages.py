@@ -1,11 +1,11 @@
 """The examples of the adapters and the code of their pages run, and learn."""
 
-import re
 from pathlib import Path
 
 import pytest
 import torch
 
+from page_code import blocks_of, run_code
 from test_examples import load
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +26,6 @@ def test_the_example_learns_under_label_noise(name: str, capsys: pytest.CaptureF
 @pytest.mark.parametrize("page", ["lightning", "transformers-trainer", "accelerate", "fabric"])
 def test_the_code_of_the_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "how-to" / f"{page}.md").read_text(), re.S)
+    blocks = blocks_of(f"docs/how-to/{page}.md")
     torch.manual_seed(0)
-    exec(compile("\n".join(blocks), page, "exec"), {"__name__": page})  # each ends in an assertion
+    run_code("\n".join(blocks), page, {"__name__": page})  # each ends in an assertion

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 
 from letsam import ASAM, SAM, LearnedRadius, SharpnessAware, accumulated
 from oracle.problems import BASES, Batch, batch, closure_on, loss_on, network, same_bits, snapshot, weights_of
+from page_code import blocks_of, run_code
 
 RADII: dict[str, Callable[[], Any]] = {
     "fixed": lambda: 0.1,
@@ -202,16 +201,15 @@ def test_a_loss_that_is_none() -> None:
     assert same_bits(weights_of(model), before)
 
 
-PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "accumulation-and-clipping.md"
+PAGE = "docs/how-to/accumulation-and-clipping.md"
 
 
 @pytest.mark.parametrize("number", range(3))
 def test_the_page_runs(number: int) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
+    blocks = blocks_of(PAGE)
     assert len(blocks) == 3
-    names: dict[str, Any] = {}
     torch.manual_seed(0)
-    exec(compile(blocks[number], PAGE.name, "exec"), names)
+    names = run_code(blocks[number], PAGE, {})
     opt = names["opt"]
     if number == 0:
         assert opt.rho != 0.05

@@ -20,6 +20,7 @@ from letsam import ASAM, SAM, LearnedRadius, SharpnessAware
 from letsam.cli import run
 from letsam.doctor import Finding
 from oracle.problems import BASES, batch, closure_on, loss_on, network, same_bits
+from page_code import blocks_of, run_code
 
 ROOT = Path(__file__).parents[2]
 RADII: dict[str, Callable[[], Any]] = {
@@ -599,7 +600,7 @@ def test_the_command_needs_a_file_and_a_function(capsys: pytest.CaptureFixture[s
 
 @pytest.mark.parametrize("page", ["doctor", "compile"])
 def test_the_code_of_the_pages_runs(page: str) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "how-to" / f"{page}.md").read_text(), re.S)
+    blocks = blocks_of(f"docs/how-to/{page}.md")
     assert blocks
     for block in blocks:
-        exec(compile(block, page, "exec"), {})
+        run_code(block, page, {})

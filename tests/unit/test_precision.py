@@ -5,10 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import pickle
-import re
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import letsam
 from letsam import ASAM, SAM, LearnedRadius, SharpnessAware
 from oracle.problems import BASES, Batch, batch, loss_on, network, same_bits, snapshot, weights_of
+from page_code import blocks_of, run_code
 
 Scaler = torch.amp.GradScaler
 
@@ -411,16 +410,15 @@ def test_bfloat16_weights_come_back_bit_for_bit_over_200_steps(variant: type[Sha
     assert opt.metrics["skipped_steps"] == 0
 
 
-PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "mixed-precision.md"
+PAGE = "docs/how-to/mixed-precision.md"
 
 
 @pytest.mark.parametrize("number", range(3))
 def test_the_page_runs(number: int) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
+    blocks = blocks_of(PAGE)
     assert len(blocks) == 3
-    names: dict[str, Any] = {}
     torch.manual_seed(0)
-    exec(compile(blocks[number], PAGE.name, "exec"), names)
+    names = run_code(blocks[number], PAGE, {})
     skipped = int(names["opt"].metrics["skipped_steps"])
     assert skipped < (3 if number == 1 else 1)  # float16 may overflow until the scale has come down
     if number > 0:

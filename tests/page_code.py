@@ -1,0 +1,20 @@
+"""The Python code of a page of the documentation."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+
+
+def blocks_of(page: str) -> list[str]:
+    """The blocks of a page, such as "README.md" or "docs/how-to/doctor.md"."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.S)
+
+
+def run_code(code: str, page: str, names: dict[str, Any]) -> dict[str, Any]:
+    """Run code of a page with these names; returns them with what the code has added."""
+    exec(compile(code, page, "exec"), names)
+    return names
