@@ -76,8 +76,7 @@ def step(
         >>> bool(opt.optimizer.rho != 0.05)
         True
     """
-    while isinstance(optimizer, AcceleratedOptimizer):
-        optimizer = optimizer.optimizer
+    optimizer = unwrapped(optimizer)
     if not isinstance(optimizer, SharpnessAware):
         raise TypeError(f"`optimizer` must be a letsam optimizer, got {_checks.shown(optimizer)}")
     if accelerator.distributed_type in UNSUPPORTED:
@@ -95,3 +94,10 @@ def step(
     if scaler is not None:
         scaler.update()
     return loss
+
+
+def unwrapped(optimizer: Any) -> Any:
+    """The optimizer that Accelerate has prepared."""
+    while isinstance(optimizer, AcceleratedOptimizer):
+        optimizer = optimizer.optimizer
+    return optimizer

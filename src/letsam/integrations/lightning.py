@@ -18,8 +18,8 @@ from torch import Tensor
 from .. import _checks
 from ..optimizer import SharpnessAware
 from .batches import EndlessBatches
+from .metrics import logged
 
-LOGGED = ("rho", "generalization_gap", "hypergradient")
 Loss = Callable[[LightningModule, Any], Tensor]
 
 
@@ -151,8 +151,7 @@ class SharpnessAwareCallback(Callback):
     ) -> None:
         """Log the radius and what moved it."""
         assert self._optimizer is not None
-        metrics = self._optimizer.metrics
-        pl_module.log_dict({name: metrics[name] for name in LOGGED if name in metrics})
+        pl_module.log_dict(logged(self._optimizer))
 
 
 def _check_trainer(trainer: Trainer, pl_module: LightningModule, loss: Loss | None) -> None:

@@ -13,7 +13,6 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
@@ -23,9 +22,10 @@ from .. import _checks
 from ..optimizer import SharpnessAware
 from ..radius import LearnedRadius
 from ..variants import SAM
+from .accelerate import unwrapped
 from .batches import EndlessBatches
+from .metrics import logged
 
-LOGGED = ("rho", "generalization_gap", "hypergradient")
 STATE_KEY = "radius_batches"
 
 
@@ -107,7 +107,7 @@ class SharpnessAwareTrainer(Trainer):
         if self.is_deepspeed_enabled:
             raise ValueError("`args` must not use DeepSpeed, which takes the step into its own hands")
         optimizer = super().create_optimizer(*([] if model is None else [model]))
-        own = _unwrapped(optimizer)
+        own = unwrapped(optimizer)
         if not isinstance(own, SharpnessAware):
             own = (self.sharpness_aware or _lets_sam)(optimizer)
             if not isinstance(own, SharpnessAware):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -202,15 +202,8 @@ class SharpnessAwareTrainer(Trainer):
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Log as `Trainer.log` does; to the training loss come the radius and what moved it."""
         if "loss" in logs and self._sharpness_aware is not None:
-            metrics = self._sharpness_aware.metrics
-            logs |= {name: metrics[name].item() for name in LOGGED if name in metrics}
+            logs |= {name: value.item() for name, value in logged(self._sharpness_aware).items()}
         super().log(logs, *args, **kwargs)
-
-
-def _unwrapped(optimizer: Any) -> Optimizer:
-    while isinstance(optimizer, AcceleratedOptimizer):
-        optimizer = optimizer.optimizer
-    return optimizer
 
 
 def _take_position(batches: EndlessBatches[Any], state: dict[str, Any]) -> dict[str, Any]:

@@ -14,16 +14,7 @@ from torch import nn
 from letsam.tasks.errors import TaskError
 from letsam.tasks.subset import check_train_size
 from letsam.tasks.task import Task
-from letsam.tasks.translation import (
-    Pairs,
-    bleu_score,
-    joint_vocabulary,
-    token_accuracy,
-    token_loss,
-    token_rows,
-    transformer,
-    unpadded,
-)
+from letsam.tasks.translation import Pairs, translation_task, unpadded
 
 DEBIAN_FILE = Path("/usr/share/trans/de-en")
 TEST_SIZE = 500
@@ -71,27 +62,17 @@ def ding_de_en(train_size: int | None = None, data_dir: Path | None = None) -> T
             f"{path} must hold at least {TEST_SIZE + FEWEST_TRAINING} pairs of common words, got {len(common)}"
         )
     train, test = split(common, rare, train_size)
-    tokenizer = joint_vocabulary("ding-de-en", train, size=VOCABULARY)
-    return Task(
-        name="ding-de-en",
-        description="phrases and sentences of the Ding dictionary, German to English",
-        model=transformer(
-            "ding-de-en",
-            vocab_size=tokenizer.get_vocab_size(),
-            width=64,
-            inner_width=128,
-            layers=1,
-            heads=4,
-            max_length=MAX_LENGTH,
-            dropout=0.0,
-        ),
-        train=token_rows(tokenizer, train, MAX_LENGTH),
-        test=token_rows(tokenizer, test, MAX_LENGTH),
+    return translation_task(
+        "ding-de-en",
+        "phrases and sentences of the Ding dictionary, German to English",
+        train,
+        test,
+        vocabulary=VOCABULARY,
+        width=64,
+        inner_width=128,
+        layers=1,
+        max_length=MAX_LENGTH,
         collate=unpadded,
-        loss=token_loss(),
-        metric=token_accuracy,
-        score=bleu_score("ding-de-en", tokenizer, [english for _, english in test], MAX_LENGTH),
-        metric_name="BLEU",
         optimizer=_adam,
         epochs=12,
         batch_size=64,

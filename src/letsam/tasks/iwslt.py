@@ -14,7 +14,7 @@ from letsam.tasks.hub import load_splits
 from letsam.tasks.subset import check_train_size
 from letsam.tasks.task import Task
 from letsam.tasks.text import trimmed
-from letsam.tasks.translation import bleu_score, joint_vocabulary, token_accuracy, token_loss, token_rows, transformer
+from letsam.tasks.translation import translation_task
 
 HUB_NAME = "bbaaaa/iwslt14-de-en-preprocess"  # 160,239 / 7,283 / 6,750 pairs, as fairseq divides them
 MAX_LENGTH = 175  # tokens
@@ -57,28 +57,19 @@ def iwslt14_de_en(train_size: int | None = None, data_dir: Path | None = None) -
         order = torch.randperm(len(train_rows), generator=torch.Generator().manual_seed(SUBSET_SEED))
         train_rows = train_rows.select(order[:size].tolist())
     train, validation, test = (_pairs(rows) for rows in (train_rows, validation_rows, test_rows))
-    tokenizer = joint_vocabulary("iwslt14-de-en", train, size=10_000)
-    return Task(
-        name="iwslt14-de-en",
-        description="subtitles of talks, German to English",
-        model=transformer(
-            "iwslt14-de-en",
-            vocab_size=tokenizer.get_vocab_size(),
-            width=512,
-            inner_width=1024,
-            layers=6,
-            heads=4,
-            max_length=MAX_LENGTH,
-            dropout=0.0,
-        ),
-        train=token_rows(tokenizer, train, MAX_LENGTH),
-        validation=token_rows(tokenizer, validation, MAX_LENGTH),
-        test=token_rows(tokenizer, test, MAX_LENGTH),
+    return translation_task(
+        "iwslt14-de-en",
+        "subtitles of talks, German to English",
+        train,
+        test,
+        validation,
+        vocabulary=10_000,
+        width=512,
+        inner_width=1024,
+        layers=6,
+        max_length=MAX_LENGTH,
+        label_smoothing=0.1,
         collate=trimmed,
-        loss=token_loss(label_smoothing=0.1),
-        metric=token_accuracy,
-        score=bleu_score("iwslt14-de-en", tokenizer, [english for _, english in test], MAX_LENGTH),
-        metric_name="BLEU",
         optimizer=_adam,
         epochs=50,
         batch_size=128,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from letsam.tasks.task import Task
 from letsam.tasks.text import (
     BOS,
     EOS,
@@ -29,6 +30,68 @@ if TYPE_CHECKING:
 
 Pairs = Sequence[tuple[str, str]]
 """Source and target sentences."""
+
+
+def translation_task(
+    name: str,
+    description: str,
+    train: Pairs,
+    test: Pairs,
+    validation: Pairs | None = None,
+    *,
+    vocabulary: int,
+    width: int,
+    inner_width: int,
+    layers: int,
+    max_length: int,
+    label_smoothing: float = 0.0,
+    **training: Any,
+) -> Task:
+    """A task of sentence pairs: a vocabulary of the training pairs, a transformer without dropout, BLEU of the test.
+
+    Args:
+        name: Of the task.
+        description: Of the data.
+        train: Training pairs.
+        test: Test pairs.
+        validation: Pairs that move a learned radius; None where they are held out of the training pairs.
+        vocabulary: Most entries.
+        width: Of embeddings and layers; 4 heads.
+        inner_width: Of the feed-forward parts.
+        layers: Of the encoder, and of the decoder.
+        max_length: Most tokens of a sentence.
+        label_smoothing: Of the loss, 0 to below 1.
+        **training: ``collate``, ``optimizer`` and the other training defaults of a `Task`.
+
+    Returns:
+        The task.
+
+    Raises:
+        TaskError: If a package is missing.
+    """
+    tokenizer = joint_vocabulary(name, train, size=vocabulary)
+    return Task(
+        name=name,
+        description=description,
+        model=transformer(
+            name,
+            vocab_size=tokenizer.get_vocab_size(),
+            width=width,
+            inner_width=inner_width,
+            layers=layers,
+            heads=4,
+            max_length=max_length,
+            dropout=0.0,
+        ),
+        train=token_rows(tokenizer, train, max_length),
+        validation=None if validation is None else token_rows(tokenizer, validation, max_length),
+        test=token_rows(tokenizer, test, max_length),
+        loss=token_loss(label_smoothing),
+        metric=token_accuracy,
+        score=bleu_score(name, tokenizer, [target for _, target in test], max_length),
+        metric_name="BLEU",
+        **training,
+    )
 
 
 def joint_vocabulary(task: str, pairs: Pairs, size: int) -> tokenizers.Tokenizer:
