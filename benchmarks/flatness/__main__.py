@@ -11,15 +11,15 @@ LETSAM_DATA. Needs `pip install "letsam[evidence]"`.
 
 from __future__ import annotations
 
-import argparse
 import time
 
 import torch
 
+from benchmarks import command
 from benchmarks.flatness import measure, page
 
 
-def run(names: list[str], *, again: bool) -> None:
+def run(names: list[str], again: bool) -> None:
     """Train and measure what is missing."""
     torch.set_num_threads(1)  # small networks: threads cost more than they bring
     runs = [one for one in page.read() if not (again and one.setting in names)]
@@ -36,20 +36,5 @@ def run(names: list[str], *, again: bool) -> None:
             print(f"{name}  {method}  seed {seed}  {time.perf_counter() - started:.1f} s", flush=True)
 
 
-def main() -> None:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.flatness", description=str(__doc__).splitlines()[0])
-    parser.add_argument("action", choices=("run", "table"))
-    parser.add_argument("settings", nargs="*", help=f"of {', '.join(measure.SETTINGS)}; all without")
-    parser.add_argument("--again", action="store_true", help="measure what is finished once more")
-    arguments = parser.parse_args()
-    if unknown := set(arguments.settings) - set(measure.SETTINGS):
-        parser.error(f"unknown settings {', '.join(sorted(unknown))}, expected {', '.join(measure.SETTINGS)}")
-    if arguments.action == "run":
-        run(arguments.settings or list(measure.SETTINGS), again=arguments.again)
-    else:
-        page.make()
-
-
 if __name__ == "__main__":
-    main()
+    command.main("benchmarks.flatness", __doc__, "settings", {name: name for name in measure.SETTINGS}, run, page.make)

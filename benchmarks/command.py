@@ -1,0 +1,37 @@
+"""The command line of a benchmark whose record is made piece by piece: `run [--again] [names]`, and `table`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+Piece = TypeVar("Piece")
+
+
+def main(
+    program: str, doc: str | None, noun: str, pieces: Mapping[str, Piece], run: Callable[[list[Piece], bool], None],
+    table: Callable[[], None],
+) -> None:  # fmt: skip
+    """Read the command line and do what it says.
+
+    Args:
+        program: the module, as `python -m` takes it.
+        doc: its docstring, whose first line is the description.
+        noun: what the pieces are.
+        pieces: by the names that the command line knows them by.
+        run: measures pieces, with True those afresh that are finished.
+        table: makes the page.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {program}", description=str(doc).splitlines()[0])
+    parser.add_argument("action", choices=("run", "table"))
+    parser.add_argument(noun, nargs="*", help=f"of {', '.join(pieces)}; all without")
+    parser.add_argument("--again", action="store_true", help="measure what is finished once more")
+    arguments = parser.parse_args()
+    chosen: list[str] = getattr(arguments, noun)
+    if unknown := set(chosen) - set(pieces):
+        parser.error(f"unknown {noun} {', '.join(sorted(unknown))}, expected {', '.join(pieces)}")
+    if arguments.action == "run":
+        run([pieces[name] for name in chosen or pieces], arguments.again)
+    else:
+        table()
