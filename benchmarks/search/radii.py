@@ -24,7 +24,7 @@ class LearnedRadii(Radii):
         ValueError: another hypergradient or training batch.
 
     Example:
-        >>> LearnedRadii(torch.tensor([0.01, 1.0])).nu.state["nu"].exp()
+        >>> LearnedRadii(torch.tensor([0.01, 1.0])).nu.values[0].exp()
         tensor([0.0100, 1.0000])
     """
 
@@ -36,7 +36,8 @@ class LearnedRadii(Radii):
             raise ValueError(f"`{left.pop()}` must be the default here, got {options}")
         self.rule = rule = LearnedRadius(0.1, **options)
         self.nu = LogRadius(0.1, rule.bounds, rule.prior, rule.prior_weight, rule.burn_in)
-        self.nu.state = {name: torch.zeros_like(starts) for name in self.nu.state} | {"nu": starts.log()}
+        self.nu.to(starts.device, starts.dtype)
+        self.nu.values = torch.stack([starts.log(), *[torch.zeros_like(starts)] * 3])
         self.length = torch.ones_like(starts)
         self.change: list[Tensor] = []  # Z = -lr H_rho eps_hat of the step before
         self.rise = torch.zeros_like(starts)  # of the loss along the last ascent, relative to the loss
@@ -53,7 +54,8 @@ class LearnedRadii(Radii):
             usable = torch.ones_like(self.rho, dtype=torch.bool)
             slope = self.slope(moment, moment.validation)
             self.nu.weight = self.weight()  # pyright: ignore[reportAttributeAccessIssue]  # an idea's may be (R,)
-            self.rho = self.nu.propose(self.rho, slope, rate, self.length, moment.step, usable)
+            highest = self.nu.highest(self.length, moment.step)
+            self.rho = self.nu.propose(self.rho, slope, rate, self.length, highest, moment.step, usable)
             self.nu.commit(usable)
         if 0 < moment.step < rule.burn_in:
             self.rho = self.rho.clamp(max=self.nu.highest(self.length, moment.step))
@@ -93,7 +95,7 @@ class LearnedRadii(Radii):
     def excess(self) -> Tensor:
         """log(length of the perturbation / prior), (R,)."""
         assert self.rule.prior is not None
-        return self.nu.state["nu"] + (self.length / self.rule.prior).log()
+        return self.nu.values[0] + (self.length / self.rule.prior).log()
 
 
 class ReplayedRadii(Radii):

@@ -15,21 +15,23 @@ class Flight:
     Attributes:
         params: all trainable weights.
         weights: their unperturbed values.
-        finite: whether all passes so far were finite (0-dim bool).
+        seen: losses and norms (0-dim), all finite if and only if all passes so far were.
         loss: the first training loss; None where only gradients are known.
         rho: the radius of the step.
         gradient_norm: ||g_0|| (0-dim).
+        finite: whether all passes were finite (0-dim bool), known from the descent on.
         climbed: whether the weights are perturbed at all.
         ascent_gradients: g_0 by weight, for perturbations that descend with it.
     """
 
     params: list[Tensor]
     weights: list[Tensor]
-    finite: Tensor
+    seen: list[Tensor]
     loss: Tensor | None
     rho: Tensor
     gradient_norm: Tensor
     climbed: bool
+    finite: Tensor = field(init=False)
     ascent_gradients: dict[Tensor, Tensor] = field(default_factory=dict[Tensor, Tensor])
 
     def held_ascent_gradients(self) -> list[Tensor] | None:

@@ -1,7 +1,8 @@
 """Undoing a step of the base optimizer on the device, where a flag says so, without reading the flag.
 
 A host that looked at the flag would have to wait for the device at every step. Instead the base optimizer always
-steps, and its state is selected afterwards. What it costs is one copy of the base optimizer's state.
+steps, and its state is put back afterwards where the flag says so. What it costs is one copy of the base optimizer's
+state, made at every step; putting back is a few operators that touch nothing in a finite step.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ._tensors import Buffers, Tensors, local, locals_of
+from ._tensors import Buffers, Tensors, copy_unless_, local
 
 BEGINS_AT_ONE = ("mu_product", "mu")  # NAdam, ASGD
 BEGINS_AT_LR = ("step_size", "eta")  # Rprop, ASGD
@@ -41,6 +42,7 @@ class StepGuard:
         State that this step has made becomes what torch's optimizers begin it with where it is undone (SGD has none to
         begin with: its first buffer then counts as 0, which only dampening tells from a first one). A step
         counter on another device than the flag keeps counting: comparing them would make the host wait.
+        A step that is undone is so once and for all: it must not be settled again with False.
 
         Args:
             base: the base optimizer, after its step.
@@ -50,10 +52,7 @@ class StepGuard:
         """
         # An optimizer may put a new tensor in the place of an old one, so the places are looked up again.
         live = [state[name] for state, name in self._places]
-        now, before = locals_of([*params, *live]), locals_of([*weights, *self._copies])
-        for tensor, copy in zip(now, before, strict=True):
-            if tensor.device == finite.device:
-                torch.where(finite, tensor, copy, out=tensor)
+        copy_unless_(finite, [*params, *live], [*weights, *self._copies])
         known = {(id(state), name) for state, name in self._places}
         for group in base.param_groups:
             for name, whole in _fresh(base, group, known):

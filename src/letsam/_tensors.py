@@ -10,7 +10,8 @@ as plain tensors, the same in every process.
 
 # pyright: reportPrivateUsage=false, reportPrivateImportUsage=false, reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
-# (torch's foreach functions are private by name and carry no annotations; this file is the only one that calls them)
+# (torch's foreach functions are private by name and carry no annotations; beside this file only the update derivatives
+# call them)
 
 from __future__ import annotations
 
@@ -25,6 +26,10 @@ from torch import Tensor
 Tensors = Sequence[Tensor]
 Average = Callable[[Tensors], None]
 Groups = tuple[Any, ...]  # of processes
+FULL = (torch.float32, torch.float64)  # precision that sums are made in
+PIECE = 2**18
+FUSED_DEVICES = ("cpu", "cuda")
+FUSED_DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 def is_dtensor(tensor: object) -> bool:
@@ -68,9 +73,9 @@ def gradients_of(params: Tensors) -> list[Tensor]:
     return [p.grad for p in params if p.grad is not None]
 
 
-def pass_is_finite(loss: Tensor, params: Tensors) -> Tensor:
-    """Whether the loss and all gradients of a pass are finite (0-dim bool)."""
-    return loss.isfinite() & norm(gradients_of(params)).isfinite()
+def all_finite(numbers: Tensors) -> Tensor:
+    """Whether 0-dim tensors are all finite (0-dim bool)."""
+    return torch.linalg.vector_norm(torch.stack(list(numbers)), torch.inf) < torch.inf
 
 
 def norm(tensors: Tensors) -> Tensor:
@@ -78,16 +83,26 @@ def norm(tensors: Tensors) -> Tensor:
     norms = torch._foreach_norm(locals_of(tensors), 2, dtype=scalar_dtype(tensors))
     owners = _owners(tensors)
     if owners is None:
-        return torch.linalg.vector_norm(torch.stack(norms))
+        return _length(norms)
     return _sum_over(owners, torch._foreach_mul(norms, norms)).sqrt()
 
 
-def dot(left: Tensors, right: Tensors) -> Tensor:
-    """The dot product of two lists of tensors of the same shapes (0-dim)."""
-    dtype = scalar_dtype(left)
-    products = [torch.sum(a * b, dtype=dtype) for a, b in zip(locals_of(left), locals_of(right), strict=True)]
-    owners = _owners(left)
-    return torch.stack(products).sum() if owners is None else _sum_over(owners, products)
+def dot(left: Buffers, right: Buffers) -> Tensor:
+    """The dot product of what two buffers of the same shapes hold (0-dim); `left` holds anything afterwards."""
+    dtype = scalar_dtype(left.blocks)
+    products = [_dot(a, b, dtype) for a, b in zip(left.blocks, right.blocks, strict=True)]
+    return _sum_over(left.owners, products)
+
+
+def _dot(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
+    if left.dtype in FULL:
+        return torch.dot(left, right).to(dtype)
+    return _sum([torch.sum(piece, dtype=dtype) for piece in _pieces(left.mul_(right))])  # torch.dot would round the sum
+
+
+def _pieces(block: Tensor) -> tuple[Tensor, ...]:
+    """The block; on the CPU, where a sum in a higher precision casts all of it first, in pieces."""
+    return block.split(PIECE) if block.device.type == "cpu" and block.dtype not in FULL else (block,)
 
 
 def scale_(tensors: Tensors, factor: Tensor | float) -> None:
@@ -119,9 +134,52 @@ def add_scaled_(tensors: Tensors, others: Tensors, factor: Tensor) -> None:
     torch._foreach_addcmul_(locals_of(tensors), locals_of(others), [by_dtype[t.dtype] for t in tensors])
 
 
+def zero_(tensors: Tensors) -> None:
+    """tensors <- 0."""
+    if tensors:
+        torch._foreach_zero_(locals_of(tensors))
+
+
 def copy_(tensors: Tensors, others: Tensors) -> None:
     """tensors <- others, in place and bit for bit."""
     torch._foreach_copy_(locals_of(tensors), locals_of(others))
+
+
+def copy_unless_(flag: Tensor, tensors: Tensors, buffers: Tensors) -> None:
+    """tensors <- buffers, in place and bit for bit, unless the flag (0-dim bool, not read by the host) is True.
+
+    Nothing is read or written where it is True, and `buffers` hold anything afterwards where it is False. Tensors on
+    another device than the flag stay as they are: comparing them would make the host wait.
+
+    There is no operator for it, but one that can be asked for nothing else. The first step of torch's fused SGD with
+    momentum copies the gradients into the momentum buffers, and does nothing where its `found_inf` is 1.
+    """
+    fused: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
+    for tensor, other in zip(locals_of(tensors), locals_of(buffers), strict=True):
+        if tensor.device != flag.device:
+            continue
+        if _fits_fused(tensor, other):
+            pairs = fused.setdefault(tensor.dtype, ([], []))
+            pairs[0].append(tensor)
+            pairs[1].append(other)
+        else:
+            torch.where(flag, tensor, other, out=tensor)
+    keep = flag.float()
+    for now, before in fused.values():
+        torch._fused_sgd_(
+            before, before, now, lr=0.0, momentum=1.0, dampening=0.0, weight_decay=0.0, nesterov=False,
+            maximize=False, is_first_step=True, found_inf=keep,
+        )  # fmt: skip
+
+
+def _fits_fused(tensor: Tensor, other: Tensor) -> bool:
+    """Fused operators run over the memory from one end to the other; buffers have no gaps in theirs."""
+    return (
+        tensor.device.type in FUSED_DEVICES
+        and tensor.dtype in FUSED_DTYPES
+        and other.dtype == tensor.dtype
+        and other.stride() == tensor.stride()
+    )
 
 
 def _dtensor_type() -> type | None:
@@ -155,17 +213,35 @@ def _sum_over(owners: list[Groups], values: Tensors) -> Tensor:
         shares.setdefault(groups, []).append(value)
     sums: list[Tensor] = []
     for groups, share in shares.items():
-        total = torch.stack(share).sum()
+        total = _sum(share)
         for group in groups:
             dist.all_reduce(total, group=group)
         sums.append(total)
-    return torch.stack(sums).sum()
+    return _sum(sums)
+
+
+def _length(norms: Tensors) -> Tensor:
+    return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(list(norms)))
+
+
+def _sum(values: list[Tensor]) -> Tensor:
+    return values[0] if len(values) == 1 else torch.stack(values).sum()
 
 
 class Buffers:
-    """Tensors in the shapes of a list of parameters, allocated once and used again at every step."""
+    """Tensors in the shapes of a list of parameters, allocated once and used again at every step.
+
+    They lie side by side in blocks, one for each dtype and device (for DTensors also for the processes that they are
+    split over), so that a sum over all entries is one operator.
+
+    Attributes:
+        blocks: the memory, one dimension each; of DTensors the part in this process.
+        owners: for each block the groups of processes that it is split over.
+    """
 
     def __init__(self) -> None:
+        self.blocks: list[Tensor] = []
+        self.owners: list[Groups] = []
         self._tensors: list[Tensor] = []
 
     def like(self, tensors: Tensors) -> list[Tensor]:
@@ -175,7 +251,7 @@ class Buffers:
             for b, t in zip(self._tensors, tensors, strict=True)
         )
         if not fits:
-            self._tensors = [torch.empty_like(t, requires_grad=False) for t in tensors]
+            self._allocate(tensors)
         return self._tensors
 
     def copy_of(self, tensors: Tensors) -> list[Tensor]:
@@ -183,3 +259,49 @@ class Buffers:
         buffers = self.like(tensors)
         copy_(buffers, tensors)
         return buffers
+
+    def gradients_of(self, params: Tensors) -> list[Tensor]:
+        """Buffers that hold a copy of the gradients, 0 where there is none."""
+        buffers = self.like(params)
+        present = [(b, p.grad) for b, p in zip(buffers, params, strict=True) if p.grad is not None]
+        copy_([b for b, _ in present], [g for _, g in present])
+        zero_([b for b, p in zip(buffers, params, strict=True) if p.grad is None])
+        return buffers
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles are empty: a pickle of views would hold the block once for each of them."""
+        return Buffers, ()
+
+    def norm(self) -> Tensor:
+        """The Euclidean norm of all entries together (0-dim)."""
+        dtype = scalar_dtype(self.blocks)
+        norms = [_length([torch.linalg.vector_norm(p, dtype=dtype) for p in _pieces(b)]) for b in self.blocks]
+        if not any(self.owners):
+            return _length(norms)
+        return _sum_over(self.owners, torch._foreach_mul(norms, norms)).sqrt()
+
+    def _allocate(self, tensors: Tensors) -> None:
+        owners = _owners(tensors) or [()] * len(tensors)
+        parts = locals_of(tensors)
+        members: dict[tuple[torch.dtype, torch.device, Groups], list[int]] = {}
+        for i, (part, groups) in enumerate(zip(parts, owners, strict=True)):
+            members.setdefault((part.dtype, part.device, groups), []).append(i)
+        self._tensors = list(parts)  # each is replaced below
+        self.blocks, self.owners = [], [groups for _, _, groups in members]
+        for (dtype, device, _), indices in members.items():
+            sizes = [parts[i].numel() for i in indices]
+            self.blocks.append(torch.empty(sum(sizes), dtype=dtype, device=device))
+            for i, piece in zip(indices, self.blocks[-1].split(sizes), strict=True):
+                # as autograd lays out gradients: in the order of the weight's own memory
+                strides = torch.empty_like(parts[i], device="meta").stride()
+                self._tensors[i] = _placed_like(tensors[i], piece.as_strided(parts[i].shape, strides))
+
+
+def _placed_like(tensor: Any, part: Tensor) -> Tensor:
+    """The part of this process as what `tensor` is: itself, or a DTensor."""
+    kind = _dtensor_type()
+    if kind is None or not isinstance(tensor, kind):
+        return part
+    return _as_any(kind).from_local(
+        part, tensor.device_mesh, tensor.placements, run_check=False, shape=tensor.shape, stride=tensor.stride()
+    )

@@ -38,7 +38,7 @@ from ._guard import StepGuard
 from ._passes import Passes
 from ._randomness import devices_of
 from ._statistics import checked_model
-from ._tensors import Buffers, add_, copy_, gradients_of, norm, pass_is_finite, scale_
+from ._tensors import Buffers, add_, all_finite, copy_, gradients_of, norm, scale_, zero_
 from .groups import unperturbed
 from .perturbations import Perturbation
 from .radius import Ascent, Radius
@@ -171,19 +171,19 @@ class SharpnessAware(Composition):
         self._abort()
         self._place()
         params = self._trainable()
-        finite = torch.ones((), dtype=torch.bool, device=params[0].device)
+        seen: list[Tensor] = []
         try:
             self._passes.begin(devices_of(params))
             if self.radius.validates_before(self._steps):
                 loss = self._validate(validation_closure)
-                finite &= self.radius.see_validation(loss, params)
+                seen += self.radius.see_validation(loss, params, self._weights)
             with self._ranks.ascent_pass(self.model if self.perturbation.ascends(self._steps) else None):
                 loss = self._train(closure)
             self._passes.keep()
-            flight = self._ascend(params, finite, loss)
+            flight = self._ascend(params, seen, loss)
             if flight.climbed:
                 self.radius.probe(params, flight.weights, flight.rho, lambda: self._probe(closure, flight))
-                flight.finite &= self._train(closure).isfinite()
+                flight.seen.append(self._train(closure))
             self._descend(flight)
             if self.radius.validates_after(self._steps):
                 self._look_back(flight, closure, validation_closure)
@@ -222,7 +222,7 @@ class SharpnessAware(Composition):
         _precision.unscale_(_precision.checked_scaler(grad_scaler), self, params)
         self._grad_scaler = _precision.begin(grad_scaler, self)  # may change the scale, which this pass had before
         self._passes.begin(())
-        self._ascend(params, torch.ones((), dtype=torch.bool, device=params[0].device), None)
+        self._ascend(params, [], None)
         self.zero_grad()
         torch.clear_autocast_cache()
 
@@ -252,7 +252,7 @@ class SharpnessAware(Composition):
         self._descend(flight)
         self._finish(flight)
 
-    def _ascend(self, params: list[Tensor], finite: Tensor, loss: Tensor | None) -> Flight:
+    def _ascend(self, params: list[Tensor], seen: list[Tensor], loss: Tensor | None) -> Flight:
         """From g_0 at theta to the perturbed weights."""
         excluded = unperturbed(self.param_groups)
         moves = [p.grad is not None and p not in excluded for p in params]
@@ -263,14 +263,14 @@ class SharpnessAware(Composition):
         if excluded:
             ascent_norm = norm(gradients_of(moved))
         gradient_norm, seen_norm = self._ranks.ascent_mean(gradient_norm), self._ranks.ascent_mean(ascent_norm)
-        finite &= gradient_norm.isfinite()
+        seen.append(gradient_norm)
         if loss is not None:
-            finite &= loss.isfinite()
+            seen.append(loss)
         lr = self.param_groups[0].get("lr", 1.0)
         self._follow(lr)
         average = self._ranks.ascent_average
-        rho = self.radius.at(Ascent(self._steps, lr, self._peak_lr, loss, seen_norm, params, average))
-        flight = Flight(params, [], finite, loss, rho, gradient_norm, self.perturbation.ascends(self._steps))
+        rho = self.radius.at(Ascent(self._steps, lr, self._peak_lr, loss, seen_norm, params, average, self._weights))
+        flight = Flight(params, [], seen, loss, rho, gradient_norm, self.perturbation.ascends(self._steps))
         flight.weights = self._weights.copy_of(params)
         self._flight = flight
         if not flight.climbed:
@@ -281,8 +281,7 @@ class SharpnessAware(Composition):
             if average is not None:
                 average(held)
             flight.ascent_gradients = dict(zip(present, held, strict=True))
-        for gradient in gradients_of(list(excluded)):
-            gradient.zero_()  # eps_hat
+        zero_(gradients_of(list(excluded)))  # eps_hat
         gradients = gradients_of(moved)
         factor = self.perturbation.direction(moved, gradients, ascent_norm)
         self.radius.see_direction(params, factor)
@@ -297,14 +296,14 @@ class SharpnessAware(Composition):
         params, weights = flight.params, flight.weights
         self._restore()
         gradients = gradients_of(params)
-        flight.finite &= norm(gradients).isfinite()
+        flight.finite = all_finite([*flight.seen, norm(gradients)])
         if flight.climbed:
-            self.radius.see_descent_gradient(params, flight.rho)
+            self.radius.see_descent_gradient(params, flight.rho, self._weights)
         self.perturbation.descent(gradients, flight.held_ascent_gradients())
         if self.max_grad_norm is not None:
             factor, slope = clipping(gradients, self.max_grad_norm)
             if flight.climbed:
-                self.radius.see_clipping(params, factor, slope)
+                self.radius.see_clipping(params, factor, slope, self._weights)
             scale_(gradients, factor)
         fresh = self._guard.save(self.base_optimizer)
         self.base_optimizer.step()
@@ -315,15 +314,15 @@ class SharpnessAware(Composition):
 
     def _look_back(self, flight: Flight, closure: Closure, validation_closure: Closure | None) -> None:
         """The upper level at the weights just made; the step is taken back where its passes fail."""
-        params = flight.params
+        params, stood = flight.params, flight.finite
         try:
-            again = self.radius.see_training(self._train(closure), params)
-            held_out = self.radius.see_validation(self._validate(validation_closure), params)
+            seen = self.radius.see_training(self._train(closure), params)
+            seen += self.radius.see_validation(self._validate(validation_closure), params, None)
         except BaseException:
-            self._guard.settle(self.base_optimizer, torch.zeros_like(flight.finite), params, flight.weights)
+            self._guard.settle(self.base_optimizer, ~stood, params, flight.weights)
             raise
-        flight.finite &= again & held_out
-        self._guard.settle(self.base_optimizer, flight.finite, params, flight.weights)
+        flight.finite = stood & all_finite(seen)
+        self._guard.settle(self.base_optimizer, flight.finite | ~stood, params, flight.weights)
         self.radius.commit(flight.finite)
 
     def _finish(self, flight: Flight) -> None:
@@ -375,7 +374,7 @@ class SharpnessAware(Composition):
     def _probe(self, closure: Closure, flight: Flight) -> Tensor:
         """A further training pass at perturbed weights, for the radius."""
         loss = self._train(closure)
-        flight.finite &= pass_is_finite(loss, flight.params)
+        flight.seen += [loss, norm(gradients_of(flight.params))]
         return loss
 
     # --- copies and files -----------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import letsam
 from letsam import ASAM, SAM, LearnedRadius, SharpnessAware
-from letsam._tensors import complete_gradients, dot, norm
+from letsam._tensors import Buffers, complete_gradients, dot, norm
 from letsam.perturbations import SteepestAscent
 from oracle.problems import BASES, Batch, batch, closure_on, network
 from page_code import blocks_of, run_code
@@ -207,12 +207,15 @@ def sums(rank: int) -> dict[str, Any]:
     calls, all_reduce = [], dist.all_reduce
     try:
         dist.all_reduce = lambda *args, **kwargs: calls.append(args[0].shape) or all_reduce(*args, **kwargs)
-        found = [norm(weights), dot(weights, weights), norm([*weights, *plain.parameters()])]
+        left, right = Buffers(), Buffers()
+        left.copy_of(weights), right.copy_of(weights)
+        lengths = [norm(weights), left.norm(), norm([*weights, *plain.parameters()])]
+        found = [*lengths, dot(left, right)]
     finally:
         dist.all_reduce = all_reduce
     flat = torch.cat([w.full_tensor().reshape(-1) for w in weights])
     extra = torch.cat([p.reshape(-1) for p in plain.parameters()])
-    expected = [flat.norm(), flat @ flat, torch.cat([flat, extra]).norm()]
+    expected = [flat.norm(), flat.norm(), torch.cat([flat, extra]).norm(), flat @ flat]
     return {"found": found, "expected": expected, "types": [type(x).__name__ for x in found], "calls": calls}
 
 

@@ -225,3 +225,31 @@ def test_a_base_that_replaces_its_state_tensors() -> None:
 
     assert same_bits(vital(model, opt), before)
     assert opt.metrics["skipped_steps"] == 1
+
+
+@pytest.mark.parametrize("bad_call", [1, 2, 3, 4, 5])
+def test_weights_that_do_not_fill_their_memory(bad_call: int) -> None:
+    """Every second column of a matrix, a transposed one and channels-last; what lies between stays, too."""
+    whole = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    weights = [torch.nn.Parameter(w) for w in (whole[:, ::2], torch.ones(3, 2).t(), torch.ones(2, 3, 2, 2))]
+    weights[2].data = weights[2].data.to(memory_format=torch.channels_last)
+    assert not weights[0].is_contiguous()
+    opt = SAM(torch.optim.Adam(weights, lr=0.1), LearnedRadius(0.1, interval=1, training_batch="same"))
+    calls = [0]
+
+    def closure() -> Tensor:
+        opt.zero_grad()
+        calls[0] += 1
+        loss = torch.stack([w.pow(4).sum() for w in weights]).sum() * (torch.nan if calls[0] == bad_call else 1.0)
+        loss.backward()
+        return loss
+
+    between = whole[:, 1::2].clone()
+    for step in range(2):
+        before = [w.detach().clone() for w in weights], whole.clone()
+        calls[0] = 0 if step == 1 else 100
+        opt.step(closure, closure)
+        moved = not same_bits(([w.detach() for w in weights], whole), before)
+        assert moved == (step == 0 or bad_call == 5)  # there are four passes
+        assert torch.equal(whole[:, 1::2], between)
+    assert opt.metrics["skipped_steps"] == (bad_call < 5)

@@ -142,11 +142,11 @@ def vectors(*rows: list[float]) -> list[Tensor]:
 def moved(radii: LearnedRadii, validation: list[Tensor], training: list[Tensor], rise: float = 0.0) -> Tensor:
     """The change of nu in one update of two replicas, with Z = (1, 0)."""
     ones = torch.ones(2, dtype=torch.float64)
-    before = radii.nu.state["nu"].clone()
+    before = radii.nu.values[0].clone()
     first = Pass(ones, vectors([0.0, 0.0], [0.0, 0.0]))
     radii.see(0, 1.0, ones, first, Pass(ones + rise, vectors([-1.0, 0.0], [-1.0, 0.0])))
     radii.at(Moment(1, 1.0, Pass(ones, training), Pass(ones, validation)))
-    return radii.nu.state["nu"] - before
+    return radii.nu.values[0] - before
 
 
 ASIDE = vectors([0.0, 1.0], [0.0, 1.0])  # orthogonal to Z: no evidence, so that only the prior moves nu
@@ -174,7 +174,7 @@ def test_gap_and_loss_takes_half_of_the_training_slope_away() -> None:
     validation, training = vectors([3.0, 4.0], [3.0, 4.0]), vectors([4.0, 3.0], [-4.0, 3.0])
     moved(radii, validation, training)  # cosines 0.6, and 0.8 and -0.8
     expected = torch.tensor([1.5 * 0.6 - 0.5 * 0.8, 1.5 * 0.6 + 0.5 * 0.8]).double()
-    torch.testing.assert_close(radii.nu.state["exp_avg"], 0.1 * expected, rtol=1e-6, atol=0)
+    torch.testing.assert_close(radii.nu.values[1], 0.1 * expected, rtol=1e-6, atol=0)
 
 
 def test_the_ramp_starts_at_a_hundredth_and_ends_at_what_is_learned() -> None:

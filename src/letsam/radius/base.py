@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .._tensors import Average, Tensors
+from .._tensors import Average, Buffers, Tensors
 
 Evaluate = Callable[[], Tensor]
 
@@ -28,6 +28,7 @@ class Ascent:
         params: all trainable weights, unperturbed; `param.grad` is g_0 or None. Not to be changed.
         average: for m-sharpness, replaces tensors in place by their means over the processes, each of which has its own
             g_0; None where all have the same.
+        scratch: memory in the shapes of the weights that nobody needs at this moment.
     """
 
     step: int
@@ -37,6 +38,7 @@ class Ascent:
     gradient_norm: Tensor
     params: Tensors
     average: Average | None = None
+    scratch: Buffers | None = None
 
 
 class Radius:
@@ -69,8 +71,14 @@ class Radius:
         """Whether step `step` (from 0) begins with a validation pass, at the weights that the step before has made."""
         return False
 
-    def see_validation(self, loss: Tensor, params: Tensors) -> Tensor:
-        """A validation pass has run; returns whether all of it is finite (0-dim bool)."""
+    def see_validation(self, loss: Tensor, params: Tensors, scratch: Buffers | None) -> list[Tensor]:
+        """A validation pass has run; returns 0-dim tensors that are finite if and only if all of it is.
+
+        Args:
+            loss: of the pass (0-dim).
+            params: with the gradients of the pass.
+            scratch: memory in the shapes of the weights that nobody needs at this moment, where there is some.
+        """
         raise NotImplementedError
 
     def see_direction(self, params: Tensors, factor: Tensor) -> None:
@@ -86,10 +94,10 @@ class Radius:
             evaluate: runs the training closure.
         """
 
-    def see_descent_gradient(self, params: Tensors, rho: Tensor) -> None:
-        """The gradients are g_rho."""
+    def see_descent_gradient(self, params: Tensors, rho: Tensor, weights: Buffers) -> None:
+        """The gradients are g_rho; `weights` holds what `params` do, and must do so again in the end."""
 
-    def see_clipping(self, params: Tensors, factor: Tensor, slope: Tensor) -> None:
+    def see_clipping(self, params: Tensors, factor: Tensor, slope: Tensor, weights: Buffers) -> None:
         """The gradients g are about to be clipped to factor * g (0-dim), with d factor = slope * (g . dg)."""
 
     def see_base_step(self, base: Optimizer, params: Tensors, weights: Tensors, fresh: set[Tensor]) -> None:
@@ -99,8 +107,8 @@ class Radius:
         """Whether step `step` ends with a training and a validation pass at the weights it has made."""
         return False
 
-    def see_training(self, loss: Tensor, params: Tensors) -> Tensor:
-        """The training pass of `validates_after` has run; returns whether all of it is finite (0-dim bool)."""
+    def see_training(self, loss: Tensor, params: Tensors) -> list[Tensor]:
+        """The training pass of `validates_after` has run; returns the same as `see_validation`."""
         raise NotImplementedError
 
     def metrics(self) -> dict[str, Tensor]:

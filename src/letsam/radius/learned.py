@@ -38,8 +38,8 @@ from .._tensors import (
     dot,
     gradients_of,
     norm,
-    pass_is_finite,
     scale_,
+    zero_,
 )
 from ..hypergradient import HYPERGRADIENTS, Hypergradient
 from ..hypergradient.update_derivative import apply_update_derivative
@@ -146,6 +146,7 @@ class LearnedRadius(Radius):
         self._length = self._new_length = torch.ones_like(self.rho)  # ||eps_hat||; adopted at the end of a step
         self._commits = 0  # of this step: a step that looks back has two
         self._buffers = Buffers()
+        self._scratch = Buffers()  # for passes after the base step, when no other memory is free
         self._held: list[Tensor] = []  # Z between steps; g_0, eps_hat or a probed gradient during one
         self._carries = False  # whether _held is the Z of the step before
         self._usable = torch.zeros((), dtype=torch.bool)  # whether that step was finite
@@ -209,36 +210,39 @@ class LearnedRadius(Radius):
         """At every `interval`-th step when the training loss comes from the same batch."""
         return self.training_batch == "same" and self._updates_at(step)
 
-    def see_validation(self, loss: Tensor, params: Tensors) -> Tensor:
+    def see_validation(self, loss: Tensor, params: Tensors, scratch: Buffers | None) -> list[Tensor]:
         """Keep L_vl and grad L_vl . Z: scalars only."""
         self._measured |= {"validation_loss": loss}
-        self._measure("validation_slope", params)
+        length = self._measure("validation_slope", params, scratch)
         if self.training_batch == "same":
-            self._update()
-        return pass_is_finite(loss, params)
+            self._update(self._nu.highest(self._new_length, self._step))
+        return [loss, length]
 
-    def see_training(self, loss: Tensor, params: Tensors) -> Tensor:
+    def see_training(self, loss: Tensor, params: Tensors) -> list[Tensor]:
         """Keep L_tr(theta') and grad L_tr . Z of the same batch."""
         self._measured |= {"training_loss": loss}
-        self._measure("training_slope", params)
-        return pass_is_finite(loss, params)
+        if self.objective == "validation_loss":
+            return [loss, norm(gradients_of(params))]
+        return [loss, self._measure("training_slope", params, None)]
 
     def at(self, ascent: Ascent) -> Tensor:
         """The radius of this step, after the update that this step's first pass completes."""
         self._step, self._commits, self._average = ascent.step, 0, ascent.average
         self._rate = self.lr * learning_rate_share(ascent) if self.follow_lr else self.lr
+        highest = self._nu.highest(self._length, ascent.step)
         if self.validates_before(ascent.step):
             assert ascent.loss is not None
             self._measured |= {"training_loss": ascent.loss}
-            self._measure("training_slope", ascent.params)
-            self._update()
+            if self.objective == "squared_gap":
+                self._measure("training_slope", ascent.params, ascent.scratch)
+            self._update(highest)
         self._carries = False
         if self._wants_curvature and self.hypergradient.holds == "gradient":
             self._hold(ascent.params)
-            self._agree_on(self._held)
+            self._agree_on(self._buffers.blocks)
         rho = self.rho if self._proposed is None else self._proposed
         if 0 < ascent.step < self.burn_in:  # the first step takes the start as it is given
-            rho = self._proposed = rho.clamp(max=self._nu.highest(self._length, ascent.step))
+            rho = self._proposed = rho.clamp(max=highest)
         return rho
 
     def see_direction(self, params: Tensors, factor: Tensor) -> None:
@@ -250,7 +254,7 @@ class LearnedRadius(Radius):
             self._hold(params)
             scale_(self._held, factor)
             if self.hypergradient.holds == "direction":
-                self._agree_on(self._held)
+                self._agree_on(self._buffers.blocks)
 
     def probe(self, params: Tensors, weights: Tensors, rho: Tensor, evaluate: Evaluate) -> None:
         """One training pass at rho + h for the estimators that probe."""
@@ -265,7 +269,7 @@ class LearnedRadius(Radius):
                 evaluate()
         self._hold(params)
 
-    def see_descent_gradient(self, params: Tensors, rho: Tensor) -> None:
+    def see_descent_gradient(self, params: Tensors, rho: Tensor, weights: Buffers) -> None:
         """What is held becomes H_rho eps_hat, projected if asked for."""
         if not self._wants_curvature:
             return
@@ -273,17 +277,21 @@ class LearnedRadius(Radius):
         held, gradients = [z for z, _ in pairs], [g for _, g in pairs]
         self.hypergradient.curvature(held, gradients, rho, self._probe_step)
         if self.length_invariant:
-            square = norm(gradients).square().clamp(min=torch.finfo(rho.dtype).tiny)
-            share = dot(gradients, held) / square
+            weights.gradients_of(params)
+            square = weights.norm().square().clamp(min=torch.finfo(rho.dtype).tiny)
+            share = dot(weights, self._buffers) / square
+            weights.copy_of(params)
             add_scaled_(held, gradients, -share)
 
-    def see_clipping(self, params: Tensors, factor: Tensor, slope: Tensor) -> None:
+    def see_clipping(self, params: Tensors, factor: Tensor, slope: Tensor, weights: Buffers) -> None:
         """H_rho eps_hat becomes the derivative of the clipped gradient: changes of its length no longer count."""
         if not self._wants_curvature:
             return
         pairs = self._with_gradients(params)
         held, gradients = [z for z, _ in pairs], [g for _, g in pairs]
-        change = slope * dot(gradients, held)
+        weights.gradients_of(params)
+        change = slope * dot(weights, self._buffers)
+        weights.copy_of(params)
         scale_(self._held, factor)
         add_scaled_(held, gradients, change)
 
@@ -292,9 +300,8 @@ class LearnedRadius(Radius):
         if not self._wants_curvature:
             return
         apply_update_derivative(base, params, weights, fresh, self._held)
-        for z, param in zip(self._held, params, strict=True):
-            if param.grad is None:
-                z.zero_()  # the base optimizer has not moved this weight
+        # the base optimizer has not moved a weight without a gradient
+        zero_([z for z, param in zip(self._held, params, strict=True) if param.grad is None])
         self._carries = True
 
     def commit(self, finite: Tensor) -> None:
@@ -314,7 +321,7 @@ class LearnedRadius(Radius):
 
     def discard(self) -> None:
         """Forget the proposed radius: a closure raised. The Z of the step before lives on unless `at` has used it."""
-        self._nu.proposed, self._proposed, self._new_length = {}, None, self._length
+        self._nu.proposed, self._proposed, self._new_length = None, None, self._length
         self._measured, self._average = {}, None
 
     def metrics(self) -> dict[str, Tensor]:
@@ -330,7 +337,7 @@ class LearnedRadius(Radius):
 
     def state_dict(self) -> dict[str, Any]:
         """rho, its optimizer and, where the next step still needs it, Z."""
-        state = super().state_dict() | {name: value.clone() for name, value in self._nu.state.items()}
+        state = super().state_dict() | self._nu.state_dict()
         state["length"] = self._length.clone()
         state["reported"] = {name: value.clone() for name, value in self._reported.items()}
         if self._carries and self.training_batch == "next":
@@ -340,16 +347,18 @@ class LearnedRadius(Radius):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         super().load_state_dict(state)
-        for name, value in self._nu.state.items():
-            self._nu.state[name] = torch.as_tensor(state[name]).to(value, copy=True)
+        self._nu.load_state_dict(state)
         self._length = self._new_length = torch.as_tensor(state["length"]).to(self._length, copy=True)
-        self._nu.proposed, self._proposed = {}, None
+        self._proposed = None
         self._reported = {name: torch.as_tensor(value).to(self.rho.device) for name, value in state["reported"].items()}
         self._measured = {}
         self._held = [z.clone() for _, z in sorted(state.get("Z", {}).items())]
         self._carries = bool(self._held)
         if self._carries:
             self._usable = torch.as_tensor(state["usable"]).to(self._usable.device, copy=True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_held": [z.clone() for z in self._held]}  # they are views of one block
 
     # --- the upper level ------------------------------------------------------------------------------------------
 
@@ -368,12 +377,7 @@ class LearnedRadius(Radius):
 
     def _hold(self, params: Tensors) -> None:
         """Copy the gradients into the buffer, 0 where there is none."""
-        self._held = self._buffers.like(params)
-        present = self._with_gradients(params)
-        copy_([z for z, _ in present], [g for _, g in present])
-        for z, param in zip(self._held, params, strict=True):
-            if param.grad is None:
-                z.zero_()
+        self._held = self._buffers.gradients_of(params)
 
     def _agree_on(self, tensors: Tensors) -> None:
         """Average over the processes what is each one's own, with m-sharpness."""
@@ -384,26 +388,32 @@ class LearnedRadius(Radius):
         """What is held and the gradient, for the weights that have one."""
         return [(z, p.grad) for z, p in zip(self._held, params, strict=True) if p.grad is not None]
 
-    def _measure(self, name: str, params: Tensors) -> None:
-        """Keep the gradients' dot product with Z, 0 where there is no Z that fits, and the cosine if it is wanted."""
-        if name == "training_slope" and self.objective == "validation_loss":
-            return
-        fits = self._carries and [z.shape for z in self._held] == [p.shape for p in params]
-        pairs = [(p.grad, z.to(p)) for z, p in zip(self._held, params, strict=False) if fits and p.grad is not None]
-        if not pairs:
-            self._carries = False
-            slope = scale = self.rho.new_zeros(())
-        else:
-            gradients, changes = [g for g, _ in pairs], [z for _, z in pairs]
-            if self._average is not None:  # g_0, and each process has its own
-                gradients = [g.clone() for g in gradients]
-                self._average(gradients)
-            slope = dot(gradients, changes)
-            scale = norm(gradients) * norm(changes) if self.normalize else self.rho.reciprocal()
-        self._measured |= {name: slope, name + "_scale": scale.clamp(min=torch.finfo(scale.dtype).tiny)}
+    def _measure(self, name: str, params: Tensors, scratch: Buffers | None) -> Tensor:
+        """Keep the gradients' dot product with Z, 0 where there is no Z that fits, and what to divide it by.
 
-    def _update(self) -> None:
-        """One step of nu, proposed: `commit` decides."""
+        Returns:
+            The norm of the gradients.
+        """
+        self._carries = self._carries and [z.shape for z in self._held] == [p.shape for p in params]
+        if not self._carries:
+            nothing = torch.zeros_like(self.rho)
+            self._measured |= {name: nothing, name + "_scale": torch.ones_like(nothing)}
+            return norm(gradients_of(params))
+        held = self._buffers.like(params)
+        if held is not self._held:  # Z comes from a file, or the weights have moved to another device or dtype
+            copy_(held, self._held)
+            self._held = held
+        scratch = self._scratch if scratch is None else scratch
+        scratch.gradients_of(params)
+        self._agree_on(scratch.blocks)  # g_0, and each process may have its own
+        length = scratch.norm()
+        scale = length * self._buffers.norm() if self.normalize else self.rho.reciprocal()
+        scale = scale.clamp(min=torch.finfo(scale.dtype).tiny)
+        self._measured |= {name: dot(scratch, self._buffers), name + "_scale": scale}
+        return length
+
+    def _update(self, highest: Tensor | float) -> None:
+        """One step of nu, up to the highest rho, proposed: `commit` decides."""
         measured = self._measured
         hypergradient = measured["validation_slope"]
         slope = hypergradient / measured["validation_slope_scale"]
@@ -415,8 +425,8 @@ class LearnedRadius(Radius):
         if not self._carries:
             return
         rate = self._rate * self._interval_at(self._step)
-        slope = torch.where(self._usable, slope, 0.0).to(self.rho.dtype)
-        self._proposed = self._nu.propose(self.rho, slope, rate, self._new_length, self._step, self._usable)
+        slope = slope.to(self.rho.dtype)
+        self._proposed = self._nu.propose(self.rho, slope, rate, self._new_length, highest, self._step, self._usable)
 
 
 def _bounds(bounds: Any) -> tuple[float, float]:

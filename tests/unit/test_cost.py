@@ -1,0 +1,222 @@
+"""What a step costs on weights in the shapes of a ResNet-50: operators and copies, counted."""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from letsam import ASAM, SAM, LearnedRadius, SharpnessAware
+from letsam._guard import StepGuard
+
+VIEWS = {"detach", "view", "unbind", "slice", "select", "split", "as_strided"}  # no work on the device
+MANY = 200  # entries: what has fewer is a number, or a number for each of the weights
+
+
+def resnet50(largest: int | None = None) -> list[tuple[int, ...]]:
+    """The shapes of a ResNet-50's 161 weights; with `largest`, no dimension is larger."""
+    shapes: list[tuple[int, ...]] = [(64, 3, 7, 7), (64,), (64,)]
+    channels = 64
+    for blocks, width in ((3, 64), (4, 128), (6, 256), (3, 512)):
+        for block in range(blocks):
+            for shape in ((width, channels, 1, 1), (width, width, 3, 3), (4 * width, width, 1, 1)):
+                shapes += [shape, shape[:1], shape[:1]]
+            if block == 0:
+                shapes += [(4 * width, channels, 1, 1), (4 * width,), (4 * width,)]
+            channels = 4 * width
+    shapes += [(1000, 2048), (1000,)]
+    return shapes if largest is None else [tuple(min(size, largest) for size in shape) for shape in shapes]
+
+
+class Operators(TorchDispatchMode):
+    """Counts operators by the part of the step that they belong to, and which of them work on weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = "rest"
+        self.all: Counter[str] = Counter()
+        self.on_weights: Counter[str] = Counter()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name not in VIEWS and not name.startswith("_record_function"):
+            self.all[self.part] += 1
+            self.names.append(name)
+            lists = isinstance(args[0], (list, tuple)) and name != "stack" if args else False
+            tensors = [leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor)]
+            self.on_weights[self.part] += lists or any(tensor.numel() > MANY for tensor in tensors)
+        return func(*args, **(kwargs or {}))
+
+    @contextmanager
+    def parts(self, methods: dict[tuple[type, str], str]) -> Iterator[None]:
+        """What is called by a method of these counts for its part."""
+
+        def counted(old: Any, part: str) -> Any:
+            def new(*args: Any, **kwargs: Any) -> Any:
+                before, self.part = self.part, part
+                try:
+                    return old(*args, **kwargs)
+                finally:
+                    self.part = before
+
+            return new
+
+        with pytest.MonkeyPatch.context() as patch:
+            for (owner, name), part in methods.items():
+                patch.setattr(owner, name, counted(getattr(owner, name), part))
+            yield
+
+
+def prepared(
+    make: Callable[[Any], SharpnessAware], shapes: list[tuple[int, ...]], dtype: torch.dtype = torch.float32
+) -> tuple[SharpnessAware, Callable[[], Tensor]]:
+    """An optimizer, and a closure that puts the same gradients in place without an operator."""
+    generator = torch.Generator().manual_seed(0)
+    params = [torch.nn.Parameter(torch.randn(shape, generator=generator).to(dtype)) for shape in shapes]
+    gradients = [torch.randn(shape, generator=generator).to(dtype) for shape in shapes]
+    loss = torch.ones(())
+
+    def closure() -> Tensor:
+        for param, gradient in zip(params, gradients, strict=True):
+            param.grad = gradient
+        return loss
+
+    return make(params), closure
+
+
+def counted(make: Callable[[Any], SharpnessAware]) -> list[Operators]:
+    """The operators of steps after the first two, which make state and buffers."""
+    opt, closure = prepared(make, resnet50(largest=16))
+    counts = []
+    for _ in range(4):
+        counter = Operators()
+        methods = {
+            (StepGuard, "save"): "guard",
+            (StepGuard, "settle"): "guard",
+            (type(opt.base_optimizer), "step"): "base",
+            (SharpnessAware, "_ascend"): "ascent and restore",
+            (SharpnessAware, "_restore"): "ascent and restore",
+        }
+        with counter.parts(methods), counter:
+            opt.step(closure, closure)
+        counts.append(counter)
+    assert opt.metrics["skipped_steps"] == 0
+    return counts[2:]
+
+
+def momentum(params: Any, **options: Any) -> torch.optim.Optimizer:
+    return torch.optim.SGD(params, lr=0.1, momentum=0.9, foreach=True, **options)
+
+
+def test_the_shapes_are_a_resnet_50s() -> None:
+    assert len(resnet50()) == 161
+    assert sum(torch.Size(shape).numel() for shape in resnet50()) == 25_557_032
+
+
+@pytest.mark.parametrize(("variant", "limit"), [(SAM, 12), (ASAM, 16)])
+def test_ascent_and_restore(variant: type[SharpnessAware], limit: int) -> None:
+    """The bounds are those of a list of weights in one operator; a loop over the 161 weights is far above."""
+    for counter in counted(lambda p: variant(momentum(p), 0.05)):
+        assert 0 < counter.all["ascent and restore"] <= limit
+        assert counter.all["rest"] <= 10  # is the step finite, how many were not
+
+
+@pytest.mark.parametrize("variant", [SAM, ASAM])
+def test_a_learned_radius(variant: type[SharpnessAware]) -> None:
+    """Secant, with everything that is on by default: validation, projection, prior, burn-in, update, Z."""
+    for counter in counted(lambda p: variant(momentum(p), LearnedRadius(0.05, interval=1))):
+        on_weights = counter.on_weights["rest"] + counter.on_weights["ascent and restore"]
+        assert 15 < on_weights <= 24
+        assert counter.all["rest"] + counter.all["ascent and restore"] <= 110
+
+
+@pytest.mark.parametrize("base", [momentum, torch.optim.AdamW, torch.optim.RMSprop])
+def test_undoing_a_step(base: Callable[[Any], torch.optim.Optimizer]) -> None:
+    """Weights and all of the state; the only loop is over the state that the very first step makes."""
+    for counter in counted(lambda p: SAM(base(p), 0.05)):
+        assert counter.all["guard"] <= 5
+
+
+@pytest.mark.parametrize("base", [torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop])
+def test_the_derivatives_of_adaptive_optimizers(base: Callable[..., torch.optim.Optimizer]) -> None:
+    """The two lists of temporary tensors are paid for by portions, of which there is one here."""
+    sgd, adaptive = (
+        counted(lambda p, make=make: SAM(make(p), LearnedRadius(0.05, interval=1)))[-1]
+        for make in (momentum, lambda p: base(p, lr=0.1, foreach=True))
+    )
+    assert 0 < adaptive.on_weights["rest"] - sgd.on_weights["rest"] <= 16
+
+
+@pytest.mark.parametrize("radius", [0.05, "learned"])
+@pytest.mark.parametrize("variant", [SAM, ASAM])
+def test_every_step_issues_the_same_operators(variant: type[SharpnessAware], radius: Any) -> None:
+    """As a CUDA graph of the step would need: which ones does not depend on any value, as a bad step shows."""
+    shapes = resnet50(largest=4)
+
+    def make(params: Any) -> SharpnessAware:
+        rho = LearnedRadius(0.05, interval=1, burn_in=0) if radius == "learned" else radius
+        return variant(momentum(params), rho)
+
+    opt, closure = prepared(make, shapes)
+
+    infinite = torch.tensor(torch.inf)
+
+    def overflowed() -> Tensor:
+        closure()
+        return infinite
+
+    sequences = []
+    for i in range(6):
+        counter = Operators()
+        with counter:
+            opt.step(overflowed if i == 4 else closure, closure)
+        sequences.append(counter.names)
+    assert opt.metrics["skipped_steps"] == 1
+    assert sequences[2] == sequences[3] == sequences[4] == sequences[5]
+
+
+def test_a_pickle_holds_z_once() -> None:
+    """Its tensors lie in one block, which each of them would bring along."""
+    opt, closure = prepared(lambda p: SAM(momentum(p), LearnedRadius(0.05, interval=1)), resnet50(largest=16))
+    opt.step(closure, closure)
+    numbers = sum(p.numel() for group in opt.param_groups for p in group["params"])
+    assert len(pickle.dumps(opt)) < 4.5 * 4 * numbers  # weights, momentum, Z, and 161 headers of each
+
+
+def peak(make: Callable[[Any], SharpnessAware], dtype: torch.dtype = torch.float32) -> float:
+    """The most memory that three steps take beyond weights and gradients, temporary tensors included; in copies."""
+    shapes = resnet50()
+    opt, closure = prepared(make, shapes, dtype)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        for _ in range(3):
+            opt.step(closure, closure)
+    used = highest = 0
+    for event in profiler.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            used += event.nbytes()
+            highest = max(highest, used)
+    return highest / sum(torch.Size(shape).numel() * dtype.itemsize for shape in shapes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("variant", [SAM, ASAM])
+@pytest.mark.parametrize(
+    ("radius", "copies"), [(lambda: 0.05, 1), (lambda: LearnedRadius(0.05, interval=1), 2)], ids=["fixed", "learned"]
+)
+def test_copies_of_the_weights(
+    variant: type[SharpnessAware], radius: Callable[[], Any], copies: int, dtype: torch.dtype
+) -> None:
+    """SGD without momentum has no state, of which undoing would hold one copy more. A norm of bf16 casts a tensor."""
+    found = peak(lambda p: variant(torch.optim.SGD(p, lr=1e-3, foreach=True), radius()), dtype)
+    assert copies <= found < copies + (0.01 if dtype == torch.float32 else 0.2)
