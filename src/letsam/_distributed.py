@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from . import _checks
-from ._tensors import Average, Tensors
+from ._tensors import Average, Tensors, scale_
 
 Group: TypeAlias = "dist.ProcessGroup | str | None"  # text: the class is missing in builds of torch without distributed
 
@@ -42,6 +42,7 @@ class Ranks:
 
     def __init__(self, process_group: Group, m_sharpness: bool) -> None:
         self.process_group = _checked_group(process_group)
+        self._searched: tuple[nn.Module | None, DistributedDataParallel | None] | None = None
         self.m_sharpness = _checks.flag("m_sharpness", m_sharpness)
         if m_sharpness and process_group is None:
             raise ValueError("`m_sharpness` needs the processes to agree on the radius, got process_group=None")
@@ -63,7 +64,7 @@ class Ranks:
         """
         if self._group is None:
             return
-        ddp = _ddp(model)
+        ddp = self._ddp(model)
         if self.m_sharpness and ddp is None:
             raise ValueError(
                 "`m_sharpness` needs `model=` with a DistributedDataParallel, where each process perturbs weights of "
@@ -88,8 +89,8 @@ class Ranks:
     def average(self, tensors: Tensors) -> None:
         """Replace the tensors, in place, by their means over the processes."""
         group = self._group
-        size = dist.get_world_size(group)
-        works: list[Any] = [dist.all_reduce(tensor.div_(size), group=group, async_op=True) for tensor in tensors]
+        scale_(tensors, 1 / dist.get_world_size(group))
+        works: list[Any] = [dist.all_reduce(tensor, group=group, async_op=True) for tensor in tensors]
         for work in works:
             work.wait()  # of the device, not of the host
 
@@ -104,8 +105,16 @@ class Ranks:
 
     def ascent_pass(self, model: nn.Module | None) -> AbstractContextManager[None]:
         """A context for the pass that the ascent climbs along, forward and backward."""
-        ddp = None if self.ascent_average is None else _ddp(model)
+        ddp = None if self.ascent_average is None else self._ddp(model)
         return nullcontext() if ddp is None else ddp.no_sync()
+
+    def _ddp(self, model: nn.Module | None) -> DistributedDataParallel | None:
+        """The DDP in a model, also under the wrappers of Fabric and `torch.compile`; looked for once."""
+        if self._searched is None or self._searched[0] is not model:
+            modules = () if model is None else model.modules()
+            found = next((module for module in modules if isinstance(module, DistributedDataParallel)), None)
+            self._searched = model, found
+        return self._searched[1]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A group does not outlive its processes: a pickle has the default one in its place."""
@@ -113,12 +122,6 @@ class Ranks:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Ranks:
         return self
-
-
-def _ddp(model: nn.Module | None) -> DistributedDataParallel | None:
-    """The DDP in a model, also under the wrappers of Fabric and `torch.compile`."""
-    modules = () if model is None else model.modules()
-    return next((module for module in modules if isinstance(module, DistributedDataParallel)), None)
 
 
 def _checked_group(group: object) -> Any:

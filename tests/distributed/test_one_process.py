@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import torch.distributed.checkpoint as dcp
 
 import letsam
 from distributed.workers import CASES, train
 from letsam import ASAM, SAM, DistributedState, LearnedRadius, SharpnessAware
+from letsam._distributed import Ranks
 from letsam.perturbations import SteepestAscent
 from oracle.problems import BASES, network, same_bits, snapshot
 
@@ -51,6 +53,20 @@ def test_copies_keep_m_sharpness(through: Any) -> None:
     assert twin._ranks.m_sharpness is True
     assert twin._ranks.process_group == "default"
     assert same_bits(twin.state_dict(), opt.state_dict())
+
+
+def test_the_modules_are_searched_once_for_each_model() -> None:
+    searched: list[torch.nn.Module] = []
+
+    class Model(torch.nn.Linear):
+        def modules(self) -> Any:
+            searched.append(self)
+            return super().modules()
+
+    ranks, first, second = Ranks("default", False), Model(1, 1), Model(1, 1)
+    for model in (first, first, second, second, None, None):
+        assert ranks._ddp(model) is None
+    assert searched == [first, second]
 
 
 @pytest.mark.parametrize("base", ["sgd", "momentum", "adamw"])
