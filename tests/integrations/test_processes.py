@@ -1,4 +1,7 @@
-"""Two processes under Accelerate train as one does with the larger batch."""
+"""Two processes, started by each library's own launcher, train as one process does with the larger batch.
+
+In float64, so that the tolerance is that of rounding: another order of summation, nothing else.
+"""
 
 import os
 import subprocess
@@ -8,49 +11,140 @@ from pathlib import Path
 import pytest
 import torch
 
-SCRIPT = """
-import sys, torch, letsam
-from accelerate import Accelerator
-from torch.utils.data import DataLoader, TensorDataset
+PARTS = """
+import os, sys, torch, letsam
+from torch.utils.data import DataLoader, DistributedSampler, Subset, TensorDataset
+
+folder, processes = sys.argv[1], int(sys.argv[2])
+generator = torch.Generator().manual_seed(1)
+data = TensorDataset(torch.randn(48, 4, generator=generator).double(), torch.randint(3, (48,), generator=generator))
+train, held_out = Subset(data, range(32)), Subset(data, range(32, 48))
+size = 8 // processes  # of the batches of a process
+
+def network():
+    torch.manual_seed(0)
+    return torch.nn.Linear(4, 3).double()
+
+def lets(base):
+    return letsam.SAM(base, rho=letsam.LearnedRadius(0.05, interval=1))
+
+def loss_on(model, batch):
+    return torch.nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+def save(opt, model, rank):
+    found = {"rho": opt.rho, "weight": model.weight.detach(), "steps": opt._steps, "metrics": opt.metrics}
+    torch.save(found, f"{folder}/{processes}.{rank}")
+"""
+
+ACCELERATE = """
+from accelerate import Accelerator, debug_launcher
 from letsam.integrations import EndlessBatches
 from letsam.integrations.accelerate import step
 
-accelerator = Accelerator(cpu=True)
-generator = torch.Generator().manual_seed(1)
-data = TensorDataset(torch.randn(48, 4, generator=generator).double(), torch.randint(3, (48,), generator=generator))
-size = 8 // accelerator.num_processes
-train, held_out = (DataLoader(torch.utils.data.Subset(data, r), size) for r in (range(32), range(32, 48)))
-torch.manual_seed(0)
-model = torch.nn.Linear(4, 3).double()
-opt = letsam.SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=letsam.LearnedRadius(0.05))
-model, opt, train, held_out = accelerator.prepare(model, opt, train, held_out)
-validation = EndlessBatches(held_out)
+def main():
+    accelerator = Accelerator(cpu=True)
+    model = network()
+    opt = lets(torch.optim.SGD(model.parameters(), lr=0.1))
+    model, opt, *loaders = accelerator.prepare(model, opt, DataLoader(train, size), DataLoader(held_out, size))
+    validation = EndlessBatches(loaders[1])
+    assert accelerator.num_processes == processes
+    for _ in range(3):
+        for inputs, targets in loaders[0]:
+            halves = zip(inputs.chunk(2), targets.chunk(2))
+            step(accelerator, opt, lambda batch: loss_on(model, batch), halves, validation, model=model)
+    save(opt.optimizer, accelerator.unwrap_model(model), accelerator.process_index)
 
-def loss_on(batch):
-    return torch.nn.functional.cross_entropy(model(batch[0]), batch[1])
-
-for _ in range(3):
-    for inputs, targets in train:
-        step(accelerator, opt, loss_on, zip(inputs.chunk(2), targets.chunk(2)), validation, model=model)
-found = {"rho": opt.optimizer.rho, "weight": accelerator.unwrap_model(model).weight.detach()}
-torch.save(found, f"{sys.argv[1]}/{accelerator.num_processes}.{accelerator.process_index}")
-accelerator.end_training()
+if processes == 1:
+    main()
+else:
+    debug_launcher(main, num_processes=2)  # several processes without GPUs
 """
+
+LIGHTNING = """
+from lightning.pytorch import LightningModule, Trainer
+from letsam.integrations.lightning import SharpnessAwareCallback
+
+class Module(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.model = network()
+
+    def training_step(self, batch, batch_idx):
+        return loss_on(self.model, batch)
+
+    def configure_optimizers(self):
+        return lets(torch.optim.SGD(self.parameters(), lr=0.1))
+
+def in_order(subset):  # Lightning's own sampler shuffles
+    rank = int(os.environ.get("LOCAL_RANK", 0))
+    return DataLoader(subset, size, sampler=DistributedSampler(subset, processes, rank, shuffle=False))
+
+trainer = Trainer(
+    max_epochs=3, accelerator="cpu", devices=processes, strategy="ddp" if processes > 1 else "auto", logger=False,
+    callbacks=[SharpnessAwareCallback(in_order(held_out))], use_distributed_sampler=False,
+    enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+)
+module = Module()
+trainer.fit(module, in_order(train))
+assert trainer.world_size == processes
+save(trainer.optimizers[0], module.model, trainer.global_rank)
+"""
+
+TRAINER = """
+from torch.utils.data import SequentialSampler
+from transformers import TrainingArguments
+from letsam.integrations.transformers import SharpnessAwareTrainer
+
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.model = network()
+
+    def forward(self, inputs, labels):
+        return {"loss": loss_on(self.model, (inputs, labels))}
+
+class InOrder(SharpnessAwareTrainer):
+    def _get_train_sampler(self, dataset=None):
+        return SequentialSampler(dataset or self.train_dataset)
+
+def rows(subset):
+    return [{"inputs": inputs, "labels": label} for inputs, label in subset]
+
+args = TrainingArguments(
+    folder, num_train_epochs=3, per_device_train_batch_size=size // 2, gradient_accumulation_steps=2, optim="sgd",
+    learning_rate=0.1, use_cpu=True, ddp_backend="gloo" if processes > 1 else None, save_strategy="no", report_to=[],
+    disable_tqdm=True, ddp_find_unused_parameters=False,
+)
+model = Model()
+trainer = InOrder(model, args, train_dataset=rows(train), radius_dataset=rows(held_out), sharpness_aware=lets)
+assert trainer.args.world_size == processes
+trainer.train()
+save(trainer.optimizer.optimizer, model.model, args.process_index)
+"""
+
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+LIBRARIES: dict[str, tuple[str, list[str]]] = {
+    "Accelerate": (ACCELERATE, []),
+    "Lightning": (LIGHTNING, []),  # its Trainer starts the second process
+    "Trainer": (TRAINER, TORCHRUN),
+}
 
 
 @pytest.mark.slow
-def test_two_processes_are_one_with_the_larger_batch(tmp_path: Path) -> None:
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_two_processes_are_one_with_the_larger_batch(library: str, tmp_path: Path) -> None:
+    code, launcher = LIBRARIES[library]
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    two = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    script.write_text(PARTS + code)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    for launcher in ([], two):
-        subprocess.run(
-            [sys.executable, *launcher, str(script), str(tmp_path)], check=True, env=environment, timeout=120
-        )
+    for processes in (1, 2):
+        command = [sys.executable, *(launcher if processes > 1 else []), str(script), str(tmp_path), str(processes)]
+        run = subprocess.run(command, env=environment, timeout=100, capture_output=True, text=True, check=False)
+        assert run.returncode == 0, run.stderr
     one = torch.load(tmp_path / "1.0")
+    assert one["steps"] == 12
     assert one["rho"] != 0.05
-    for rank in (0, 1):
-        found = torch.load(tmp_path / f"2.{rank}")
-        torch.testing.assert_close(found["rho"], one["rho"], rtol=1e-10, atol=0.0)
-        torch.testing.assert_close(found["weight"], one["weight"], rtol=1e-10, atol=1e-12)
+    two = [torch.load(tmp_path / f"2.{rank}") for rank in (0, 1)]
+    assert torch.equal(two[0]["rho"], two[1]["rho"])
+    assert torch.equal(two[0]["weight"], two[1]["weight"])
+    torch.testing.assert_close(two[0], one, rtol=1e-10, atol=1e-12)
