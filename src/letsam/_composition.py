@@ -74,8 +74,11 @@ class Composition(Wrapper):
         """Remember the largest learning rate; a scheduler's `initial_lr` counts, so that warm-up is seen as one."""
         initial = self.param_groups[0].get("initial_lr", lr)
         if isinstance(lr, Tensor) or isinstance(initial, Tensor) or isinstance(self._peak_lr, Tensor):
-            peaks = [torch.as_tensor(value, device=self.rho.device) for value in (self._peak_lr, lr, initial)]
-            self._peak_lr = torch.stack([peak.to(self.rho.dtype) for peak in peaks]).amax()
+            peak = torch.zeros_like(self.rho)
+            for value in (self._peak_lr, lr, initial):
+                # a number made a tensor would be copied to the device, for which the host waits
+                peak = torch.maximum(peak, value.to(peak)) if isinstance(value, Tensor) else peak.clamp(min=value)
+            self._peak_lr = peak
         else:
             self._peak_lr = max(self._peak_lr, lr, initial)
 

@@ -51,7 +51,8 @@ class Operators(TorchDispatchMode):
         name = func.overloadpacket.__name__
         if name not in VIEWS and not name.startswith("_record_function"):
             self.all[self.part] += 1
-            self.names.append(name)
+            if self.part != "base":  # SGD reads a learning rate that is a tensor
+                self.names.append(name)
             lists = isinstance(args[0], (list, tuple)) and name != "stack" if args else False
             tensors = [leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor)]
             self.on_weights[self.part] += lists or any(tensor.numel() > MANY for tensor in tensors)
@@ -157,15 +158,18 @@ def test_the_derivatives_of_adaptive_optimizers(base: Callable[..., torch.optim.
     assert 0 < adaptive.on_weights["rest"] - sgd.on_weights["rest"] <= 16
 
 
+@pytest.mark.parametrize("lr", [0.1, torch.tensor(0.1)], ids=["number", "tensor"])
 @pytest.mark.parametrize("radius", [0.05, "learned"])
 @pytest.mark.parametrize("variant", [SAM, ASAM])
-def test_every_step_issues_the_same_operators(variant: type[SharpnessAware], radius: Any) -> None:
-    """As a CUDA graph of the step would need: which ones does not depend on any value, as a bad step shows."""
+def test_every_step_issues_the_same_operators(
+    variant: type[SharpnessAware], radius: Any, lr: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which ones does not depend on any value, as a bad step shows; and none brings a number from the host."""
     shapes = resnet50(largest=4)
 
     def make(params: Any) -> SharpnessAware:
         rho = LearnedRadius(0.05, interval=1, burn_in=0) if radius == "learned" else radius
-        return variant(momentum(params), rho)
+        return variant(torch.optim.SGD(params, lr=lr, momentum=0.9, foreach=True), rho)
 
     opt, closure = prepared(make, shapes)
 
@@ -175,14 +179,21 @@ def test_every_step_issues_the_same_operators(variant: type[SharpnessAware], rad
         closure()
         return infinite
 
+    def made(value: Any, **options: Any) -> Tensor:
+        assert isinstance(value, Tensor), "a number would be copied to the device"
+        return value
+
+    monkeypatch.setattr(torch, "tensor", made)
+    monkeypatch.setattr(torch, "as_tensor", made)
     sequences = []
     for i in range(6):
         counter = Operators()
-        with counter:
+        with counter.parts({(torch.optim.SGD, "step"): "base"}), counter:
             opt.step(overflowed if i == 4 else closure, closure)
         sequences.append(counter.names)
     assert opt.metrics["skipped_steps"] == 1
     assert sequences[2] == sequences[3] == sequences[4] == sequences[5]
+    assert "_local_scalar_dense" not in sequences[5]
 
 
 def test_a_pickle_holds_z_once() -> None:
