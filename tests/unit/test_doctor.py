@@ -598,7 +598,7 @@ def test_the_command_needs_a_file_and_a_function(capsys: pytest.CaptureFixture[s
         assert says in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("page", ["doctor", "compile"])
+@pytest.mark.parametrize("page", ["doctor", "compile", "plain-loop"])
 def test_the_code_of_the_pages_runs(page: str) -> None:
     blocks = blocks_of(f"docs/how-to/{page}.md")
     assert blocks

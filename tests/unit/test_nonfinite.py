@@ -253,3 +253,29 @@ def test_weights_that_do_not_fill_their_memory(bad_call: int) -> None:
         assert moved == (step == 0 or bad_call == 5)  # there are four passes
         assert torch.equal(whole[:, 1::2], between)
     assert opt.metrics["skipped_steps"] == (bad_call < 5)
+
+
+@pytest.mark.parametrize("bad_call", [1, 2])
+def test_a_step_undone_before_it_looks_back_is_not_undone_again(bad_call: int) -> None:
+    """The sign of a zero would be lost in the second time, and infinity would become NaN."""
+    w = torch.nn.Parameter(torch.tensor([-0.0, 1.0]))
+    opt = SAM(torch.optim.SGD([w], lr=0.1, momentum=0.9), LearnedRadius(0.1, interval=1, training_batch="same"))
+    calls = [100]
+
+    def closure() -> Tensor:
+        opt.zero_grad()
+        calls[0] += 1
+        loss = w[1].square() * (torch.nan if calls[0] == bad_call else 1.0)
+        loss.backward()
+        return loss
+
+    opt.step(closure, closure)
+    momentum = opt.state[w]["momentum_buffer"]
+    momentum[0] = torch.inf
+    with torch.no_grad():
+        w[0] = -0.0
+    before = w.detach().clone(), momentum.clone()
+    calls[0] = 0
+    opt.step(closure, closure)
+    assert opt.metrics["skipped_steps"] == 1
+    assert same_bits((w.detach(), opt.state[w]["momentum_buffer"]), before)
