@@ -59,7 +59,10 @@ NOISY = ("digits-0.2", "digits-0.4", "fashion-0.4")
 CLAIMS = (
     Claim("Cosines make late slopes count under noise; plain ones fade", "not normalized", ACCURACY, LOWER, NOISY),
     Claim("Without a prior the start shows more in the end", "no prior", SPREAD, HIGHER, ("digits-0.0", *NOISY)),
-    Claim("A quadratic prior is too strong under noise", "quadratic prior 0.5", ACCURACY, LOWER, NOISY),
+    Claim("A quadratic prior is too strong under noise", "quadratic prior", ACCURACY, LOWER, NOISY),
+    Claim("With one weight of 0.1 the radius is smaller", "one weight, 0.1", RADIUS, LOWER, NOISY),
+    Claim("That costs accuracy under noise", "one weight, 0.1", ACCURACY, LOWER, NOISY),
+    Claim("One weight of 0.7 holds it down under noise", "one weight, 0.7", ACCURACY, LOWER, NOISY),
     Claim("Without a burn-in a deep network may never start from 1", "no burn-in", FROM_ONE, LOWER, ("deep-0.4",)),
     Claim(
         "A ramp helps the dead start too", "ramp instead of burn-in", FROM_ONE, HIGHER, ("deep-0.4",), "no burn-in"

@@ -44,17 +44,17 @@ class Ramped(LearnedRadii):
 class QuadraticPrior(LearnedRadii):
     """The pull grows with the distance from the prior without bound."""
 
-    def weight(self) -> float | Tensor:
+    def factor(self) -> float | Tensor:
         """`LogRadius` clamps the distance at 1: the weight makes up for it."""
-        return self.rule.prior_weight * self.excess.abs().clamp(min=1.0)
+        return self.excess.abs().clamp(min=1.0)
 
 
 class RelativeAscent(LearnedRadii):
     """Above the prior, the pull is in proportion to how much the ascent raises the loss."""
 
-    def weight(self) -> float | Tensor:
-        """Weight * clamp((L(theta + eps) - L(theta)) / L(theta), 0, 1) above the prior, as ever below."""
-        return self.rule.prior_weight * torch.where(self.excess > 0, self.rise.clamp(0.0, 1.0), 1.0)
+    def factor(self) -> float | Tensor:
+        """clamp((L(theta + eps) - L(theta)) / L(theta), 0, 1) above the prior, 1 below."""
+        return torch.where(self.excess > 0, self.rise.clamp(0.0, 1.0), 1.0)
 
 
 class PartlyInvariant(LearnedRadii):
@@ -126,14 +126,20 @@ IDEAS = (
     Idea("first version", "plain Adam on the hypergradient finds the radius alone", FIRST, everywhere=True),
     Idea("not normalized", "late slopes fade with the loss: the start decides", {"normalize": False}, everywhere=True),
     Idea("no prior", "where the slope is noise the radius stays near its start", {"prior": None}, everywhere=True),
-    Idea("prior weight 0.05", "wanders more without evidence, goes further with it", {"prior_weight": 0.05}),
     Idea(
-        "prior weight 0.25", "holds 0.1 against more of the evidence", {"prior_weight": 0.25}, everywhere=True
+        "one weight, 0.1", "the radius falls early, and with it what keeps wrong labels from being learned",
+        {"prior_weight": 0.1}, everywhere=True,
     ),
     Idea(
-        "quadratic prior 0.5", "one start forgets as fast as another", {"prior_weight": 0.5},
-        QuadraticPrior, everywhere=True,
+        "one weight, 0.1, prior 0.1", "the default before: near the best fixed radius from any start",
+        {"prior_weight": 0.1, "prior": 0.1, "prior_rise": None}, everywhere=True,
     ),
+    Idea("one weight, 0.7", "holds the prior against late evidence too", {"prior_weight": 0.7}, everywhere=True),
+    Idea("weights 0.4, 0.1", "falls where the evidence for that lasts", {"prior_weight": (0.4, 0.1)}, everywhere=True),
+    Idea("weights 1, 0.1", "never falls below the prior", {"prior_weight": (1.0, 0.1)}, everywhere=True),
+    Idea("prior 0.1", "better on clean data, later where labels are wrong", {"prior": 0.1}, everywhere=True),
+    Idea("no limit of the rise", "too large a prior where gradients are long", {"prior_rise": None}, everywhere=True),
+    Idea("quadratic prior", "one start forgets as fast as another", {}, QuadraticPrior, everywhere=True),
     Idea(
         "prior by relative ascent", "noise makes the ascent small beside the loss: little pull there", {},
         RelativeAscent, everywhere=True,

@@ -14,7 +14,7 @@ from letsam.radius.log_radius import LogRadius
 
 
 class LearnedRadii(Radii):
-    """`letsam.LearnedRadius`, with the secant and the next batch, for every replica; SAM only, so ||eps_hat|| = 1.
+    """`letsam.LearnedRadius`, with the secant and the next batch, for every replica; SAM only: eps_hat reaches 1.
 
     Args:
         starts: radii to start from, (R,).
@@ -35,10 +35,12 @@ class LearnedRadii(Radii):
         if left := {"hypergradient", "training_batch"} & options.keys():
             raise ValueError(f"`{left.pop()}` must be the default here, got {options}")
         self.rule = rule = LearnedRadius(0.1, **options)
-        self.nu = LogRadius(0.1, rule.bounds, rule.prior, rule.prior_weight, rule.burn_in)
+        self.nu = LogRadius(0.1, rule.bounds, rule.prior, rule.prior_weight, rule.burn_in, rule.prior_rise)
         self.nu.to(starts.device, starts.dtype)
         self.nu.values = torch.stack([starts.log(), *[torch.zeros_like(starts)] * 3])
-        self.length = torch.ones_like(starts)
+        self.nu.units = torch.zeros(2, *starts.shape, dtype=starts.dtype)
+        self.nu.log_prior = self.nu.log_prior.expand_as(starts)
+        self.reach = torch.ones_like(starts)
         self.change: list[Tensor] = []  # Z = -lr H_rho eps_hat of the step before
         self.rise = torch.zeros_like(starts)  # of the loss along the last ascent, relative to the loss
 
@@ -49,16 +51,20 @@ class LearnedRadii(Radii):
     def at(self, moment: Moment) -> Tensor:
         """`LearnedRadius.at`."""
         rule = self.rule
+        if self.nu.measures(moment.step):
+            self.nu.see_unit(moment.training.loss, norm(moment.training.gradients))
+            self.nu.commit(torch.ones_like(self.rho, dtype=torch.bool))
         if moment.validation is not None and self.change:
             rate = rule.lr * rule._interval_at(moment.step) * (moment.share if rule.follow_lr else 1.0)
             usable = torch.ones_like(self.rho, dtype=torch.bool)
             slope = self.slope(moment, moment.validation)
-            self.nu.weight = self.weight()  # pyright: ignore[reportAttributeAccessIssue]  # an idea's may be (R,)
-            highest = self.nu.highest(self.length, moment.step)
-            self.rho = self.nu.propose(self.rho, slope, rate, self.length, highest, moment.step, usable)
+            factor = self.factor()
+            self.nu.weights = tuple(weight * factor for weight in rule.prior_weight)  # pyright: ignore[reportAttributeAccessIssue]  # an idea's may be (R,)
+            highest = self.nu.highest(self.reach, moment.step)
+            self.rho = self.nu.propose(self.rho, slope, rate, self.reach, highest, moment.step, usable)
             self.nu.commit(usable)
         if 0 < moment.step < rule.burn_in:
-            self.rho = self.rho.clamp(max=self.nu.highest(self.length, moment.step))
+            self.rho = self.rho.clamp(max=self.nu.highest(self.reach, moment.step))
         return self.rho
 
     def see(self, step: int, lr: float, rho: Tensor, first: Pass, second: Pass) -> None:
@@ -87,15 +93,14 @@ class LearnedRadii(Radii):
             return slope * self.rho
         return slope / (norm(gradients) * norm(self.change)).clamp(min=torch.finfo(slope.dtype).tiny)
 
-    def weight(self) -> float | Tensor:
-        """Of the prior at this update."""
-        return self.rule.prior_weight
+    def factor(self) -> float | Tensor:
+        """Of the weights of the prior at this update."""
+        return 1.0
 
     @property
     def excess(self) -> Tensor:
-        """log(length of the perturbation / prior), (R,)."""
-        assert self.rule.prior is not None
-        return self.nu.values[0] + (self.length / self.rule.prior).log()
+        """log(reach of the perturbation / prior), (R,)."""
+        return self.nu.values[0] + self.reach.log() - self.nu.log_prior
 
 
 class ReplayedRadii(Radii):

@@ -284,7 +284,7 @@ class SharpnessAware(Composition):
         zero_(gradients_of(list(excluded)))  # eps_hat
         gradients = gradients_of(moved)
         factor = self.perturbation.direction(moved, gradients, ascent_norm)
-        self.radius.see_direction(params, factor)
+        self.radius.see_direction(params, factor, lambda: self.perturbation.reach(gradients, factor, ascent_norm))
         if rho.ndim:
             rho = torch.stack(list(compress(rho.unbind(), moves)))
         scale_(gradients, rho * factor)

@@ -70,24 +70,29 @@ def load(model: Any, opt: Any, folder: Path) -> None:
         dcp.load({"training": letsam.DistributedState(model, opt)}, checkpoint_id=folder)
 
 
-def assert_same_run(found: list[dict[str, Any]], expected: dict[str, Any]) -> None:
+def tolerance(name: str) -> dict[str, float]:
+    """Of a run that adds up in another order: a difference over a step of 1e-8 magnifies the rounding."""
+    return {"rtol": 1e-7, "atol": 1e-7} if "finite_difference" in name else CLOSE
+
+
+def assert_same_run(found: list[dict[str, Any]], expected: dict[str, Any], close: dict[str, float] = CLOSE) -> None:
     """Bit for bit the same in all processes, and close to the run of one process."""
     for result in found[1:]:
         assert same_bits(result, found[0])
     for part in expected:
-        torch.testing.assert_close(found[0][part], expected[part], **CLOSE)
+        torch.testing.assert_close(found[0][part], expected[part], **close)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_ddp_is_one_process_on_the_joined_batch(name: str, one: Any, two: Any) -> None:
-    assert_same_run([result["ddp"][name] for result in two], one[name])
+    assert_same_run([result["ddp"][name] for result in two], one[name], tolerance(name))
     if "fixed" not in name:
         assert len({float(rho) for rho in one[name]["radii"]}) >= 4
 
 
 @pytest.mark.parametrize("name", SHARDED)
 def test_fsdp2_is_one_process(name: str, one: Any, two: Any) -> None:
-    assert_same_run([result["fsdp"][name] for result in two], one[name])
+    assert_same_run([result["fsdp"][name] for result in two], one[name], tolerance(name))
 
 
 @pytest.mark.parametrize("kind", ["hsdp", "tensor_parallel", "two_dimensional"])
@@ -170,13 +175,13 @@ def test_m_sharpness_is_an_ascent_for_each_share(name: str, two: Any) -> None:
 
 
 def test_the_radius_sees_means_over_the_shares(two: Any) -> None:
-    """The length of the perturbation, by which the prior goes, and the norm of the gradient."""
+    """The reach of the perturbation, by which the prior goes, and the norm of the gradient."""
     theta = flat(network().parameters())
     gradients = [maths.gradient(network(), theta, share(batch(0), k)) for k in range(RANKS)]
-    length = torch.stack([maths.asam_direction(theta, g).norm() for g in gradients]).mean()
+    reach = torch.stack([maths.asam_direction(theta, g) @ g / g.norm() for g in gradients]).mean()
     found = [result["m_sharpness_prior"] for result in two]
     assert same_bits(found[1], found[0])
-    torch.testing.assert_close(found[0]["length"], length, **CLOSE)
+    torch.testing.assert_close(found[0]["reach"], reach, **CLOSE)
     gradient_norm = torch.stack([g.norm() for g in gradients]).mean()
     torch.testing.assert_close(found[0]["metrics"]["gradient_norm"], gradient_norm, **CLOSE)
 

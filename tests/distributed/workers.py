@@ -131,7 +131,7 @@ def train(
         "losses": losses,
         "rho": opt.rho,
         "metrics": opt.metrics,
-        "length": opt.state_dict()["sharpness_aware"]["radius"].get("length"),
+        "reach": opt.state_dict()["sharpness_aware"]["radius"].get("reach"),
     }
 
 

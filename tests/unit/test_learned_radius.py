@@ -129,8 +129,9 @@ FORMS: dict[str, dict[str, Any]] = {
     "interval": {"interval": 3},
     "not normalized": {"normalize": False},
     "no prior": {"prior": None},
-    "prior": {"prior": 0.2},
-    "prior_weight": {"prior_weight": 0.7},
+    "prior": {"prior": 0.05},
+    "prior_weight": {"prior_weight": 0.5},
+    "prior_rise": {"prior_rise": 0.02},
     "burn_in": {"burn_in": 3},
     "lr": {"lr": 0.01},
 }
@@ -173,7 +174,8 @@ def test_the_defaults_are_the_best_form_known() -> None:
     assert (radius.objective, radius.training_batch, radius.length_invariant, radius.interval, radius.follow_lr) == (
         "validation_loss", "next", True, None, True,
     )  # fmt: skip
-    assert (radius.normalize, radius.prior, radius.prior_weight, radius.burn_in) == (True, 0.1, 0.1, 100)
+    assert (radius.normalize, radius.prior, radius.prior_weight, radius.burn_in) == (True, 0.2, (0.7, 0.1), 100)
+    assert radius.prior_rise == 0.1
     assert radius.lr == 0.05
     assert type(radius.hypergradient).__name__ == "Secant"
 
@@ -222,33 +224,41 @@ def test_a_slope_whose_square_overflows_leaves_the_radius_alone() -> None:
 
 
 def expected_radii(
-    rho: float, slopes: list[float], lengths: list[float], *, prior: float, weight: float, burn_in: int, lr: float
+    rho: float, slopes: list[float], reaches: list[float], priors: list[float], *, burn_in: int, lr: float
 ) -> list[float]:
     """LogRadius' rule in Python floats, an update at every step from the second on; rho after each step."""
     nu, m, v, radii = math.log(rho), 0.0, 0.0, [rho]
-    for step, (slope, length) in enumerate(zip(slopes, lengths, strict=True), start=1):
+    for step, (slope, reach, prior) in enumerate(zip(slopes, reaches, priors, strict=True), start=1):
         early = max(0.0, 1 - step / burn_in) if burn_in else 0.0
         m, v = 0.9 * m + 0.1 * slope, 0.999 * v + 0.001 * slope**2
         move = (m / (1 - 0.9**step)) / math.sqrt(v / (1 - 0.999**step))
-        move += weight * (1 + 2.6 * early) * max(-1.0, min(1.0, nu + math.log(length / prior)))
+        excess = max(-1.0, min(1.0, nu + math.log(reach / prior)))
+        move += excess * (BELOW if excess < 0 else ABOVE * (1 + 2.6 * early))
         nu -= lr * (1 + early) * move
         if step < burn_in:
-            nu = min(nu, math.log(prior / length) + 2 * step / burn_in)
+            nu = min(nu, math.log(prior / reach) + 2 * step / burn_in)
         radii.append(math.exp(nu))
     return radii
 
 
+BELOW, ABOVE = 0.5, 0.3
+
+
 @pytest.mark.parametrize("variant", [SAM, ASAM])
 @pytest.mark.parametrize("burn_in", [0, 7])
+@pytest.mark.parametrize("rise", [None, 1.0, 0.05])
 @pytest.mark.parametrize("rho", [0.03, 0.1, 0.4])
-def test_cosine_prior_and_burn_in(rho: float, burn_in: int, variant: type[SharpnessAware]) -> None:
-    """The radius follows the rule, given cosines and ||eps_hat|| that are worked out from the passes outside."""
+def test_cosine_prior_and_burn_in(rho: float, rise: float | None, burn_in: int, variant: type[SharpnessAware]) -> None:
+    """The radius follows the rule, given cosines, reach and rise that are worked out from the passes outside."""
     model = network()
-    radius = LearnedRadius(rho, prior=0.1, prior_weight=0.4, burn_in=burn_in, interval=1, lr=0.05, follow_lr=False)
+    radius = LearnedRadius(
+        rho, prior=0.1, prior_weight=(BELOW, ABOVE), prior_rise=rise, burn_in=burn_in, interval=1, lr=0.05,
+        follow_lr=False,
+    )  # fmt: skip
     opt = variant(torch.optim.SGD(model.parameters(), lr=0.1), rho=radius)
     params, changes = list(model.parameters()), torch.zeros(0)
-    slopes, lengths, radii, length = [], [], [], 1.0
-    for i in range(12):
+    slopes, reaches, radii, reach, priors, units = [], [], [], 1.0, [], []
+    for i in range(30):
         seen: list[tuple[torch.Tensor, torch.Tensor]] = []  # weights and gradient of each pass
 
         def watched(inner: Any, seen: list[Any] = seen) -> Any:
@@ -264,23 +274,27 @@ def test_cosine_prior_and_burn_in(rho: float, burn_in: int, variant: type[Sharpn
         (_, held_out), (theta, first), (perturbed, second) = seen
         used = opt.metrics["rho"].item()
         assert torch.equal(opt.rho, opt.metrics["rho"])
+        if i < 25:
+            units.append(math.log(opt.metrics["training_loss"].item() / first.norm().item()))
         if i:
             slopes.append(float(held_out @ changes / (held_out.norm() * changes.norm())))
-            lengths.append(length)
+            reaches.append(reach)
+            mean = math.exp(sum(units) / len(units))
+            priors.append(0.1 if rise is None else min(0.1, rise * mean))
         curvature = (second - first) / used
         changes = -0.1 * (curvature - (curvature @ second / second.square().sum()) * second)
-        length = float((perturbed - theta).norm() / used)
+        reach = float((perturbed - theta) @ first / (used * first.norm()))
         radii.append(used)
+    expected = expected_radii(rho, slopes, reaches, priors, burn_in=burn_in, lr=0.05)
     if variant is SAM:
-        assert lengths == pytest.approx([1.0] * len(lengths), rel=1e-9)
-        assert radii == pytest.approx(
-            expected_radii(rho, slopes, lengths, prior=0.1, weight=0.4, burn_in=burn_in, lr=0.05), rel=1e-6
-        )
+        assert reaches == pytest.approx([1.0] * len(reaches), rel=1e-9)
     else:
-        longest = max(r * n for r, n in zip(radii[2 : burn_in or 2], lengths[1:], strict=False)) if burn_in else 0.0
-        assert longest < 0.1 * math.e**2 * 1.3
-        bare = expected_radii(rho, slopes, lengths, prior=0.1, weight=0.4, burn_in=0, lr=0.05)
-        assert burn_in or radii == pytest.approx(bare, rel=1e-6)
+        assert max(reaches) < 0.9
+    if variant is SAM or not burn_in:
+        assert radii == pytest.approx(expected, rel=1e-6)
+    else:
+        farthest = max(r * n for r, n in zip(radii[2:burn_in], reaches[1:], strict=False))
+        assert farthest < 0.1 * math.e**2 * 1.3
     assert len({round(r, 9) for r in radii}) > 3
 
 
@@ -288,7 +302,7 @@ def test_without_evidence_the_prior_holds() -> None:
     """A linear loss has no curvature: every slope is 0, and rho goes to the prior from both sides."""
     for start in (0.02, 0.9):
         weight = torch.nn.Parameter(torch.tensor([3.0, 4.0], dtype=torch.float64))
-        opt = SAM(torch.optim.SGD([weight], lr=1e-3), rho=LearnedRadius(start, follow_lr=False))
+        opt = SAM(torch.optim.SGD([weight], lr=1e-3), rho=LearnedRadius(start, prior_rise=None, follow_lr=False))
 
         def linear(opt: SAM = opt, weight: torch.Tensor = weight) -> torch.Tensor:
             opt.zero_grad()
@@ -298,7 +312,7 @@ def test_without_evidence_the_prior_holds() -> None:
 
         for _ in range(800):
             opt.step(linear, linear)
-        assert opt.rho.item() == pytest.approx(0.1, rel=0.02)
+        assert opt.rho.item() == pytest.approx(0.2, rel=0.02)
 
 
 def test_bounds_come_before_the_prior() -> None:
@@ -313,6 +327,9 @@ def test_bounds_come_before_the_prior() -> None:
         ({"prior": "a"}, "`prior` must be a number, got 'a'"),
         ({"prior_weight": -0.1}, "`prior_weight` must be >= 0, got -0.1"),
         ({"prior_weight": math.nan}, "`prior_weight` must be >= 0, got nan"),
+        ({"prior_weight": (0.1, -0.2)}, "`prior_weight` must be >= 0, got -0.2"),
+        ({"prior_weight": (0.1, 0.2, 0.3)}, "`prior_weight` must be one number or two"),
+        ({"prior_rise": 0.0}, "`prior_rise` must be > 0, got 0.0"),
         ({"burn_in": -1}, "`burn_in` must be a whole number >= 0, got -1"),
         ({"normalize": 1}, "`normalize` must be"),
     ],

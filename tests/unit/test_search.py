@@ -97,6 +97,7 @@ def starts() -> Tensor:
         {},
         {"burn_in": 10},
         {"burn_in": 10, "interval": 3},
+        {"prior_rise": 1e-3, "prior_weight": (0.9, 0.2)},
         {"prior": None, "follow_lr": False, "length_invariant": False},
         {"normalize": False, "interval": 1, "burn_in": 0},
         {"length_invariant": False, "lr": 0.06, "prior_weight": 0.4},
@@ -154,19 +155,20 @@ PLAIN: dict[str, Any] = {"burn_in": 0, "interval": 1, "lr": 0.1, "length_invaria
 
 
 def test_the_pull_of_the_quadratic_prior_has_no_bound() -> None:
-    ends = torch.tensor([0.001, 1.0], dtype=torch.float64)  # the prior is 0.1
+    ends = torch.tensor([0.001, 1.0], dtype=torch.float64)
     distance = (ends / 0.1).log()
-    quadratic = moved(QuadraticPrior(ends, prior_weight=0.5, **PLAIN), ASIDE, ASIDE)
+    options = {**PLAIN, "prior": 0.1, "prior_weight": 0.5, "prior_rise": None}
+    quadratic = moved(QuadraticPrior(ends, **options), ASIDE, ASIDE)
     torch.testing.assert_close(quadratic, -0.1 * 0.5 * distance)
-    huber = moved(LearnedRadii(ends, prior_weight=0.5, **PLAIN), ASIDE, ASIDE)
+    huber = moved(LearnedRadii(ends, **options), ASIDE, ASIDE)
     torch.testing.assert_close(huber, -0.1 * 0.5 * distance.sign())
 
 
 def test_the_prior_by_relative_ascent_pulls_down_by_the_rise_of_the_loss_and_up_as_ever() -> None:
     ends = torch.tensor([0.001, 1.0], dtype=torch.float64)
     for rise, share in ((0.2, 0.2), (3.0, 1.0), (-1.0, 0.0)):
-        change = moved(RelativeAscent(ends, **PLAIN), ASIDE, ASIDE, rise)
-        torch.testing.assert_close(change, torch.tensor([0.1 * 0.1, -0.1 * 0.1 * share]).double())
+        change = moved(RelativeAscent(ends, prior_weight=(0.7, 0.1), **PLAIN), ASIDE, ASIDE, rise)
+        torch.testing.assert_close(change, torch.tensor([0.1 * 0.7, -0.1 * 0.1 * share]).double())
 
 
 def test_gap_and_loss_takes_half_of_the_training_slope_away() -> None:
@@ -179,7 +181,7 @@ def test_gap_and_loss_takes_half_of_the_training_slope_away() -> None:
 
 def test_the_ramp_starts_at_a_hundredth_and_ends_at_what_is_learned() -> None:
     first = Pass(torch.ones(3).double(), [])
-    radii = Ramped(starts(), burn_in=0)
+    radii = Ramped(starts(), burn_in=0, prior_rise=None)
     for step, share in ((0, 0.01), (49, 0.5), (99, 1.0), (500, 1.0)):
         torch.testing.assert_close(radii.at(Moment(step, 1.0, first, None)), share * starts())
 

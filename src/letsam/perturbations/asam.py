@@ -81,6 +81,10 @@ class AdaptiveAscent(Perturbation):
         multiply_(chosen, factors)
         return reciprocal(length)
 
+    def reach(self, directions: Tensors, factor: Tensor, gradient_norm: Tensor) -> Tensor:
+        """eps_hat . g_0 / ||g_0|| = ||T g|| / ||g||: as long a perturbation of SAM raises the loss as much."""
+        return reciprocal(gradient_norm) / factor
+
     def _scales(self, weight: Tensor) -> bool:
         if self.scale == "all":
             return True

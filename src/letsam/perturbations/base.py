@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from .._tensors import Tensors
+from .._tensors import Tensors, norm
 
 
 class Perturbation:
@@ -42,6 +42,18 @@ class Perturbation:
             The factor c (0-dim) for which eps_hat = c * gradients; the step then climbs rho * eps_hat.
         """
         raise NotImplementedError
+
+    def reach(self, directions: Tensors, factor: Tensor, gradient_norm: Tensor) -> Tensor:
+        """How far eps_hat goes, in units of the weights: here its length, which is 1 for SAM (0-dim).
+
+        A learned radius begins with what is sensible for SAM; `reach` says what that is for this perturbation.
+
+        Args:
+            directions: what `direction` has made of the gradients.
+            factor: what it has returned.
+            gradient_norm: ||g_0|| (0-dim).
+        """
+        return norm(directions) * factor
 
     def descent(self, gradients: Tensors, ascent_gradients: Tensors | None) -> None:
         """Turn g_rho, in place, into the gradient that the base optimizer descends with.

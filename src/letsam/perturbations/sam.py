@@ -30,6 +30,10 @@ class SteepestAscent(Perturbation):
         """1 / ||g||: the gradients already point the way."""
         return reciprocal(gradient_norm)
 
+    def reach(self, directions: Tensors, factor: Tensor, gradient_norm: Tensor) -> Tensor:
+        """1."""
+        return torch.ones_like(factor)
+
 
 def reciprocal(length: Tensor) -> Tensor:
     """1 / length, finite (and so harmless beside a zero gradient) where length is 0.

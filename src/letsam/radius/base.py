@@ -81,8 +81,8 @@ class Radius:
         """
         raise NotImplementedError
 
-    def see_direction(self, params: Tensors, factor: Tensor) -> None:
-        """The gradients have become eps_hat / factor, 0 for weights that are not perturbed."""
+    def see_direction(self, params: Tensors, factor: Tensor, reach: Callable[[], Tensor]) -> None:
+        """The gradients have become eps_hat / factor, 0 for weights that are not perturbed; `reach` measures it."""
 
     def probe(self, params: Tensors, weights: Tensors, rho: Tensor, evaluate: Evaluate) -> None:
         """Further training passes may run; `params` are perturbed by rho and must be so again at the end.

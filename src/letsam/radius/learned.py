@@ -22,6 +22,7 @@ theta'. So the only further pass is the validation pass, made before it at the s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -76,12 +77,17 @@ class LearnedRadius(Radius):
         bounds: (lowest, highest) rho, 0 < lowest < highest.
         normalize: divide the slopes by the lengths of both vectors. They then count equally from the first step to the
             last, while the hypergradient itself fades with the loss; False: Adam sees rho * d upper / d rho.
-        prior: length of the perturbation, ||rho eps_hat|| > 0, in units of the weights, that is held unless the
-            evidence is against it; None for no prior. For SAM it is a radius.
-        prior_weight: pull of the prior, >= 0, beside Adam's term, which is within -1 and 1.
+        prior: how far the perturbation reaches unless the evidence is against it, > 0, in units of the weights; None
+            for no prior. For SAM it is a radius, for ASAM rho ||T g|| / ||g|| (see `Perturbation.reach`).
+        prior_weight: pull of the prior, >= 0, beside Adam's term, which is within -1 and 1; one number, or two: of a
+            radius that is too small, and of one that is too large. The slopes of single steps speak for ever smaller
+            radii in the first part of almost every run, so the first is the larger.
+        prior_rise: > 0, limits the prior: it reaches at most where the loss, linearized, has risen by this share of
+            itself, `prior_rise` * L / ||g_0||, as measured in the first 25 steps; None for no such limit, such as for
+            a loss whose 0 means nothing.
         burn_in: steps, >= 0, at the beginning in which the start is forgotten: nu moves up to twice as fast and
-            the prior pulls up to 3.6 times as hard; the perturbation, but for the first step's, may be as
-            long as the prior and ever longer, up to 7 times at the end, because networks often do not start to train
+            the prior pulls down up to 3.6 times as hard; the perturbation, but for the first step's, may reach as
+            far as the prior and ever farther, up to 7 times at the end, because networks often do not start to train
             under a large radius.
 
     Raises:
@@ -122,8 +128,9 @@ class LearnedRadius(Radius):
         follow_lr: bool = True,
         bounds: tuple[float, float] = (1e-4, 10.0),
         normalize: bool = True,
-        prior: float | None = 0.1,
-        prior_weight: float = 0.1,
+        prior: float | None = 0.2,
+        prior_weight: float | tuple[float, float] = (0.7, 0.1),
+        prior_rise: float | None = 0.1,
         burn_in: int = 100,
     ) -> None:
         self.objective = _checks.choice("objective", objective, OBJECTIVES)
@@ -138,12 +145,13 @@ class LearnedRadius(Radius):
         self.bounds = _bounds(bounds)
         self.normalize = _checks.flag("normalize", normalize)
         self.prior = prior if prior is None else _checks.positive("prior", prior)
-        self.prior_weight = _checks.not_negative("prior_weight", prior_weight)
+        self.prior_weight = _weights(prior_weight)
+        self.prior_rise = prior_rise if prior_rise is None else _checks.positive("prior_rise", prior_rise)
         self.burn_in = _checks.whole("burn_in", burn_in, 0)
         super().__init__(_within(self.bounds, _checks.positive("rho", rho)))
-        self._nu = LogRadius(float(self.rho), self.bounds, self.prior, self.prior_weight, self.burn_in)
+        self._nu = LogRadius(float(self.rho), self.bounds, self.prior, self.prior_weight, self.burn_in, self.prior_rise)
         self._proposed: Tensor | None = None
-        self._length = self._new_length = torch.ones_like(self.rho)  # ||eps_hat||; adopted at the end of a step
+        self._reach = self._new_reach = torch.ones_like(self.rho)  # of eps_hat; adopted at the end of a step
         self._commits = 0  # of this step: a step that looks back has two
         self._buffers = Buffers()
         self._scratch = Buffers()  # for passes after the base step, when no other memory is free
@@ -186,6 +194,7 @@ class LearnedRadius(Radius):
             "normalize": False,
             "prior": None,
             "prior_weight": 0.0,
+            "prior_rise": None,
             "burn_in": 0,
         }
         if fixed := sorted(reading.keys() & options.keys()):
@@ -199,7 +208,7 @@ class LearnedRadius(Radius):
         """Move the radius and its optimizer to where the weights are."""
         super().to(device, dtype)
         self._nu.to(device, dtype)
-        self._length = self._new_length = self._length.to(device=device, dtype=dtype)
+        self._reach = self._new_reach = self._reach.to(device=device, dtype=dtype)
         self._usable = self._usable.to(device)
 
     def validates_before(self, step: int) -> bool:
@@ -215,7 +224,7 @@ class LearnedRadius(Radius):
         self._measured |= {"validation_loss": loss}
         length = self._measure("validation_slope", params, scratch)
         if self.training_batch == "same":
-            self._update(self._nu.highest(self._new_length, self._step))
+            self._update(self._nu.highest(self._new_reach, self._step))
         return [loss, length]
 
     def see_training(self, loss: Tensor, params: Tensors) -> list[Tensor]:
@@ -229,7 +238,10 @@ class LearnedRadius(Radius):
         """The radius of this step, after the update that this step's first pass completes."""
         self._step, self._commits, self._average = ascent.step, 0, ascent.average
         self._rate = self.lr * learning_rate_share(ascent) if self.follow_lr else self.lr
-        highest = self._nu.highest(self._length, ascent.step)
+        if self._nu.measures(ascent.step):
+            assert ascent.loss is not None
+            self._nu.see_unit(ascent.loss, ascent.gradient_norm)
+        highest = self._nu.highest(self._reach, ascent.step)
         if self.validates_before(ascent.step):
             assert ascent.loss is not None
             self._measured |= {"training_loss": ascent.loss}
@@ -245,11 +257,11 @@ class LearnedRadius(Radius):
             rho = self._proposed = rho.clamp(max=highest)
         return rho
 
-    def see_direction(self, params: Tensors, factor: Tensor) -> None:
-        """Measure ||eps_hat||, and hold eps_hat for the estimators that need it."""
+    def see_direction(self, params: Tensors, factor: Tensor, reach: Callable[[], Tensor]) -> None:
+        """Measure how far eps_hat reaches, and hold it for the estimators that need it."""
         if self.prior is not None and (self._wants_curvature or self._step < self.burn_in):
-            self._new_length = (norm(gradients_of(params)) * factor).to(self.rho.dtype)
-            self._agree_on([self._new_length])
+            self._new_reach = reach().to(self.rho.dtype)
+            self._agree_on([self._new_reach])
         if self._wants_curvature and self.hypergradient.holds != "gradient":
             self._hold(params)
             scale_(self._held, factor)
@@ -308,7 +320,6 @@ class LearnedRadius(Radius):
         """Adopt the proposed radius where the whole step was finite."""
         if self._proposed is not None:
             self.rho = torch.where(finite, self._proposed, self.rho)
-        self._nu.commit(finite)
         self._proposed = self._average = None
         self._usable = finite
         if "hypergradient" in self._measured:  # this step has updated the radius
@@ -317,11 +328,13 @@ class LearnedRadius(Radius):
             self._measured = {}
         self._commits += 1
         if self._commits == 2 or not self.validates_after(self._step):
-            self._length = self._new_length = torch.where(finite, self._new_length, self._length)
+            self._nu.commit(finite)
+            self._reach = self._new_reach = torch.where(finite, self._new_reach, self._reach)
 
     def discard(self) -> None:
         """Forget the proposed radius: a closure raised. The Z of the step before lives on unless `at` has used it."""
-        self._nu.proposed, self._proposed, self._new_length = None, None, self._length
+        self._nu.discard()
+        self._proposed, self._new_reach = None, self._reach
         self._measured, self._average = {}, None
 
     def metrics(self) -> dict[str, Tensor]:
@@ -338,7 +351,7 @@ class LearnedRadius(Radius):
     def state_dict(self) -> dict[str, Any]:
         """rho, its optimizer and, where the next step still needs it, Z."""
         state = super().state_dict() | self._nu.state_dict()
-        state["length"] = self._length.clone()
+        state["reach"] = self._reach.clone()
         state["reported"] = {name: value.clone() for name, value in self._reported.items()}
         if self._carries and self.training_batch == "next":
             state |= {"usable": self._usable.clone(), "Z": {i: z.clone() for i, z in enumerate(self._held)}}
@@ -348,7 +361,7 @@ class LearnedRadius(Radius):
         """Take back what `state_dict` gave."""
         super().load_state_dict(state)
         self._nu.load_state_dict(state)
-        self._length = self._new_length = torch.as_tensor(state["length"]).to(self._length, copy=True)
+        self._reach = self._new_reach = torch.as_tensor(state["reach"]).to(self._reach, copy=True)
         self._proposed = None
         self._reported = {name: torch.as_tensor(value).to(self.rho.device) for name, value in state["reported"].items()}
         self._measured = {}
@@ -426,7 +439,19 @@ class LearnedRadius(Radius):
             return
         rate = self._rate * self._interval_at(self._step)
         slope = slope.to(self.rho.dtype)
-        self._proposed = self._nu.propose(self.rho, slope, rate, self._new_length, highest, self._step, self._usable)
+        self._proposed = self._nu.propose(self.rho, slope, rate, self._new_reach, highest, self._step, self._usable)
+
+
+def _weights(weight: Any) -> tuple[float, float]:
+    try:
+        below, above = weight
+    except TypeError:
+        below = above = weight
+    except ValueError as error:
+        raise ValueError(
+            f"`prior_weight` must be one number or two, (below, above), got {_checks.shown(weight)}"
+        ) from error
+    return _checks.not_negative("prior_weight", below), _checks.not_negative("prior_weight", above)
 
 
 def _bounds(bounds: Any) -> tuple[float, float]:

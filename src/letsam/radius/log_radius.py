@@ -9,53 +9,87 @@ import torch
 from torch import Tensor
 
 NAMES = ("nu", "exp_avg", "exp_avg_sq", "updates")
+UNITS = ("unit_logs", "units")  # sum of log(L / ||g_0||), and of how many steps
 BETAS = (0.9, 0.999)
 EPSILON = 1e-16  # far below the hypergradients of a well-trained network, which fall with its loss
 BURN_IN_RATE = 2.0  # how many times faster the first step of the burn-in is
 BURN_IN_GROWTH = 2.0  # logarithm of the multiple of the prior that is allowed at the end of the burn-in
-BURN_IN_WEIGHT = 3.6  # how many times heavier the prior weighs then; times its weight it stays below Adam's first step
+BURN_IN_WEIGHT = 3.6  # how many times heavier the prior weighs above itself then
+MEASURED = 25  # steps at the beginning in which loss and gradient are compared
 
 
 class LogRadius:
-    """nu <- nu - rate * (Adam(slope) + pull), pull = weight * clamp(log(length / prior), -1, 1).
+    """nu <- nu - rate * (Adam(slope) + pull), pull = weight * clamp(log(reach / prior), -1, 1).
 
-    `length` is that of the perturbation, ||rho eps_hat||, so that one prior serves SAM (where it is rho) and ASAM.
-    Adam's term is within -1 and 1 and about mean / deviation of the slopes: evidence below `weight` does not hold the
-    radius away from the prior, evidence above it carries the radius as far as it lasts.
+    `reach` is how far the perturbation goes, in a measure that lets one prior serve SAM (where it is rho) and ASAM, see
+    `Perturbation.reach`. Adam's term is within -1 and 1 and about mean / deviation of the slopes: evidence below
+    `weight` does not hold the radius away from the prior, evidence above it carries the radius as far as it lasts.
+    There are two weights, as the slopes of single steps speak for a smaller radius in the first part of almost every
+    run, whatever is best in the end.
 
-    During the burn-in, `burn_in` steps, the rate is up to 2 times and the weight of the prior up to 3.6 times as high,
-    both falling in a line, and the perturbation is at most exp(2 step / burn_in) times as long as the prior.
+    The prior is at most where the loss, linearized at the weights, has risen by the share `rise`: rise * L / ||g_0||,
+    the geometric mean over the first 25 steps.
+
+    During the burn-in, `burn_in` steps, the rate is up to 2 times and the weight above the prior up to 3.6 times as
+    high, both falling in a line, and the perturbation reaches at most exp(2 step / burn_in) times as far as the prior.
 
     Args:
         rho: starting radius.
         bounds: (lowest, highest) rho.
-        prior: length of the perturbation that is held without evidence, > 0; None for no prior.
-        weight: of the prior, >= 0.
+        prior: reach of the perturbation that is held without evidence, > 0; None for no prior.
+        weights: of the prior (below it, above it), >= 0.
         burn_in: steps, >= 0.
+        rise: share of the loss, > 0; None for no such limit.
     """
 
     def __init__(
-        self, rho: float, bounds: tuple[float, float], prior: float | None, weight: float, burn_in: int
-    ) -> None:
-        self.bounds, self.prior, self.weight, self.burn_in = bounds, prior, weight, burn_in
+        self, rho: float, bounds: tuple[float, float], prior: float | None, weights: tuple[float, float], burn_in: int,
+        rise: float | None = None,
+    ) -> None:  # fmt: skip
+        self.bounds, self.prior, self.weights, self.burn_in, self.rise = bounds, prior, weights, burn_in, rise
         self.values = torch.tensor([math.log(rho), 0.0, 0.0, 0.0], dtype=torch.float64)  # see NAMES
         self.betas = torch.tensor(BETAS, dtype=torch.float64)
         self.proposed: Tensor | None = None
+        self.units = torch.zeros(2, dtype=torch.float64)  # see UNITS
+        self.proposed_units: Tensor | None = None
+        self.log_prior = self._log_prior()
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move to where the weights are."""
         self.values = self.values.to(device=device, dtype=dtype)
         self.betas = torch.tensor(BETAS, dtype=dtype, device=device)
+        self.units = self.units.to(device=device, dtype=dtype)
+        self.log_prior = self.log_prior.to(device=device, dtype=dtype)
 
-    def highest(self, length: Tensor, step: int) -> Tensor | float:
+    def measures(self, step: int) -> bool:
+        """Whether `see_unit` counts at this step."""
+        return self.prior is not None and self.rise is not None and step < MEASURED
+
+    def see_unit(self, loss: Tensor, gradient_norm: Tensor) -> None:
+        """Take L / ||g_0|| of a step into the mean, where it is a length; `commit` decides."""
+        log = (loss / gradient_norm).log().to(self.units)
+        valid = log.isfinite()
+        self.proposed_units = self.units + torch.stack([torch.where(valid, log, 0.0), valid.to(log)])
+        self.log_prior = self._log_prior()
+
+    def _log_prior(self) -> Tensor:
+        """The logarithm of the prior: as given, or less where the loss would rise by more than the share `rise`."""
+        logs, count = (self.units if self.proposed_units is None else self.proposed_units).unbind()
+        given = torch.full_like(logs, math.log(self.prior or 1.0))
+        if self.rise is None:
+            return given
+        limit = logs / count.clamp(min=1) + math.log(self.rise)
+        return torch.where(count > 0, torch.minimum(given, limit), given)
+
+    def highest(self, reach: Tensor, step: int) -> Tensor | float:
         """The largest rho at this step: the upper bound, in the burn-in also a multiple of the prior."""
         low, high = self.bounds
         if self.prior is None or step >= self.burn_in:
             return high
-        return (self.prior * math.exp(BURN_IN_GROWTH * step / self.burn_in) / length).clamp(low, high)
+        return ((self.log_prior + BURN_IN_GROWTH * step / self.burn_in).exp() / reach).clamp(low, high)
 
     def propose(
-        self, rho: Tensor, slope: Tensor, rate: float | Tensor, length: Tensor, highest: Tensor | float, step: int,
+        self, rho: Tensor, slope: Tensor, rate: float | Tensor, reach: Tensor, highest: Tensor | float, step: int,
         usable: Tensor,
     ) -> Tensor:  # fmt: skip
         """One update; `commit` decides whether it counts.
@@ -64,7 +98,7 @@ class LogRadius:
             rho: now (0-dim).
             slope: of the upper level along nu, up to a positive factor (0-dim).
             rate: of this update.
-            length: ||eps_hat|| (0-dim).
+            reach: of eps_hat (0-dim).
             highest: what `highest` returned.
             step: of the optimizer, from 0.
             usable: whether the slope comes from finite passes (0-dim bool); where not, nothing moves.
@@ -80,8 +114,10 @@ class LogRadius:
         first, second = (moments / (1 - betas**updates)).unbind()
         move = first / (second.sqrt() + EPSILON)
         if self.prior is not None:
-            excess = ((length / self.prior).log() + old_nu).clamp(-1, 1)
-            move = move + self.weight * (1 + (BURN_IN_WEIGHT - 1) * early) * excess
+            excess = reach.log() - self.log_prior + old_nu
+            below, above = self.weights
+            above = above * (1 + (BURN_IN_WEIGHT - 1) * early)
+            move = move + below * excess.clamp(-1, 0) + above * excess.clamp(0, 1)
         low, high = math.log(self.bounds[0]), highest.log() if isinstance(highest, Tensor) else math.log(highest)
         nu = (old_nu - rate * (1 + (BURN_IN_RATE - 1) * early) * move).clamp(min=low).clamp(max=high)
         valid = usable & (moments[1] < torch.inf)  # the square of a slope that is not finite is not finite either
@@ -92,13 +128,25 @@ class LogRadius:
         """Adopt what was proposed where `finite`."""
         if self.proposed is not None:
             self.values = torch.where(finite, self.proposed, self.values)
+        if self.proposed_units is not None:
+            self.units = torch.where(finite, self.proposed_units, self.units)
+        self.discard()
+
+    def discard(self) -> None:
+        """Forget what was proposed."""
         self.proposed = None
+        if self.proposed_units is not None:
+            self.proposed_units = None
+            self.log_prior = self._log_prior()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Under the names in NAMES."""
-        return {name: value.clone() for name, value in zip(NAMES, self.values.unbind(), strict=True)}
+        """Under the names in NAMES and UNITS."""
+        named = [*zip(NAMES, self.values.unbind(), strict=True), *zip(UNITS, self.units.unbind(), strict=True)]
+        return {name: value.clone() for name, value in named}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         self.values = torch.stack([torch.as_tensor(state[name]).to(self.values) for name in NAMES])
-        self.proposed = None
+        self.units = torch.stack([torch.as_tensor(state[name]).to(self.units) for name in UNITS])
+        self.proposed = self.proposed_units = None
+        self.log_prior = self._log_prior()
