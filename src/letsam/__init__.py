@@ -7,7 +7,7 @@
 `letsam.optimizer` tells how a step works; `letsam.radius.learned` how the radius is learned.
 """
 
-from . import hypergradient, perturbations, radius
+from . import hypergradient, perturbations, radius, variants
 from ._passes import ReplayedRandomness
 from ._statistics import frozen_statistics
 from ._version import __version__
@@ -26,11 +26,9 @@ from .radius import (
     Radius,
     ReplayedRadius,
 )
-from .variants import ASAM, SAM
+from .variants import *  # noqa: F403
 
 __all__ = [
-    "ASAM",
-    "SAM",
     "CosineRadius",
     "DistributedState",
     "FixedRadius",
@@ -51,3 +49,4 @@ __all__ = [
     "perturbations",
     "radius",
 ]
+__all__ += variants.__all__

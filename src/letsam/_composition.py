@@ -42,6 +42,12 @@ class Composition(Wrapper):
         unperturbed(self.param_groups)
         perturbation.attach(self.param_groups)
         self.perturbation = perturbation
+        if self.radius.learns and _descends_otherwise(perturbation):
+            raise ValueError(
+                "`perturbation` must define `descent_derivative` for a learned radius, got a "
+                f"{type(perturbation).__name__} that changes the gradient in `descent` alone"
+            )
+        self.radius.attach(perturbation.ascends)
         self.metrics: dict[str, Tensor] = {}
         self._steps: int = 0
         self._peak_lr: float | Tensor = 0.0
@@ -114,6 +120,12 @@ class Composition(Wrapper):
         self.perturbation.load_state_dict(own["perturbation"])
         self._steps, self._peak_lr = own["steps"], own["peak_lr"]
         self._skipped = torch.as_tensor(own["skipped_steps"]).to(self._skipped.device, copy=True)
+
+
+def _descends_otherwise(perturbation: Perturbation) -> bool:
+    kind = type(perturbation)
+    changes = kind.descent is not Perturbation.descent
+    return changes and kind.descent_derivative is Perturbation.descent_derivative
 
 
 def _radius(rho: object) -> Radius:

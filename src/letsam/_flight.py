@@ -22,6 +22,7 @@ class Flight:
         finite: whether all passes were finite (0-dim bool), known from the descent on.
         climbed: whether the weights are perturbed at all.
         ascent_gradients: g_0 by weight, for perturbations that descend with it.
+        eps_hat: by weight, the sum of the ascents so far, for perturbations that have several.
     """
 
     params: list[Tensor]
@@ -33,6 +34,7 @@ class Flight:
     climbed: bool
     finite: Tensor = field(init=False)
     ascent_gradients: dict[Tensor, Tensor] = field(default_factory=dict[Tensor, Tensor])
+    eps_hat: dict[Tensor, Tensor] = field(default_factory=dict[Tensor, Tensor])
 
     def held_ascent_gradients(self) -> list[Tensor] | None:
         """g_0 of every weight that has a gradient now, 0 where it had none then."""

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from . import _checks, _precision
+from ._beside import descend_beside
 from ._clipping import clipping
 from ._closures import Closure, checked_closure, evaluate, require_gradients
 from ._composition import Composition, not_traced
@@ -177,13 +178,18 @@ class SharpnessAware(Composition):
             if self.radius.validates_before(self._steps):
                 loss = self._validate(validation_closure)
                 seen += self.radius.see_validation(loss, params, self._weights)
-            with self._ranks.ascent_pass(self.model if self.perturbation.ascends(self._steps) else None):
-                loss = self._train(closure)
-            self._passes.keep()
+            loss = self._look(closure)
             flight = self._ascend(params, seen, loss)
             if flight.climbed:
+                self._climb_on(flight, closure)
                 self.radius.probe(params, flight.weights, flight.rho, lambda: self._probe(closure, flight))
-                flight.seen.append(self._train(closure))
+                perturbed = self._train(closure)
+                flight.seen.append(perturbed)
+                if loss is None:
+                    loss = flight.loss = perturbed
+                    flight.gradient_norm = norm(gradients_of(params))
+                    self._passes.keep()
+            assert loss is not None  # a step of one pass climbs
             self._descend(flight)
             if self.radius.validates_after(self._steps):
                 self._look_back(flight, closure, validation_closure)
@@ -206,12 +212,18 @@ class SharpnessAware(Composition):
             grad_scaler: with which the loss has been scaled; unscales the gradients. Give it to `descent_step`, too.
 
         Raises:
-            ValueError: there are no gradients, or the radius is learned (its order of passes needs `step`).
+            ValueError: there are no gradients, or `step` alone can make the passes: those of a learned radius, or of a
+                perturbation with several ascents.
             RuntimeError: the weights are perturbed already.
         """
         if self.radius.learns:
             raise ValueError(
                 "`rho` must be fixed or scheduled for ascent_step(); a learned radius needs step(closure, ...)"
+            )
+        if self.perturbation.ascents > 1:
+            raise ValueError(
+                f"`perturbation` must have one ascent for ascent_step(), got {self.perturbation.ascents}: it needs "
+                "step(closure)"
             )
         if self._flight is not None:
             raise RuntimeError("ascent_step() was called twice: call descent_step() after the second backward()")
@@ -252,11 +264,25 @@ class SharpnessAware(Composition):
         self._descend(flight)
         self._finish(flight)
 
+    def _look(self, closure: Closure) -> Tensor | None:
+        """The pass at the weights; None where neither the perturbation nor the radius of this step asks for it."""
+        climbs = self.perturbation.ascends(self._steps)
+        if climbs and not (self.perturbation.follows_gradient or self.radius.reads_ascent(self._steps)):
+            for param in self._trainable():
+                param.grad = torch.zeros_like(param)  # the place for eps_hat
+            return None
+        with self._ranks.ascent_pass(self.model if climbs else None):
+            loss = self._train(closure)
+        self._passes.keep()
+        return loss
+
+    def _excluded(self) -> set[Tensor]:
+        return unperturbed(self.param_groups) | self.perturbation.spares()
+
     def _ascend(self, params: list[Tensor], seen: list[Tensor], loss: Tensor | None) -> Flight:
         """From g_0 at theta to the perturbed weights."""
-        excluded = unperturbed(self.param_groups)
-        moves = [p.grad is not None and p not in excluded for p in params]
-        moved = list(compress(params, moves))
+        excluded = self._excluded()
+        moved = [p for p in params if p.grad is not None and p not in excluded]
         if not moved:
             raise ValueError("there must be gradients in weights that are perturbed, got them in `perturb=False` only")
         gradient_norm = ascent_norm = norm(gradients_of(params))
@@ -271,6 +297,7 @@ class SharpnessAware(Composition):
         average = self._ranks.ascent_average
         rho = self.radius.at(Ascent(self._steps, lr, self._peak_lr, loss, seen_norm, params, average, self._weights))
         flight = Flight(params, [], seen, loss, rho, gradient_norm, self.perturbation.ascends(self._steps))
+        self.perturbation.begin(self.base_optimizer)
         flight.weights = self._weights.copy_of(params)
         self._flight = flight
         if not flight.climbed:
@@ -281,15 +308,43 @@ class SharpnessAware(Composition):
             if average is not None:
                 average(held)
             flight.ascent_gradients = dict(zip(present, held, strict=True))
+        self._climb(flight, excluded, ascent_norm)
+        return flight
+
+    def _climb(self, flight: Flight, excluded: set[Tensor], gradient_norm: Tensor) -> None:
+        """Move along the gradients, which become rho eps_hat; of several ascents, each goes its share of rho."""
+        params, rho, ascents = flight.params, flight.rho, self.perturbation.ascents
         zero_(gradients_of(list(excluded)))  # eps_hat
+        moves = [p.grad is not None and p not in excluded for p in params]
+        moved = list(compress(params, moves))
         gradients = gradients_of(moved)
-        factor = self.perturbation.direction(moved, gradients, ascent_norm)
-        self.radius.see_direction(params, factor, lambda: self.perturbation.reach(gradients, factor, ascent_norm))
+        factor = self.perturbation.direction(moved, gradients, gradient_norm)
         if rho.ndim:
             rho = torch.stack(list(compress(rho.unbind(), moves)))
+        if ascents == 1:
+            self.radius.see_direction(params, factor, lambda: self.perturbation.reach(gradients, factor, gradient_norm))
+        else:
+            factor = factor / ascents
+            for param, gradient in zip(moved, gradients, strict=True):
+                part = gradient * factor.to(gradient.dtype)
+                flight.eps_hat[param] = flight.eps_hat[param].add_(part) if param in flight.eps_hat else part
         scale_(gradients, rho * factor)
         add_(moved, gradients)
-        return flight
+
+    def _climb_on(self, flight: Flight, closure: Closure) -> None:
+        """The further ascents, each along the gradient where the one before has led."""
+        if self.perturbation.ascents == 1:
+            return
+        excluded = self._excluded()
+        for _ in range(1, self.perturbation.ascents):
+            with self._ranks.ascent_pass(self.model):
+                flight.seen.append(self._train(closure))
+            moved = [p for p in flight.params if p not in excluded]
+            self._climb(flight, excluded, norm(gradients_of(moved)))
+        for param in flight.params:
+            param.grad = flight.eps_hat.pop(param, None)
+        whole = gradients_of(flight.params)
+        self.radius.see_direction(flight.params, torch.ones_like(flight.gradient_norm), lambda: norm(whole))
 
     def _descend(self, flight: Flight) -> None:
         """From g_rho at the perturbed weights to the base optimizer's step at theta."""
@@ -297,9 +352,14 @@ class SharpnessAware(Composition):
         self._restore()
         gradients = gradients_of(params)
         flight.finite = all_finite([*flight.seen, norm(gradients)])
+        ascent_gradients = flight.held_ascent_gradients()
         if flight.climbed:
-            self.radius.see_descent_gradient(params, flight.rho, self._weights)
-        self.perturbation.descent(gradients, flight.held_ascent_gradients())
+            self.radius.see_perturbed_gradient(
+                params, flight.rho, lambda z: self.perturbation.descent_derivative(z, gradients, ascent_gradients)
+            )
+        beside = self.perturbation.descent(gradients, ascent_gradients)
+        if flight.climbed:
+            self.radius.see_descent_gradient(params, beside, self._weights)
         if self.max_grad_norm is not None:
             factor, slope = clipping(gradients, self.max_grad_norm)
             if flight.climbed:
@@ -309,6 +369,8 @@ class SharpnessAware(Composition):
         self.base_optimizer.step()
         if flight.climbed:
             self.radius.see_base_step(self.base_optimizer, params, weights, fresh)
+        if beside is not None:
+            descend_beside(self.base_optimizer, params, params, beside)
         self._guard.settle(self.base_optimizer, flight.finite, params, weights)
         self.radius.commit(flight.finite)
 
@@ -328,6 +390,7 @@ class SharpnessAware(Composition):
     def _finish(self, flight: Flight) -> None:
         """Count the step and publish what it saw."""
         self._passes.end(flight.finite)
+        self.perturbation.commit(flight.finite)
         _precision.record(self._grad_scaler, self, flight.finite)
         self._steps += 1
         self._skipped += ~flight.finite
@@ -350,6 +413,7 @@ class SharpnessAware(Composition):
     def _abort(self) -> None:
         """Take back a step that has not come to its end: a pass has raised, or is still to come."""
         self._restore()
+        self.perturbation.discard()
         self._passes.abort()
 
     def _train(self, closure: Closure) -> Tensor:

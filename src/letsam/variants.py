@@ -1,17 +1,68 @@
-"""The published methods by name: each a perturbation, with any radius and any base optimizer."""
+"""The registry: the published methods by name, each a perturbation, with any radius and any base optimizer.
+
+A variant is a file in `letsam.perturbations`, which tells all about it, and a class here that names it. `letsam`, the
+methods of a trial, `letsam methods` and the contract tests read `VARIANTS`.
+"""
 
 from __future__ import annotations
+
+from typing import Any, ClassVar
 
 from torch import nn
 from torch.optim import Optimizer
 
 from ._distributed import Group
 from .optimizer import Closure, SharpnessAware
-from .perturbations import AdaptiveAscent, SteepestAscent
+from .perturbations import AdaptiveAscent, Facts, Perturbation, SteepestAscent
 from .radius import Radius
 
+__all__ = ["ASAM", "SAM"]
 
-class SAM(SharpnessAware):
+
+class Variant(SharpnessAware):
+    """A `SharpnessAware` with a perturbation of one kind; the options of the perturbation are keywords of its own.
+
+    Args:
+        base_optimizer: any `torch.optim.Optimizer` whose step needs no closure.
+        rho: a number, a schedule or a `LearnedRadius`; None: the variant's default.
+        validation_closure: for a learned radius, where `step` is not given one.
+        model: the network, so that its running statistics move once in a step (see `SharpnessAware`).
+        max_grad_norm: > 0, clips the total norm of the gradient of the descent; None: no clipping.
+        process_group: the processes over which losses are averaged (see `SharpnessAware`).
+        m_sharpness: with DDP, each process climbs along the gradient of its own batch (see `SharpnessAware`).
+        **options: of the perturbation, whose class tells them.
+
+    Raises:
+        TypeError: an argument of the wrong type, or an option that the perturbation does not have.
+        ValueError: an argument out of range.
+    """
+
+    made_of: ClassVar[type[Perturbation]]
+    facts: ClassVar[Facts]
+
+    def __init_subclass__(cls, made_of: type[Perturbation], **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        assert made_of.facts is not None, "a variant with a name needs its facts"
+        cls.made_of, cls.facts = made_of, made_of.facts
+        VARIANTS[cls.__name__.lower()] = cls
+
+    def __init__(
+        self, base_optimizer: Optimizer, rho: float | Radius | None = None, *,
+        validation_closure: Closure | None = None, model: nn.Module | None = None, max_grad_norm: float | None = None,
+        process_group: Group = "default", m_sharpness: bool = False, **options: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            base_optimizer, self.made_of(**options), self.facts.rho if rho is None else rho,
+            validation_closure=validation_closure, model=model, max_grad_norm=max_grad_norm,
+            process_group=process_group, m_sharpness=m_sharpness,
+        )  # fmt: skip
+
+
+VARIANTS: dict[str, type[Variant]] = {}
+"""Every variant by its name in `--methods`."""
+
+
+class SAM(Variant, made_of=SteepestAscent):
     """theta <- base(theta, grad L(theta + rho g / ||g||)).
 
     Args:
@@ -43,12 +94,12 @@ class SAM(SharpnessAware):
         process_group: Group = "default", m_sharpness: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(
-            base_optimizer, SteepestAscent(), rho, validation_closure=validation_closure, model=model,
-            max_grad_norm=max_grad_norm, process_group=process_group, m_sharpness=m_sharpness,
+            base_optimizer, rho, validation_closure=validation_closure, model=model, max_grad_norm=max_grad_norm,
+            process_group=process_group, m_sharpness=m_sharpness,
         )  # fmt: skip
 
 
-class ASAM(SharpnessAware):
+class ASAM(Variant, made_of=AdaptiveAscent):
     """theta <- base(theta, grad L(theta + rho T^2 g / ||T g||)), T = diag(|theta| + eta).
 
     Args:
@@ -84,6 +135,6 @@ class ASAM(SharpnessAware):
         process_group: Group = "default", m_sharpness: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(
-            base_optimizer, AdaptiveAscent(scale, eta), rho, validation_closure=validation_closure, model=model,
-            max_grad_norm=max_grad_norm, process_group=process_group, m_sharpness=m_sharpness,
+            base_optimizer, rho, validation_closure=validation_closure, model=model, max_grad_norm=max_grad_norm,
+            process_group=process_group, m_sharpness=m_sharpness, scale=scale, eta=eta,
         )  # fmt: skip

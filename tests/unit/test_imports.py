@@ -17,7 +17,7 @@ PACKAGE = Path(letsam.__file__).parent
 RANKS = {
     "_checks": 0, "_tensors": 0, "_version": 0, "results": 0,
     "hypergradient": 1, "perturbations": 1, "_guard": 1,
-    "_clipping": 1, "_closures": 1, "_distributed": 1, "_flight": 1, "_precision": 1,
+    "_beside": 1, "_clipping": 1, "_closures": 1, "_distributed": 1, "_flight": 1, "_precision": 1,
     "_randomness": 1, "_statistics": 1, "_wrapper": 1,
     "_passes": 2, "accumulation": 2, "groups": 2, "radius": 2,
     "_composition": 3,

@@ -1,7 +1,8 @@
 """Perturbations: one variant per file."""
 
 from .asam import AdaptiveAscent
-from .base import Perturbation
+from .base import Facts, Perturbation
+from .memory import Memory
 from .sam import SteepestAscent
 
-__all__ = ["AdaptiveAscent", "Perturbation", "SteepestAscent"]
+__all__ = ["AdaptiveAscent", "Facts", "Memory", "Perturbation", "SteepestAscent"]

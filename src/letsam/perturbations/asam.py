@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .. import _checks
 from .._tensors import Tensors, multiply_, norm
-from .base import Perturbation
+from .base import Facts, Perturbation
 from .sam import reciprocal
 
 SCALINGS = ("all", "weights", "matrices")
@@ -47,6 +47,8 @@ class AdaptiveAscent(Perturbation):
     Reference:
         arXiv:2102.11600, algorithm 1 and section 4.
     """
+
+    facts = Facts("ASAM: climb along the gradient in units of each weight", "arXiv:2102.11600", rho=0.5)
 
     def __init__(self, scale: str = "all", eta: float = 0.0) -> None:
         self.scale = _checks.choice("scale", scale, SCALINGS)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .._tensors import Tensors
-from .base import Perturbation
+from .base import Facts, Perturbation
 
 
 class SteepestAscent(Perturbation):
@@ -25,6 +25,8 @@ class SteepestAscent(Perturbation):
     Reference:
         arXiv:2010.01412, equation (2).
     """
+
+    facts = Facts("SAM: climb along the gradient", "arXiv:2010.01412")
 
     def direction(self, weights: Tensors, gradients: Tensors, gradient_norm: Tensor) -> Tensor:
         """1 / ||g||: the gradients already point the way."""

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from .._tensors import Average, Buffers, Tensors
 
 Evaluate = Callable[[], Tensor]
+Derivative = Callable[[Tensors], "Tensors | None"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,13 @@ class Radius:
         """Move the radius to where the weights are."""
         self.rho = self.rho.to(device=device, dtype=dtype)
 
+    def attach(self, ascends: Callable[[int], bool]) -> None:
+        """Called once with the perturbation's `ascends`: which steps climb."""
+
+    def reads_ascent(self, step: int) -> bool:
+        """Whether `at` needs the loss or the gradients at the weights, which some perturbations do without."""
+        return True
+
     def at(self, ascent: Ascent) -> Tensor:
         """The radius of this step."""
         return self.rho
@@ -94,8 +102,23 @@ class Radius:
             evaluate: runs the training closure.
         """
 
-    def see_descent_gradient(self, params: Tensors, rho: Tensor, weights: Buffers) -> None:
-        """The gradients are g_rho; `weights` holds what `params` do, and must do so again in the end."""
+    def see_perturbed_gradient(self, params: Tensors, rho: Tensor, derivative: Derivative) -> None:
+        """The gradients are g_rho.
+
+        Args:
+            params: unperturbed again.
+            rho: the radius of the step.
+            derivative: the perturbation's `descent_derivative` at g_rho, for one tensor per gradient.
+        """
+
+    def see_descent_gradient(self, params: Tensors, beside: Tensors | None, weights: Buffers) -> None:
+        """The gradients are those that the base optimizer descends with.
+
+        Args:
+            params: unperturbed.
+            beside: what `descent` has returned.
+            weights: hold what `params` do, and must do so again in the end.
+        """
 
     def see_clipping(self, params: Tensors, factor: Tensor, slope: Tensor, weights: Buffers) -> None:
         """The gradients g are about to be clipped to factor * g (0-dim), with d factor = slope * (g . dg)."""

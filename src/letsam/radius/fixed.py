@@ -25,3 +25,7 @@ class FixedRadius(Radius):
 
     def __init__(self, rho: float) -> None:
         super().__init__(_checks.not_negative("rho", rho, "the base optimizer alone"))
+
+    def reads_ascent(self, step: int) -> bool:
+        """There is nothing to decide."""
+        return False

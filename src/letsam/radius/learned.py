@@ -30,10 +30,12 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from .. import _checks
+from .._beside import descend_beside
 from .._tensors import (
     Average,
     Buffers,
     Tensors,
+    add_,
     add_scaled_,
     copy_,
     dot,
@@ -44,7 +46,7 @@ from .._tensors import (
 )
 from ..hypergradient import HYPERGRADIENTS, Hypergradient
 from ..hypergradient.update_derivative import apply_update_derivative
-from .base import Ascent, Evaluate, Radius
+from .base import Ascent, Derivative, Evaluate, Radius
 from .log_radius import LogRadius
 from .scheduled import learning_rate_share
 
@@ -160,6 +162,9 @@ class LearnedRadius(Radius):
         self._usable = torch.zeros((), dtype=torch.bool)  # whether that step was finite
         self._probe_step: Tensor | None = None
         self._average: Average | None = None  # of this step, see `Ascent`
+        self._ascends: Callable[[int], bool] = _always
+        self._climbs: Tensor | None = None  # of this step: False where the perturbation is 0 by its own decision
+        self._beside: Tensors | None = None  # during a step: d / d rho of what descends beside the base optimizer
         self._step = 0
         self._rate: float | Tensor = self.lr
         self._measured: dict[str, Tensor] = {}
@@ -211,6 +216,15 @@ class LearnedRadius(Radius):
         self._reach = self._new_reach = self._reach.to(device=device, dtype=dtype)
         self._usable = self._usable.to(device)
 
+    def attach(self, ascends: Callable[[int], bool]) -> None:
+        """Only a step that climbs has a Z."""
+        self._ascends = ascends
+
+    def reads_ascent(self, step: int) -> bool:
+        """Where the training loss completes an update, and where the curvature will be wanted."""
+        self._step = step
+        return self.validates_before(step) or self._wants_curvature
+
     def validates_before(self, step: int) -> bool:
         """At every `interval`-th step when the training loss comes from the next batch."""
         return self.training_batch == "next" and self._updates_at(step)
@@ -236,10 +250,9 @@ class LearnedRadius(Radius):
 
     def at(self, ascent: Ascent) -> Tensor:
         """The radius of this step, after the update that this step's first pass completes."""
-        self._step, self._commits, self._average = ascent.step, 0, ascent.average
+        self._step, self._commits, self._average, self._climbs = ascent.step, 0, ascent.average, None
         self._rate = self.lr * learning_rate_share(ascent) if self.follow_lr else self.lr
-        if self._nu.measures(ascent.step):
-            assert ascent.loss is not None
+        if self._nu.measures(ascent.step) and ascent.loss is not None:
             self._nu.see_unit(ascent.loss, ascent.gradient_norm)
         highest = self._nu.highest(self._reach, ascent.step)
         if self.validates_before(ascent.step):
@@ -259,8 +272,9 @@ class LearnedRadius(Radius):
 
     def see_direction(self, params: Tensors, factor: Tensor, reach: Callable[[], Tensor]) -> None:
         """Measure how far eps_hat reaches, and hold it for the estimators that need it."""
+        self._climbs = factor != 0
         if self.prior is not None and (self._wants_curvature or self._step < self.burn_in):
-            self._new_reach = reach().to(self.rho.dtype)
+            self._new_reach = torch.where(self._climbs, reach().to(self.rho.dtype), self._reach)
             self._agree_on([self._new_reach])
         if self._wants_curvature and self.hypergradient.holds != "gradient":
             self._hold(params)
@@ -281,19 +295,32 @@ class LearnedRadius(Radius):
                 evaluate()
         self._hold(params)
 
-    def see_descent_gradient(self, params: Tensors, rho: Tensor, weights: Buffers) -> None:
-        """What is held becomes H_rho eps_hat, projected if asked for."""
+    def see_perturbed_gradient(self, params: Tensors, rho: Tensor, derivative: Derivative) -> None:
+        """What is held becomes H_rho eps_hat, and with it the derivative of the gradient that descends."""
         if not self._wants_curvature:
             return
         pairs = self._with_gradients(params)
         held, gradients = [z for z, _ in pairs], [g for _, g in pairs]
         self.hypergradient.curvature(held, gradients, rho, self._probe_step)
-        if self.length_invariant:
-            weights.gradients_of(params)
-            square = weights.norm().square().clamp(min=torch.finfo(rho.dtype).tiny)
-            share = dot(weights, self._buffers) / square
-            weights.copy_of(params)
-            add_scaled_(held, gradients, -share)
+        self._beside = derivative(held)
+
+    def see_descent_gradient(self, params: Tensors, beside: Tensors | None, weights: Buffers) -> None:
+        """Project what is held, if asked for: on the complement of all that the step descends with."""
+        if not (self._wants_curvature and self.length_invariant):
+            return
+        weights.gradients_of(params)
+        change = self._buffers
+        if beside is not None and self._beside is not None:
+            change = self._scratch
+            add_(self._present(params, weights.like(params)), beside)
+            add_(self._present(params, change.copy_of(self._held)), self._beside)
+        square = weights.norm().square().clamp(min=torch.finfo(self.rho.dtype).tiny)
+        share = dot(weights, change) / square
+        weights.copy_of(params)
+        pairs = self._with_gradients(params)
+        add_scaled_([z for z, _ in pairs], [g for _, g in pairs], -share)
+        if beside is not None and self._beside is not None:
+            add_scaled_(self._beside, beside, -share)
 
     def see_clipping(self, params: Tensors, factor: Tensor, slope: Tensor, weights: Buffers) -> None:
         """H_rho eps_hat becomes the derivative of the clipped gradient: changes of its length no longer count."""
@@ -314,6 +341,10 @@ class LearnedRadius(Radius):
         apply_update_derivative(base, params, weights, fresh, self._held)
         # the base optimizer has not moved a weight without a gradient
         zero_([z for z, param in zip(self._held, params, strict=True) if param.grad is None])
+        if self._beside is not None:
+            present = [p for p in params if p.grad is not None]
+            descend_beside(base, present, self._present(params, self._held), self._beside)
+            self._beside = None
         self._carries = True
 
     def commit(self, finite: Tensor) -> None:
@@ -321,7 +352,7 @@ class LearnedRadius(Radius):
         if self._proposed is not None:
             self.rho = torch.where(finite, self._proposed, self.rho)
         self._proposed = self._average = None
-        self._usable = finite
+        self._usable = finite if self._climbs is None else finite & self._climbs
         if "hypergradient" in self._measured:  # this step has updated the radius
             seen = {name: self._measured[name] for name in REPORTED}
             self._reported = {name: torch.where(finite, x, self._reported.get(name, x)) for name, x in seen.items()}
@@ -335,7 +366,7 @@ class LearnedRadius(Radius):
         """Forget the proposed radius: a closure raised. The Z of the step before lives on unless `at` has used it."""
         self._nu.discard()
         self._proposed, self._new_reach = None, self._reach
-        self._measured, self._average = {}, None
+        self._measured, self._average, self._beside = {}, None, None
 
     def metrics(self) -> dict[str, Tensor]:
         """What the last upper-level update saw; the hypergradient is 0 until there is one."""
@@ -381,7 +412,19 @@ class LearnedRadius(Radius):
         return self.interval
 
     def _updates_at(self, step: int) -> bool:
-        return (step + 1) % self._interval_at(step) == 0
+        """Every `interval`-th step; where only some steps climb, such an update waits for the next that has a Z."""
+        since = self._since(step)
+        return any((due + 1) % self._interval_at(due) == 0 for due in range(step - since + 1, step + 1))
+
+    def _since(self, step: int) -> int:
+        """How many steps ago there was a Z to update with, before the one there is at `step`; 0 if there is none."""
+        late = int(self.training_batch == "next")
+        if not self._ascends(step - late):
+            return 0
+        earlier = step - 1
+        while earlier >= 0 and not self._ascends(earlier - late):
+            earlier -= 1
+        return step - earlier
 
     @property
     def _wants_curvature(self) -> bool:
@@ -396,6 +439,10 @@ class LearnedRadius(Radius):
         """Average over the processes what is each one's own, with m-sharpness."""
         if self._average is not None:
             self._average(tensors)
+
+    def _present(self, params: Tensors, tensors: Tensors) -> list[Tensor]:
+        """Those of `tensors`, one for each weight, whose weights have gradients."""
+        return [t for t, p in zip(tensors, params, strict=True) if p.grad is not None]
 
     def _with_gradients(self, params: Tensors) -> list[tuple[Tensor, Tensor]]:
         """What is held and the gradient, for the weights that have one."""
@@ -437,7 +484,7 @@ class LearnedRadius(Radius):
         measured["hypergradient"] = torch.where(self._usable, hypergradient, 0.0).to(self.rho.dtype)
         if not self._carries:
             return
-        rate = self._rate * self._interval_at(self._step)
+        rate = self._rate * max(self._interval_at(self._step), self._since(self._step))
         slope = slope.to(self.rho.dtype)
         self._proposed = self._nu.propose(self.rho, slope, rate, self._new_reach, highest, self._step, self._usable)
 
@@ -452,6 +499,10 @@ def _weights(weight: Any) -> tuple[float, float]:
             f"`prior_weight` must be one number or two, (below, above), got {_checks.shown(weight)}"
         ) from error
     return _checks.not_negative("prior_weight", below), _checks.not_negative("prior_weight", above)
+
+
+def _always(step: int) -> bool:
+    return True
 
 
 def _bounds(bounds: Any) -> tuple[float, float]:

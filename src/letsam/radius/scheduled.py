@@ -35,6 +35,10 @@ class ScheduledRadius(Radius):
         """The share of `start` in the radius after this fraction of the schedule (0 to 1)."""
         raise NotImplementedError
 
+    def reads_ascent(self, step: int) -> bool:
+        """The step and the learning rate are enough."""
+        return False
+
     def at(self, ascent: Ascent) -> Tensor:
         """The radius of this step; constant after the end of the schedule."""
         weight = self.weight(min(ascent.step / self.steps, 1.0))
@@ -112,6 +116,10 @@ class ProportionalRadius(Radius):
             raise ValueError(f"`minimum` must be at most `maximum` = {self.maximum}, got {self.minimum}")
         super().__init__(self.maximum)
 
+    def reads_ascent(self, step: int) -> bool:
+        """The step and the learning rate are enough."""
+        return False
+
     def at(self, ascent: Ascent) -> Tensor:
         """The radius that belongs to this step's learning rate."""
         share = learning_rate_share(ascent)
@@ -151,6 +159,10 @@ class ReplayedRadius(Radius):
         left = min(int(position), last)
         right = min(left + 1, last)
         return _between(self.schedule[left], self.schedule[right], position - left)
+
+    def reads_ascent(self, step: int) -> bool:
+        """The step and the learning rate are enough."""
+        return False
 
     def at(self, ascent: Ascent) -> Tensor:
         """The radius of this step."""

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from letsam.optimizer import SharpnessAware
 from letsam.radius import LearnedRadius, LinearRadius, LossBudgetRadius, ProportionalRadius, Radius
 from letsam.tasks import Task
-from letsam.variants import ASAM, SAM
+from letsam.variants import ASAM, SAM, VARIANTS
 
 REFIT = "+refit"
 LOWEST = 0.01
@@ -80,6 +80,12 @@ KINDS: dict[str, Kind] = {
     "asam-rising": Kind("ASAM, radius rising in a line from nearly 0 to :rho", ASAM, None, _asam_rho, _rising),
     "gsam-schedule": Kind("SAM, radius proportional to the learning rate (GSAM)", SAM, scheduled=_proportional),
     "sam-budget": Kind("SAM, radius from a loss budget (LE-SAM)", SAM, None, lambda task: BUDGET, _budget, False),
+}
+KINDS |= {name: Kind(kind.facts.title, kind) for name, kind in VARIANTS.items() if name not in KINDS}
+KINDS |= {
+    f"lets-{name}": Kind(f"{kind.facts.title}; learned radius", kind, LearnedRadius)
+    for name, kind in VARIANTS.items()
+    if f"lets-{name}" not in KINDS
 }
 
 

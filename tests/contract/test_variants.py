@@ -1,0 +1,220 @@
+"""Every variant of the registry against its row: steps, passes and the hypergradient of its own update."""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from letsam import LearnedRadius, SharpnessAware
+from letsam.variants import VARIANTS
+from oracle import maths
+from oracle.problems import BASES, batch, closure_on, descend, flat, network, same_bits, weights_of
+from oracle.variants import ROWS, ByHand
+
+RHO = 0.2
+NAMES = {kind.__name__: kind for kind in VARIANTS.values()}
+STEPS = ["sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop"]
+EXACT: dict[str, Any] = {"hypergradient": "finite_difference", "interval": 1, "prior": None, "burn_in": 0}
+
+
+def has_momentum(base: str) -> bool:
+    return base not in ("sgd", "rmsprop")
+
+
+PAIRS = [(name, base) for name in NAMES for base in STEPS if has_momentum(base) or not ROWS[name].needs_momentum]
+
+
+def pair(name: str, base: str, rho: Any) -> tuple[SharpnessAware, ByHand, torch.nn.Module]:
+    """A variant, and the same by hand, on models and base optimizers that have taken a few plain steps."""
+    model = network()
+    optimizer = BASES[base](model.parameters())
+    descend(model, optimizer, 3, first=200)
+    by_hand = ByHand(name, maths.State(*copy.deepcopy((model, optimizer))))
+    return NAMES[name](optimizer, rho, **ROWS[name].options), by_hand, model
+
+
+def test_every_variant_has_a_row() -> None:
+    assert set(NAMES) == set(ROWS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_variant_tells_what_it_is(name: str) -> None:
+    facts = NAMES[name].facts
+    assert facts.title
+    assert re.fullmatch(r"arXiv:\d{4}\.\d{5}", facts.paper)
+    assert facts.paper.removeprefix("arXiv:") in (NAMES[name].made_of.__doc__ or "")
+    assert facts.copies >= 1
+    base = torch.optim.SGD(network().parameters(), lr=0.1, momentum=0.9)
+    assert NAMES[name](base, **ROWS[name].options).rho.item() == pytest.approx(facts.rho)
+
+
+@pytest.mark.parametrize(("name", "base"), PAIRS)
+def test_a_variant_against_its_row(name: str, base: str) -> None:
+    opt, by_hand, model = pair(name, base, RHO)
+    for t in range(8):
+        log: list[str] = []
+        before = by_hand.state.theta
+        loss = opt.step(closure_on(model, batch(t), log))
+        assert len(log) == by_hand.row.passes(t)
+        by_hand.step(batch(t), RHO)
+        torch.testing.assert_close(flat(model.parameters()), by_hand.state.theta, rtol=1e-9, atol=1e-11)
+        if len(log) > 1:
+            assert loss.item() == pytest.approx(maths.loss(model, before, batch(t)).item(), rel=1e-9)
+    assert opt.metrics["skipped_steps"] == 0
+
+
+def test_the_rows_differ() -> None:
+    """No variant is another one, or the base optimizer."""
+    ends: dict[str, Tensor] = {}
+    for name in NAMES:
+        _, by_hand, _ = pair(name, "momentum", RHO)
+        for t in range(6):
+            by_hand.step(batch(t), RHO)
+        ends[name] = by_hand.state.theta
+    for name, end in ends.items():
+        _, by_hand, model = pair("SAM", "momentum", RHO)
+        descend(model, opt_of(model, by_hand), 6)
+        assert (end - flat(model.parameters())).norm() > 1e-4, name
+        assert all((end - other).norm() > 1e-4 for key, other in ends.items() if key != name), name
+
+
+def opt_of(model: torch.nn.Module, by_hand: ByHand) -> torch.optim.Optimizer:
+    base = BASES["momentum"](model.parameters())
+    base.load_state_dict(by_hand.state.base.state_dict())
+    return base
+
+
+@pytest.mark.parametrize("projected", [False, True])
+@pytest.mark.parametrize(("name", "base"), PAIRS)
+def test_the_hypergradient_of_its_own_update(name: str, base: str, projected: bool) -> None:
+    """Central differences of the true one-step objective, eps_hat held fixed, at every step that climbs."""
+    opt, by_hand, model = pair(name, base, LearnedRadius(RHO, **EXACT, length_invariant=projected))
+    expected: list[float | None] = []
+    for t in range(7):
+        updates = len(expected) > 0 and expected[-1] is not None
+        log: list[str] = []
+        rho_before = opt.rho.item()
+        opt.step(closure_on(model, batch(t), log), closure_on(model, batch(50), log, "validation"))
+        if updates:
+            assert opt.metrics["hypergradient"].item() == pytest.approx(expected[-1], rel=2e-6, abs=1e-10)
+            assert opt.rho.item() != rho_before
+        elif t:
+            assert "validation" not in log, "there is no Z to learn with"
+            assert opt.rho.item() == rho_before
+        rho = opt.metrics["rho"].item()
+        step = by_hand.one_step(batch(t), rho, batch(50))
+        expected.append(None if step is None else step.projected(rho) if projected else step.central_difference(rho))
+        by_hand.step(batch(t), rho)
+        torch.testing.assert_close(flat(model.parameters()), by_hand.state.theta, rtol=1e-9, atol=1e-11)
+    assert sum(value is not None and value != 0 for value in expected) >= 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_hypergradient_at_the_same_batch(name: str) -> None:
+    """Measured at the end of the step itself, on the weights it has made."""
+    radius = LearnedRadius(RHO, **EXACT, training_batch="same", length_invariant=False)
+    opt, by_hand, model = pair(name, "momentum", radius)
+    for t in range(5):
+        rho_before, log = opt.rho.item(), []
+        step = by_hand.one_step(batch(t), rho_before, batch(50))
+        opt.step(closure_on(model, batch(t)), closure_on(model, batch(50), log))
+        assert (step is None) == (log == [])
+        rho = opt.metrics["rho"].item()
+        if step is not None and t > 0:
+            exact = by_hand.one_step(batch(t), rho, batch(50)).central_difference(rho)
+            assert opt.metrics["hypergradient"].item() == pytest.approx(exact, rel=2e-6, abs=1e-12)
+        by_hand.step(batch(t), rho)
+
+
+@pytest.mark.parametrize("base", ["momentum", "adam"])
+@pytest.mark.parametrize("learned", [False, True], ids=["fixed", "learned"])
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("where", [0, 1, 2, 3])
+def test_a_step_that_is_not_finite_leaves_nothing(name: str, learned: bool, base: str, where: int) -> None:
+    """A NaN in the gradient of one pass: weights, moments, radius and what the variant remembers stay as they were."""
+    opt, _, model = pair(name, base, LearnedRadius(RHO, interval=1) if learned else RHO)
+    for t in range(4):
+        opt.step(closure_on(model, batch(t)), closure_on(model, batch(50)))
+    calls = [0]
+
+    def closure() -> Tensor:
+        loss = closure_on(model, batch(9))()
+        if calls[0] == where:
+            next(model.parameters()).grad[0] = float("nan")
+        calls[0] += 1
+        return loss
+
+    weights, state = weights_of(model), copy.deepcopy(opt.state_dict())
+    opt.step(closure, closure_on(model, batch(50)))
+    if where >= calls[0]:
+        assert opt.metrics["skipped_steps"] == 0
+        return
+    assert opt.metrics["skipped_steps"] == 1
+    after = opt.state_dict()
+    assert same_bits(weights_of(model), weights)
+    assert same_bits(after["state"], state["state"])
+    assert same_bits(after["sharpness_aware"]["perturbation"], state["sharpness_aware"]["perturbation"])
+    assert opt.rho == torch.as_tensor(state["sharpness_aware"]["radius"]["rho"])
+    opt.step(closure_on(model, batch(10)), closure_on(model, batch(50)))
+    assert all(w.isfinite().all() for w in weights_of(model))
+
+
+@pytest.mark.parametrize("where", [0, 1])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_closure_that_raises_leaves_nothing(name: str, where: int) -> None:
+    """Afterwards the run goes on as if that step had not been asked for."""
+    opt, _, model = pair(name, "momentum", RHO)
+    twin, _, twin_model = pair(name, "momentum", RHO)
+    calls = [0]
+
+    def closure() -> Tensor:
+        calls[0] += 1
+        if calls[0] == where + 1:
+            raise RuntimeError("out of memory")
+        return closure_on(model, batch(9))()
+
+    for t in range(6):
+        opt.step(closure_on(model, batch(t)))
+        twin.step(closure_on(twin_model, batch(t)))
+        if t in (0, 3, 4) and where < ROWS[name]().passes(t + 1):
+            calls[0] = 0
+            with pytest.raises(RuntimeError, match="out of memory"):
+                opt.step(closure)
+    assert same_bits(weights_of(model), weights_of(twin_model))
+    assert same_bits(opt.state_dict(), twin.state_dict())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bf16_weights_come_back_as_they_were(name: str) -> None:
+    """A learning rate of 0: whatever the passes do, no bit of the weights moves."""
+    model = network(dtype=torch.bfloat16)
+    before = weights_of(model)
+    base = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9)
+    opt = NAMES[name](base, RHO, **ROWS[name].options)
+    for t in range(5):
+        opt.step(closure_on(model, batch(t, dtype=torch.bfloat16)))
+    assert same_bits(weights_of(model), before)
+    assert opt.metrics["skipped_steps"] == 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_of_a_step_is_read_by_the_host(name: str) -> None:
+    """Tensors of the meta device have no values to read: a step that asked for one would raise."""
+    with torch.device("meta"):
+        model = torch.nn.Linear(4, 3)
+    opt = NAMES[name](torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), RHO, **ROWS[name].options)
+    for _ in range(4):
+
+        def closure() -> Tensor:
+            opt.zero_grad()
+            loss = model(torch.ones(5, 4, device="meta")).square().mean()
+            loss.backward()
+            return loss
+
+        opt.step(closure)
+    assert opt.metrics["rho"].device.type == "meta"

@@ -1,0 +1,190 @@
+"""The variants by hand: one row each, over flat float64 vectors. No letsam here.
+
+A row says what the papers' equations say: from the gradient g_0 at theta the direction eps_hat (None where the step
+does not climb), and from the gradient g_rho at theta + rho eps_hat the gradient that the base optimizer descends with.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from . import maths
+from .problems import Batch, flat
+
+Look = Callable[[Tensor], Tensor]
+
+
+@dataclass
+class Step:
+    """What is known at the beginning of a step: its number, the weights, g_0, and the gradient anywhere else."""
+
+    t: int
+    theta: Tensor
+    g: Tensor
+    look: Look
+    rho: float
+    momentum: Tensor
+    sizes: list[int]
+
+
+class Row:
+    """SAM, arXiv:2010.01412, equation (2); the other rows change it."""
+
+    options: ClassVar[dict[str, Any]] = {}
+    needs_momentum = False
+
+    def passes(self, t: int) -> int:
+        return 2
+
+    def direction(self, s: Step) -> Tensor | None:
+        return s.g / s.g.norm()
+
+    def descent(self, t: int, g: Tensor, g0: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradient for the base optimizer, and what descends beside it; g is g_0 on a step that does not climb."""
+        return g, torch.zeros_like(g)
+
+
+ROWS: dict[str, type[Row]] = {"SAM": Row}
+
+
+def row(kind: type[Row]) -> type[Row]:
+    ROWS[kind.__name__] = kind
+    return kind
+
+
+@row
+class ASAM(Row):
+    """arXiv:2102.11600, algorithm 1, T = diag(|theta|)."""
+
+    def direction(self, s: Step) -> Tensor:
+        return maths.asam_direction(s.theta, s.g)
+
+
+# --- steps made of a row ------------------------------------------------------------------------------------------
+
+
+def momentum_of(model: nn.Module, base: torch.optim.Optimizer) -> Tensor:
+    """The base optimizer's momentum as one vector, 0 where it has none yet."""
+    parts = []
+    for p in model.parameters():
+        state = base.state.get(p, {})
+        value = state.get("momentum_buffer", state.get("exp_avg"))
+        parts.append(torch.zeros_like(p) if value is None else value)
+    return flat(parts)
+
+
+class ByHand:
+    """A variant on a model and a base optimizer of its own, one batch after the other."""
+
+    def __init__(self, name: str, state: maths.State) -> None:
+        self.row, self.state, self.t = ROWS[name](), state, 0
+
+    def begin(self, data: Batch, rho: float) -> Step:
+        model = self.state.model
+        sizes = [p.numel() for p in model.parameters()]
+        theta = self.state.theta
+
+        def look(at: Tensor) -> Tensor:
+            return maths.gradient(model, at, data)
+
+        return Step(self.t, theta, look(theta), look, rho, momentum_of(model, self.state.base), sizes)
+
+    def step(self, data: Batch, rho: float) -> None:
+        s = self.begin(data, rho)
+        eps_hat = self.row.direction(s)
+        g = s.g if eps_hat is None else s.look(s.theta + rho * eps_hat)
+        gradient, beside = self.row.descent(self.t, g, s.g)
+        write(self.state, move(self.state, gradient, beside), gradient)
+        self.t += 1
+
+    def one_step(self, data: Batch, rho: float, validation: Batch) -> VariantStep | None:
+        """The next step as a function of rho, eps_hat held fixed; None where it does not climb."""
+        s = self.begin(data, rho)
+        eps_hat = copy.deepcopy(self.row).direction(s)
+        if eps_hat is None:
+            return None
+        return VariantStep(
+            self.state.copy(),
+            eps_hat,
+            data,
+            "validation_loss",
+            data,
+            validation,
+            _with_memory(self.row, s),
+            self.t,
+            s.g,
+        )
+
+
+def _with_memory(row: Row, s: Step) -> Row:
+    twin = copy.deepcopy(row)
+    twin.direction(s)
+    return twin
+
+
+def move(state: maths.State, gradient: Tensor, beside: Tensor) -> Tensor:
+    """theta' = base(theta, gradient) - lr beside."""
+    return maths.base_step(state, gradient) - state.base.param_groups[0]["lr"] * beside
+
+
+def write(state: maths.State, after: Tensor, gradient: Tensor) -> None:
+    """Step the base optimizer in earnest, and put the weights where they belong."""
+    position = 0
+    for p in state.model.parameters():
+        p.grad = gradient[position : position + p.numel()].view_as(p).clone()
+        position += p.numel()
+    state.base.step()
+    nn.utils.vector_to_parameters(after, state.model.parameters())
+
+
+@dataclass
+class VariantStep(maths.OneStep):
+    """`OneStep` with a row's own descent."""
+
+    row: Row
+    t: int
+    g0: Tensor
+
+    def descended(self, rho: float) -> tuple[Tensor, Tensor]:
+        """What is descended with, as a function of rho."""
+        g = maths.gradient(self.start.model, self.start.theta + rho * self.direction, self.batch)
+        return copy.deepcopy(self.row).descent(self.t, g, self.g0)
+
+    def objective_after(self, gradient: Tensor, beside: Tensor) -> float:
+        after = move(self.start, gradient, beside)
+        return maths.upper(self.objective, self.start.model, after, self.training, self.validation).item()
+
+    def true_objective(self, rho: float) -> float:
+        return self.objective_after(*self.descended(rho))
+
+    def projected(self, rho: float, h: float = 4e-4) -> float:
+        """dU / ds of a step with u + s du, u = gradient + beside, du = du/drho less its part along u."""
+
+        def change(h: float) -> Tensor:
+            plus, minus = self.descended(rho + h), self.descended(rho - h)
+            return torch.stack([(a - b) / (2 * h) for a, b in zip(plus, minus, strict=True)])
+
+        d1, d2, d4 = change(h), change(2 * h), change(4 * h)
+        a, b = (4 * d1 - d2) / 3, (4 * d2 - d4) / 3
+        du = (16 * a - b) / 15
+        gradient, beside = self.descended(rho)
+        u = gradient + beside
+        share = (u @ du.sum(0)) / (u @ u)
+        slopes = []
+        for k in (1, 2, 4):
+            values = [
+                self.objective_after(
+                    gradient + sign * k * h * (du[0] - share * gradient),
+                    beside + sign * k * h * (du[1] - share * beside),
+                )
+                for sign in (1, -1)
+            ]
+            slopes.append((values[0] - values[1]) / (2 * k * h))
+        a, b = (4 * slopes[0] - slopes[1]) / 3, (4 * slopes[1] - slopes[2]) / 3
+        return (16 * a - b) / 15
