@@ -14,9 +14,10 @@ from torch.optim import Optimizer
 from ._distributed import Group
 from .optimizer import Closure, SharpnessAware
 from .perturbations import AdaptiveAscent, Facts, Perturbation, SteepestAscent
+from .perturbations.gsam import SurrogateGap
 from .radius import Radius
 
-__all__ = ["ASAM", "SAM"]
+__all__ = ["ASAM", "GSAM", "SAM"]
 
 
 class Variant(SharpnessAware):
@@ -138,3 +139,7 @@ class ASAM(Variant, made_of=AdaptiveAscent):
             base_optimizer, rho, validation_closure=validation_closure, model=model, max_grad_norm=max_grad_norm,
             process_group=process_group, m_sharpness=m_sharpness, scale=scale, eta=eta,
         )  # fmt: skip
+
+
+class GSAM(Variant, made_of=SurrogateGap):
+    """theta <- base(theta, g_rho - alpha (g_0 orthogonal to g_rho)); `alpha`: see `perturbations.gsam.SurrogateGap`."""

@@ -218,3 +218,8 @@ def test_nothing_of_a_step_is_read_by_the_host(name: str) -> None:
 
         opt.step(closure)
     assert opt.metrics["rho"].device.type == "meta"
+
+
+def test_an_option_that_a_variant_does_not_have() -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'alhpa'"):
+        NAMES["GSAM"](torch.optim.SGD(network().parameters(), lr=0.1), 0.1, alhpa=1)

@@ -66,6 +66,15 @@ class ASAM(Row):
         return maths.asam_direction(s.theta, s.g)
 
 
+@row
+class GSAM(Row):
+    """arXiv:2203.08065, algorithm 1."""
+
+    def descent(self, t: int, g: Tensor, g0: Tensor) -> tuple[Tensor, Tensor]:
+        orthogonal = g0 - g * (g0 @ g) / (g @ g)
+        return g - 0.4 * orthogonal, torch.zeros_like(g)
+
+
 # --- steps made of a row ------------------------------------------------------------------------------------------
 
 

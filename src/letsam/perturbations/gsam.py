@@ -1,0 +1,68 @@
+"""GSAM: keep the perturbed loss falling, and narrow the gap between it and the loss.
+
+Zhuang, Gong, Yuan, Cui, Adam, Dvornek, Tatikonda, Duncan, Liu, "Surrogate Gap Minimization Improves Sharpness-Aware
+Training", ICLR 2022, arXiv:2203.08065.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import _checks
+from .._tensors import Tensors, add_scaled_, dot, norm
+from .base import Facts
+from .sam import SteepestAscent
+
+
+class SurrogateGap(SteepestAscent):
+    """theta <- base(theta, g_rho - alpha * (g_0's part orthogonal to g_rho)), climbing as SAM does.
+
+    The orthogonal part is g_0 - g_rho (g_0 . g_rho) / ||g_rho||^2. The step moves along it, which to first order leaves
+    the perturbed loss alone and raises L(theta): it closes the surrogate gap between the two. With alpha = 0 it is SAM.
+    The paper's proportional radius is `letsam.ProportionalRadius`.
+
+    Args:
+        alpha: >= 0, the weight of the orthogonal part; 0.4 in the authors' example.
+
+    Raises:
+        ValueError: `alpha` is negative.
+
+    Example:
+        >>> import torch
+        >>> g_rho, g_0 = [torch.tensor([2.0, 0.0])], [torch.tensor([1.0, 1.0])]
+        >>> SurrogateGap(alpha=0.5).descent(g_rho, g_0)
+        >>> g_rho
+        [tensor([ 2.0000, -0.5000])]
+
+    Reference:
+        arXiv:2203.08065, algorithm 1 and section 4.
+    """
+
+    facts = Facts("GSAM: also minimise the surrogate gap", "arXiv:2203.08065", copies=2)
+    keeps_ascent_gradient = True
+
+    def __init__(self, alpha: float = 0.4) -> None:
+        self.alpha = _checks.not_negative("alpha", alpha)
+
+    def descent(self, gradients: Tensors, ascent_gradients: Tensors | None) -> None:
+        """g_rho (1 + alpha c) - alpha g_0, with c = (g_0 . g_rho) / ||g_rho||^2."""
+        if ascent_gradients is None:
+            return
+        share = dot(ascent_gradients, gradients) / _square(gradients)
+        add_scaled_(gradients, gradients, self.alpha * share)
+        add_scaled_(gradients, ascent_gradients, torch.full_like(share, -self.alpha))
+
+    def descent_derivative(self, changes: Tensors, gradients: Tensors, ascent_gradients: Tensors | None) -> None:
+        """z (1 + alpha c) + alpha g_rho dc, with dc = (g_0 . z - 2 c g_rho . z) / ||g_rho||^2."""
+        assert ascent_gradients is not None
+        square = _square(gradients)
+        share = dot(ascent_gradients, gradients) / square
+        slope = (dot(ascent_gradients, changes) - 2 * share * dot(gradients, changes)) / square
+        add_scaled_(changes, changes, self.alpha * share)
+        add_scaled_(changes, gradients, self.alpha * slope)
+
+
+def _square(gradients: Tensors) -> Tensor:
+    length = norm(gradients)
+    return length.square().clamp(min=torch.finfo(length.dtype).tiny)
