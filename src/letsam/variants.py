@@ -15,9 +15,10 @@ from ._distributed import Group
 from .optimizer import Closure, SharpnessAware
 from .perturbations import AdaptiveAscent, Facts, Perturbation, SteepestAscent
 from .perturbations.gsam import SurrogateGap
+from .perturbations.wsam import WeightedSharpness
 from .radius import Radius
 
-__all__ = ["ASAM", "GSAM", "SAM"]
+__all__ = ["ASAM", "GSAM", "SAM", "WSAM"]
 
 
 class Variant(SharpnessAware):
@@ -143,3 +144,7 @@ class ASAM(Variant, made_of=AdaptiveAscent):
 
 class GSAM(Variant, made_of=SurrogateGap):
     """theta <- base(theta, g_rho - alpha (g_0 orthogonal to g_rho)); `alpha`: see `perturbations.gsam.SurrogateGap`."""
+
+
+class WSAM(Variant, made_of=WeightedSharpness):
+    """theta <- base(theta, g_0) - lr gamma / (1 - gamma) (g_rho - g_0); see `perturbations.wsam.WeightedSharpness`."""

@@ -223,3 +223,33 @@ def test_nothing_of_a_step_is_read_by_the_host(name: str) -> None:
 def test_an_option_that_a_variant_does_not_have() -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'alhpa'"):
         NAMES["GSAM"](torch.optim.SGD(network().parameters(), lr=0.1), 0.1, alhpa=1)
+
+
+@pytest.mark.parametrize("base", ["momentum", "adam"])
+def test_wsam_through_the_base_optimizer(base: str) -> None:
+    """gamma = 1/2 is SAM then; another gamma is a weighted sum, and its hypergradient that of the sum."""
+    ends = []
+    for name, options in (("SAM", {}), ("WSAM", {"gamma": 0.5, "decouple": False})):
+        model = network()
+        opt = NAMES[name](BASES[base](model.parameters()), LearnedRadius(RHO, interval=1), **options)
+        for t in range(5):
+            opt.step(closure_on(model, batch(t)), closure_on(model, batch(50)))
+        ends.append((flat(model.parameters()), opt.rho))
+    torch.testing.assert_close(ends[0], ends[1], rtol=1e-9, atol=1e-12)
+
+    model = network()
+    optimizer = BASES[base](model.parameters())
+    descend(model, optimizer, 4)
+    start = maths.State(model, optimizer).copy()
+    opt = NAMES["WSAM"](optimizer, LearnedRadius(RHO, **EXACT, length_invariant=False), gamma=0.75, decouple=False)
+    g = maths.gradient(model, start.theta, batch(3))
+
+    def objective(rho: float) -> float:
+        g_rho = maths.gradient(start.model, start.theta + rho * g / g.norm(), batch(3))
+        return maths.loss(start.model, maths.base_step(start, 3 * g_rho - 2 * g), batch(20)).item()
+
+    for t in (3, 4):
+        opt.step(closure_on(model, batch(t)), closure_on(model, batch(20)))
+    h = 1e-3
+    inner, outer = ((objective(RHO + k * h) - objective(RHO - k * h)) / (2 * k * h) for k in (1, 2))
+    assert opt.metrics["hypergradient"].item() == pytest.approx((4 * inner - outer) / 3, rel=2e-6)

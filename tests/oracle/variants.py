@@ -75,6 +75,14 @@ class GSAM(Row):
         return g - 0.4 * orthogonal, torch.zeros_like(g)
 
 
+@row
+class WSAM(Row):
+    """arXiv:2305.15817, algorithm 1, gamma = 0.9."""
+
+    def descent(self, t: int, g: Tensor, g0: Tensor) -> tuple[Tensor, Tensor]:
+        return g0, 9 * (g - g0)
+
+
 # --- steps made of a row ------------------------------------------------------------------------------------------
 
 
