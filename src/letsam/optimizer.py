@@ -297,7 +297,7 @@ class SharpnessAware(Composition):
         average = self._ranks.ascent_average
         rho = self.radius.at(Ascent(self._steps, lr, self._peak_lr, loss, seen_norm, params, average, self._weights))
         flight = Flight(params, [], seen, loss, rho, gradient_norm, self.perturbation.ascends(self._steps))
-        self.perturbation.begin(self.base_optimizer)
+        self.perturbation.begin(self._steps, self.base_optimizer)
         flight.weights = self._weights.copy_of(params)
         self._flight = flight
         if not flight.climbed:
@@ -357,7 +357,7 @@ class SharpnessAware(Composition):
             self.radius.see_perturbed_gradient(
                 params, flight.rho, lambda z: self.perturbation.descent_derivative(z, gradients, ascent_gradients)
             )
-        beside = self.perturbation.descent(gradients, ascent_gradients)
+        beside = self.perturbation.descent([p for p in params if p.grad is not None], gradients, ascent_gradients)
         if flight.climbed:
             self.radius.see_descent_gradient(params, beside, self._weights)
         if self.max_grad_norm is not None:

@@ -126,7 +126,7 @@ class Half(SteepestAscent):
 
     keeps_ascent_gradient = True
 
-    def descent(self, gradients: Any, ascent_gradients: Any) -> None:
+    def descent(self, weights: Any, gradients: Any, ascent_gradients: Any) -> None:
         for g, a in zip(gradients, ascent_gradients, strict=True):
             g.add_(a).mul_(0.5)
 

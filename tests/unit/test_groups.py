@@ -119,7 +119,7 @@ def test_the_descent_still_has_the_whole_ascent_gradient() -> None:
     class Watching(SteepestAscent):
         keeps_ascent_gradient = True
 
-        def descent(self, gradients: Any, ascent_gradients: Any) -> None:
+        def descent(self, weights: Any, gradients: Any, ascent_gradients: Any) -> None:
             seen.append([g.clone() for g in ascent_gradients])
 
     model = network()

@@ -68,8 +68,8 @@ class Perturbation:
         """Whether step `step` (from 0) perturbs; if not, it is a plain step of the base optimizer (LookSAM)."""
         return True
 
-    def begin(self, base: Optimizer) -> None:
-        """A step begins; the place to look at the base optimizer's state."""
+    def begin(self, step: int, base: Optimizer) -> None:
+        """Step `step` (from 0) has its first gradients; the place to look at the base optimizer's state."""
 
     def direction(self, weights: Tensors, gradients: Tensors, gradient_norm: Tensor) -> Tensor:
         """Turn the gradients, in place, into a multiple of eps_hat.
@@ -97,10 +97,11 @@ class Perturbation:
         """
         return norm(directions) * factor.abs()
 
-    def descent(self, gradients: Tensors, ascent_gradients: Tensors | None) -> Tensors | None:
+    def descent(self, weights: Tensors, gradients: Tensors, ascent_gradients: Tensors | None) -> Tensors | None:
         """Turn g_rho, in place, into the gradient that the base optimizer descends with.
 
         Args:
+            weights: those that have a gradient, unperturbed; not to be changed.
             gradients: g_rho (on a step that does not ascend: g_0).
             ascent_gradients: g_0 of the same weights if `keeps_ascent_gradient` and this step ascended, else None; may
                 be overwritten.

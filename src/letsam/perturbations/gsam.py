@@ -31,7 +31,7 @@ class SurrogateGap(SteepestAscent):
     Example:
         >>> import torch
         >>> g_rho, g_0 = [torch.tensor([2.0, 0.0])], [torch.tensor([1.0, 1.0])]
-        >>> SurrogateGap(alpha=0.5).descent(g_rho, g_0)
+        >>> SurrogateGap(alpha=0.5).descent([torch.zeros(2)], g_rho, g_0)
         >>> g_rho
         [tensor([ 2.0000, -0.5000])]
 
@@ -45,7 +45,7 @@ class SurrogateGap(SteepestAscent):
     def __init__(self, alpha: float = 0.4) -> None:
         self.alpha = _checks.not_negative("alpha", alpha)
 
-    def descent(self, gradients: Tensors, ascent_gradients: Tensors | None) -> None:
+    def descent(self, weights: Tensors, gradients: Tensors, ascent_gradients: Tensors | None) -> None:
         """g_rho (1 + alpha c) - alpha g_0, with c = (g_0 . g_rho) / ||g_rho||^2."""
         if ascent_gradients is None:
             return

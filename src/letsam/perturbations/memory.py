@@ -57,6 +57,11 @@ class Memory:
         self._make(weights)
         return [self._values[w] for w in weights]
 
+    def values_or_ones(self, weights: Tensors) -> list[Tensor]:
+        """The same in new tensors, with 1 for weights of which nothing is remembered yet."""
+        values = self.values(weights)
+        return [value + (1 - self._begun[w]).to(value.dtype) for w, value in zip(weights, values, strict=True)]
+
     def _make(self, weights: Tensors) -> None:
         for w in weights:
             if w not in self._values:

@@ -31,7 +31,7 @@ class WeightedSharpness(SteepestAscent):
     Example:
         >>> import torch
         >>> g_rho, g_0 = [torch.tensor([2.0, 0.0])], [torch.tensor([1.0, 1.0])]
-        >>> WeightedSharpness(gamma=0.75).descent(g_rho, g_0), g_rho
+        >>> WeightedSharpness(gamma=0.75).descent([torch.zeros(2)], g_rho, g_0), g_rho
         ([tensor([ 3., -3.])], [tensor([1., 1.])])
 
     Reference:
@@ -52,7 +52,7 @@ class WeightedSharpness(SteepestAscent):
         """That of the sharpness beside the loss."""
         return self.gamma / (1 - self.gamma)
 
-    def descent(self, gradients: Tensors, ascent_gradients: Tensors | None) -> Tensors | None:
+    def descent(self, weights: Tensors, gradients: Tensors, ascent_gradients: Tensors | None) -> Tensors | None:
         """g_0, and beside it the weighted difference; or their sum."""
         assert ascent_gradients is not None  # every step climbs
         sharpness = [g.clone() for g in gradients]
