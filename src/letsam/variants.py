@@ -15,10 +15,11 @@ from ._distributed import Group
 from .optimizer import Closure, SharpnessAware
 from .perturbations import AdaptiveAscent, Facts, Perturbation, SteepestAscent
 from .perturbations.gsam import SurrogateGap
+from .perturbations.looksam import PeriodicAscent
 from .perturbations.wsam import WeightedSharpness
 from .radius import Radius
 
-__all__ = ["ASAM", "GSAM", "SAM", "WSAM"]
+__all__ = ["ASAM", "GSAM", "SAM", "WSAM", "LookSAM"]
 
 
 class Variant(SharpnessAware):
@@ -148,3 +149,7 @@ class GSAM(Variant, made_of=SurrogateGap):
 
 class WSAM(Variant, made_of=WeightedSharpness):
     """theta <- base(theta, g_0) - lr gamma / (1 - gamma) (g_rho - g_0); see `perturbations.wsam.WeightedSharpness`."""
+
+
+class LookSAM(Variant, made_of=PeriodicAscent):
+    """SAM at every k-th step, its flat part in between; see `perturbations.looksam.PeriodicAscent`."""

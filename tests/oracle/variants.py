@@ -83,6 +83,25 @@ class WSAM(Row):
         return g0, 9 * (g - g0)
 
 
+@row
+class LookSAM(Row):
+    """arXiv:2203.02714, algorithm 1, k = 3 and alpha = 0.7."""
+
+    options: ClassVar[dict[str, Any]] = {"k": 3}
+
+    def passes(self, t: int) -> int:
+        return 1 if t % 3 else 2
+
+    def direction(self, s: Step) -> Tensor | None:
+        return None if s.t % 3 else s.g / s.g.norm()
+
+    def descent(self, t: int, g: Tensor, g0: Tensor) -> tuple[Tensor, Tensor]:
+        if t % 3:
+            return g + 0.7 * g.norm() / self.g_v.norm() * self.g_v, torch.zeros_like(g)
+        self.g_v = g - g.norm() * (g @ g0) / (g.norm() * g0.norm()) * g0 / g0.norm()
+        return g, torch.zeros_like(g)
+
+
 # --- steps made of a row ------------------------------------------------------------------------------------------
 
 

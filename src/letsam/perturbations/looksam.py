@@ -1,0 +1,91 @@
+"""LookSAM: climb at every k-th step, and in between go on with what the last climb has changed.
+
+Liu, Mai, Chen, Hsieh, You, "Towards Efficient and Scalable Sharpness-Aware Minimization", CVPR 2022, arXiv:2203.02714.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import _checks
+from .._tensors import Tensors, add_scaled_, copy_, dot, norm
+from .base import Facts
+from .memory import Memory, State
+from .sam import SteepestAscent, reciprocal
+
+
+class PeriodicAscent(SteepestAscent):
+    """Every k-th step is SAM's; the others descend with g + alpha ||g|| / ||g_v|| g_v.
+
+    g_v = g_rho - g_0 (g_rho . g_0) / ||g_0||^2 is the part of the last perturbed gradient that is orthogonal to its
+    g_0: the part that leads to flat regions, and changes slowly. Lengths and products are those of all weights
+    together. The first step climbs.
+
+    Args:
+        k: >= 1, in steps; 5 in most of the paper.
+        alpha: >= 0, the weight of g_v.
+
+    Raises:
+        ValueError: an argument out of range.
+        TypeError: `k` is no whole number.
+
+    Example:
+        >>> [PeriodicAscent(k=3).ascends(step) for step in range(5)]
+        [True, False, False, True, False]
+
+    Reference:
+        arXiv:2203.02714, algorithm 1.
+    """
+
+    facts = Facts(
+        "LookSAM: climb at every k-th step", "arXiv:2203.02714", "1 + 1/k", 4,
+        "yes; an update waits for a step that climbs",
+    )  # fmt: skip
+    keeps_ascent_gradient = True
+
+    def __init__(self, k: int = 5, alpha: float = 0.7) -> None:
+        self.k = _checks.whole("k", k, 1)
+        self.alpha = _checks.not_negative("alpha", alpha)
+        self._flat = Memory()
+
+    def attach(self, param_groups: list[dict[str, Any]]) -> None:
+        """Keep g_v by weight."""
+        self._flat.attach(param_groups)
+
+    def ascends(self, step: int) -> bool:
+        """At steps 0, k, 2k, ..."""
+        return step % self.k == 0
+
+    def descent(self, weights: Tensors, gradients: Tensors, ascent_gradients: Tensors | None) -> None:
+        """Remember g_v of a step that climbs; add it, as long as alpha ||g||, in one that does not."""
+        if ascent_gradients is not None:
+            square = norm(ascent_gradients).square()
+            share = dot(gradients, ascent_gradients) / square.clamp(min=torch.finfo(square.dtype).tiny)
+            flat = self._flat.begin(weights)
+            copy_(flat, gradients)
+            add_scaled_(flat, ascent_gradients, -share)
+        else:
+            flat = self._flat.values(weights)
+            add_scaled_(gradients, flat, self.alpha * norm(gradients) * reciprocal(norm(flat)))
+
+    def descent_derivative(self, changes: Tensors, gradients: Tensors, ascent_gradients: Tensors | None) -> None:
+        """A step that climbs descends with g_rho itself. What its g_v does to later steps is beyond one step."""
+
+    def commit(self, finite: Tensor) -> None:
+        """Keep g_v."""
+        self._flat.commit(finite)
+
+    def discard(self) -> None:
+        """Keep the g_v of before."""
+        self._flat.discard()
+
+    def state_dict(self) -> dict[str, State]:
+        """g_v."""
+        return {"flat": self._flat.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self._flat = self._flat.loaded(state["flat"])
