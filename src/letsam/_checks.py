@@ -37,6 +37,14 @@ def not_negative(name: str, value: object, zero_means: str | None = None) -> flo
     return checked
 
 
+def share(name: str, value: object) -> float:
+    """Return `value` as a float from 0 to below 1, or raise."""
+    checked = number(name, value)
+    if not 0 <= checked < 1:
+        raise ValueError(f"`{name}` must be >= 0 and < 1, got {checked}")
+    return checked
+
+
 def whole(name: str, value: object, minimum: int) -> int:
     """Return `value` as an int >= `minimum`, or raise."""
     if isinstance(value, bool) or not isinstance(value, int):

@@ -42,9 +42,7 @@ class WeightedSharpness(SteepestAscent):
     keeps_ascent_gradient = True
 
     def __init__(self, gamma: float = 0.9, decouple: bool = True) -> None:
-        self.gamma = _checks.not_negative("gamma", gamma)
-        if self.gamma >= 1:
-            raise ValueError(f"`gamma` must be >= 0 and < 1, got {gamma}")
+        self.gamma = _checks.share("gamma", gamma)
         self.decouple = _checks.flag("decouple", decouple)
 
     @property
