@@ -14,12 +14,13 @@ from torch.optim import Optimizer
 from ._distributed import Group
 from .optimizer import Closure, SharpnessAware
 from .perturbations import AdaptiveAscent, Facts, Perturbation, SteepestAscent
+from .perturbations.fsam import NoiseAscent
 from .perturbations.gsam import SurrogateGap
 from .perturbations.looksam import PeriodicAscent
 from .perturbations.wsam import WeightedSharpness
 from .radius import Radius
 
-__all__ = ["ASAM", "GSAM", "SAM", "WSAM", "LookSAM"]
+__all__ = ["ASAM", "FSAM", "GSAM", "SAM", "WSAM", "LookSAM"]
 
 
 class Variant(SharpnessAware):
@@ -153,3 +154,7 @@ class WSAM(Variant, made_of=WeightedSharpness):
 
 class LookSAM(Variant, made_of=PeriodicAscent):
     """SAM at every k-th step, its flat part in between; see `perturbations.looksam.PeriodicAscent`."""
+
+
+class FSAM(Variant, made_of=NoiseAscent):
+    """climbs along g - sigma times the average gradient; see `perturbations.fsam.NoiseAscent`."""

@@ -102,6 +102,18 @@ class LookSAM(Row):
         return g, torch.zeros_like(g)
 
 
+@row
+class FSAM(Row):
+    """arXiv:2403.12350, algorithm 1 in the order of the authors' code: sigma = 1, lambda = 0.9."""
+
+    m: Tensor | None = None
+
+    def direction(self, s: Step) -> Tensor:
+        d = s.g if self.m is None else s.g - self.m
+        self.m = s.g if self.m is None else 0.9 * self.m + 0.1 * s.g
+        return d / d.norm()
+
+
 # --- steps made of a row ------------------------------------------------------------------------------------------
 
 
