@@ -17,10 +17,11 @@ from .perturbations import AdaptiveAscent, Facts, Perturbation, SteepestAscent
 from .perturbations.fsam import NoiseAscent
 from .perturbations.gsam import SurrogateGap
 from .perturbations.looksam import PeriodicAscent
+from .perturbations.vasso import SmoothedAscent
 from .perturbations.wsam import WeightedSharpness
 from .radius import Radius
 
-__all__ = ["ASAM", "FSAM", "GSAM", "SAM", "WSAM", "LookSAM"]
+__all__ = ["ASAM", "FSAM", "GSAM", "SAM", "WSAM", "LookSAM", "VaSSO"]
 
 
 class Variant(SharpnessAware):
@@ -158,3 +159,7 @@ class LookSAM(Variant, made_of=PeriodicAscent):
 
 class FSAM(Variant, made_of=NoiseAscent):
     """climbs along g - sigma times the average gradient; see `perturbations.fsam.NoiseAscent`."""
+
+
+class VaSSO(Variant, made_of=SmoothedAscent):
+    """climbs along an average of the gradients; see `perturbations.vasso.SmoothedAscent`."""

@@ -114,6 +114,18 @@ class FSAM(Row):
         return d / d.norm()
 
 
+@row
+class VaSSO(Row):
+    """arXiv:2309.15639, algorithm 1, theta = 0.4."""
+
+    options: ClassVar[dict[str, Any]] = {"theta": 0.4}
+    d: Tensor | None = None
+
+    def direction(self, s: Step) -> Tensor:
+        self.d = s.g if self.d is None else 0.6 * self.d + 0.4 * s.g
+        return self.d / self.d.norm()
+
+
 # --- steps made of a row ------------------------------------------------------------------------------------------
 
 
