@@ -17,11 +17,12 @@ from .perturbations import AdaptiveAscent, Facts, Perturbation, SteepestAscent
 from .perturbations.fsam import NoiseAscent
 from .perturbations.gsam import SurrogateGap
 from .perturbations.looksam import PeriodicAscent
+from .perturbations.msam import MomentumAscent
 from .perturbations.vasso import SmoothedAscent
 from .perturbations.wsam import WeightedSharpness
 from .radius import Radius
 
-__all__ = ["ASAM", "FSAM", "GSAM", "SAM", "WSAM", "LookSAM", "VaSSO"]
+__all__ = ["ASAM", "FSAM", "GSAM", "MSAM", "SAM", "WSAM", "LookSAM", "VaSSO"]
 
 
 class Variant(SharpnessAware):
@@ -163,3 +164,7 @@ class FSAM(Variant, made_of=NoiseAscent):
 
 class VaSSO(Variant, made_of=SmoothedAscent):
     """climbs along an average of the gradients; see `perturbations.vasso.SmoothedAscent`."""
+
+
+class MSAM(Variant, made_of=MomentumAscent):
+    """climbs along the momentum, in one pass; see `perturbations.msam.MomentumAscent`."""

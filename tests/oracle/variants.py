@@ -126,6 +126,19 @@ class VaSSO(Row):
         return self.d / self.d.norm()
 
 
+@row
+class MSAM(Row):
+    """arXiv:2401.12033, algorithm 1: w - rho v / ||v||."""
+
+    needs_momentum = True
+
+    def passes(self, t: int) -> int:
+        return 1
+
+    def direction(self, s: Step) -> Tensor:
+        return -s.momentum / s.momentum.norm()
+
+
 # --- steps made of a row ------------------------------------------------------------------------------------------
 
 
