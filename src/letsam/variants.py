@@ -18,11 +18,12 @@ from .perturbations.fsam import NoiseAscent
 from .perturbations.gsam import SurrogateGap
 from .perturbations.looksam import PeriodicAscent
 from .perturbations.msam import MomentumAscent
+from .perturbations.ssam import DynamicAscent, FisherAscent
 from .perturbations.vasso import SmoothedAscent
 from .perturbations.wsam import WeightedSharpness
 from .radius import Radius
 
-__all__ = ["ASAM", "FSAM", "GSAM", "MSAM", "SAM", "WSAM", "LookSAM", "VaSSO"]
+__all__ = ["ASAM", "FSAM", "GSAM", "MSAM", "SAM", "SSAMD", "SSAMF", "WSAM", "LookSAM", "VaSSO"]
 
 
 class Variant(SharpnessAware):
@@ -168,3 +169,11 @@ class VaSSO(Variant, made_of=SmoothedAscent):
 
 class MSAM(Variant, made_of=MomentumAscent):
     """climbs along the momentum, in one pass; see `perturbations.msam.MomentumAscent`."""
+
+
+class SSAMF(Variant, made_of=FisherAscent):
+    """perturbs the weights with the largest Fisher information; see `perturbations.ssam.FisherAscent`."""
+
+
+class SSAMD(Variant, made_of=DynamicAscent):
+    """perturbs weights that change, at random and by the gradient; see `perturbations.ssam.DynamicAscent`."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from letsam import LearnedRadius, SharpnessAware
 from letsam.variants import VARIANTS
@@ -202,22 +203,27 @@ def test_bf16_weights_come_back_as_they_were(name: str) -> None:
     assert opt.metrics["skipped_steps"] == 0
 
 
+class NothingRead(TorchDispatchMode):
+    """Raises where a value of a tensor is asked for."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default):
+            raise AssertionError(f"a step reads a tensor's value on the host: {func}")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("learned", [False, True], ids=["fixed", "learned"])
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_of_a_step_is_read_by_the_host(name: str) -> None:
-    """Tensors of the meta device have no values to read: a step that asked for one would raise."""
-    with torch.device("meta"):
-        model = torch.nn.Linear(4, 3)
-    opt = NAMES[name](torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), RHO, **ROWS[name].options)
-    for _ in range(4):
-
-        def closure() -> Tensor:
-            opt.zero_grad()
-            loss = model(torch.ones(5, 4, device="meta")).square().mean()
-            loss.backward()
-            return loss
-
-        opt.step(closure)
-    assert opt.metrics["rho"].device.type == "meta"
+def test_nothing_of_a_step_is_read_by_the_host(name: str, learned: bool) -> None:
+    model = network()
+    base = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    opt = NAMES[name](base, LearnedRadius(RHO, interval=1) if learned else RHO, **ROWS[name].options)
+    with NothingRead():
+        for t in range(4):
+            opt.step(closure_on(model, batch(t)), closure_on(model, batch(50)))
+    assert opt.metrics["skipped_steps"] == 0
+    with NothingRead(), pytest.raises(AssertionError, match="on the host"):
+        opt.rho.item()
 
 
 def test_an_option_that_a_variant_does_not_have() -> None:

@@ -7,6 +7,7 @@ does not climb), and from the gradient g_rho at theta + rho eps_hat the gradient
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -137,6 +138,48 @@ class MSAM(Row):
 
     def direction(self, s: Step) -> Tensor:
         return -s.momentum / s.momentum.norm()
+
+
+class Masked(Row):
+    """arXiv:2210.05177, algorithm 1: eps = rho g / ||g|| * m, a new m every second step; sparsity 0.4."""
+
+    options: ClassVar[dict[str, Any]] = {"sparsity": 0.4, "interval": 2}
+    m: Tensor | None = None
+
+    def direction(self, s: Step) -> Tensor:
+        if s.t % 2 == 0:
+            self.m = self.mask(s)
+        return self.m * s.g / s.g.norm()
+
+    def mask(self, s: Step) -> Tensor:
+        raise NotImplementedError
+
+
+def largest(scores: Tensor, count: int) -> Tensor:
+    return (scores >= scores.sort(descending=True).values[count - 1]).to(scores) if count else torch.zeros_like(scores)
+
+
+@row
+class SSAMF(Masked):
+    """Section 4.2: the largest squares."""
+
+    def mask(self, s: Step) -> Tensor:
+        return largest(s.g**2, s.g.numel() - math.ceil(0.4 * s.g.numel()))
+
+
+@row
+class SSAMD(Masked):
+    """Section 4.3: the smaller half of the mask is dropped, as much grows at random elsewhere."""
+
+    def mask(self, s: Step) -> Tensor:
+        live = s.g.numel() - math.ceil(0.4 * s.g.numel())
+        random = torch.rand(s.g.numel(), generator=torch.Generator().manual_seed(s.t)).double()
+        if self.m is None:
+            return largest(random, live)
+        grown = min(live // 2, s.g.numel() - live)
+        inside, outside = self.m == 1, self.m == 0
+        kept = largest(torch.where(inside, s.g.abs(), -1.0), live - grown)
+        return kept + largest(torch.where(outside, random, -1.0), grown)
 
 
 # --- steps made of a row ------------------------------------------------------------------------------------------
