@@ -18,12 +18,13 @@ from .perturbations.fsam import NoiseAscent
 from .perturbations.gsam import SurrogateGap
 from .perturbations.looksam import PeriodicAscent
 from .perturbations.msam import MomentumAscent
+from .perturbations.multistep import RepeatedAscent
 from .perturbations.ssam import DynamicAscent, FisherAscent
 from .perturbations.vasso import SmoothedAscent
 from .perturbations.wsam import WeightedSharpness
 from .radius import Radius
 
-__all__ = ["ASAM", "FSAM", "GSAM", "MSAM", "SAM", "SSAMD", "SSAMF", "WSAM", "LookSAM", "VaSSO"]
+__all__ = ["ASAM", "FSAM", "GSAM", "MSAM", "SAM", "SSAMD", "SSAMF", "WSAM", "LookSAM", "MultiStepSAM", "VaSSO"]
 
 
 class Variant(SharpnessAware):
@@ -177,3 +178,7 @@ class SSAMF(Variant, made_of=FisherAscent):
 
 class SSAMD(Variant, made_of=DynamicAscent):
     """perturbs weights that change, at random and by the gradient; see `perturbations.ssam.DynamicAscent`."""
+
+
+class MultiStepSAM(Variant, made_of=RepeatedAscent):
+    """climbs in k parts, each along the gradient found there; see `perturbations.multistep.RepeatedAscent`."""

@@ -182,6 +182,23 @@ class SSAMD(Masked):
         return kept + largest(torch.where(outside, random, -1.0), grown)
 
 
+@row
+class MultiStepSAM(Row):
+    """arXiv:2010.01412, appendix C.4, with parts of rho / k; k = 3."""
+
+    options: ClassVar[dict[str, Any]] = {"k": 3}
+
+    def passes(self, t: int) -> int:
+        return 4
+
+    def direction(self, s: Step) -> Tensor:
+        at = s.theta
+        for _ in range(3):
+            g = s.look(at)
+            at = at + s.rho / 3 * g / g.norm()
+        return (at - s.theta) / s.rho
+
+
 # --- steps made of a row ------------------------------------------------------------------------------------------
 
 
