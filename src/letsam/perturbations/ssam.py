@@ -127,8 +127,8 @@ class FisherAscent(SparseAscent):
 class DynamicAscent(SparseAscent):
     """eps_hat = m * g / ||g||; the mask drops where the gradient is smallest and grows again at random.
 
-    The first mask is random. Each later one drops, of the mask before, a share d of weights with the smallest |g_0|, and
-    takes as many others at random. d falls from `drop` to 0 by half a cosine where `steps` is given. The random
+    The first mask is random. Each later one drops, of the mask before, a share d with the smallest |g_0|, and takes as
+    many others at random. d falls from `drop` to 0 by half a cosine where `steps` is given. The random
     numbers are a function of `seed` and the step alone, the same in every process.
 
     Args:
