@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from ._distributed import Group
 from .optimizer import Closure, SharpnessAware
 from .perturbations import AdaptiveAscent, Facts, Perturbation, SteepestAscent
+from .perturbations.aesam import GatedAscent
 from .perturbations.fsam import NoiseAscent
 from .perturbations.gsam import SurrogateGap
 from .perturbations.looksam import PeriodicAscent
@@ -24,7 +25,7 @@ from .perturbations.vasso import SmoothedAscent
 from .perturbations.wsam import WeightedSharpness
 from .radius import Radius
 
-__all__ = ["ASAM", "FSAM", "GSAM", "MSAM", "SAM", "SSAMD", "SSAMF", "WSAM", "LookSAM", "MultiStepSAM", "VaSSO"]
+__all__ = ["AESAM", "ASAM", "FSAM", "GSAM", "MSAM", "SAM", "SSAMD", "SSAMF", "WSAM", "LookSAM", "MultiStepSAM", "VaSSO"]
 
 
 class Variant(SharpnessAware):
@@ -182,3 +183,7 @@ class SSAMD(Variant, made_of=DynamicAscent):
 
 class MultiStepSAM(Variant, made_of=RepeatedAscent):
     """climbs in k parts, each along the gradient found there; see `perturbations.multistep.RepeatedAscent`."""
+
+
+class AESAM(Variant, made_of=GatedAscent):
+    """climbs in the steps whose gradient is long; see `perturbations.aesam.GatedAscent`."""

@@ -105,7 +105,8 @@ def test_the_hypergradient_of_its_own_update(name: str, base: str, projected: bo
             assert opt.metrics["hypergradient"].item() == pytest.approx(expected[-1], rel=2e-6, abs=1e-10)
             assert opt.rho.item() != rho_before
         elif t:
-            assert "validation" not in log, "there is no Z to learn with"
+            assert "validation" not in log or not by_hand.row.passes_tell, "there is no Z to learn with"
+            assert opt.metrics["hypergradient"] == 0 or by_hand.row.passes_tell
             assert opt.rho.item() == rho_before
         rho = opt.metrics["rho"].item()
         step = by_hand.one_step(batch(t), rho, batch(50))
@@ -124,7 +125,7 @@ def test_the_hypergradient_at_the_same_batch(name: str) -> None:
         rho_before, log = opt.rho.item(), []
         step = by_hand.one_step(batch(t), rho_before, batch(50))
         opt.step(closure_on(model, batch(t)), closure_on(model, batch(50), log))
-        assert (step is None) == (log == [])
+        assert (step is None) == (log == []) or not by_hand.row.passes_tell
         rho = opt.metrics["rho"].item()
         if step is not None and t > 0:
             exact = by_hand.one_step(batch(t), rho, batch(50)).central_difference(rho)

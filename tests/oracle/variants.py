@@ -39,6 +39,7 @@ class Row:
 
     options: ClassVar[dict[str, Any]] = {}
     needs_momentum = False
+    passes_tell = True  # whether a step that does not climb has fewer passes
 
     def passes(self, t: int) -> int:
         return 2
@@ -197,6 +198,22 @@ class MultiStepSAM(Row):
             g = s.look(at)
             at = at + s.rho / 3 * g / g.norm()
         return (at - s.theta) / s.rho
+
+
+@row
+class AESAM(Row):
+    """arXiv:2304.14647, algorithm 1: delta = 0.2, c from 1 to -0.5; mu, sigma begin at 0. Both passes always run."""
+
+    options: ClassVar[dict[str, Any]] = {"steps": 8, "lowest": -0.5, "decay": 0.2}
+    passes_tell = False
+    mean = variance = 0.0
+
+    def direction(self, s: Step) -> Tensor | None:
+        square = s.g.square().sum().item()
+        self.mean = 0.2 * self.mean + 0.8 * square
+        self.variance = 0.2 * self.variance + 0.8 * (square - self.mean) ** 2
+        c = s.t / 8 * -0.5 + (1 - s.t / 8) * 1
+        return s.g / s.g.norm() if square >= self.mean + c * self.variance**0.5 else None
 
 
 # --- steps made of a row ------------------------------------------------------------------------------------------

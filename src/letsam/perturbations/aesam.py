@@ -1,0 +1,116 @@
+"""AE-SAM: climb in the steps whose gradient is long, by the standards of the last ones.
+
+Jiang, Yang, Zhang, Kwok, "An Adaptive Policy to Employ Sharpness-Aware Minimization", ICLR 2023, arXiv:2304.14647.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from .. import _checks
+from .._tensors import Tensors
+from .base import Facts
+from .sam import SteepestAscent, reciprocal
+
+
+class GatedAscent(SteepestAscent):
+    """eps_hat = g / ||g|| where ||g||^2 >= mu + c sigma, else 0.
+
+    mu and sigma^2 are moving averages of ||g||^2 and of its squared distance from mu, this step's included. They begin
+    at 0, so that the first steps climb. c falls in a line from `highest` to `lowest` over `steps`; without `steps` it
+    stays in the middle.
+
+    The gate is decided on the device and not read by the host, so that a step never waits. The weights move as in the
+    paper, but the second pass runs at every step, where the paper leaves it out in about half of them: **two passes a
+    step, not 1 1/2**. In a step that does not climb it sees the unperturbed weights again.
+
+    Args:
+        steps: >= 1, length of the run in steps; None: unknown.
+        lowest: c at the end, the paper's lambda_1.
+        highest: c at the beginning, the paper's lambda_2; at least `lowest`.
+        decay: of the averages, from 0 to below 1; the paper's delta.
+
+    Raises:
+        ValueError: an argument out of range.
+        TypeError: an argument of the wrong type.
+
+    Example:
+        >>> import torch
+        >>> perturbation, weight = GatedAscent(), torch.zeros(1)
+        >>> factors = []
+        >>> for g in (torch.tensor([2.0]), torch.tensor([0.1])):
+        ...     factors.append(perturbation.direction([weight], [g], g.norm()))
+        ...     perturbation.commit(torch.tensor(True))
+        >>> factors
+        [tensor(0.5000), tensor(0.)]
+
+    Reference:
+        arXiv:2304.14647, section 3.2, equations (4) to (6), and algorithm 1.
+    """
+
+    facts = Facts(
+        "AE-SAM: climb where the gradient is long",
+        "arXiv:2304.14647",
+        "2",
+        1,
+        "yes; steps that do not climb do not count",
+    )
+
+    def __init__(
+        self, steps: int | None = None, lowest: float = -1.0, highest: float = 1.0, decay: float = 0.9
+    ) -> None:
+        self.steps = steps if steps is None else _checks.whole("steps", steps, 1)
+        self.lowest, self.highest = _checks.number("lowest", lowest), _checks.number("highest", highest)
+        if self.highest < self.lowest:
+            raise ValueError(f"`highest` must be at least `lowest` = {self.lowest}, got {self.highest}")
+        self.decay = _checks.share("decay", decay)
+        self._moments: tuple[Tensor, Tensor] | None = None  # mu, sigma^2
+        self._proposed: tuple[Tensor, Tensor] | None = None
+        self._step = 0
+
+    def begin(self, step: int, base: Optimizer) -> None:
+        """Learn the number of the step."""
+        self._step = step
+
+    def direction(self, weights: Tensors, gradients: Tensors, gradient_norm: Tensor) -> Tensor:
+        """1 / ||g||, or 0."""
+        square = gradient_norm.square()
+        mean, variance = self._known(square)
+        mean = torch.lerp(square, mean, self.decay)
+        variance = torch.lerp((square - mean).square(), variance, self.decay)
+        self._proposed = mean, variance
+        share = 0.5 if self.steps is None else min(self._step / self.steps, 1.0)
+        threshold = mean + (self.highest + share * (self.lowest - self.highest)) * variance.sqrt()
+        return torch.where(square >= threshold, reciprocal(gradient_norm), 0.0)
+
+    def _known(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        if self._moments is None:
+            return torch.zeros_like(like), torch.zeros_like(like)
+        mean, variance = self._moments
+        return mean.to(like), variance.to(like)
+
+    def commit(self, finite: Tensor) -> None:
+        """Keep the averages."""
+        if self._proposed is not None:
+            old = self._known(self._proposed[0])
+            mean, variance = (torch.where(finite, new, known) for new, known in zip(self._proposed, old, strict=True))
+            self._moments = mean, variance
+        self._proposed = None
+
+    def discard(self) -> None:
+        """Keep the averages of before."""
+        self._proposed = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The averages."""
+        return {"moments": None if self._moments is None else tuple(m.clone() for m in self._moments)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        moments = state["moments"]
+        self._moments = None if moments is None else (moments[0].clone(), moments[1].clone())
+        self._proposed = None
