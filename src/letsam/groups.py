@@ -44,20 +44,35 @@ def param_groups(model: nn.Module, perturb: str = "all", **options: Any) -> list
     Reference:
         SAM-ON: Müller et al., arXiv:2306.04226.
     """
+    perturbed = selected(model, perturb)
+    groups: dict[bool, list[tuple[str, Tensor]]] = {True: [], False: []}
+    for name, param in model.named_parameters():
+        groups[param in perturbed].append((name, param))
+    return [dict(params=params, perturb=moves, **options) for moves, params in groups.items() if params]
+
+
+def selected(model: nn.Module, perturb: str) -> set[Tensor]:
+    """The parameters that `perturb` means, as for `param_groups`.
+
+    Raises:
+        TypeError: an argument of the wrong type.
+        ValueError: an unknown `perturb`, or one that leaves nothing to perturb.
+    """
     checked_module(model)
     _checks.choice("perturb", perturb, PERTURBED)
     normalising = {p for module in model.modules() if _normalises(module) for p in module.parameters(recurse=False)}
-    groups: dict[bool, list[tuple[str, Tensor]]] = {True: [], False: []}
+    chosen: set[Tensor] = set()
     for name, param in model.named_parameters():
         if perturb == "weights":
             moves = param not in normalising and not _is_bias(name, param)
         else:
             moves = perturb == "all" or param in normalising
-        groups[moves].append((name, param))
-    if not groups[True]:
+        if moves:
+            chosen.add(param)
+    if not chosen:
         what = "normalisation layers with weights" if perturb == "norm" else "parameters to perturb"
         raise ValueError(f'`model` must have {what} for perturb="{perturb}", got none in {type(model).__name__}')
-    return [dict(params=params, perturb=moves, **options) for moves, params in groups.items() if params]
+    return chosen
 
 
 def unperturbed(groups: list[dict[str, Any]]) -> set[Tensor]:

@@ -40,7 +40,7 @@ from ._passes import Passes
 from ._randomness import devices_of
 from ._statistics import checked_model
 from ._tensors import Buffers, add_, all_finite, copy_, gradients_of, norm, scale_, zero_
-from .groups import unperturbed
+from .groups import selected, unperturbed
 from .perturbations import Perturbation
 from .radius import Ascent, Radius
 
@@ -103,6 +103,12 @@ class SharpnessAware(Composition):
         process_group: Group = "default", m_sharpness: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(base_optimizer, perturbation, rho)
+        self._spared: set[Tensor] = set()
+        if perturbation.perturbs != "all" and model is None:
+            raise ValueError(
+                f'`model` must be given for a {type(perturbation).__name__}, which perturbs "{perturbation.perturbs}" '
+                "alone, got None"
+            )
         self.model = model
         self.max_grad_norm = max_grad_norm
         self._ranks = Ranks(process_group, m_sharpness)
@@ -125,6 +131,8 @@ class SharpnessAware(Composition):
     @model.setter
     def model(self, model: nn.Module | None) -> None:
         self._passes = Passes(model if model is None else checked_model(model, self._params()))
+        if model is not None and self.perturbation.perturbs != "all":
+            self._spared = set(self._params()) - selected(model, self.perturbation.perturbs)
 
     @property
     def max_grad_norm(self) -> float | None:
@@ -277,7 +285,7 @@ class SharpnessAware(Composition):
         return loss
 
     def _excluded(self) -> set[Tensor]:
-        return unperturbed(self.param_groups) | self.perturbation.spares()
+        return unperturbed(self.param_groups) | self._spared
 
     def _ascend(self, params: list[Tensor], seen: list[Tensor], loss: Tensor | None) -> Flight:
         """From g_0 at theta to the perturbed weights."""
@@ -444,7 +452,12 @@ class SharpnessAware(Composition):
     # --- copies and files -----------------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_max_grad_norm": self.max_grad_norm, "_ranks": self._ranks}
+        return {
+            **super().__getstate__(),
+            "_max_grad_norm": self.max_grad_norm,
+            "_ranks": self._ranks,
+            "_spared": self._spared,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -457,6 +470,10 @@ class SharpnessAware(Composition):
         twin.__setstate__(copy.deepcopy(self.__getstate__(), memo))
         twin.model = memo.get(id(self.model))
         return twin
+
+    def _group_added(self) -> None:
+        super()._group_added()
+        self.model = self.model  # which weights are perturbed is found out again
 
     def _load_own_state(self, own: dict[str, Any]) -> None:
         self._abort()

@@ -102,9 +102,9 @@ class SAM(Variant, made_of=SteepestAscent):
         model: nn.Module | None = None, max_grad_norm: float | None = None,
         process_group: Group = "default", m_sharpness: bool = False,
     ) -> None:  # fmt: skip
-        super().__init__(
-            base_optimizer, rho, validation_closure=validation_closure, model=model, max_grad_norm=max_grad_norm,
-            process_group=process_group, m_sharpness=m_sharpness,
+        SharpnessAware.__init__(
+            self, base_optimizer, SteepestAscent(), rho, validation_closure=validation_closure, model=model,
+            max_grad_norm=max_grad_norm, process_group=process_group, m_sharpness=m_sharpness,
         )  # fmt: skip
 
 
@@ -143,9 +143,9 @@ class ASAM(Variant, made_of=AdaptiveAscent):
         validation_closure: Closure | None = None, model: nn.Module | None = None, max_grad_norm: float | None = None,
         process_group: Group = "default", m_sharpness: bool = False,
     ) -> None:  # fmt: skip
-        super().__init__(
-            base_optimizer, rho, validation_closure=validation_closure, model=model, max_grad_norm=max_grad_norm,
-            process_group=process_group, m_sharpness=m_sharpness, scale=scale, eta=eta,
+        SharpnessAware.__init__(
+            self, base_optimizer, AdaptiveAscent(scale, eta), rho, validation_closure=validation_closure, model=model,
+            max_grad_norm=max_grad_norm, process_group=process_group, m_sharpness=m_sharpness,
         )  # fmt: skip
 
 

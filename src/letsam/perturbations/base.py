@@ -54,15 +54,14 @@ class Perturbation:
     follows_gradient: ClassVar[bool] = True
     """Whether `direction` needs g_0; if not, the pass at the weights is left out where the radius does not need it."""
 
+    perturbs: ClassVar[str] = "all"
+    """Which weights are perturbed at all, in the words of `letsam.param_groups`; all but "all" need the model."""
+
     ascents: int = 1
     """In how many parts the radius is climbed, each along the gradient where the one before has led."""
 
     def attach(self, param_groups: list[dict[str, Any]]) -> None:
         """Called with the base optimizer's groups, and again with those added; checks options, looks at names."""
-
-    def spares(self) -> set[Tensor]:
-        """The weights that are never perturbed, besides those of groups with `perturb=False`."""
-        return set()
 
     def ascends(self, step: int) -> bool:
         """Whether step `step` (from 0) perturbs; if not, it is a plain step of the base optimizer (LookSAM)."""

@@ -58,7 +58,7 @@ class SparseAscent(SteepestAscent):
             masks = self._mask.begin(weights)
             chosen = self.choose(joined(gradients), joined(old))
             sizes = [t.numel() for t in locals_of(masks)]
-            parts = [part.view_as(m) for part, m in zip(chosen.split(sizes), locals_of(masks), strict=True)]
+            parts = [part.view_as(m) for part, m in zip(torch.split(chosen, sizes), locals_of(masks), strict=True)]
             copy_(locals_of(masks), parts)
         else:
             masks = self._mask.values_or_ones(weights)
