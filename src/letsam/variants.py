@@ -20,12 +20,27 @@ from .perturbations.gsam import SurrogateGap
 from .perturbations.looksam import PeriodicAscent
 from .perturbations.msam import MomentumAscent
 from .perturbations.multistep import RepeatedAscent
+from .perturbations.samon import NormalisationAscent
 from .perturbations.ssam import DynamicAscent, FisherAscent
 from .perturbations.vasso import SmoothedAscent
 from .perturbations.wsam import WeightedSharpness
 from .radius import Radius
 
-__all__ = ["AESAM", "ASAM", "FSAM", "GSAM", "MSAM", "SAM", "SSAMD", "SSAMF", "WSAM", "LookSAM", "MultiStepSAM", "VaSSO"]
+__all__ = [
+    "AESAM",
+    "ASAM",
+    "FSAM",
+    "GSAM",
+    "MSAM",
+    "SAM",
+    "SAMON",
+    "SSAMD",
+    "SSAMF",
+    "WSAM",
+    "LookSAM",
+    "MultiStepSAM",
+    "VaSSO",
+]
 
 
 class Variant(SharpnessAware):
@@ -187,3 +202,7 @@ class MultiStepSAM(Variant, made_of=RepeatedAscent):
 
 class AESAM(Variant, made_of=GatedAscent):
     """climbs in the steps whose gradient is long; see `perturbations.aesam.GatedAscent`."""
+
+
+class SAMON(Variant, made_of=NormalisationAscent):
+    """perturbs the normalisation layers alone; see `perturbations.samon.NormalisationAscent`."""

@@ -23,7 +23,11 @@ def _from_registry(name: str, kind: type[SharpnessAware]) -> Callable[..., Sharp
 
 
 VARIANTS: dict[str, Callable[..., SharpnessAware]] = {
-    **{kind.__name__: _from_registry(kind.__name__, kind) for kind in letsam.variants.VARIANTS.values()},
+    **{
+        kind.__name__: _from_registry(kind.__name__, kind)
+        for kind in letsam.variants.VARIANTS.values()
+        if not ROWS[kind.__name__].needs_model  # `Net` has no normalisation layers
+    },
     "ASAM-matrices": lambda base, rho: ASAM(base, rho, scale="matrices", eta=0.01),
 }
 WRITTEN_OUT = ("SAM", "ASAM", "ASAM-matrices")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import re
 from typing import Any
 
@@ -11,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import letsam
 from letsam import LearnedRadius, SharpnessAware
 from letsam.variants import VARIANTS
 from oracle import maths
-from oracle.problems import BASES, batch, closure_on, descend, flat, network, same_bits, weights_of
+from oracle.problems import BASES, batch, closure_on, descend, flat, network, normalised_network, same_bits, weights_of
 from oracle.variants import ROWS, ByHand
 
 RHO = 0.2
@@ -30,13 +32,18 @@ def has_momentum(base: str) -> bool:
 PAIRS = [(name, base) for name in NAMES for base in STEPS if has_momentum(base) or not ROWS[name].needs_momentum]
 
 
+def make(name: str, base: torch.optim.Optimizer, model: torch.nn.Module, rho: Any) -> SharpnessAware:
+    options = ROWS[name].options | ({"model": model} if ROWS[name].needs_model else {})
+    return NAMES[name](base, rho, **options)
+
+
 def pair(name: str, base: str, rho: Any) -> tuple[SharpnessAware, ByHand, torch.nn.Module]:
     """A variant, and the same by hand, on models and base optimizers that have taken a few plain steps."""
-    model = network()
+    model = ROWS[name].make_model()
     optimizer = BASES[base](model.parameters())
     descend(model, optimizer, 3, first=200)
     by_hand = ByHand(name, maths.State(*copy.deepcopy((model, optimizer))))
-    return NAMES[name](optimizer, rho, **ROWS[name].options), by_hand, model
+    return make(name, optimizer, model, rho), by_hand, model
 
 
 def test_every_variant_has_a_row() -> None:
@@ -50,8 +57,11 @@ def test_every_variant_tells_what_it_is(name: str) -> None:
     assert re.fullmatch(r"arXiv:\d{4}\.\d{5}", facts.paper)
     assert facts.paper.removeprefix("arXiv:") in (NAMES[name].made_of.__doc__ or "")
     assert facts.copies >= 1
-    base = torch.optim.SGD(network().parameters(), lr=0.1, momentum=0.9)
-    assert NAMES[name](base, **ROWS[name].options).rho.item() == pytest.approx(facts.rho)
+    model = ROWS[name].make_model()
+    default = {} if name in ("SAM", "ASAM") else {"rho": None}
+    assert NAMES[name](
+        torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), model=model, **default
+    ).rho.item() == pytest.approx(facts.rho)
 
 
 @pytest.mark.parametrize(("name", "base"), PAIRS)
@@ -78,10 +88,11 @@ def test_the_rows_differ() -> None:
             by_hand.step(batch(t), RHO)
         ends[name] = by_hand.state.theta
     for name, end in ends.items():
-        _, by_hand, model = pair("SAM", "momentum", RHO)
+        _, by_hand, model = pair(name, "momentum", RHO)
         descend(model, opt_of(model, by_hand), 6)
         assert (end - flat(model.parameters())).norm() > 1e-4, name
-        assert all((end - other).norm() > 1e-4 for key, other in ends.items() if key != name), name
+        rivals = [other for key, other in ends.items() if key != name and other.shape == end.shape]
+        assert all((end - other).norm() > 1e-4 for other in rivals), name
 
 
 def opt_of(model: torch.nn.Module, by_hand: ByHand) -> torch.optim.Optimizer:
@@ -95,25 +106,35 @@ def opt_of(model: torch.nn.Module, by_hand: ByHand) -> torch.optim.Optimizer:
 def test_the_hypergradient_of_its_own_update(name: str, base: str, projected: bool) -> None:
     """Central differences of the true one-step objective, eps_hat held fixed, at every step that climbs."""
     opt, by_hand, model = pair(name, base, LearnedRadius(RHO, **EXACT, length_invariant=projected))
-    expected: list[float | None] = []
+    expected, held_out, seen = None, batch(50), 0
     for t in range(7):
-        updates = len(expected) > 0 and expected[-1] is not None
         log: list[str] = []
         rho_before = opt.rho.item()
-        opt.step(closure_on(model, batch(t), log), closure_on(model, batch(50), log, "validation"))
-        if updates:
-            assert opt.metrics["hypergradient"].item() == pytest.approx(expected[-1], rel=2e-6, abs=1e-10)
+        opt.step(closure_on(model, batch(t), log), closure_on(model, held_out, log, "validation"))
+        if expected is not None:
+            assert opt.metrics["hypergradient"].item() == pytest.approx(expected, rel=2e-6, abs=1e-10)
             assert opt.rho.item() != rho_before
+            seen += 1
         elif t:
             assert "validation" not in log or not by_hand.row.passes_tell, "there is no Z to learn with"
             assert opt.metrics["hypergradient"] == 0 or by_hand.row.passes_tell
             assert opt.rho.item() == rho_before
-        rho = opt.metrics["rho"].item()
-        step = by_hand.one_step(batch(t), rho, batch(50))
-        expected.append(None if step is None else step.projected(rho) if projected else step.central_difference(rho))
-        by_hand.step(batch(t), rho)
+        expected, held_out = true_hypergradient(by_hand, t, opt.metrics["rho"].item(), projected)
+        by_hand.step(batch(t), opt.metrics["rho"].item())
         torch.testing.assert_close(flat(model.parameters()), by_hand.state.theta, rtol=1e-9, atol=1e-11)
-    assert sum(value is not None and value != 0 for value in expected) >= 2
+    assert seen >= 2
+
+
+def true_hypergradient(by_hand: ByHand, t: int, rho: float, projected: bool) -> tuple[float | None, Any]:
+    """Of the step on batch t, and the validation batch on which it is largest of a few: sums that happen to cancel, and
+    their relative errors, say nothing about a method."""
+    found = []
+    for held_out in map(batch, range(50, 54)):
+        step = by_hand.one_step(batch(t), rho, held_out)
+        if step is None:
+            return None, held_out
+        found.append((step.projected(rho) if projected else step.central_difference(rho), held_out))
+    return max(found, key=lambda pair: abs(pair[0]))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -129,7 +150,7 @@ def test_the_hypergradient_at_the_same_batch(name: str) -> None:
         rho = opt.metrics["rho"].item()
         if step is not None and t > 0:
             exact = by_hand.one_step(batch(t), rho, batch(50)).central_difference(rho)
-            assert opt.metrics["hypergradient"].item() == pytest.approx(exact, rel=2e-6, abs=1e-12)
+            assert opt.metrics["hypergradient"].item() == pytest.approx(exact, rel=2e-6)
         by_hand.step(batch(t), rho)
 
 
@@ -194,10 +215,10 @@ def test_a_closure_that_raises_leaves_nothing(name: str, where: int) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_bf16_weights_come_back_as_they_were(name: str) -> None:
     """A learning rate of 0: whatever the passes do, no bit of the weights moves."""
-    model = network(dtype=torch.bfloat16)
+    model = ROWS[name].make_model(dtype=torch.bfloat16)
     before = weights_of(model)
     base = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9)
-    opt = NAMES[name](base, RHO, **ROWS[name].options)
+    opt = make(name, base, model, RHO)
     for t in range(5):
         opt.step(closure_on(model, batch(t, dtype=torch.bfloat16)))
     assert same_bits(weights_of(model), before)
@@ -216,9 +237,9 @@ class NothingRead(TorchDispatchMode):
 @pytest.mark.parametrize("learned", [False, True], ids=["fixed", "learned"])
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_of_a_step_is_read_by_the_host(name: str, learned: bool) -> None:
-    model = network()
+    model = ROWS[name].make_model()
     base = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    opt = NAMES[name](base, LearnedRadius(RHO, interval=1) if learned else RHO, **ROWS[name].options)
+    opt = make(name, base, model, LearnedRadius(RHO, interval=1) if learned else RHO)
     with NothingRead():
         for t in range(4):
             opt.step(closure_on(model, batch(t)), closure_on(model, batch(50)))
@@ -260,3 +281,24 @@ def test_wsam_through_the_base_optimizer(base: str) -> None:
     h = 1e-3
     inner, outer = ((objective(RHO + k * h) - objective(RHO - k * h)) / (2 * k * h) for k in (1, 2))
     assert opt.metrics["hypergradient"].item() == pytest.approx((4 * inner - outer) / 3, rel=2e-6)
+
+
+def test_sam_on_is_sam_with_the_groups_of_sam_on() -> None:
+    """And it goes on alike from a pickle, which has no model."""
+    models = [normalised_network() for _ in range(2)]
+    opts = [
+        NAMES["SAMON"](torch.optim.SGD(models[0].parameters(), lr=0.1), RHO, model=models[0]),
+        NAMES["SAM"](torch.optim.SGD(letsam.param_groups(models[1], "norm"), lr=0.1), RHO),
+    ]
+    for t in range(4):
+        for model, opt in zip(models, opts, strict=True):
+            opt.step(closure_on(model, batch(t)))
+        models[0], opts[0] = pickle.loads(pickle.dumps((models[0], opts[0])))
+    assert same_bits(weights_of(models[0]), weights_of(models[1]))
+
+    message = '^`model` must be given for a NormalisationAscent, which perturbs "norm" alone, got None$'
+    with pytest.raises(ValueError, match=message):
+        NAMES["SAMON"](torch.optim.SGD(models[0].parameters(), lr=0.1), RHO)
+    model = network()
+    with pytest.raises(ValueError, match=r"^`model` must have normalisation layers"):
+        NAMES["SAMON"](torch.optim.SGD(model.parameters(), lr=0.1), RHO, model=model)

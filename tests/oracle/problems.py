@@ -46,6 +46,16 @@ def network(seed: int = 0, dtype: torch.dtype = torch.float64) -> nn.Sequential:
     return model.to(dtype)
 
 
+def normalised_network(seed: int = 3, dtype: torch.dtype = torch.float64) -> nn.Sequential:
+    """The same with a LayerNorm after the first layer."""
+    model = nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.Tanh(), nn.Linear(6, 3)).to(torch.float64)
+    g = generator(seed)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(torch.randn(p.shape, generator=g, dtype=torch.float64))
+    return model.to(dtype)
+
+
 def batch(seed: int, size: int = 12, dtype: torch.dtype = torch.float64) -> Batch:
     g = generator(1000 + seed)
     x = torch.randn(size, 4, generator=g, dtype=torch.float64)

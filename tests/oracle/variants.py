@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from . import maths
-from .problems import Batch, flat
+from .problems import Batch, flat, network, normalised_network
 
 Look = Callable[[Tensor], Tensor]
 
@@ -38,6 +38,8 @@ class Row:
     """SAM, arXiv:2010.01412, equation (2); the other rows change it."""
 
     options: ClassVar[dict[str, Any]] = {}
+    make_model = staticmethod(network)
+    needs_model = False
     needs_momentum = False
     passes_tell = True  # whether a step that does not climb has fewer passes
 
@@ -214,6 +216,19 @@ class AESAM(Row):
         self.variance = 0.2 * self.variance + 0.8 * (square - self.mean) ** 2
         c = s.t / 8 * -0.5 + (1 - s.t / 8) * 1
         return s.g / s.g.norm() if square >= self.mean + c * self.variance**0.5 else None
+
+
+@row
+class SAMON(Row):
+    """arXiv:2306.04226, section 3: entries of normalisation layers alone."""
+
+    make_model = staticmethod(normalised_network)
+    needs_model = True
+
+    def direction(self, s: Step) -> Tensor:
+        mask = torch.zeros_like(s.g)
+        mask[sum(s.sizes[:2]) : sum(s.sizes[:4])] = 1  # linear, LayerNorm, linear, each with a weight and a bias
+        return mask * s.g / (mask * s.g).norm()
 
 
 # --- steps made of a row ------------------------------------------------------------------------------------------

@@ -10,17 +10,7 @@ from torch import Tensor, nn
 
 from letsam import ASAM, SAM, CosineRadius, LearnedRadius, SharpnessAware
 from letsam.perturbations import AdaptiveAscent, SteepestAscent
-from oracle.problems import batch, closure_on, flat, generator, network
-
-
-def normalised_network() -> nn.Sequential:
-    """With a normalisation layer, whose weight is called "weight" but is no matrix."""
-    model = nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.Tanh(), nn.Linear(6, 3)).double()
-    g = generator(3)
-    with torch.no_grad():
-        for p in model.parameters():
-            p.copy_(torch.randn(p.shape, generator=g, dtype=torch.float64))
-    return model
+from oracle.problems import batch, closure_on, flat, network, normalised_network
 
 
 def climb(model: nn.Module, opt: SharpnessAware, data: Any) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
