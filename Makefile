@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # Small networks on few cores run faster on one thread each than when threads wait for each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint format evidence flatness fidelity search clean
+.PHONY: demo test lint format evidence flatness fidelity search variants clean
 
 demo: $(VENV)/.trial
 	$(BIN)/letsam trial digits --label-noise 0.4 --out $(OUT) --resume
@@ -28,6 +28,11 @@ format: $(VENV)/.dev
 evidence: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.evidence run
 	$(BIN)/python -m benchmarks.evidence table
+
+variants: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.variants run
+	$(BIN)/python -m benchmarks.variants errors
+	$(BIN)/python -m benchmarks.variants table
 
 flatness fidelity search: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.$@ run --again

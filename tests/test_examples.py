@@ -1,5 +1,6 @@
 """The examples and the README's code run, and do what they say."""
 
+import ast
 import importlib.util
 from pathlib import Path
 from types import ModuleType
@@ -31,6 +32,27 @@ def test_plain_loop_learns_under_label_noise(capsys: pytest.CaptureFixture[str])
     assert len(radii) == 20
     assert radii[-1] != radii[0]
     assert accuracy > 0.6  # by chance: 0.1
+
+
+def test_a_variant_of_ones_own() -> None:
+    """Under 30 lines; it learns, the radius moves, and the derivative that it declares is that of its descent."""
+    example = load("custom_variant")
+    code = ast.parse((ROOT / "examples" / "custom_variant.py").read_text())
+    (variant,) = [node for node in code.body if isinstance(node, ast.ClassDef)]
+    assert variant.end_lineno is not None
+    assert variant.end_lineno - variant.lineno < 30
+    first, last, rho = example.main(steps=200)
+    assert last < 0.7 * first
+    assert rho != pytest.approx(0.05)
+
+    g_rho, g_0, change = (torch.randn(5, dtype=torch.float64) for _ in range(3))
+    ends = []
+    for h in (0.0, 1.0):  # the descent is linear in g_rho
+        gradient = g_rho + h * change
+        example.SignAscent().descent([], [gradient], [g_0])
+        ends.append(gradient)
+    example.SignAscent().descent_derivative([change], [g_rho], [g_0])
+    torch.testing.assert_close(ends[1] - ends[0], change)
 
 
 @pytest.mark.slow

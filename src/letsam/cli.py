@@ -239,10 +239,18 @@ def tasks() -> None:
 def list_methods() -> None:
     """List the methods."""
     from letsam.training.methods import KINDS
+    from letsam.variants import VARIANTS
 
+    width = max(map(len, KINDS))
     for name, kind in KINDS.items():
-        print(f"{name:15} {kind.description}")
-    print("With a radius: sam:0.1 (fixed), lets-sam:0.1 (learned, started there).")
+        print(f"{name:{width}} {kind.description}")
+    print("With a radius: sam:0.1 (fixed), lets-sam:0.1 (learned, started there).\n")
+    print(
+        "Paper, training passes a step, copies of the weights held (one more if the radius is learned), learned radius:"
+    )
+    for name, variant in VARIANTS.items():
+        facts = variant.facts
+        print(f"{name:{width}} {facts.paper:17} {facts.passes:8} {facts.copies:<2} {facts.learned}")
 
 
 def run(arguments: Sequence[str]) -> int:

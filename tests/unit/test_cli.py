@@ -376,6 +376,11 @@ def test_tasks_and_methods(here: Path, letsam_run: Any) -> None:
     names = [line.split()[0] for line in out.splitlines()]
     assert names[:5] == ["sgd", "sam", "asam", "lets-sam", "lets-asam"]
     assert "sam:0.1" in out
+    for name, variant in letsam.variants.VARIANTS.items():
+        assert {name, f"lets-{name}"} <= set(names)
+        facts = variant.facts
+        row = rf"^{name} +{facts.paper} +{re.escape(facts.passes)} +{facts.copies} +{re.escape(facts.learned)}$"
+        assert re.search(row, out, re.MULTILINE)
     assert files(here).keys() == {"my_task.py"}
 
 

@@ -8,10 +8,12 @@ import torch
 import training_cases
 from letsam.optimizer import SharpnessAware
 from letsam.perturbations import AdaptiveAscent, SteepestAscent
+from letsam.perturbations.aesam import GatedAscent
 from letsam.radius import FixedRadius, LearnedRadius, LinearRadius, LossBudgetRadius, ProportionalRadius, ReplayedRadius
 from letsam.results import is_learned
 from letsam.tasks import Task
 from letsam.training.methods import KINDS, Method
+from letsam.variants import VARIANTS, Variant
 
 
 @pytest.fixture
@@ -165,3 +167,26 @@ def test_names_that_are_refused(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         Method.parse(name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", VARIANTS.values())
+def test_every_variant_is_a_method_fixed_and_learned(kind: type[Variant], task: Task) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.LayerNorm(2))
+    name = kind.__name__.lower()
+    for prefix, radius in (("", FixedRadius), ("lets-", LearnedRadius)):
+        for text, rho in ((f"{prefix}{name}", None), (f"{prefix}{name}:0.2", 0.2)):
+            method = Method.parse(text)
+            base = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+            optimizer = method.optimizer(base, method.initial_rho(task, None), None, 50, model)
+            assert isinstance(optimizer, kind)
+            assert type(optimizer.radius) is radius
+            expected = 0.7 if name == "asam" else 0.03 * kind.facts.rho / 0.05
+            assert optimizer.rho.item() == pytest.approx(rho or expected)
+
+
+def test_a_variant_with_a_schedule_gets_the_length_of_the_run() -> None:
+    base = torch.optim.SGD(torch.nn.Linear(2, 2).parameters(), lr=0.1)
+    optimizer = Method.parse("lets-aesam").optimizer(base, 0.1, None, 50)
+    assert isinstance(optimizer, SharpnessAware)
+    assert isinstance(optimizer.perturbation, GatedAscent)
+    assert optimizer.perturbation.steps == 50

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
-from letsam.optimizer import SharpnessAware
 from letsam.radius import LearnedRadius, LinearRadius, LossBudgetRadius, ProportionalRadius, Radius
 from letsam.tasks import Task
-from letsam.variants import ASAM, SAM, VARIANTS
+from letsam.variants import ASAM, SAM, VARIANTS, Variant
 
 REFIT = "+refit"
 LOWEST = 0.01
@@ -23,21 +23,13 @@ BUDGET = 0.1
 """The loss budget where a method's name gives none."""
 
 
-class Wrap(Protocol):
-    """Makes a sharpness-aware optimizer, as `SAM` does."""
-
-    def __call__(self, base: Optimizer, rho: float | Radius, /, *, model: nn.Module | None = None) -> SharpnessAware:
-        """The optimizer around `base`; `model` is the network whose buffers move once a step."""
-        ...
-
-
 @dataclass(frozen=True)
 class Kind:
     """What a method's name stands for.
 
     Attributes:
         description: one line for people.
-        wrap: the sharpness-aware optimizer around a base optimizer; None for the base optimizer alone.
+        wrap: the variant that is put around a base optimizer; None for the base optimizer alone.
         learned: makes the learned radius from its starting value; None for another radius.
         default_rho: the number after the colon where the name gives none.
         scheduled: makes the radius from that number and the steps of the run; None for a fixed or a learned radius.
@@ -45,11 +37,16 @@ class Kind:
     """
 
     description: str
-    wrap: Wrap | None = None
+    wrap: type[Variant] | None = None
     learned: Callable[[float], LearnedRadius] | None = None
     default_rho: Callable[[Task], float] = lambda task: task.sam_rho
     scheduled: Callable[[float, int], Radius] | None = None
     is_radius: bool = True
+
+    @property
+    def takes_steps(self) -> bool:
+        """Whether the variant itself, not its radius, follows a schedule over the run."""
+        return self.wrap is not None and "steps" in inspect.signature(self.wrap.made_of).parameters
 
 
 def _asam_rho(task: Task) -> float:
@@ -81,12 +78,24 @@ KINDS: dict[str, Kind] = {
     "gsam-schedule": Kind("SAM, radius proportional to the learning rate (GSAM)", SAM, scheduled=_proportional),
     "sam-budget": Kind("SAM, radius from a loss budget (LE-SAM)", SAM, None, lambda task: BUDGET, _budget, False),
 }
-KINDS |= {name: Kind(kind.facts.title, kind) for name, kind in VARIANTS.items() if name not in KINDS}
-KINDS |= {
-    f"lets-{name}": Kind(f"{kind.facts.title}; learned radius", kind, LearnedRadius)
-    for name, kind in VARIANTS.items()
-    if f"lets-{name}" not in KINDS
-}
+
+
+def _of_variant(kind: type[Variant]) -> dict[str, Kind]:
+    """Its fixed and its learned form; the default radius is to the task's for SAM as the variant's is to SAM's."""
+    name, title, share = kind.__name__.lower(), kind.facts.title, kind.facts.rho / SAM.facts.rho
+
+    def rho(task: Task) -> float:
+        return share * task.sam_rho
+
+    return {
+        name: Kind(title, kind, default_rho=rho),
+        f"lets-{name}": Kind(f"{title}; learned radius", kind, LearnedRadius, rho),
+    }
+
+
+for _variant in VARIANTS.values():
+    for _name, _kind in _of_variant(_variant).items():
+        KINDS.setdefault(_name, _kind)
 
 
 @dataclass(frozen=True)
@@ -122,7 +131,8 @@ class Method:
         """
         kind, colon, text = name.partition(":")
         if kind not in KINDS:
-            close = difflib.get_close_matches(kind, KINDS, n=1)
+            plain = kind.removesuffix(REFIT)
+            close = [plain] if plain in KINDS else difflib.get_close_matches(kind, KINDS, n=1)
             hint = f", did you mean {close[0]!r}?" if close else ""
             raise ValueError(f"`methods` must be of {', '.join(KINDS)}, each with or without :rho, got {name!r}{hint}")
         if not colon:
@@ -173,10 +183,12 @@ class Method:
         """
         if self.kind.wrap is None or rho is None:
             return base
+        radius: float | Radius = self.kind.learned(rho) if self.kind.learned else rho
         if replayed is not None:
-            return self.kind.wrap(base, replayed, model=model)
-        if self.kind.scheduled is not None:
+            radius = replayed
+        elif self.kind.scheduled is not None:
             if steps is None:
                 raise ValueError(f"`steps` must be given for the scheduled radius of {self.name}, got None")
-            return self.kind.wrap(base, self.kind.scheduled(rho, steps), model=model)
-        return self.kind.wrap(base, self.kind.learned(rho) if self.kind.learned else rho, model=model)
+            radius = self.kind.scheduled(rho, steps)
+        options: dict[str, Any] = {"steps": steps} if self.kind.takes_steps else {}
+        return self.kind.wrap(base, radius, model=model, **options)

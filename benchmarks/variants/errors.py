@@ -1,0 +1,85 @@
+"""How true the hypergradients of the variants are without a further pass: secant and diagonal against the exact one."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import letsam
+from letsam.tasks import load_task
+from letsam.training.methods import Method
+from letsam.variants import VARIANTS
+
+RADII = (0.02, 0.1, 0.5)
+ESTIMATORS = ("secant", "diagonal")
+STEPS, BATCH, FIRST = 60, 64, 20
+
+
+def measure() -> Iterator[dict[str, Any]]:
+    """One record for each variant and radius: median relative errors, and the share of equal signs.
+
+    Digits with the network of `_network` in float64. The radius is pinned, so that the runs with different estimators
+    go the same way, and every step that climbs has a hypergradient; of the steps from `FIRST` on. "Exact" is
+    `finite_difference`, which the tests compare with central differences of the one-step objective to 1e-6.
+    """
+    images, labels = _data()
+    for name in VARIANTS:
+        for rho in RADII:
+            exact = _run(name, rho, "finite_difference", images, labels)
+            row: dict[str, Any] = {"variant": name, "rho": rho, "count": sum(value != 0 for value in exact)}
+            for estimator in ESTIMATORS:
+                found = _run(name, rho, estimator, images, labels)
+                pairs = [(f, e) for f, e in zip(found, exact, strict=True) if e != 0]
+                row[estimator] = {
+                    "error": float(f"{statistics.median(abs(f / e - 1) for f, e in pairs):.3g}"),
+                    "signs": round(statistics.fmean((f > 0) == (e > 0) for f, e in pairs), 3),
+                }
+            yield row
+
+
+def _data() -> tuple[Tensor, Tensor]:
+    samples = list(load_task("digits").train)
+    return torch.stack([x for x, _ in samples]).double().flatten(1), torch.tensor([int(y) for _, y in samples])
+
+
+def _network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(64, 32), nn.LayerNorm(32), nn.Tanh(), nn.Linear(32, 10)).double()
+
+
+def _run(name: str, rho: float, estimator: str, images: Tensor, labels: Tensor) -> list[float]:
+    """The hypergradients of the steps, 0 where there is none."""
+    model = _network()
+    base = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    radius = letsam.LearnedRadius(
+        rho, hypergradient=estimator, interval=1, length_invariant=False, prior=None, burn_in=0,
+        bounds=(rho * (1 - 1e-9), rho * (1 + 1e-9)),
+    )  # fmt: skip
+    options: dict[str, Any] = {"steps": STEPS} if Method.parse(name).kind.takes_steps else {}
+    opt = VARIANTS[name](base, radius, model=model, **options)
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))
+    held_out, training = order[:BATCH], order[BATCH:]
+
+    def closure_on(indices: Tensor) -> Callable[[], Tensor]:
+        def closure() -> Tensor:
+            opt.zero_grad()
+            loss = nn.functional.cross_entropy(model(images[indices]), labels[indices])
+            loss.backward()
+            return loss
+
+        return closure
+
+    found: list[float] = []
+    before = None
+    for step in range(STEPS):
+        indices = training[torch.arange(step * BATCH, (step + 1) * BATCH) % len(training)]
+        opt.step(closure_on(indices), closure_on(held_out))
+        value = opt.metrics["hypergradient"].item() if "hypergradient" in opt.metrics else 0.0
+        if step >= FIRST:
+            found.append(0.0 if value == before else value)  # a step without an update repeats the last one
+        before = value
+    return found
