@@ -94,6 +94,17 @@ def dot(left: Buffers, right: Buffers) -> Tensor:
     return _sum_over(left.owners, products)
 
 
+def inner(left: Tensors, right: Tensors) -> Tensor:
+    """The dot product of two lists of tensors of the same shapes (0-dim): an operator for each, and no copy."""
+    dtype = scalar_dtype(left)
+    pairs = zip(locals_of(left), locals_of(right), strict=True)
+    products = [
+        torch.dot(a.reshape(-1), b.reshape(-1)).to(dtype) if a.dtype in FULL else torch.sum(a * b, dtype=dtype)
+        for a, b in pairs
+    ]
+    return _sum_over(_owners(left) or [()] * len(products), products)
+
+
 def _dot(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
     if left.dtype in FULL:
         return torch.dot(left, right).to(dtype)

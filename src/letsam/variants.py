@@ -43,12 +43,15 @@ __all__ = [
 ]
 
 
+DEFAULT: Any = type("Default", (), {"__repr__": lambda self: "the variant's default"})()
+
+
 class Variant(SharpnessAware):
     """A `SharpnessAware` with a perturbation of one kind; the options of the perturbation are keywords of its own.
 
     Args:
         base_optimizer: any `torch.optim.Optimizer` whose step needs no closure.
-        rho: a number, a schedule or a `LearnedRadius`; None: the variant's default.
+        rho: a number, a schedule or a `LearnedRadius`; the variant's default where it is left out.
         validation_closure: for a learned radius, where `step` is not given one.
         model: the network, so that its running statistics move once in a step (see `SharpnessAware`).
         max_grad_norm: > 0, clips the total norm of the gradient of the descent; None: no clipping.
@@ -71,12 +74,12 @@ class Variant(SharpnessAware):
         VARIANTS[cls.__name__.lower()] = cls
 
     def __init__(
-        self, base_optimizer: Optimizer, rho: float | Radius | None = None, *,
+        self, base_optimizer: Optimizer, rho: float | Radius = DEFAULT, *,
         validation_closure: Closure | None = None, model: nn.Module | None = None, max_grad_norm: float | None = None,
         process_group: Group = "default", m_sharpness: bool = False, **options: Any,
     ) -> None:  # fmt: skip
         super().__init__(
-            base_optimizer, self.made_of(**options), self.facts.rho if rho is None else rho,
+            base_optimizer, self.made_of(**options), self.facts.rho if rho is DEFAULT else rho,
             validation_closure=validation_closure, model=model, max_grad_norm=max_grad_norm,
             process_group=process_group, m_sharpness=m_sharpness,
         )  # fmt: skip

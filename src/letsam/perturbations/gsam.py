@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks
-from .._tensors import Tensors, add_scaled_, dot, norm
+from .._tensors import Tensors, add_scaled_, inner, norm
 from .base import Facts
 from .sam import SteepestAscent
 
@@ -49,7 +49,7 @@ class SurrogateGap(SteepestAscent):
         """g_rho (1 + alpha c) - alpha g_0, with c = (g_0 . g_rho) / ||g_rho||^2."""
         if ascent_gradients is None:
             return
-        share = dot(ascent_gradients, gradients) / _square(gradients)
+        share = inner(ascent_gradients, gradients) / _square(gradients)
         add_scaled_(gradients, gradients, self.alpha * share)
         add_scaled_(gradients, ascent_gradients, torch.full_like(share, -self.alpha))
 
@@ -57,8 +57,8 @@ class SurrogateGap(SteepestAscent):
         """z (1 + alpha c) + alpha g_rho dc, with dc = (g_0 . z - 2 c g_rho . z) / ||g_rho||^2."""
         assert ascent_gradients is not None
         square = _square(gradients)
-        share = dot(ascent_gradients, gradients) / square
-        slope = (dot(ascent_gradients, changes) - 2 * share * dot(gradients, changes)) / square
+        share = inner(ascent_gradients, gradients) / square
+        slope = (inner(ascent_gradients, changes) - 2 * share * inner(gradients, changes)) / square
         add_scaled_(changes, changes, self.alpha * share)
         add_scaled_(changes, gradients, self.alpha * slope)
 

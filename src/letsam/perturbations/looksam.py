@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks
-from .._tensors import Tensors, add_scaled_, copy_, dot, norm
+from .._tensors import Tensors, add_scaled_, copy_, inner, norm
 from .base import Facts
 from .memory import Memory, State
 from .sam import SteepestAscent, reciprocal
@@ -63,7 +63,7 @@ class PeriodicAscent(SteepestAscent):
         """Remember g_v of a step that climbs; add it, as long as alpha ||g||, in one that does not."""
         if ascent_gradients is not None:
             square = norm(ascent_gradients).square()
-            share = dot(gradients, ascent_gradients) / square.clamp(min=torch.finfo(square.dtype).tiny)
+            share = inner(gradients, ascent_gradients) / square.clamp(min=torch.finfo(square.dtype).tiny)
             flat = self._flat.begin(weights)
             copy_(flat, gradients)
             add_scaled_(flat, ascent_gradients, -share)
