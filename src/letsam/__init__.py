@@ -26,6 +26,7 @@ from .radius import (
     Radius,
     ReplayedRadius,
 )
+from .selection import selected
 from .variants import *  # noqa: F403
 
 __all__ = [
@@ -48,5 +49,6 @@ __all__ = [
     "param_groups",
     "perturbations",
     "radius",
+    "selected",
 ]
 __all__ += variants.__all__

@@ -19,7 +19,7 @@ RANKS = {
     "hypergradient": 1, "perturbations": 1, "_guard": 1,
     "_beside": 1, "_clipping": 1, "_closures": 1, "_distributed": 1, "_flight": 1, "_precision": 1,
     "_randomness": 1, "_statistics": 1, "_wrapper": 1,
-    "_passes": 2, "accumulation": 2, "groups": 2, "radius": 2,
+    "_passes": 2, "accumulation": 2, "selection": 2, "groups": 2, "radius": 2,
     "_composition": 3,
     "optimizer": 4,
     "checkpoint": 5, "variants": 5,
