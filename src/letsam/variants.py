@@ -15,6 +15,7 @@ from ._distributed import Group
 from .optimizer import Closure, SharpnessAware
 from .perturbations import AdaptiveAscent, Facts, Perturbation, SteepestAscent
 from .perturbations.aesam import GatedAscent
+from .perturbations.esam import StochasticAscent
 from .perturbations.fsam import NoiseAscent
 from .perturbations.gsam import SurrogateGap
 from .perturbations.looksam import PeriodicAscent
@@ -29,6 +30,7 @@ from .radius import Radius
 __all__ = [
     "AESAM",
     "ASAM",
+    "ESAM",
     "FSAM",
     "GSAM",
     "MSAM",
@@ -209,3 +211,7 @@ class AESAM(Variant, made_of=GatedAscent):
 
 class SAMON(Variant, made_of=NormalisationAscent):
     """perturbs the normalisation layers alone; see `perturbations.samon.NormalisationAscent`."""
+
+
+class ESAM(Variant, made_of=StochasticAscent):
+    """perturbs a random part of the weights; see `perturbations.esam.StochasticAscent`."""

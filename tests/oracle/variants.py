@@ -231,6 +231,16 @@ class SAMON(Row):
         return mask * s.g / (mask * s.g).norm()
 
 
+@row
+class ESAM(Row):
+    """arXiv:2110.03141, section 3.1: entries with probability beta = 0.6, made up for by 1 / beta."""
+
+    def direction(self, s: Step) -> Tensor:
+        random = torch.Generator().manual_seed(s.t)
+        mask = torch.cat([torch.rand(size, generator=random) for size in s.sizes]) < 0.6
+        return mask * s.g / s.g.norm() / 0.6
+
+
 # --- steps made of a row ------------------------------------------------------------------------------------------
 
 
