@@ -244,7 +244,7 @@ def list_methods() -> None:
     width = max(map(len, KINDS))
     for name, kind in KINDS.items():
         print(f"{name:{width}} {kind.description}")
-    print("With a radius: sam:0.1 (fixed), lets-sam:0.1 (learned, started there).\n")
+    print("With a radius: sam:0.1 (fixed), lets-sam:0.1 (learned, started there).")
     print(
         "Paper, training passes a step, copies of the weights held (one more if the radius is learned), learned radius:"
     )

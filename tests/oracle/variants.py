@@ -41,6 +41,7 @@ class Row:
     make_model = staticmethod(network)
     needs_model = False
     needs_momentum = False
+    two_calls = True  # whether a loop by hand can make its passes
     passes_tell = True  # whether a step that does not climb has fewer passes
 
     def passes(self, t: int) -> int:
@@ -190,6 +191,7 @@ class MultiStepSAM(Row):
     """arXiv:2010.01412, appendix C.4, with parts of rho / k; k = 3."""
 
     options: ClassVar[dict[str, Any]] = {"k": 3}
+    two_calls = False
 
     def passes(self, t: int) -> int:
         return 4
