@@ -45,7 +45,8 @@ __all__ = [
 ]
 
 
-DEFAULT: Any = type("Default", (), {"__repr__": lambda self: "the variant's default"})()
+DEFAULT: Any = ...
+"""In the place of a radius: the variant's own default."""
 
 
 class Variant(SharpnessAware):
