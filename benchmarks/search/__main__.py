@@ -27,7 +27,7 @@ from letsam.tasks import TaskError
 def run(again: Sequence[str] = ()) -> None:
     """Measure what is missing."""
     torch.set_num_threads(1)  # small networks: threads cost more than they bring
-    rows = [row for row in record.read() if row.name not in again]
+    rows = [row for row in record.read() if row.name in record.NAMES and row.name not in again]
     for name, setting in SETTINGS.items():
         todo = list(record.missing(rows, name, setting))
         rows = [row for row in rows if row.setting != name or row.name not in todo]  # of other epochs or seeds
