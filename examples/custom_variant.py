@@ -19,7 +19,8 @@ class SignAscent(letsam.perturbations.Perturbation):
         return torch.ones_like(gradient_norm) / sum(g.numel() for g in gradients) ** 0.5
 
     def descent(self, weights, gradients, ascent_gradients):  # noqa: D102
-        for gradient, before in zip(gradients, ascent_gradients or (), strict=True):
+        assert ascent_gradients is not None  # every step climbs
+        for gradient, before in zip(gradients, ascent_gradients, strict=True):
             gradient.add_(before).mul_(0.5)
 
     def descent_derivative(self, changes, gradients, ascent_gradients):  # noqa: D102
