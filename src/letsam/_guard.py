@@ -29,12 +29,11 @@ class StepGuard:
         self._places: list[Place] = []
         self._copies: list[Tensor] = []
 
-    def save(self, base: Optimizer) -> set[Tensor]:
-        """Copy the state; returns the parameters that have none yet."""
+    def save(self, base: Optimizer) -> None:
+        """Copy the state."""
         self._places = _places(base)
         tensors = [state[name] for state, name in self._places]
         self._copies = self._buffers.copy_of(tensors) if tensors else []
-        return {p for group in base.param_groups for p in group["params"] if not _has_state(base, p)}
 
     def settle(self, base: Optimizer, finite: Tensor, params: Tensors, weights: Tensors) -> None:
         """Keep the base optimizer's step where `finite`, else put back its state and the weights.
@@ -53,6 +52,11 @@ class StepGuard:
         # An optimizer may put a new tensor in the place of an old one, so the places are looked up again.
         live = [state[name] for state, name in self._places]
         copy_unless_(finite, [*params, *live], [*weights, *self._copies])
+        places = _places(base)
+        if len(places) == len(self._places) and all(
+            now[0] is then[0] and now[1] == then[1] for now, then in zip(places, self._places, strict=True)
+        ):
+            return
         known = {(id(state), name) for state, name in self._places}
         for group in base.param_groups:
             for name, whole in _fresh(base, group, known):
@@ -82,5 +86,7 @@ def _holds(value: object) -> bool:
     return isinstance(value, Tensor) and value.numel() > 0
 
 
-def _has_state(base: Optimizer, param: Tensor) -> bool:
-    return any(value is not None for value in base.state.get(param, {}).values())
+def without_state(base: Optimizer) -> set[Tensor]:
+    """The parameters for which the base optimizer has no state yet."""
+    with_state = {p for p, state in base.state.items() if any(value is not None for value in state.values())}
+    return {p for group in base.param_groups for p in group["params"]} - with_state

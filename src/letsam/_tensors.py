@@ -45,7 +45,7 @@ def local(tensor: Tensor) -> Tensor:
 
 def locals_of(tensors: Tensors) -> list[Tensor]:
     """`local` of each."""
-    kind = _dtensor_type()
+    kind = _dtensor_among(tensors)
     return list(tensors) if kind is None else [_as_any(t).to_local() if isinstance(t, kind) else t for t in tensors]
 
 
@@ -54,7 +54,7 @@ def complete_gradients(params: Tensors) -> None:
 
     Tensor parallelism may leave them as sums of which each process holds one term.
     """
-    kind = _dtensor_type()
+    kind = _dtensor_among(params)
     if kind is None:
         return
     for param in params:
@@ -74,8 +74,9 @@ def gradients_of(params: Tensors) -> list[Tensor]:
 
 
 def all_finite(numbers: Tensors) -> Tensor:
-    """Whether 0-dim tensors are all finite (0-dim bool)."""
-    return torch.linalg.vector_norm(torch.stack(list(numbers)), torch.inf) < torch.inf
+    """Whether 0-dim tensors are all finite (0-dim bool, on the device of the last one)."""
+    device = numbers[-1].device
+    return torch.linalg.vector_norm(torch.stack([n.to(device) for n in numbers]), torch.inf) < torch.inf
 
 
 def norm(tensors: Tensors) -> Tensor:
@@ -166,36 +167,36 @@ def copy_unless_(flag: Tensor, tensors: Tensors, buffers: Tensors) -> None:
     momentum copies the gradients into the momentum buffers, and does nothing where its `found_inf` is 1.
     """
     fused: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
-    for tensor, other in zip(locals_of(tensors), locals_of(buffers), strict=True):
-        if tensor.device != flag.device:
+    device = flag.device
+    dtypes = FUSED_DTYPES if device.type in FUSED_DEVICES else ()
+    for now, before in zip(locals_of(tensors), locals_of(buffers), strict=True):
+        if now.device != device:
             continue
-        if _fits_fused(tensor, other):
-            pairs = fused.setdefault(tensor.dtype, ([], []))
-            pairs[0].append(tensor)
-            pairs[1].append(other)
+        dtype = now.dtype
+        # fused operators run over the memory from one end to the other; buffers have no gaps in theirs
+        if dtype in dtypes and before.stride() == now.stride() and before.dtype == dtype:
+            pair = fused.get(dtype) or fused.setdefault(dtype, ([], []))
+            pair[0].append(now)
+            pair[1].append(before)
         else:
-            torch.where(flag, tensor, other, out=tensor)
+            torch.where(flag, now, before, out=now)
     keep = flag.float()
-    for now, before in fused.values():
+    for nows, befores in fused.values():
         torch._fused_sgd_(
-            before, before, now, lr=0.0, momentum=1.0, dampening=0.0, weight_decay=0.0, nesterov=False,
+            befores, befores, nows, lr=0.0, momentum=1.0, dampening=0.0, weight_decay=0.0, nesterov=False,
             maximize=False, is_first_step=True, found_inf=keep,
         )  # fmt: skip
-
-
-def _fits_fused(tensor: Tensor, other: Tensor) -> bool:
-    """Fused operators run over the memory from one end to the other; buffers have no gaps in theirs."""
-    return (
-        tensor.device.type in FUSED_DEVICES
-        and tensor.dtype in FUSED_DTYPES
-        and other.dtype == tensor.dtype
-        and other.stride() == tensor.stride()
-    )
 
 
 def _dtensor_type() -> type | None:
     """The class; None where nothing has imported it yet, so that there can be no such tensors."""
     return getattr(sys.modules.get("torch.distributed.tensor"), "DTensor", None)
+
+
+def _dtensor_among(tensors: Tensors) -> type | None:
+    """The class where there are such tensors, looking at each kind of tensor once."""
+    kind = _dtensor_type()
+    return kind if kind is not None and any(issubclass(one, kind) for one in set(map(type, tensors))) else None
 
 
 def _as_any(tensor: Any) -> Any:
@@ -205,7 +206,7 @@ def _as_any(tensor: Any) -> Any:
 
 def _owners(tensors: Tensors) -> list[Groups] | None:
     """For each tensor the groups of processes it is split over; None where none is split."""
-    kind = _dtensor_type()
+    kind = _dtensor_among(tensors)
     if kind is None:
         return None
     owners = [_owners_of(tensor) if isinstance(tensor, kind) else () for tensor in tensors]

@@ -35,7 +35,7 @@ from ._closures import Closure, checked_closure, evaluate, require_gradients
 from ._composition import Composition, not_traced
 from ._distributed import Group, Ranks
 from ._flight import Flight
-from ._guard import StepGuard
+from ._guard import StepGuard, without_state
 from ._passes import Passes
 from ._randomness import devices_of
 from ._statistics import checked_model
@@ -290,7 +290,7 @@ class SharpnessAware(Composition):
     def _ascend(self, params: list[Tensor], seen: list[Tensor], loss: Tensor | None) -> Flight:
         """From g_0 at theta to the perturbed weights."""
         excluded = self._excluded()
-        moved = [p for p in params if p.grad is not None and p not in excluded]
+        moved = [p for p in params if p.grad is not None and not (excluded and p in excluded)]
         if not moved:
             raise ValueError("there must be gradients in weights that are perturbed, got them in `perturb=False` only")
         gradient_norm = ascent_norm = norm(gradients_of(params))
@@ -373,7 +373,8 @@ class SharpnessAware(Composition):
             if flight.climbed:
                 self.radius.see_clipping(params, factor, slope, self._weights)
             scale_(gradients, factor)
-        fresh = self._guard.save(self.base_optimizer)
+        fresh = without_state(self.base_optimizer) if self.radius.learns else set[Tensor]()
+        self._guard.save(self.base_optimizer)
         self.base_optimizer.step()
         if flight.climbed:
             self.radius.see_base_step(self.base_optimizer, params, weights, fresh)
