@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # Small networks on few cores run faster on one thread each than when threads wait for each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint format evidence flatness fidelity search variants clean
+.PHONY: demo test lint format evidence flatness fidelity search variants speed clean
 
 demo: $(VENV)/.trial
 	$(BIN)/letsam trial digits --label-noise 0.4 --out $(OUT) --resume
@@ -34,7 +34,7 @@ variants: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.variants errors
 	$(BIN)/python -m benchmarks.variants table
 
-flatness fidelity search: $(VENV)/.dev
+flatness fidelity search speed: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.$@ run --again
 	$(BIN)/python -m benchmarks.$@ table
 

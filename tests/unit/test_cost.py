@@ -10,15 +10,14 @@ from typing import Any
 
 import pytest
 import torch
+from benchmarks.speed.cost import does_work, entries, peak
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from letsam import ASAM, SAM, LearnedRadius, SharpnessAware
 from letsam._guard import StepGuard
 
-VIEWS = {"detach", "view", "unbind", "slice", "select", "split", "as_strided"}  # no work on the device
 MANY = 200  # entries: what has fewer is a number, or a number for each of the weights
 
 
@@ -49,7 +48,7 @@ class Operators(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__
-        if name not in VIEWS and not name.startswith("_record_function"):
+        if does_work(func):
             self.all[self.part] += 1
             if self.part != "base":  # SGD reads a learning rate that is a tensor
                 self.names.append(name)
@@ -121,7 +120,7 @@ def momentum(params: Any, **options: Any) -> torch.optim.Optimizer:
 
 def test_the_shapes_are_a_resnet_50s() -> None:
     assert len(resnet50()) == 161
-    assert sum(torch.Size(shape).numel() for shape in resnet50()) == 25_557_032
+    assert entries(resnet50()) == 25_557_032
 
 
 @pytest.mark.parametrize(("variant", "limit"), [(SAM, 12), (ASAM, 16)])
@@ -204,21 +203,6 @@ def test_a_pickle_holds_z_once() -> None:
     assert len(pickle.dumps(opt)) < 4.5 * 4 * numbers  # weights, momentum, Z, and 161 headers of each
 
 
-def peak(make: Callable[[Any], SharpnessAware], dtype: torch.dtype = torch.float32) -> float:
-    """The most memory that three steps take beyond weights and gradients, temporary tensors included; in copies."""
-    shapes = resnet50()
-    opt, closure = prepared(make, shapes, dtype)
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        for _ in range(3):
-            opt.step(closure, closure)
-    used = highest = 0
-    for event in profiler.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            used += event.nbytes()
-            highest = max(highest, used)
-    return highest / sum(torch.Size(shape).numel() * dtype.itemsize for shape in shapes)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("variant", [SAM, ASAM])
@@ -229,5 +213,7 @@ def test_copies_of_the_weights(
     variant: type[SharpnessAware], radius: Callable[[], Any], copies: int, dtype: torch.dtype
 ) -> None:
     """SGD without momentum has no state, of which undoing would hold one copy more. A norm of bf16 casts a tensor."""
-    found = peak(lambda p: variant(torch.optim.SGD(p, lr=1e-3, foreach=True), radius()), dtype)
+    shapes = resnet50()
+    opt, closure = prepared(lambda p: variant(torch.optim.SGD(p, lr=1e-3, foreach=True), radius()), shapes, dtype)
+    found = peak(lambda: opt.step(closure, closure)) / (entries(shapes) * dtype.itemsize)
     assert copies <= found < copies + (0.01 if dtype == torch.float32 else 0.2)

@@ -1,0 +1,1 @@
+"""Time, operators and memory of a step, beside other implementations."""

@@ -1,0 +1,129 @@
+"""The implementations that are compared, each as a function that makes one whole step.
+
+Everything but the passes is measured: the closures put gradients in place that were computed before. The base optimizer
+is the same for all: SGD with momentum, by `foreach`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from letsam import ASAM, SAM
+from letsam._tensors import Buffers, gradients_of, norm
+
+Step = Callable[[], Any]
+RHO = 0.05
+OPTIONS: dict[str, Any] = {"lr": 1e-3, "momentum": 0.9, "foreach": True}
+
+
+class Passes:
+    """Weights, and the gradients of the two passes of every step."""
+
+    def __init__(self, shapes: list[tuple[int, ...]], dtype: torch.dtype) -> None:
+        generator = torch.Generator().manual_seed(0)
+        made = [[torch.randn(shape, generator=generator).to(dtype) for shape in shapes] for _ in range(3)]
+        self.params = [torch.nn.Parameter(weight) for weight in made[0]]
+        self._gradients = made[1:]
+        self._calls = 0
+        self._loss = torch.ones(())
+
+    def __call__(self) -> Tensor:
+        """The next pass: no operator, only references."""
+        for param, gradient in zip(self.params, self._gradients[self._calls % 2], strict=True):
+            param.grad = gradient
+        self._calls += 1
+        return self._loss
+
+
+def base_alone(passes: Passes, adaptive: bool) -> Step:
+    """SGD: what every contender does besides."""
+    base = torch.optim.SGD(passes.params, **OPTIONS)
+    passes()
+    return base.step
+
+
+def letsam(passes: Passes, adaptive: bool) -> Step:
+    """This library, with its protection against steps that are not finite."""
+    opt = (ASAM if adaptive else SAM)(torch.optim.SGD(passes.params, **OPTIONS), RHO)
+    return lambda: opt.step(passes)
+
+
+def textbook(passes: Passes, adaptive: bool) -> Step:
+    """The published algorithm, weight after weight."""
+    params, base = passes.params, torch.optim.SGD(passes.params, **OPTIONS)
+
+    @torch.no_grad()
+    def step() -> None:
+        passes()
+        gradients = [p.grad for p in params if p.grad is not None]
+        scales = [p.abs() if adaptive else 1.0 for p in params]
+        length = torch.stack([(s * g).norm() for s, g in zip(scales, gradients, strict=True)]).norm()
+        saved = []
+        for p, s, g in zip(params, scales, gradients, strict=True):
+            saved.append(p.clone())
+            p.add_(s * s * g * (RHO / (length + 1e-12)))
+        passes()
+        for p, weight in zip(params, saved, strict=True):
+            p.copy_(weight)
+        base.step()
+
+    return step
+
+
+def pytorch_optimizer(foreach: bool) -> Callable[[Passes, bool], Step]:
+    """PyPI pytorch_optimizer, one of its two forms."""
+
+    def make(passes: Passes, adaptive: bool) -> Step:
+        kind = importlib.import_module("pytorch_optimizer").SAM
+        opt = kind(passes.params, torch.optim.SGD, rho=RHO, adaptive=adaptive, **OPTIONS | {"foreach": foreach})
+        opt.base_optimizer.param_groups[0]["foreach"] = (
+            True  # `foreach` is passed on to it; the base is the same for all
+        )
+        opt.base_optimizer.defaults["foreach"] = True
+        if not foreach:
+            opt.can_use_foreach = lambda *args, **kwargs: False
+
+        def step() -> None:
+            passes()
+            opt.step(passes)
+
+        return step
+
+    return make
+
+
+def sam_pytorch(passes: Passes, adaptive: bool) -> Step | None:
+    """PyPI sam-pytorch; it has no ASAM."""
+    if adaptive:
+        return None
+    kind = importlib.import_module("sam.sam").SAM
+    opt = kind(passes.params, torch.optim.SGD(passes.params, **OPTIONS), rho=RHO)
+    return lambda: opt.step(passes)
+
+
+def checking(passes: Passes, adaptive: bool) -> Step:
+    """The part of letsam's step that sees whether the gradient of the descent is finite."""
+    passes()
+    return lambda: norm(gradients_of(passes.params))
+
+
+def saving(passes: Passes, adaptive: bool) -> Step:
+    """The part of letsam's step that copies SGD's momentum, to be able to undo the step."""
+    buffers, moments = Buffers(), [p.detach().clone() for p in passes.params]
+    return lambda: buffers.copy_of(moments)
+
+
+PARTS: dict[str, Callable[[Passes, bool], Step]] = {"is it finite?": checking, "to undo it": saving}
+CONTENDERS: dict[str, Callable[[Passes, bool], Step | None]] = {
+    "SGD alone": base_alone,
+    "letsam": letsam,
+    "textbook loop": textbook,
+    "pytorch_optimizer, loop": pytorch_optimizer(False),
+    "pytorch_optimizer, foreach": pytorch_optimizer(True),
+    "sam-pytorch": sam_pytorch,
+}
