@@ -90,7 +90,7 @@ class MixedDescent(SteepestAscent):
     def ascends(self, step: int) -> bool:
         return step % 2 == 0
 
-    def descent(self, gradients: Any, ascent_gradients: Any) -> None:
+    def descent(self, weights: Any, gradients: Any, ascent_gradients: Any) -> None:
         for g, g0 in zip(gradients, ascent_gradients or (), strict=ascent_gradients is not None):
             g.sub_(g0, alpha=0.3)
 
