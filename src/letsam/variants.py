@@ -70,8 +70,11 @@ class Variant(SharpnessAware):
     made_of: ClassVar[type[Perturbation]]
     facts: ClassVar[Facts]
 
-    def __init_subclass__(cls, made_of: type[Perturbation], **keywords: Any) -> None:
+    def __init_subclass__(cls, made_of: type[Perturbation] | None = None, **keywords: Any) -> None:
+        """A class with `made_of` is a variant of its own; one without is what it inherits from."""
         super().__init_subclass__(**keywords)
+        if made_of is None:
+            return
         assert made_of.facts is not None, "a variant with a name needs its facts"
         cls.made_of, cls.facts = made_of, made_of.facts
         VARIANTS[cls.__name__.lower()] = cls

@@ -300,3 +300,15 @@ def test_sam_on_is_sam_with_the_groups_of_sam_on() -> None:
     model = network()
     with pytest.raises(ValueError, match=r"^`model` must have normalisation layers"):
         NAMES["SAMON"](torch.optim.SGD(model.parameters(), lr=0.1), RHO, model=model)
+
+
+def test_a_subclass_of_a_variant_is_that_variant() -> None:
+    """One's own class, or a trainer's wrapper, adds nothing to the registry."""
+    known = dict(VARIANTS)
+
+    class Mine(VARIANTS["gsam"]):
+        pass
+
+    opt = Mine(torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.1), alpha=0.3)
+    assert isinstance(opt.perturbation, VARIANTS["gsam"].made_of)
+    assert known == VARIANTS
