@@ -27,7 +27,7 @@ python -m benchmarks.search table    # this page
 ```
 
 The prior and its two weights were chosen on the settings of the [evidence](evidence.md), where convolutional networks
-with wrong labels lose most from a radius that falls early. On these small perceptrons a lighter prior is as good, and on
+with wrong labels lose most from a radius that falls early. On these small perceptrons a lighter prior is as good, on
 the deep one better.
 
 How it is measured:
