@@ -30,23 +30,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from .. import _checks
-from .._beside import descend_beside
-from .._tensors import (
-    Average,
-    Buffers,
-    Tensors,
-    add_,
-    add_scaled_,
-    copy_,
-    dot,
-    gradients_of,
-    norm,
-    scale_,
-    zero_,
-)
+from .._tensors import Buffers, Tensors, gradients_of, norm
 from ..hypergradient import HYPERGRADIENTS, Hypergradient
-from ..hypergradient.update_derivative import apply_update_derivative
 from .base import Ascent, Derivative, Evaluate, Radius
+from .derivative import StepDerivative
 from .log_radius import LogRadius
 from .scheduled import learning_rate_share
 
@@ -155,16 +142,10 @@ class LearnedRadius(Radius):
         self._proposed: Tensor | None = None
         self._reach = self._new_reach = torch.ones_like(self.rho)  # of eps_hat; adopted at the end of a step
         self._commits = 0  # of this step: a step that looks back has two
-        self._buffers = Buffers()
-        self._scratch = Buffers()  # for passes after the base step, when no other memory is free
-        self._held: list[Tensor] = []  # Z between steps; g_0, eps_hat or a probed gradient during one
-        self._carries = False  # whether _held is the Z of the step before
-        self._usable = torch.zeros((), dtype=torch.bool)  # whether that step was finite
-        self._probe_step: Tensor | None = None
-        self._average: Average | None = None  # of this step, see `Ascent`
+        self._derivative = StepDerivative(self.hypergradient, self.length_invariant)
+        self._usable = torch.zeros((), dtype=torch.bool)  # whether the step that Z is of was finite
         self._ascends: Callable[[int], bool] = _always
         self._climbs: Tensor | None = None  # of this step: False where the perturbation is 0 by its own decision
-        self._beside: Tensors | None = None  # during a step: d / d rho of what descends beside the base optimizer
         self._step = 0
         self._rate: float | Tensor = self.lr
         self._measured: dict[str, Tensor] = {}
@@ -250,7 +231,8 @@ class LearnedRadius(Radius):
 
     def at(self, ascent: Ascent) -> Tensor:
         """The radius of this step, after the update that this step's first pass completes."""
-        self._step, self._commits, self._average, self._climbs = ascent.step, 0, ascent.average, None
+        self._step, self._commits, self._climbs = ascent.step, 0, None
+        self._derivative.average = ascent.average
         self._rate = self.lr * learning_rate_share(ascent) if self.follow_lr else self.lr
         if self._nu.measures(ascent.step) and ascent.loss is not None:
             self._nu.see_unit(ascent.loss, ascent.gradient_norm)
@@ -261,10 +243,9 @@ class LearnedRadius(Radius):
             if self.objective == "squared_gap":
                 self._measure("training_slope", ascent.params, ascent.scratch)
             self._update(highest)
-        self._carries = False
-        if self._wants_curvature and self.hypergradient.holds == "gradient":
-            self._hold(ascent.params)
-            self._agree_on(self._buffers.blocks)
+        self._derivative.carries = False
+        if self._wants_curvature:
+            self._derivative.begin(ascent.params)
         rho = self.rho if self._proposed is None else self._proposed
         if 0 < ascent.step < self.burn_in:  # the first step takes the start as it is given
             rho = self._proposed = rho.clamp(max=highest)
@@ -275,83 +256,41 @@ class LearnedRadius(Radius):
         self._climbs = factor != 0
         if self.prior is not None and (self._wants_curvature or self._step < self.burn_in):
             self._new_reach = torch.where(self._climbs, reach().to(self.rho.dtype), self._reach)
-            self._agree_on([self._new_reach])
-        if self._wants_curvature and self.hypergradient.holds != "gradient":
-            self._hold(params)
-            scale_(self._held, factor)
-            if self.hypergradient.holds == "direction":
-                self._agree_on(self._buffers.blocks)
+            self._derivative.agree_on([self._new_reach])
+        if self._wants_curvature:
+            self._derivative.climb(params, factor)
 
     def probe(self, params: Tensors, weights: Tensors, rho: Tensor, evaluate: Evaluate) -> None:
         """One training pass at rho + h for the estimators that probe."""
-        if not (self._wants_curvature and self.hypergradient.holds == "probe"):
-            return
-        self._probe_step = self.hypergradient.probe_step(weights, self._held)
-        self._agree_on([self._probe_step])
-        for radius in (rho + self._probe_step, rho):
-            copy_(params, weights)
-            add_scaled_(params, self._held, radius)
-            if radius is not rho:
-                evaluate()
-        self._hold(params)
+        if self._wants_curvature:
+            self._derivative.probe(params, weights, rho, evaluate)
 
     def see_perturbed_gradient(self, params: Tensors, rho: Tensor, derivative: Derivative) -> None:
-        """What is held becomes H_rho eps_hat, and with it the derivative of the gradient that descends."""
-        if not self._wants_curvature:
-            return
-        pairs = self._with_gradients(params)
-        held, gradients = [z for z, _ in pairs], [g for _, g in pairs]
-        self.hypergradient.curvature(held, gradients, rho, self._probe_step)
-        self._beside = derivative(held)
+        """The derivative of g_rho, and with it that of the gradient that descends."""
+        if self._wants_curvature:
+            self._derivative.differentiate(params, rho, derivative)
 
     def see_descent_gradient(self, params: Tensors, beside: Tensors | None, weights: Buffers) -> None:
-        """Project what is held, if asked for: on the complement of all that the step descends with."""
-        if not (self._wants_curvature and self.length_invariant):
-            return
-        weights.gradients_of(params)
-        change = self._buffers
-        if beside is not None and self._beside is not None:
-            change = self._scratch
-            add_(self._present(params, weights.like(params)), beside)
-            add_(self._present(params, change.copy_of(self._held)), self._beside)
-        square = weights.norm().square().clamp(min=torch.finfo(self.rho.dtype).tiny)
-        share = dot(weights, change) / square
-        weights.copy_of(params)
-        pairs = self._with_gradients(params)
-        add_scaled_([z for z, _ in pairs], [g for _, g in pairs], -share)
-        if beside is not None and self._beside is not None:
-            add_scaled_(self._beside, beside, -share)
+        """Project that, if asked for: on the complement of all that the step descends with."""
+        if self._wants_curvature:
+            self._derivative.project(params, beside, weights)
 
     def see_clipping(self, params: Tensors, factor: Tensor, slope: Tensor, weights: Buffers) -> None:
-        """H_rho eps_hat becomes the derivative of the clipped gradient: changes of its length no longer count."""
-        if not self._wants_curvature:
-            return
-        pairs = self._with_gradients(params)
-        held, gradients = [z for z, _ in pairs], [g for _, g in pairs]
-        weights.gradients_of(params)
-        change = slope * dot(weights, self._buffers)
-        weights.copy_of(params)
-        scale_(self._held, factor)
-        add_scaled_(held, gradients, change)
+        """The derivative of the clipped gradient: changes of its length no longer count."""
+        if self._wants_curvature:
+            self._derivative.clip(params, factor, slope, weights)
 
     def see_base_step(self, base: Optimizer, params: Tensors, weights: Tensors, fresh: set[Tensor]) -> None:
-        """H_rho eps_hat becomes Z: the base optimizer's own update enters."""
-        if not self._wants_curvature:
-            return
-        apply_update_derivative(base, params, weights, fresh, self._held)
-        # the base optimizer has not moved a weight without a gradient
-        zero_([z for z, param in zip(self._held, params, strict=True) if param.grad is None])
-        if self._beside is not None:
-            present = [p for p in params if p.grad is not None]
-            descend_beside(base, present, self._present(params, self._held), self._beside)
-            self._beside = None
-        self._carries = True
+        """The derivative of the new weights, Z: the base optimizer's own update enters."""
+        if self._wants_curvature:
+            self._derivative.step(base, params, weights, fresh)
 
     def commit(self, finite: Tensor) -> None:
         """Adopt the proposed radius where the whole step was finite."""
         if self._proposed is not None:
             self.rho = torch.where(finite, self._proposed, self.rho)
-        self._proposed = self._average = None
+        self._proposed = None
+        self._derivative.end()
         self._usable = finite if self._climbs is None else finite & self._climbs
         if "hypergradient" in self._measured:  # this step has updated the radius
             seen = {name: self._measured[name] for name in REPORTED}
@@ -366,7 +305,8 @@ class LearnedRadius(Radius):
         """Forget the proposed radius: a closure raised. The Z of the step before lives on unless `at` has used it."""
         self._nu.discard()
         self._proposed, self._new_reach = None, self._reach
-        self._measured, self._average, self._beside = {}, None, None
+        self._measured = {}
+        self._derivative.end()
 
     def metrics(self) -> dict[str, Tensor]:
         """What the last upper-level update saw; the hypergradient is 0 until there is one."""
@@ -384,8 +324,8 @@ class LearnedRadius(Radius):
         state = super().state_dict() | self._nu.state_dict()
         state["reach"] = self._reach.clone()
         state["reported"] = {name: value.clone() for name, value in self._reported.items()}
-        if self._carries and self.training_batch == "next":
-            state |= {"usable": self._usable.clone(), "Z": {i: z.clone() for i, z in enumerate(self._held)}}
+        if self._derivative.carries and self.training_batch == "next":
+            state |= {"usable": self._usable.clone(), "Z": self._derivative.state_dict()}
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -396,13 +336,9 @@ class LearnedRadius(Radius):
         self._proposed = None
         self._reported = {name: torch.as_tensor(value).to(self.rho.device) for name, value in state["reported"].items()}
         self._measured = {}
-        self._held = [z.clone() for _, z in sorted(state.get("Z", {}).items())]
-        self._carries = bool(self._held)
-        if self._carries:
+        self._derivative.load_state_dict(state.get("Z", {}))
+        if self._derivative.carries:
             self._usable = torch.as_tensor(state["usable"]).to(self._usable.device, copy=True)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_held": [z.clone() for z in self._held]}  # they are views of one block
 
     # --- the upper level ------------------------------------------------------------------------------------------
 
@@ -431,45 +367,18 @@ class LearnedRadius(Radius):
         """Whether this step's Z will be used: by the next step, or at the end of this one."""
         return self._updates_at(self._step + 1 if self.training_batch == "next" else self._step)
 
-    def _hold(self, params: Tensors) -> None:
-        """Copy the gradients into the buffer, 0 where there is none."""
-        self._held = self._buffers.gradients_of(params)
-
-    def _agree_on(self, tensors: Tensors) -> None:
-        """Average over the processes what is each one's own, with m-sharpness."""
-        if self._average is not None:
-            self._average(tensors)
-
-    def _present(self, params: Tensors, tensors: Tensors) -> list[Tensor]:
-        """Those of `tensors`, one for each weight, whose weights have gradients."""
-        return [t for t, p in zip(tensors, params, strict=True) if p.grad is not None]
-
-    def _with_gradients(self, params: Tensors) -> list[tuple[Tensor, Tensor]]:
-        """What is held and the gradient, for the weights that have one."""
-        return [(z, p.grad) for z, p in zip(self._held, params, strict=True) if p.grad is not None]
-
     def _measure(self, name: str, params: Tensors, scratch: Buffers | None) -> Tensor:
         """Keep the gradients' dot product with Z, 0 where there is no Z that fits, and what to divide it by.
 
         Returns:
             The norm of the gradients.
         """
-        self._carries = self._carries and [z.shape for z in self._held] == [p.shape for p in params]
-        if not self._carries:
-            nothing = torch.zeros_like(self.rho)
-            self._measured |= {name: nothing, name + "_scale": torch.ones_like(nothing)}
-            return norm(gradients_of(params))
-        held = self._buffers.like(params)
-        if held is not self._held:  # Z comes from a file, or the weights have moved to another device or dtype
-            copy_(held, self._held)
-            self._held = held
-        scratch = self._scratch if scratch is None else scratch
-        scratch.gradients_of(params)
-        self._agree_on(scratch.blocks)  # g_0, and each process may have its own
-        length = scratch.norm()
-        scale = length * self._buffers.norm() if self.normalize else self.rho.reciprocal()
-        scale = scale.clamp(min=torch.finfo(scale.dtype).tiny)
-        self._measured |= {name: dot(scratch, self._buffers), name + "_scale": scale}
+        slope, scale, length = self._derivative.slope(params, scratch)
+        if slope is None:
+            slope = torch.zeros_like(self.rho)
+        elif not self.normalize:
+            scale = self.rho.reciprocal()
+        self._measured |= {name: slope, name + "_scale": scale.clamp(min=torch.finfo(scale.dtype).tiny)}
         return length
 
     def _update(self, highest: Tensor | float) -> None:
@@ -482,7 +391,7 @@ class LearnedRadius(Radius):
             hypergradient = gap * (hypergradient - measured["training_slope"])
             slope = gap * (slope - measured["training_slope"] / measured["training_slope_scale"])
         measured["hypergradient"] = torch.where(self._usable, hypergradient, 0.0).to(self.rho.dtype)
-        if not self._carries:
+        if not self._derivative.carries:
             return
         rate = self._rate * max(self._interval_at(self._step), self._since(self._step))
         slope = slope.to(self.rho.dtype)
