@@ -25,6 +25,8 @@ from .radius import (
     ProportionalRadius,
     Radius,
     ReplayedRadius,
+    layerwise,
+    relative,
 )
 from .selection import selected
 from .variants import *  # noqa: F403
@@ -46,9 +48,11 @@ __all__ = [
     "check",
     "frozen_statistics",
     "hypergradient",
+    "layerwise",
     "param_groups",
     "perturbations",
     "radius",
+    "relative",
     "selected",
 ]
 __all__ += variants.__all__

@@ -14,7 +14,8 @@ from ._tensors import scalar_dtype
 from ._wrapper import Wrapper, check_own_state
 from .groups import unperturbed
 from .perturbations import Perturbation
-from .radius import FixedRadius, Radius
+from .radius import Radius
+from .radius.fixed import as_radius
 
 # Dynamo drops attributes that an optimizer sets on itself: a traced step would not go back to the unperturbed weights.
 # (torch's optimizers use the same; the public `torch.compiler.disable` would import the compiler along with letsam.)
@@ -38,7 +39,7 @@ class Composition(Wrapper):
         super().__init__(base_optimizer)
         if not isinstance(perturbation, Perturbation):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"`perturbation` must be a Perturbation, got {_checks.shown(perturbation)}")
-        self.radius = _radius(rho)
+        self.radius = as_radius(rho)
         unperturbed(self.param_groups)
         perturbation.attach(self.param_groups)
         self.perturbation = perturbation
@@ -104,8 +105,8 @@ class Composition(Wrapper):
 
     def _own_state(self) -> dict[str, Any]:
         return {
-            "radius": {"type": type(self.radius).__name__, **self.radius.state_dict()},
-            "perturbation": {"type": type(self.perturbation).__name__, **self.perturbation.state_dict()},
+            "radius": {"type": self.radius.kind, **self.radius.state_dict()},
+            "perturbation": {"type": self.perturbation.kind, **self.perturbation.state_dict()},
             "steps": self._steps,
             "skipped_steps": self._skipped.clone(),
             "peak_lr": self._peak_lr,
@@ -126,13 +127,3 @@ def _descends_otherwise(perturbation: Perturbation) -> bool:
     kind = type(perturbation)
     changes = kind.descent is not Perturbation.descent
     return changes and kind.descent_derivative is Perturbation.descent_derivative
-
-
-def _radius(rho: object) -> Radius:
-    if isinstance(rho, Radius):
-        return copy.deepcopy(rho)
-    if isinstance(rho, Tensor) and rho.ndim == 0:
-        rho = rho.item()
-    if isinstance(rho, bool) or not isinstance(rho, (int, float)):
-        raise TypeError(f"`rho` must be a number > 0, a schedule or a LearnedRadius, got {_checks.shown(rho)}")
-    return FixedRadius(float(rho))

@@ -88,6 +88,13 @@ def norm(tensors: Tensors) -> Tensor:
     return _sum_over(owners, torch._foreach_mul(norms, norms)).sqrt()
 
 
+def norms(tensors: Tensors) -> list[Tensor]:
+    """The Euclidean norm of each tensor (0-dim)."""
+    each = torch._foreach_norm(locals_of(tensors), 2, dtype=scalar_dtype(tensors))
+    owners = _owners(tensors)
+    return list(each if owners is None else torch._foreach_sqrt(_sums_over(owners, torch._foreach_mul(each, each))))
+
+
 def dot(left: Buffers, right: Buffers) -> Tensor:
     """The dot product of what two buffers of the same shapes hold (0-dim); `left` holds anything afterwards."""
     dtype = scalar_dtype(left.blocks)
@@ -238,6 +245,20 @@ def _length(norms: Tensors) -> Tensor:
 
 def _sum(values: list[Tensor]) -> Tensor:
     return values[0] if len(values) == 1 else torch.stack(values).sum()
+
+
+def _sums_over(owners: list[Groups], values: Tensors) -> list[Tensor]:
+    """Each value, that of a split tensor summed over the processes."""
+    sums, places = list(values), dict[Groups, list[int]]()
+    for place, groups in enumerate(owners):
+        places.setdefault(groups, []).append(place)
+    for groups, share in places.items():
+        totals = torch.stack([values[place] for place in share])
+        for group in groups:
+            dist.all_reduce(totals, group=group)
+        for place, total in zip(share, totals.unbind(), strict=True):
+            sums[place] = total
+    return sums
 
 
 class Buffers:

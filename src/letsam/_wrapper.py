@@ -132,6 +132,11 @@ class Wrapper(Optimizer):
 class Part(Protocol):
     """A radius or a perturbation."""
 
+    @property
+    def kind(self) -> str:
+        """What its state must be of."""
+        ...
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back a state; raises where it is damaged."""
 
@@ -151,8 +156,8 @@ def check_own_state(own: dict[str, Any], parts: Mapping[str, Part]) -> None:
     for name, part in parts.items():
         state: Any = own[name]
         found: object = cast(dict[str, object], state).get("type") if isinstance(state, dict) else None
-        if found != type(part).__name__:
-            raise ValueError(f"`state_dict` must hold a {type(part).__name__} as its {name}, got {found}")
+        if found != part.kind:
+            raise ValueError(f"`state_dict` must hold a {part.kind} as its {name}, got {found}")
     try:
         for name, part in parts.items():
             part.load_state_dict(own[name])

@@ -326,11 +326,15 @@ class SharpnessAware(Composition):
         moves = [p.grad is not None and p not in excluded for p in params]
         moved = list(compress(params, moves))
         gradients = gradients_of(moved)
-        factor = self.perturbation.direction(moved, gradients, gradient_norm)
+        given = self.perturbation.direction(moved, gradients, gradient_norm)
+        factor, reach = self.radius.scale(
+            list(compress(flight.weights, moves)), gradients, given,
+            lambda: self.perturbation.reach(gradients, given, gradient_norm),
+        )  # fmt: skip
         if rho.ndim:
             rho = torch.stack(list(compress(rho.unbind(), moves)))
         if ascents == 1:
-            self.radius.see_direction(params, factor, lambda: self.perturbation.reach(gradients, factor, gradient_norm))
+            self.radius.see_direction(params, factor, reach)
         else:
             factor = factor / ascents
             for param, gradient in zip(moved, gradients, strict=True):

@@ -39,6 +39,9 @@ RADII: dict[str, Callable[[], Any]] = {
     "replayed": lambda: letsam.ReplayedRadius([0.2, 0.1, 0.15], steps=9),
     "budget": lambda: letsam.LossBudgetRadius(0.1, maximum=0.2, steps=20),
     "proportional": lambda: letsam.ProportionalRadius(0.2, 0.1),
+    "relative": lambda: letsam.relative(letsam.CosineRadius(0.08, 0.04, 4)),
+    "layerwise": lambda: letsam.layerwise(0.05),
+    "layerwise, learned": lambda: letsam.layerwise(LearnedRadius(0.05, interval=2)),
     "learned": lambda: LearnedRadius(0.1, interval=2),
     "finite difference": lambda: LearnedRadius(0.1, hypergradient="finite_difference", training_batch="same"),
     "paper": lambda: LearnedRadius.paper(0.1),
@@ -91,7 +94,11 @@ def test_every_radius_has_a_row() -> None:
     radii = {type(SAM(torch.optim.SGD(Net().parameters()), make()).radius) for make in RADII.values()}
     public = [getattr(letsam.radius, name) for name in letsam.radius.__all__]
     abstract = (letsam.radius.Radius, letsam.radius.ScheduledRadius)
-    assert radii == {kind for kind in public if issubclass(kind, letsam.radius.Radius) and kind not in abstract}
+    classes = {kind for kind in public if isinstance(kind, type) and issubclass(kind, letsam.radius.Radius)}
+    assert radii == classes - set(abstract)
+    assert {make().units for make in RADII.values() if isinstance(make(), letsam.radius.Radius)} == {
+        None, "relative", "layerwise",
+    }  # fmt: skip
 
 
 @pytest.mark.filterwarnings("error")

@@ -60,6 +60,11 @@ class Perturbation:
     ascents: int = 1
     """In how many parts the radius is climbed, each along the gradient where the one before has led."""
 
+    @property
+    def kind(self) -> str:
+        """What a state must be of to be loaded."""
+        return type(self).__name__
+
     def attach(self, param_groups: list[dict[str, Any]]) -> None:
         """Called with the base optimizer's groups, and again with those added; checks options, looks at names."""
 

@@ -4,6 +4,7 @@ from .base import Ascent, Radius
 from .fixed import FixedRadius
 from .learned import LearnedRadius
 from .loss_budget import LossBudgetRadius
+from .relative import layerwise, relative
 from .scheduled import CosineRadius, LinearRadius, ProportionalRadius, ReplayedRadius, ScheduledRadius
 
 __all__ = [
@@ -17,4 +18,6 @@ __all__ = [
     "Radius",
     "ReplayedRadius",
     "ScheduledRadius",
+    "layerwise",
+    "relative",
 ]

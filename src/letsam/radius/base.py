@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from .._tensors import Average, Buffers, Tensors
+from .units import Reach, in_units
 
 Evaluate = Callable[[], Tensor]
 Derivative = Callable[[Tensors], "Tensors | None"]
@@ -54,8 +55,16 @@ class Radius:
     learns: bool = False
     """Whether a validation closure is needed."""
 
+    units: str | None = None
+    """None: units of the weights; "relative", "layerwise": a share of them (`letsam.relative`, `letsam.layerwise`)."""
+
     def __init__(self, rho: float) -> None:
         self.rho = torch.tensor(float(rho), dtype=torch.float64)
+
+    @property
+    def kind(self) -> str:
+        """What a state must be of to be loaded."""
+        return " ".join(part for part in (self.units, type(self).__name__) if part)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move the radius to where the weights are."""
@@ -71,6 +80,20 @@ class Radius:
     def at(self, ascent: Ascent) -> Tensor:
         """The radius of this step."""
         return self.rho
+
+    def scale(self, weights: Tensors, gradients: Tensors, factor: Tensor, reach: Reach) -> tuple[Tensor, Reach]:
+        """Put eps_hat into the units of the radius: the gradients in place, and what is returned.
+
+        Args:
+            weights: the weights that are perturbed, as they are without it.
+            gradients: eps_hat / factor, one per weight.
+            factor: from `Perturbation.direction` (0-dim).
+            reach: measures how far eps_hat goes, see `Perturbation.reach`.
+
+        Returns:
+            The factor and the measure of the new eps_hat.
+        """
+        return in_units(self.units, weights, gradients, factor, reach)
 
     # What follows is for radii that learn: what a step sees, in the order in which it sees it. `params` are all
     # trainable weights; gradients are read from `param.grad` and may be missing.
@@ -89,7 +112,7 @@ class Radius:
         """
         raise NotImplementedError
 
-    def see_direction(self, params: Tensors, factor: Tensor, reach: Callable[[], Tensor]) -> None:
+    def see_direction(self, params: Tensors, factor: Tensor, reach: Reach) -> None:
         """The gradients have become eps_hat / factor, 0 for weights that are not perturbed; `reach` measures it."""
 
     def probe(self, params: Tensors, weights: Tensors, rho: Tensor, evaluate: Evaluate) -> None:

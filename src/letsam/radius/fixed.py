@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+
+from torch import Tensor
+
 from .. import _checks
 from .base import Radius
 
@@ -29,3 +33,19 @@ class FixedRadius(Radius):
     def reads_ascent(self, step: int) -> bool:
         """There is nothing to decide."""
         return False
+
+
+def as_radius(rho: object) -> Radius:
+    """A copy of a radius, or the fixed radius that a number stands for.
+
+    Raises:
+        TypeError: neither.
+        ValueError: a number < 0.
+    """
+    if isinstance(rho, Radius):
+        return copy.deepcopy(rho)
+    if isinstance(rho, Tensor) and rho.ndim == 0:
+        rho = rho.item()
+    if isinstance(rho, bool) or not isinstance(rho, (int, float)):
+        raise TypeError(f"`rho` must be a number > 0, a schedule or a LearnedRadius, got {_checks.shown(rho)}")
+    return FixedRadius(float(rho))

@@ -36,6 +36,7 @@ from .base import Ascent, Derivative, Evaluate, Radius
 from .derivative import StepDerivative
 from .log_radius import LogRadius
 from .scheduled import learning_rate_share
+from .units import Reach
 
 OBJECTIVES = ("squared_gap", "validation_loss")
 TRAINING_BATCHES = ("next", "same")
@@ -251,7 +252,7 @@ class LearnedRadius(Radius):
             rho = self._proposed = rho.clamp(max=highest)
         return rho
 
-    def see_direction(self, params: Tensors, factor: Tensor, reach: Callable[[], Tensor]) -> None:
+    def see_direction(self, params: Tensors, factor: Tensor, reach: Reach) -> None:
         """Measure how far eps_hat reaches, and hold it for the estimators that need it."""
         self._climbs = factor != 0
         if self.prior is not None and (self._wants_curvature or self._step < self.burn_in):
