@@ -48,7 +48,6 @@ class Composition(Wrapper):
                 "`perturbation` must define `descent_derivative` for a learned radius, got a "
                 f"{type(perturbation).__name__} that changes the gradient in `descent` alone"
             )
-        self.radius.attach(perturbation.ascends)
         self.metrics: dict[str, Tensor] = {}
         self._steps: int = 0
         self._peak_lr: float | Tensor = 0.0
@@ -57,7 +56,7 @@ class Composition(Wrapper):
 
     @property
     def rho(self) -> Tensor:
-        """The current radius: a 0-dim tensor on the device of the weights."""
+        """The current radius, on the device of the weights: 0-dim, or one value for each radius that is learned."""
         return self.radius.rho
 
     def _params(self) -> list[Tensor]:
@@ -71,6 +70,7 @@ class Composition(Wrapper):
 
     def _place(self) -> None:
         """Keep the scalars where the weights are, also when the model has moved since."""
+        self.radius.attach(self.param_groups, self.perturbation.ascends)
         params = self._params()
         device, dtype = params[0].device, scalar_dtype(params)
         if self.rho.device != device or self.rho.dtype != dtype:
@@ -102,6 +102,7 @@ class Composition(Wrapper):
         except ValueError:
             self.param_groups.pop()
             raise
+        self._place()
 
     def _own_state(self) -> dict[str, Any]:
         return {

@@ -16,7 +16,8 @@ as plain tensors, the same in every process.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -102,6 +103,13 @@ def dot(left: Buffers, right: Buffers) -> Tensor:
     return _sum_over(left.owners, products)
 
 
+def dots(left: Buffers, right: Buffers, labels: Sequence[int], count: int) -> Tensor:
+    """`dot` for the tensors of each label from 0 to below `count` (shape `(count,)`); 0 where there is none."""
+    dtype = scalar_dtype(left.blocks)
+    runs = zip(left.runs(labels), right.runs(labels), strict=True)
+    return _totals([(label, groups, _dot(a, b, dtype)) for (label, groups, a), (_, _, b) in runs], count)
+
+
 def inner(left: Tensors, right: Tensors) -> Tensor:
     """The dot product of two lists of tensors of the same shapes (0-dim): an operator for each, and no copy."""
     dtype = scalar_dtype(left)
@@ -117,6 +125,10 @@ def _dot(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
     if left.dtype in FULL:
         return torch.dot(left, right).to(dtype)
     return _sum([torch.sum(piece, dtype=dtype) for piece in _pieces(left.mul_(right))])  # torch.dot would round the sum
+
+
+def _norm(block: Tensor, dtype: torch.dtype) -> Tensor:
+    return _length([torch.linalg.vector_norm(piece, dtype=dtype) for piece in _pieces(block)])
 
 
 def _pieces(block: Tensor) -> tuple[Tensor, ...]:
@@ -148,9 +160,11 @@ def multiply_(tensors: Tensors, others: Tensors) -> None:
 
 
 def add_scaled_(tensors: Tensors, others: Tensors, factor: Tensor) -> None:
-    """tensors += factor * others, with one factor (0-dim) and no copy."""
+    """tensors += factor * others, with one factor (0-dim) or each its own (shape `(len(tensors),)`), and no copy."""
     by_dtype = {t.dtype: factor.to(t.dtype) for t in tensors}
-    torch._foreach_addcmul_(locals_of(tensors), locals_of(others), [by_dtype[t.dtype] for t in tensors])
+    each = {dtype: f.unbind() if f.ndim else (f,) * len(tensors) for dtype, f in by_dtype.items()}
+    factors = [each[t.dtype][i] for i, t in enumerate(tensors)]
+    torch._foreach_addcmul_(locals_of(tensors), locals_of(others), factors)
 
 
 def zero_(tensors: Tensors) -> None:
@@ -261,6 +275,27 @@ def _sums_over(owners: list[Groups], values: Tensors) -> list[Tensor]:
     return sums
 
 
+def _totals(values: list[tuple[int, Groups, Tensor]], count: int) -> Tensor:
+    """The sum of the values of each label (shape `(count,)`), those of split tensors summed over the processes."""
+    sums: list[Tensor] = []
+    for groups in dict.fromkeys(groups for _, groups, _ in values):
+        share = [(label, value) for label, owners, value in values if owners == groups]
+        total = torch.stack([_sum(some) for some in _by_label(share, count)])
+        for group in groups:
+            dist.all_reduce(total, group=group)
+        sums.append(total)
+    return sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)
+
+
+def _by_label(values: list[tuple[int, Tensor]], count: int) -> list[list[Tensor]]:
+    """The values of each label; a 0 where there is none."""
+    found: list[list[Tensor]] = [[] for _ in range(count)]
+    for label, value in values:
+        found[label].append(value)
+    zero = values[0][1].new_zeros(())
+    return [some or [zero] for some in found]
+
+
 class Buffers:
     """Tensors in the shapes of a list of parameters, allocated once and used again at every step.
 
@@ -276,6 +311,7 @@ class Buffers:
         self.blocks: list[Tensor] = []
         self.owners: list[Groups] = []
         self._tensors: list[Tensor] = []
+        self._members: list[list[int]] = []  # of each block, by their places in the list
 
     def like(self, tensors: Tensors) -> list[Tensor]:
         """Buffers that fit `tensors`; their content is whatever was last written."""
@@ -308,10 +344,28 @@ class Buffers:
     def norm(self) -> Tensor:
         """The Euclidean norm of all entries together (0-dim)."""
         dtype = scalar_dtype(self.blocks)
-        norms = [_length([torch.linalg.vector_norm(p, dtype=dtype) for p in _pieces(b)]) for b in self.blocks]
+        norms = [_norm(block, dtype) for block in self.blocks]
         if not any(self.owners):
             return _length(norms)
         return _sum_over(self.owners, torch._foreach_mul(norms, norms)).sqrt()
+
+    def norms(self, labels: Sequence[int], count: int) -> Tensor:
+        """The norm for the tensors of each label from 0 to below `count` (shape `(count,)`); 0 where there is none."""
+        dtype = scalar_dtype(self.blocks)
+        found = [(label, groups, _norm(run, dtype)) for label, groups, run in self.runs(labels)]
+        if any(self.owners):
+            return _totals([(label, groups, length.square()) for label, groups, length in found], count).sqrt()
+        return torch.stack([_length(some) for some in _by_label([(label, n) for label, _, n in found], count)])
+
+    def runs(self, labels: Sequence[int]) -> Iterator[tuple[int, Groups, Tensor]]:
+        """The blocks, cut where the label changes from one tensor to the next: label, owners, memory."""
+        sizes = [part.numel() for part in locals_of(self._tensors)]
+        for block, groups, members in zip(self.blocks, self.owners, self._members, strict=True):
+            start = 0
+            for label, run in groupby(members, lambda i: labels[i]):
+                size = sum(sizes[i] for i in run)
+                yield label, groups, block.narrow(0, start, size)
+                start += size
 
     def _allocate(self, tensors: Tensors) -> None:
         owners = _owners(tensors) or [()] * len(tensors)
@@ -321,6 +375,7 @@ class Buffers:
             members.setdefault((part.dtype, part.device, groups), []).append(i)
         self._tensors = list(parts)  # each is replaced below
         self.blocks, self.owners = [], [groups for _, _, groups in members]
+        self._members = list(members.values())
         for (dtype, device, _), indices in members.items():
             sizes = [parts[i].numel() for i in indices]
             self.blocks.append(torch.empty(sum(sizes), dtype=dtype, device=device))

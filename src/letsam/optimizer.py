@@ -70,7 +70,8 @@ class SharpnessAware(Composition):
         base_optimizer: the wrapped optimizer.
         radius: this optimizer's own copy of the radius.
         metrics: 0-dim tensors of the last step: training_loss, rho, gradient_norm and skipped_steps; with a learned
-            radius also validation_loss, generalization_gap and hypergradient (d upper / d rho) of the last update.
+            radius also validation_loss, generalization_gap and hypergradient (d upper / d rho) of the last update. With
+            radii that differ between weights, rho and hypergradient have one value for each.
         validation_closure: as given; may be set at any time.
         max_grad_norm: as given; may be set at any time, and is no part of `state_dict`.
         model: as given; may be set at any time. Neither is part of `state_dict` or of a pickle; a deep copy keeps the

@@ -10,5 +10,5 @@ LOGGED = ("rho", "generalization_gap", "hypergradient")
 
 
 def logged(optimizer: SharpnessAware) -> dict[str, Tensor]:
-    """The radius and what has moved it; a fixed radius has no more than itself."""
-    return {name: optimizer.metrics[name] for name in LOGGED if name in optimizer.metrics}
+    """The radius and what has moved it; a fixed radius has no more than itself. Of many radii, the means (0-dim)."""
+    return {name: optimizer.metrics[name].mean() for name in LOGGED if name in optimizer.metrics}

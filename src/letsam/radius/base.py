@@ -44,7 +44,7 @@ class Ascent:
 
 
 class Radius:
-    """How far to climb: rho, a 0-dim tensor on the device of the weights.
+    """How far to climb: rho, a 0-dim tensor on the device of the weights, or one value for each group or layer.
 
     A radius of one's own overrides `at`; it returns a 0-dim tensor, or one value per weight (shape `(len(params),)`)
     for radii that differ between groups or layers. Nothing may read a tensor's value on the host.
@@ -70,8 +70,13 @@ class Radius:
         """Move the radius to where the weights are."""
         self.rho = self.rho.to(device=device, dtype=dtype)
 
-    def attach(self, ascends: Callable[[int], bool]) -> None:
-        """Called once with the perturbation's `ascends`: which steps climb."""
+    def attach(self, param_groups: list[dict[str, Any]], ascends: Callable[[int], bool]) -> None:
+        """Called when the optimizer is made, at the start of a step and when a group has joined.
+
+        Args:
+            param_groups: of the optimizer.
+            ascends: of the perturbation: which steps climb.
+        """
 
     def reads_ascent(self, step: int) -> bool:
         """Whether `at` needs the loss or the gradients at the weights, which some perturbations do without."""
@@ -121,7 +126,7 @@ class Radius:
         Args:
             params: perturbed weights.
             weights: their unperturbed values.
-            rho: the radius of the step (0-dim).
+            rho: the radius of the step, as `at` has returned it.
             evaluate: runs the training closure.
         """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import compress
 from typing import Any
 
 import torch
@@ -9,10 +10,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from .._beside import descend_beside
-from .._tensors import Average, Buffers, Tensors, add_, add_scaled_, copy_, dot, gradients_of, norm, scale_, zero_
+from .._tensors import Average, Buffers, Tensors, add_, add_scaled_, copy_, gradients_of, norm, scale_, zero_
 from ..hypergradient import Hypergradient
 from ..hypergradient.update_derivative import apply_update_derivative
 from .base import Derivative, Evaluate
+from .blocks import Blocks
 
 
 class StepDerivative:
@@ -20,14 +22,24 @@ class StepDerivative:
 
     The buffer holds g_0, eps_hat or a probed gradient (`Hypergradient.holds`), then H_rho eps_hat, then Z.
 
+    With a radius rho_i for each block i of weights, the derivative -lr P H eps_hat^(i) would need a pass for each.
+    In its place stands the block i of the change along a common factor of all radii,
+
+        Z^(i) = -lr P (sum over j of H^(ij) rho_j eps_hat^(j)) / rho_i
+
+    the same where H is block-diagonal. Elsewhere what rho_i does to other blocks counts as theirs, but the slopes along
+    log(rho_i) still add up to the slope along the common factor, before projection and clipping.
+
     Args:
         hypergradient: how H_rho eps_hat is estimated.
-        length_invariant: project H_rho eps_hat on the complement of what the step descends with.
+        length_invariant: project H_rho eps_hat on the complement of what the step descends with, block by block.
+        blocks: which weights share a radius.
     """
 
-    def __init__(self, hypergradient: Hypergradient, length_invariant: bool) -> None:
+    def __init__(self, hypergradient: Hypergradient, length_invariant: bool, blocks: Blocks) -> None:
         self.hypergradient = hypergradient
         self.length_invariant = length_invariant
+        self.blocks = blocks
         self.held: list[Tensor] = []
         self.carries = False  # whether `held` is the Z of a step
         self.average: Average | None = None  # of this step, see `Ascent`
@@ -59,6 +71,8 @@ class StepDerivative:
             return
         self._probe_step = self.hypergradient.probe_step(weights, self.held)
         self.agree_on([self._probe_step])
+        if rho.ndim:
+            self._probe_step = self._probe_step * (rho / rho.amax())  # along the perturbation
         for radius in (rho + self._probe_step, rho):
             copy_(params, weights)
             add_scaled_(params, self.held, radius)
@@ -68,9 +82,21 @@ class StepDerivative:
 
     def differentiate(self, params: Tensors, rho: Tensor, derivative: Derivative) -> None:
         """The gradients are g_rho: what is held becomes H_rho eps_hat, and with it that of the descent gradient."""
-        held, gradients = self._with_gradients(params)
-        self.hypergradient.curvature(held, gradients, rho, self._probe_step)
+        held, gradients, present = self._with_gradients(params)
+        probe_step = self._probe_step
+        if not rho.ndim:
+            self.hypergradient.curvature(held, gradients, rho, probe_step)
+            self._beside = derivative(held)
+            return
+        rho = _chosen(rho, present)
+        probe_step = probe_step if probe_step is None else _chosen(probe_step, present)
+        self.hypergradient.curvature(held, gradients, rho, probe_step)
+        shares = rho / rho.amax()
+        scale_(held, shares)  # the change along the common factor: a descent rule may mix the blocks
         self._beside = derivative(held)
+        for changes in (held, self._beside or []):
+            if changes:
+                scale_(changes, shares.reciprocal())
 
     def project(self, params: Tensors, beside: Tensors | None, weights: Buffers) -> None:
         """On the complement of all that the step descends with, if asked for; see `Radius.see_descent_gradient`."""
@@ -82,22 +108,25 @@ class StepDerivative:
             change = self._scratch
             add_(_present(params, weights.like(params)), beside)
             add_(_present(params, change.copy_of(self.held)), self._beside)
-        square = weights.norm().square()
-        share = dot(weights, change) / square.clamp(min=torch.finfo(square.dtype).tiny)
+        square = self.blocks.norm(weights).square()
+        share = self.blocks.dot(weights, change) / square.clamp(min=torch.finfo(square.dtype).tiny)
         weights.copy_of(params)
-        held, gradients = self._with_gradients(params)
-        add_scaled_(held, gradients, -share)
+        held, gradients, present = self._with_gradients(params)
+        factors = self.blocks.spread(-share, present)
+        add_scaled_(held, gradients, factors)
         if beside is not None and self._beside is not None:
-            add_scaled_(self._beside, beside, -share)
+            add_scaled_(self._beside, beside, factors)
+            zero_(self.blocks.single(self._beside, present))
+        zero_(self.blocks.single(held, present))  # one entry has no direction to change: roundings are no evidence
 
     def clip(self, params: Tensors, factor: Tensor, slope: Tensor, weights: Buffers) -> None:
         """H_rho eps_hat becomes the derivative of the clipped gradient: changes of its length no longer count."""
-        held, gradients = self._with_gradients(params)
+        held, gradients, present = self._with_gradients(params)
         weights.gradients_of(params)
-        change = slope * dot(weights, self._buffers)
+        change = slope * self.blocks.dot(weights, self._buffers)
         weights.copy_of(params)
         scale_(self.held, factor)
-        add_scaled_(held, gradients, change)
+        add_scaled_(held, gradients, self.blocks.spread(change, present))
 
     def step(self, base: Optimizer, params: Tensors, weights: Tensors, fresh: set[Tensor]) -> None:
         """H_rho eps_hat becomes Z: the base optimizer's own update enters."""
@@ -117,14 +146,14 @@ class StepDerivative:
     # --- what Z is for --------------------------------------------------------------------------------------------
 
     def slope(self, params: Tensors, scratch: Buffers | None) -> tuple[Tensor | None, Tensor, Tensor]:
-        """The gradients' dot product with Z, or None where there is no Z that fits.
+        """The gradients' dot products with Z, block by block, or None where there is no Z that fits.
 
         Args:
             params: with gradients.
             scratch: memory in the shapes of the weights that nobody needs at this moment, where there is some.
 
         Returns:
-            That, the product of both lengths (1 without a Z), and the norm of the gradients.
+            Those, the products of both lengths (1 without a Z), and the norm of all gradients.
         """
         self.carries = self.carries and [z.shape for z in self.held] == [p.shape for p in params]
         if not self.carries:
@@ -137,9 +166,10 @@ class StepDerivative:
         scratch = self._scratch if scratch is None else scratch
         scratch.gradients_of(params)
         self.agree_on(scratch.blocks)  # g_0, and each process may have its own
-        length = scratch.norm()
-        lengths = length * self._buffers.norm()
-        return dot(scratch, self._buffers), lengths, length
+        length = self.blocks.norm(scratch)
+        lengths = length * self.blocks.norm(self._buffers)
+        total = norm([length]) if length.ndim else length
+        return self.blocks.dot(scratch, self._buffers), lengths, total
 
     def agree_on(self, tensors: Tensors) -> None:
         """Average over the processes what is each one's own, with m-sharpness."""
@@ -162,11 +192,16 @@ class StepDerivative:
         """Copy the gradients into the buffer, 0 where there is none."""
         self.held = self._buffers.gradients_of(params)
 
-    def _with_gradients(self, params: Tensors) -> tuple[list[Tensor], list[Tensor]]:
-        """What is held and the gradients, of the weights that have one."""
-        return _present(params, self.held), gradients_of(params)
+    def _with_gradients(self, params: Tensors) -> tuple[list[Tensor], list[Tensor], list[bool]]:
+        """What is held and the gradients, of the weights that have one; and which do."""
+        return _present(params, self.held), gradients_of(params), [p.grad is not None for p in params]
 
 
 def _present(params: Tensors, tensors: Tensors) -> list[Tensor]:
     """Those of `tensors`, one for each weight, whose weights have gradients."""
     return [t for t, p in zip(tensors, params, strict=True) if p.grad is not None]
+
+
+def _chosen(values: Tensor, present: list[bool]) -> Tensor:
+    """Those of the values, one for each weight, whose weights have gradients."""
+    return torch.stack(list(compress(values.unbind(), present)))

@@ -33,6 +33,7 @@ from .. import _checks
 from .._tensors import Buffers, Tensors, gradients_of, norm
 from ..hypergradient import HYPERGRADIENTS, Hypergradient
 from .base import Ascent, Derivative, Evaluate, Radius
+from .blocks import PER, Blocks, grown
 from .derivative import StepDerivative
 from .log_radius import LogRadius
 from .scheduled import learning_rate_share
@@ -79,6 +80,11 @@ class LearnedRadius(Radius):
             the prior pulls down up to 3.6 times as hard; the perturbation, but for the first step's, may reach as
             far as the prior and ever farther, up to 7 times at the end, because networks often do not start to train
             under a large radius.
+        per: "all": one radius for all weights; "group", "layer": one for each param group, or for each weight tensor,
+            which is what LARS and LAMB call a layer. No further passes: the dot products of each block are used, as if
+            no block's radius changed the gradients of another one's weights (see `docs/how-to/radii.md`). Each radius
+            has its own Adam; `prior` draws each to where one radius for all would be drawn, `bounds` hold for each.
+            `rho` of the optimizer, `metrics["rho"]` and `metrics["hypergradient"]` then have one value for each.
 
     Raises:
         ValueError: an argument out of range.
@@ -122,6 +128,7 @@ class LearnedRadius(Radius):
         prior_weight: float | tuple[float, float] = (0.7, 0.1),
         prior_rise: float | None = 0.1,
         burn_in: int = 100,
+        per: str = "all",
     ) -> None:
         self.objective = _checks.choice("objective", objective, OBJECTIVES)
         if not isinstance(hypergradient, Hypergradient):
@@ -143,7 +150,10 @@ class LearnedRadius(Radius):
         self._proposed: Tensor | None = None
         self._reach = self._new_reach = torch.ones_like(self.rho)  # of eps_hat; adopted at the end of a step
         self._commits = 0  # of this step: a step that looks back has two
-        self._derivative = StepDerivative(self.hypergradient, self.length_invariant)
+        self._start = float(self.rho)
+        self._used = self.rho  # in the step, before it is known whether that is finite
+        self._blocks = Blocks(_checks.choice("per", per, PER))
+        self._derivative = StepDerivative(self.hypergradient, self.length_invariant, self._blocks)
         self._usable = torch.zeros((), dtype=torch.bool)  # whether the step that Z is of was finite
         self._ascends: Callable[[int], bool] = _always
         self._climbs: Tensor | None = None  # of this step: False where the perturbation is 0 by its own decision
@@ -158,7 +168,8 @@ class LearnedRadius(Radius):
 
         Args:
             rho: starting radius, > 0.
-            **options: `interval`, `lr`, `follow_lr` (here False unless given) or `bounds` as for `LearnedRadius`.
+            **options: `interval`, `lr`, `follow_lr` (here False unless given), `bounds` or `per` as for
+                `LearnedRadius`.
 
         Returns:
             A `LearnedRadius` with those settings.
@@ -191,16 +202,36 @@ class LearnedRadius(Radius):
 
     # --- what the optimizer calls, in the order of a step ---------------------------------------------------------
 
+    @property
+    def per(self) -> str:
+        """What has a radius of its own: "all", "group" or "layer"."""
+        return self._blocks.per
+
+    @property
+    def kind(self) -> str:
+        """What a state must be of to be loaded."""
+        return super().kind + ("" if self.per == "all" else f" per {self.per}")
+
+    def attach(self, param_groups: list[dict[str, Any]], ascends: Callable[[int], bool]) -> None:
+        """Make a radius for every group or layer that is new; only a step that climbs has a Z."""
+        self._ascends = ascends
+        if self.per == "all":
+            return
+        self._blocks.place(param_groups)
+        count = self._blocks.count
+        if self.rho.shape == (count,):
+            return
+        self.rho = self._used = grown(self.rho, count, self._start)
+        self._nu.grow(count, self._start)
+        if self._reported:
+            self._reported["hypergradient"] = grown(self._reported["hypergradient"], count, 0.0)
+
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move the radius and its optimizer to where the weights are."""
         super().to(device, dtype)
         self._nu.to(device, dtype)
         self._reach = self._new_reach = self._reach.to(device=device, dtype=dtype)
         self._usable = self._usable.to(device)
-
-    def attach(self, ascends: Callable[[int], bool]) -> None:
-        """Only a step that climbs has a Z."""
-        self._ascends = ascends
 
     def reads_ascent(self, step: int) -> bool:
         """Where the training loss completes an update, and where the curvature will be wanted."""
@@ -250,7 +281,8 @@ class LearnedRadius(Radius):
         rho = self.rho if self._proposed is None else self._proposed
         if 0 < ascent.step < self.burn_in:  # the first step takes the start as it is given
             rho = self._proposed = rho.clamp(max=highest)
-        return rho
+        self._used = rho
+        return self._blocks.spread(rho)
 
     def see_direction(self, params: Tensors, factor: Tensor, reach: Reach) -> None:
         """Measure how far eps_hat reaches, and hold it for the estimators that need it."""
@@ -310,11 +342,12 @@ class LearnedRadius(Radius):
         self._derivative.end()
 
     def metrics(self) -> dict[str, Tensor]:
-        """What the last upper-level update saw; the hypergradient is 0 until there is one."""
+        """The radii, and what the last upper-level update saw; the hypergradient is 0 until there is one."""
+        used = {"rho": self._used}
         if not self._reported:
-            return {}
+            return used
         gap = self._reported["validation_loss"] - self._reported["training_loss"]
-        return {
+        return used | {
             "validation_loss": self._reported["validation_loss"],
             "generalization_gap": gap,
             "hypergradient": self._reported["hypergradient"],

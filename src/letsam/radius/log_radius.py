@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .blocks import grown
+
 NAMES = ("nu", "exp_avg", "exp_avg_sq", "updates")
 UNITS = ("unit_logs", "units")  # sum of log(L / ||g_0||), and of how many steps
 BETAS = (0.9, 0.999)
@@ -61,6 +63,11 @@ class LogRadius:
         self.units = self.units.to(device=device, dtype=dtype)
         self.log_prior = self.log_prior.to(device=device, dtype=dtype)
 
+    def grow(self, count: int, rho: float) -> None:
+        """One value for each of `count` radii; new ones start at rho."""
+        start = (math.log(rho), 0.0, 0.0, 0.0)
+        self.values = torch.stack([grown(v, count, x) for v, x in zip(self.values.unbind(), start, strict=True)])
+
     def measures(self, step: int) -> bool:
         """Whether `see_unit` counts at this step."""
         return self.prior is not None and self.rise is not None and step < MEASURED
@@ -95,8 +102,8 @@ class LogRadius:
         """One update; `commit` decides whether it counts.
 
         Args:
-            rho: now (0-dim).
-            slope: of the upper level along nu, up to a positive factor (0-dim).
+            rho: now (0-dim, or one value for each radius).
+            slope: of the upper level along nu, up to a positive factor (of the shape of rho).
             rate: of this update.
             reach: of eps_hat (0-dim).
             highest: what `highest` returned.
@@ -104,7 +111,7 @@ class LogRadius:
             usable: whether the slope comes from finite passes (0-dim bool); where not, nothing moves.
 
         Returns:
-            The proposed radius (0-dim).
+            The proposed radius (of the shape of rho).
         """
         old_nu, _, _, updates = self.values.unbind()
         betas = self.betas.view(2, *[1] * slope.ndim)

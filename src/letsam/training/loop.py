@@ -137,7 +137,7 @@ class Training:
             self.optimizer.step(closure, held_out, grad_scaler=scaler)
             metrics = self.optimizer.metrics
             zero = torch.zeros_like(metrics["rho"])
-            values = [metrics.get(name, zero) for name in LOGGED]
+            values = [metrics.get(name, zero).mean() for name in LOGGED]  # of all radii, where there are many
         else:
             closure()
             self.optimizer.step() if scaler is None else scaler.step(self.optimizer)
