@@ -27,7 +27,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["SCHEMA", "Results", "Run", "Summary", "is_learned", "replacing", "summarize", "write_atomically"]
+__all__ = [
+    "SCHEMA",
+    "Results",
+    "Run",
+    "Summary",
+    "has_refit",
+    "is_learned",
+    "replacing",
+    "summarize",
+    "write_atomically",
+]
 
 SCHEMA = 1
 """The number of the schema this version writes and reads."""
@@ -215,6 +225,16 @@ def is_learned(method: str) -> bool:
         [False, True, True]
     """
     return method.startswith("lets-")
+
+
+def has_refit(method: str) -> bool:
+    """Whether a method has a learned schedule that one replayed radius can follow, by its name.
+
+    Example:
+        >>> [has_refit(name) for name in ("sam", "lets-sam:0.1", "lets-sam-per-layer")]
+        [False, True, False]
+    """
+    return is_learned(method) and not method.partition(":")[0].endswith("-per-layer")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The examples of the adapters and the code of their pages run, and learn."""
+"""The examples of the adapters and the code of their pages, and of that of the radii, run."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def test_the_example_learns_under_label_noise(name: str, capsys: pytest.CaptureF
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("page", ["lightning", "transformers-trainer", "accelerate", "fabric"])
+@pytest.mark.parametrize("page", ["lightning", "transformers-trainer", "accelerate", "fabric", "radii"])
 def test_the_code_of_the_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     blocks = blocks_of(f"docs/how-to/{page}.md")

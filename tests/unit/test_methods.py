@@ -113,6 +113,37 @@ def test_scheduled_methods_and_the_radii_they_stand_for(base: torch.optim.Optimi
     assert not any(Method.parse(name).is_learned for name in ("sam-rising", "gsam-schedule", "sam-budget"))
 
 
+@pytest.mark.parametrize(
+    ("name", "units", "learned", "per"),
+    [
+        ("sam-relative", "relative", False, None),
+        ("sam-layerwise", "layerwise", False, None),
+        ("lets-sam-relative", "relative", True, "all"),
+        ("lets-sam-layerwise", "layerwise", True, "all"),
+        ("lets-sam-per-layer", None, True, "layer"),
+    ],
+)
+def test_shares_and_many_radii(
+    name: str, units: str | None, learned: bool, per: str | None, task: Task, base: torch.optim.Optimizer
+) -> None:
+    method = Method.parse(name)
+    rho = method.initial_rho(task, 0.2)
+    optimizer = method.optimizer(base, rho)
+
+    assert isinstance(optimizer, SharpnessAware)
+    assert rho == (0.01 if units else 0.2), "the option `rho` is a radius, not a share"
+    assert optimizer.radius.units == units
+    assert method.is_learned == learned
+    assert getattr(optimizer.radius, "per", None) == per
+    if units:
+        replayed = method.optimizer(base, rho, ReplayedRadius([0.2, 0.3], 2))
+        assert isinstance(replayed, SharpnessAware)
+        assert replayed.radius.kind == f"{units} ReplayedRadius"
+    else:
+        with pytest.raises(ValueError, match="many radii cannot be replayed by one schedule, got 'lets-sam-per-layer'"):
+            method.optimizer(base, rho, ReplayedRadius([0.2, 0.3], 2))
+
+
 def test_the_radius_option_is_no_loss_budget(task: Task) -> None:
     assert Method.parse("sam-rising").initial_rho(task, 0.2) == 0.2
     assert Method.parse("asam-rising").initial_rho(task, None) == 0.7

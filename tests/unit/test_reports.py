@@ -216,6 +216,8 @@ def test_seeds_that_only_the_learned_method_has_are_left_out():
 def test_missing_runs_include_the_refits():
     results = trial({"sgd": [0.6, 0.6], "lets-sam": [0.8]}, seeds=[0, 1], refit=True)
     assert missing_runs(results) == (("lets-sam", 1), ("lets-sam+refit", 0), ("lets-sam+refit", 1))
+    many = trial({"lets-sam-per-layer": [0.8]}, seeds=[0, 1], refit=True)
+    assert missing_runs(many) == (("lets-sam-per-layer", 1),), "many radii have no refit"
 
 
 def test_a_single_method_is_compared_with_nothing():

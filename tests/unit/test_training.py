@@ -116,7 +116,10 @@ def test_a_run_is_reproducible_bit_for_bit(method: str, items: bool) -> None:
     assert same(*(without_seconds(run.result()) for run in runs))
 
 
-@pytest.mark.parametrize("method", [*METHODS, "sam-rising", "gsam-schedule", "sam-budget", "lets-sam+refit"])
+SHARES = ("sam-relative", "lets-sam-layerwise", "lets-sam-per-layer")
+
+
+@pytest.mark.parametrize("method", [*METHODS, "sam-rising", "gsam-schedule", "sam-budget", "lets-sam+refit", *SHARES])
 def test_running_statistics_move_once_a_step(method: str) -> None:
     """As with the base optimizer alone, however many passes a step has."""
 

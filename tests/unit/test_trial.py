@@ -94,6 +94,9 @@ def whole(task: Task, tmp_path_factory: pytest.TempPathFactory) -> Results:
 def test_rows_go_seed_by_seed_and_a_refit_follows_its_search(options: TrialConfig) -> None:
     assert planned(options) == ROWS
     without = dataclasses.replace(options, refit=False, seeds=(5,))
+    many = dataclasses.replace(options, methods=("lets-sam-relative", "lets-sam-per-layer"))
+    rows = ("lets-sam-relative", "lets-sam-relative+refit", "lets-sam-per-layer")
+    assert planned(many) == [(row, seed) for seed in options.seeds for row in rows]
     assert planned(without) == [("sgd", 5), ("sam:0.1", 5), ("lets-sam", 5)]
 
 

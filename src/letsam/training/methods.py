@@ -12,7 +12,16 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from letsam.radius import LearnedRadius, LinearRadius, LossBudgetRadius, ProportionalRadius, Radius
+from letsam.radius import (
+    LearnedRadius,
+    LinearRadius,
+    LossBudgetRadius,
+    ProportionalRadius,
+    Radius,
+    layerwise,
+    relative,
+)
+from letsam.results import has_refit
 from letsam.tasks import Task
 from letsam.variants import ASAM, SAM, VARIANTS, Variant
 
@@ -21,6 +30,8 @@ LOWEST = 0.01
 """Where scheduled radii start or end, as a share of the largest: nearly 0, which they may not be."""
 BUDGET = 0.1
 """The loss budget where a method's name gives none."""
+SHARE = 0.01
+"""The share of the weights where a method's name gives none."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,7 @@ class Kind:
         default_rho: the number after the colon where the name gives none.
         scheduled: makes the radius from that number and the steps of the run; None for a fixed or a learned radius.
         is_radius: whether the number is a radius, so that the option `rho` stands in for it.
+        units: what makes a share of the weights of the radius; None for units of the weights.
     """
 
     description: str
@@ -42,6 +54,7 @@ class Kind:
     default_rho: Callable[[Task], float] = lambda task: task.sam_rho
     scheduled: Callable[[float, int], Radius] | None = None
     is_radius: bool = True
+    units: Callable[[float | Radius], Radius] | None = None
 
     @property
     def takes_steps(self) -> bool:
@@ -65,6 +78,14 @@ def _budget(budget: float, steps: int) -> Radius:
     return LossBudgetRadius(budget, steps=steps)
 
 
+def _share(task: Task) -> float:
+    return SHARE
+
+
+def _per_layer(rho: float) -> LearnedRadius:
+    return LearnedRadius(rho, per="layer")
+
+
 KINDS: dict[str, Kind] = {
     "sgd": Kind("the task's base optimizer alone"),
     "sam": Kind("SAM, fixed radius", SAM),
@@ -76,6 +97,13 @@ KINDS: dict[str, Kind] = {
     "sam-rising": Kind("SAM, radius rising in a line from nearly 0 to :rho", SAM, scheduled=_rising),
     "asam-rising": Kind("ASAM, radius rising in a line from nearly 0 to :rho", ASAM, None, _asam_rho, _rising),
     "gsam-schedule": Kind("SAM, radius proportional to the learning rate (GSAM)", SAM, scheduled=_proportional),
+    "sam-relative": Kind("SAM, radius a share of the weights", SAM, None, _share, None, False, relative),
+    "sam-layerwise": Kind("SAM, radius a share of each weight tensor", SAM, None, _share, None, False, layerwise),
+    "lets-sam-relative": Kind("SAM, learned share of the weights", SAM, LearnedRadius, _share, None, False, relative),
+    "lets-sam-layerwise": Kind(
+        "SAM, learned share of each weight tensor", SAM, LearnedRadius, _share, None, False, layerwise
+    ),
+    "lets-sam-per-layer": Kind("SAM, a learned radius for each weight tensor; has no refit", SAM, _per_layer),
     "sam-budget": Kind("SAM, radius from a loss budget (LE-SAM)", SAM, None, lambda task: BUDGET, _budget, False),
 }
 
@@ -179,10 +207,12 @@ class Method:
             An optimizer.
 
         Raises:
-            ValueError: a scheduled radius without `steps`.
+            ValueError: a scheduled radius without `steps`, or a replayed one in the place of many.
         """
         if self.kind.wrap is None or rho is None:
             return base
+        if replayed is not None and self.is_learned and not has_refit(self.name):
+            raise ValueError(f"`methods`: many radii cannot be replayed by one schedule, got {self.name!r}")
         radius: float | Radius = self.kind.learned(rho) if self.kind.learned else rho
         if replayed is not None:
             radius = replayed
@@ -190,5 +220,7 @@ class Method:
             if steps is None:
                 raise ValueError(f"`steps` must be given for the scheduled radius of {self.name}, got None")
             radius = self.kind.scheduled(rho, steps)
+        if self.kind.units is not None:
+            radius = self.kind.units(radius)
         options: dict[str, Any] = {"steps": steps} if self.kind.takes_steps else {}
         return self.kind.wrap(base, radius, model=model, **options)

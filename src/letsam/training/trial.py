@@ -15,7 +15,7 @@ import torch
 from lightning_fabric import Fabric
 
 from letsam._version import __version__
-from letsam.results import Results, Run
+from letsam.results import Results, Run, has_refit
 from letsam.tasks import Task, load_task
 from letsam.training.config import TrialConfig
 from letsam.training.data import make_splits
@@ -37,7 +37,7 @@ def planned(config: TrialConfig) -> list[tuple[str, int]]:
     for seed in config.seeds:
         for name in config.methods:
             rows.append((name, seed))
-            if config.refit and Method.parse(name).is_learned:
+            if config.refit and has_refit(name):
                 rows.append((name + REFIT, seed))
     return rows
 
