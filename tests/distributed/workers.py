@@ -51,6 +51,9 @@ CASES: dict[str, Factory] = {
     "sam-excluded": _partly_perturbed,
     "sam-clipped": _case(SAM, "rmsprop", _learned(), max_grad_norm=0.2),
     "asam-finite_difference": _case(ASAM, "adam-decay", _learned(hypergradient="finite_difference")),
+    "sam-layerwise": _case(SAM, "momentum", lambda: letsam.layerwise(LearnedRadius(0.05, interval=1))),
+    "asam-relative": _case(ASAM, "momentum", lambda: letsam.relative(letsam.LinearRadius(0.01, 0.03, 6))),
+    "sam-per_layer": _case(SAM, "momentum", _learned(per="layer")),
     "sam-diagonal": _case(SAM, "nesterov", _learned(hypergradient="diagonal")),
     "sam-paper": _case(SAM, "adamw", lambda: LearnedRadius.paper(0.1)),
 } | {
@@ -61,8 +64,9 @@ CASES: dict[str, Factory] = {
     for objective in ("validation_loss", "squared_gap")
     for training_batch in ("next", "same")
 }
-SHARDED = ["sam-fixed", "asam-fixed", "sam-clipped", "sam-excluded", "asam-finite_difference", "sam-diagonal",
-           "sam-squared_gap-next", "asam-validation_loss-next", "asam-squared_gap-same"]  # fmt: skip
+SHARDED = ["sam-layerwise", "asam-relative", "sam-per_layer", "sam-fixed", "asam-fixed",
+           "sam-clipped", "sam-excluded", "asam-finite_difference",
+           "sam-diagonal", "sam-squared_gap-next", "asam-validation_loss-next", "asam-squared_gap-same"]  # fmt: skip
 M_SHARPNESS: dict[str, tuple[str, str, str, bool]] = {
     f"{variant}-{estimator}-{objective}-{normalize}": (variant, estimator, objective, normalize)
     for variant, estimator, objective, normalize in (

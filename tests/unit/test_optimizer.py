@@ -464,6 +464,10 @@ RADII: dict[str, Callable[[], Any]] = {
     "linear": lambda: letsam.LinearRadius(0.2, 0.1, 3),
     "proportional": lambda: letsam.ProportionalRadius(0.2, 0.1),
     "replayed": lambda: letsam.ReplayedRadius([0.1, 0.3], 5),
+    "relative": lambda: letsam.relative(0.05),
+    "layerwise": lambda: letsam.layerwise(LearnedRadius(0.05)),
+    "per layer": lambda: LearnedRadius(0.1, per="layer"),
+    "per group": lambda: LearnedRadius(0.1, per="group", hypergradient="finite_difference"),
     "paper": lambda: LearnedRadius.paper(0.1),
 } | {
     f"{estimator}-{objective}-{training_batch}": lambda e=estimator, o=objective, t=training_batch: LearnedRadius(
@@ -489,7 +493,8 @@ def test_no_host_synchronisation(radius: str, variant: type[SharpnessAware], opt
             scheduler.step()
     assert counter.seen == []
     assert counter.total > 100
-    assert all(isinstance(value, Tensor) and value.ndim == 0 for value in opt.metrics.values())
+    assert all(isinstance(value, Tensor) and value.shape in ((), opt.rho.shape) for value in opt.metrics.values())
+    assert opt.rho.ndim == ("per" in radius.split())
 
 
 # --- torch's contract ---------------------------------------------------------------------------------------------

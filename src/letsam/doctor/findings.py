@@ -245,13 +245,14 @@ def radius_out_of_proportion(
     climbed = [(w, p, g) for w, p, g in moved if p is not None and g is not None]
     if not climbed or not here.finite() or bool((optimizer.rho == 0).all()):
         return
-    rho = ", ".join(f"{r:.2g}" for r in optimizer.rho.reshape(-1).tolist())
+    radii = sorted(optimizer.rho.reshape(-1).tolist())
+    rho = f"{radii[0]:.2g}" if len(radii) == 1 else f"{radii[0]:.2g} to {radii[-1]:.2g}"
     share = float(norm([p - w for w, p, _ in climbed]) / norm([w for w, _, _ in climbed]))
     if share > LARGEST_SHARE:
         yield Finding(
             "radius-too-large",
             f"a radius of {rho} moves the weights by {share:.0%} of their norm: make rho smaller (SAM: 0.01 to 0.5 for "
-            "networks from scratch, ASAM: 0.1 to 2)",
+            "networks from scratch, ASAM: 0.1 to 2, a share of the weights: 0.002 to 0.05)",
             "warning",
         )
     # A weight of 0 would move by whatever is added to it, and is not to be moved at all by a relative radius.
