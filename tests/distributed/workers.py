@@ -81,6 +81,7 @@ CHECKPOINTS: dict[str, tuple[Factory, int]] = {  # and the step after which it i
     "learned-adamw": (CASES["asam-squared_gap-next"], 3),
     "learned-momentum-no-Z": (_case(SAM, "momentum", lambda: LearnedRadius(0.1, interval=4)), 1),
     "learned-same": (CASES["sam-squared_gap-same"], 3),
+    "learned-per_layer": (CASES["sam-per_layer"], 3),
     "fixed-sgd": (_case(SAM, "sgd", lambda: 0.1), 3),
     "fresh-adamw": (CASES["asam-validation_loss-next"], 0),
 }
