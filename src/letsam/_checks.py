@@ -45,6 +45,14 @@ def share(name: str, value: object) -> float:
     return checked
 
 
+def positive_share(name: str, value: object) -> float:
+    """Return `value` as a float above 0 and at most 1, or raise."""
+    checked = positive(name, value)
+    if checked > 1:
+        raise ValueError(f"`{name}` must be > 0 and <= 1, got {value}")
+    return checked
+
+
 def whole(name: str, value: object, minimum: int) -> int:
     """Return `value` as an int >= `minimum`, or raise."""
     if isinstance(value, bool) or not isinstance(value, int):

@@ -49,9 +49,7 @@ def selected(losses_on: Callable[[Tensor | None], Tensor], optimizer: Optimizer,
     """
     if not isinstance(optimizer, Optimizer):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"`optimizer` must be a torch.optim.Optimizer, got {_checks.shown(optimizer)}")
-    part = _checks.positive("share", share)
-    if part > 1:
-        raise ValueError(f"`share` must be > 0 and <= 1, got {share}")
+    part = _checks.positive_share("share", share)
     seen: list[Tensor] = []  # the losses at the weights, then the indices chosen
 
     def measured(chosen: Tensor | None) -> Tensor:

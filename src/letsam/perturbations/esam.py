@@ -50,9 +50,7 @@ class StochasticAscent(SteepestAscent):
     )  # fmt: skip
 
     def __init__(self, beta: float = 0.6, seed: int = 0) -> None:
-        self.beta = _checks.positive("beta", beta)
-        if self.beta > 1:
-            raise ValueError(f"`beta` must be > 0 and <= 1, got {beta}")
+        self.beta = _checks.positive_share("beta", beta)
         self.seed = _checks.whole("seed", seed, 0)
         self._step = 0
 
