@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from lightning_fabric import Fabric
 
+from benchmarks.evidence.loading import loaded
 from benchmarks.evidence.optuna_search import search
 from benchmarks.evidence.records import Record, Store
-from benchmarks.evidence.suite import Setting, Unit
+from benchmarks.evidence.suite import Unit
 from letsam.results import Run
-from letsam.tasks import Task, TaskError, load_task
+from letsam.tasks import Task, TaskError
 from letsam.training.config import TrialConfig
 from letsam.training.devices import make_fabric
 from letsam.training.loop import Training
@@ -38,7 +36,7 @@ def perform(order: Order, tell: Callable[[str | None], None]) -> None:
     unit = order.unit
     fabric = make_fabric(order.device)
     try:
-        task = _load(unit.setting)
+        task = loaded(unit.setting)
         runs = _runs(unit, task, fabric)
     except TaskError as error:
         tell(f"{unit.setting.name}: {error}")
@@ -73,14 +71,3 @@ def _runs(unit: Unit, task: Task, fabric: Fabric) -> list[Run]:
     if len(unit.rows) > 1:
         runs.append(train(task, unit.method, setting.noise, runs[0]))
     return runs
-
-
-@functools.lru_cache(maxsize=4)
-def _cached(task: str, train_size: int | None, model: str | None) -> Task:
-    options: dict[str, Any] = {"train_size": train_size, "model": model}
-    loaded = load_task(task, **{name: value for name, value in options.items() if value is not None})
-    return dataclasses.replace(loaded, evaluations=1)  # at the end only: no curves are kept
-
-
-def _load(setting: Setting) -> Task:
-    return _cached(setting.task, setting.train_size, setting.model)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.evidence.loading import loaded
 from benchmarks.evidence.suite import SETTINGS, Setting
 from letsam.results import Run, write_atomically
-from letsam.tasks import Task, load_task
 from letsam.training.config import TrialConfig
 from letsam.training.devices import make_fabric
 from letsam.training.loop import Training
@@ -103,7 +102,7 @@ def perform(order: Order, tell: Callable[[list[Row]], None]) -> None:
     for name in order.rows:
         try:
             training = Training(
-                _task(setting), Method.parse(order.method), order.seed, config, make_fabric("cpu"), searched
+                loaded(setting), Method.parse(order.method), order.seed, config, make_fabric("cpu"), searched
             )
         except ValueError as error:
             rows.append(Row(place[0], name, place[1], place[2], hindered=str(error)))
@@ -115,17 +114,6 @@ def perform(order: Order, tell: Callable[[list[Row]], None]) -> None:
             Row(place[0], name, place[1], place[2], run.test_accuracy, run.gradient_passes, run.seconds, run.rho_final)
         )
     tell(rows)
-
-
-def _task(setting: Setting) -> Task:
-    return _loaded(setting.task, setting.train_size, setting.model)
-
-
-@functools.lru_cache(maxsize=4)
-def _loaded(task: str, train_size: int | None, model: str | None) -> Task:
-    options: dict[str, Any] = {"train_size": train_size, "model": model}
-    loaded = load_task(task, **{name: value for name, value in options.items() if value is not None})
-    return dataclasses.replace(loaded, evaluations=1)
 
 
 def read(path: Path) -> tuple[list[Row], list[dict[str, Any]]]:
