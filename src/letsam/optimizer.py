@@ -285,17 +285,19 @@ class SharpnessAware(Composition):
         self._passes.keep()
         return loss
 
-    def _excluded(self) -> set[Tensor]:
-        return unperturbed(self.param_groups) | self._spared
+    def _moves(self, params: list[Tensor]) -> list[bool]:
+        """Which of the weights are perturbed: those with a gradient that are not excluded."""
+        excluded = unperturbed(self.param_groups) | self._spared
+        return [p.grad is not None and not (excluded and p in excluded) for p in params]
 
     def _ascend(self, params: list[Tensor], seen: list[Tensor], loss: Tensor | None) -> Flight:
         """From g_0 at theta to the perturbed weights."""
-        excluded = self._excluded()
-        moved = [p for p in params if p.grad is not None and not (excluded and p in excluded)]
+        moves = self._moves(params)
+        moved, present = list(compress(params, moves)), gradients_of(params)
         if not moved:
             raise ValueError("there must be gradients in weights that are perturbed, got them in `perturb=False` only")
-        gradient_norm = ascent_norm = norm(gradients_of(params))
-        if excluded:
+        gradient_norm = ascent_norm = norm(present)
+        if len(moved) < len(present):
             ascent_norm = norm(gradients_of(moved))
         gradient_norm, seen_norm = self._ranks.ascent_mean(gradient_norm), self._ranks.ascent_mean(ascent_norm)
         seen.append(gradient_norm)
@@ -312,19 +314,17 @@ class SharpnessAware(Composition):
         if not flight.climbed:
             return flight
         if self.perturbation.keeps_ascent_gradient:
-            present = [p for p in params if p.grad is not None]
-            held = self._ascent_gradients.copy_of(gradients_of(present))
+            held = self._ascent_gradients.copy_of(present)
             if average is not None:
                 average(held)
-            flight.ascent_gradients = dict(zip(present, held, strict=True))
-        self._climb(flight, excluded, ascent_norm)
+            flight.ascent_gradients = dict(zip((p for p in params if p.grad is not None), held, strict=True))
+        self._climb(flight, moves, ascent_norm)
         return flight
 
-    def _climb(self, flight: Flight, excluded: set[Tensor], gradient_norm: Tensor) -> None:
+    def _climb(self, flight: Flight, moves: list[bool], gradient_norm: Tensor) -> None:
         """Move along the gradients, which become rho eps_hat; of several ascents, each goes its share of rho."""
         params, rho, ascents = flight.params, flight.rho, self.perturbation.ascents
-        zero_(gradients_of(list(excluded)))  # eps_hat
-        moves = [p.grad is not None and p not in excluded for p in params]
+        zero_(gradients_of([p for p, moving in zip(params, moves, strict=True) if not moving]))  # eps_hat
         moved = list(compress(params, moves))
         gradients = gradients_of(moved)
         given = self.perturbation.direction(moved, gradients, gradient_norm)
@@ -348,12 +348,11 @@ class SharpnessAware(Composition):
         """The further ascents, each along the gradient where the one before has led."""
         if self.perturbation.ascents == 1:
             return
-        excluded = self._excluded()
         for _ in range(1, self.perturbation.ascents):
             with self._ranks.ascent_pass(self.model):
                 flight.seen.append(self._train(closure))
-            moved = [p for p in flight.params if p not in excluded]
-            self._climb(flight, excluded, norm(gradients_of(moved)))
+            moves = self._moves(flight.params)
+            self._climb(flight, moves, norm(gradients_of(list(compress(flight.params, moves)))))
         for param in flight.params:
             param.grad = flight.eps_hat.pop(param, None)
         whole = gradients_of(flight.params)
