@@ -5,19 +5,16 @@ Liu, Mai, Chen, Hsieh, You, "Towards Efficient and Scalable Sharpness-Aware Mini
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from torch import Tensor
 
 from .. import _checks
 from .._tensors import Tensors, add_scaled_, copy_, inner, norm
 from .base import Facts
-from .memory import Memory, State
+from .memory import Remembering
 from .sam import SteepestAscent, reciprocal
 
 
-class PeriodicAscent(SteepestAscent):
+class PeriodicAscent(Remembering, SteepestAscent):
     """Every k-th step is SAM's; the others descend with g + alpha ||g|| / ||g_v|| g_v.
 
     g_v = g_rho - g_0 (g_rho . g_0) / ||g_0||^2 is the part of the last perturbed gradient that is orthogonal to its
@@ -47,13 +44,9 @@ class PeriodicAscent(SteepestAscent):
     keeps_ascent_gradient = True
 
     def __init__(self, k: int = 5, alpha: float = 0.7) -> None:
+        super().__init__()
         self.k = _checks.whole("k", k, 1)
         self.alpha = _checks.not_negative("alpha", alpha)
-        self._flat = Memory()
-
-    def attach(self, param_groups: list[dict[str, Any]]) -> None:
-        """Keep g_v by weight."""
-        self._flat.attach(param_groups)
 
     def ascends(self, step: int) -> bool:
         """At steps 0, k, 2k, ..."""
@@ -64,28 +57,12 @@ class PeriodicAscent(SteepestAscent):
         if ascent_gradients is not None:
             square = norm(ascent_gradients).square()
             share = inner(gradients, ascent_gradients) / square.clamp(min=torch.finfo(square.dtype).tiny)
-            flat = self._flat.begin(weights)
+            flat = self.memory.begin(weights)
             copy_(flat, gradients)
             add_scaled_(flat, ascent_gradients, -share)
         else:
-            flat = self._flat.values(weights)
+            flat = self.memory.values(weights)
             add_scaled_(gradients, flat, self.alpha * norm(gradients) * reciprocal(norm(flat)))
 
     def descent_derivative(self, changes: Tensors, gradients: Tensors, ascent_gradients: Tensors | None) -> None:
         """A step that climbs descends with g_rho itself. What its g_v does to later steps is beyond one step."""
-
-    def commit(self, finite: Tensor) -> None:
-        """Keep g_v."""
-        self._flat.commit(finite)
-
-    def discard(self) -> None:
-        """Keep the g_v of before."""
-        self._flat.discard()
-
-    def state_dict(self) -> dict[str, State]:
-        """g_v."""
-        return {"flat": self._flat.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
-        self._flat = self._flat.loaded(state["flat"])

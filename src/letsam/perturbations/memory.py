@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._tensors import Tensors, copy_, local, scalar_dtype
+from .._tensors import Tensors, copy_, copy_unless_, local, scalar_dtype
+from .base import Perturbation
 
 State = dict[str, dict[int, Tensor]]
 
@@ -72,11 +73,12 @@ class Memory:
 
     def commit(self, finite: Tensor) -> None:
         """Keep the values of the step where `finite` (0-dim bool)."""
-        for w in self._open:
-            value, begun = local(self._values[w]), self._begun[w]
-            flag = finite.to(value.device)
-            torch.where(flag, local(self._work[w]), value, out=value)
-            self._begun[w] = torch.where(flag, torch.ones_like(begun), begun)
+        for device in dict.fromkeys(w.device for w in self._open):
+            weights = [w for w in self._open if w.device == device]
+            flag = finite.to(device)
+            copy_unless_(~flag, [self._values[w] for w in weights], [self._work[w] for w in weights])
+            for w in weights:
+                self._begun[w] = torch.where(flag, torch.ones_like(self._begun[w]), self._begun[w])
         self._open = []
 
     def discard(self) -> None:
@@ -100,3 +102,33 @@ class Memory:
             new._values[weight] = value.to(weight.device, copy=True)
             new._begun[weight] = state["begun"][i].to(weight.device, copy=True)
         return new
+
+
+class Remembering(Perturbation):
+    """A perturbation with a `memory`: kept at the end of a finite step, undone with any other, saved and loaded.
+
+    Goes first among the bases of a class, whose `__init__` calls this one's.
+    """
+
+    def __init__(self) -> None:
+        self.memory = Memory()
+
+    def attach(self, param_groups: list[dict[str, Any]]) -> None:
+        """Remember by weight."""
+        self.memory.attach(param_groups)
+
+    def commit(self, finite: Tensor) -> None:
+        """Keep what the step has made of it."""
+        self.memory.commit(finite)
+
+    def discard(self) -> None:
+        """Keep what was there before."""
+        self.memory.discard()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is remembered."""
+        return {"memory": self.memory.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.memory = self.memory.loaded(state["memory"])

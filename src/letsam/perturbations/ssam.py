@@ -7,7 +7,6 @@ NeurIPS 2022, arXiv:2210.05177.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,13 +15,13 @@ from torch.optim import Optimizer
 from .. import _checks
 from .._tensors import Tensors, copy_, locals_of, multiply_
 from .base import Facts
-from .memory import Memory, State
+from .memory import Remembering
 from .sam import SteepestAscent, reciprocal
 
 FLOOR = 1e-7  # keeps what the mask has apart from what it has not where a score is 0
 
 
-class SparseAscent(SteepestAscent):
+class SparseAscent(Remembering, SteepestAscent):
     """eps_hat = m * g / ||g||, with a mask m of zeros and ones. What its subclasses choose is the mask.
 
     As in the paper the length is that of the whole gradient, so ||eps|| <= rho. The mask covers all weights together
@@ -38,14 +37,10 @@ class SparseAscent(SteepestAscent):
     """
 
     def __init__(self, sparsity: float, interval: int) -> None:
+        super().__init__()
         self.sparsity = _checks.share("sparsity", sparsity)
         self.interval = _checks.whole("interval", interval, 1)
-        self._mask = Memory()
         self._step = 0
-
-    def attach(self, param_groups: list[dict[str, Any]]) -> None:
-        """Keep the mask by weight."""
-        self._mask.attach(param_groups)
 
     def begin(self, step: int, base: Optimizer) -> None:
         """Learn the number of the step."""
@@ -54,14 +49,14 @@ class SparseAscent(SteepestAscent):
     def direction(self, weights: Tensors, gradients: Tensors, gradient_norm: Tensor) -> Tensor:
         """The gradients where the mask is 1, else 0."""
         if self._step % self.interval == 0:
-            old = self._mask.values_or_ones(weights)
-            masks = self._mask.begin(weights)
+            old = self.memory.values_or_ones(weights)
+            masks = self.memory.begin(weights)
             chosen = self.choose(joined(gradients), joined(old))
             sizes = [t.numel() for t in locals_of(masks)]
             parts = [part.view_as(m) for part, m in zip(torch.split(chosen, sizes), locals_of(masks), strict=True)]
             copy_(locals_of(masks), parts)
         else:
-            masks = self._mask.values_or_ones(weights)
+            masks = self.memory.values_or_ones(weights)
         multiply_(gradients, masks)
         return reciprocal(gradient_norm)
 
@@ -72,22 +67,6 @@ class SparseAscent(SteepestAscent):
     def kept(self, size: int) -> int:
         """How many of `size` weights are perturbed."""
         return size - math.ceil(size * self.sparsity)
-
-    def commit(self, finite: Tensor) -> None:
-        """Keep the mask."""
-        self._mask.commit(finite)
-
-    def discard(self) -> None:
-        """Keep the mask of before."""
-        self._mask.discard()
-
-    def state_dict(self) -> dict[str, State]:
-        """The mask."""
-        return {"mask": self._mask.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
-        self._mask = self._mask.loaded(state["mask"])
 
 
 class FisherAscent(SparseAscent):

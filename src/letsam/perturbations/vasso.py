@@ -5,18 +5,16 @@ Li, Giannakis, "Enhancing Sharpness-Aware Optimization Through Variance Suppress
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
 from .. import _checks
 from .._tensors import Tensors, copy_, norm
-from .base import Facts, Perturbation
-from .memory import Memory, State
+from .base import Facts
+from .memory import Remembering
 from .sam import reciprocal
 
 
-class SmoothedAscent(Perturbation):
+class SmoothedAscent(Remembering):
     """eps_hat = d / ||d||, d <- (1 - theta) d + theta g: an average suppresses the variance of the direction.
 
     The average begins with the first gradient, as in the authors' code; g has entered it when it is used.
@@ -43,32 +41,10 @@ class SmoothedAscent(Perturbation):
     facts = Facts("VaSSO: climb along an average of the gradients", "arXiv:2309.15639", copies=3)
 
     def __init__(self, theta: float = 0.9) -> None:
-        self.theta = _checks.positive("theta", theta)
-        if self.theta > 1:
-            raise ValueError(f"`theta` must be > 0 and <= 1, got {theta}")
-        self._average = Memory()
-
-    def attach(self, param_groups: list[dict[str, Any]]) -> None:
-        """Keep the average by weight."""
-        self._average.attach(param_groups)
+        super().__init__()
+        self.theta = _checks.positive_share("theta", theta)
 
     def direction(self, weights: Tensors, gradients: Tensors, gradient_norm: Tensor) -> Tensor:
         """The average, this step's gradient included."""
-        copy_(gradients, self._average.average_(weights, gradients, self.theta))
+        copy_(gradients, self.memory.average_(weights, gradients, self.theta))
         return reciprocal(norm(gradients))
-
-    def commit(self, finite: Tensor) -> None:
-        """Keep the average."""
-        self._average.commit(finite)
-
-    def discard(self) -> None:
-        """Keep the average of before."""
-        self._average.discard()
-
-    def state_dict(self) -> dict[str, State]:
-        """The average."""
-        return {"average": self._average.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
-        self._average = self._average.loaded(state["average"])
