@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -21,6 +22,38 @@ def checked_closure(closure: Closure | None) -> Closure:
             f"returns the loss, got {_checks.shown(closure)}"
         )
     return closure
+
+
+class InParts:
+    """A closure in parts, whose losses and gradients add up to its own, such as that of `letsam.accumulated`.
+
+    Args:
+        whole: computes the loss on the batch, as a closure for `step`.
+        parts: the same for each micro-batch: each clears the gradients, and its loss is its share of the whole.
+    """
+
+    def __init__(self, whole: Closure, parts: Sequence[Closure]) -> None:
+        self.whole, self.parts = whole, tuple(parts)
+
+    def __call__(self) -> Tensor:
+        return self.whole()
+
+
+def parts_of(closure: Closure) -> tuple[Closure, ...]:
+    """The closures of the micro-batches, the closure itself where it has none.
+
+    Raises:
+        ValueError: its attribute `parts` holds no closures.
+    """
+    if not hasattr(closure, "parts"):
+        return (closure,)
+    given: object = closure.parts  # pyright: ignore[reportFunctionMemberAccess]
+    parts = cast("tuple[Closure, ...]", given) if isinstance(given, list | tuple) else ()
+    if not (parts and all(map(callable, parts))):
+        raise ValueError(
+            f"`parts` of `closure` must hold at least one closure, got {_checks.shown(cast(object, given))}"
+        )
+    return tuple(parts)
 
 
 def evaluate(closure: Closure, name: str, params: Tensors) -> Tensor:

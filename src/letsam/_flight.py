@@ -8,6 +8,21 @@ import torch
 from torch import Tensor
 
 
+@dataclass(frozen=True)
+class Slopes:
+    """The gradients of one pass at the weights.
+
+    Attributes:
+        moves: which weights are perturbed along them.
+        whole: the norm of all of them (0-dim).
+        climbed: of those that are climbed along.
+    """
+
+    moves: list[bool]
+    whole: Tensor
+    climbed: Tensor
+
+
 @dataclass
 class Flight:
     """What a step has seen between its first pass and its end.
@@ -21,6 +36,7 @@ class Flight:
         gradient_norm: ||g_0|| (0-dim).
         finite: whether all passes were finite (0-dim bool), known from the descent on.
         climbed: whether the weights are perturbed at all.
+        slopes: of the first pass.
         ascent_gradients: g_0 by weight, for perturbations that descend with it.
         eps_hat: by weight, the sum of the ascents so far, for perturbations that have several.
     """
@@ -32,6 +48,7 @@ class Flight:
     rho: Tensor
     gradient_norm: Tensor
     climbed: bool
+    slopes: Slopes
     finite: Tensor = field(init=False)
     ascent_gradients: dict[Tensor, Tensor] = field(default_factory=dict[Tensor, Tensor])
     eps_hat: dict[Tensor, Tensor] = field(default_factory=dict[Tensor, Tensor])

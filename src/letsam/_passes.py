@@ -12,6 +12,14 @@ left: running statistics have moved once, the global generators as far as plain 
     again        S                              training passes at perturbed weights, of probes, of looking back
     end          E; the buffers of S where the step is not finite
 
+Where the micro-batches of a step climb apart, each has a start of its own: where the first pass of the one before it
+ended.
+
+    again        S_i                            training pass of part i at the weights
+    keep         E = state now
+    again        S_i                            its passes at perturbed weights
+    onward       S_(i+1) = E                    the next part; `whole` goes back to S
+
 Copies per step: the buffers are copied twice (S, E) and written twice (before the second pass, at the end), a state of
 the CPU's generator is 5 kB. Nothing of this is read by the host.
 """
@@ -36,8 +44,9 @@ class Passes:
 
     def __init__(self, model: nn.Module | None) -> None:
         self.model = model
-        self._start, self._end = BufferCopy(), BufferCopy()
+        self._start, self._part, self._end = BufferCopy(), BufferCopy(), BufferCopy()
         self._start_random: States = {}
+        self._part_random: States | None = None  # of the part under way, from the second on
         self._end_random: States = {}
         self._under_way = self._kept = False
         self._untouched = True
@@ -47,6 +56,7 @@ class Passes:
         self._start_random = read_states(devices)
         if self.model is not None:
             self._start.take(self.model)
+        self._part_random = None
         self._under_way, self._kept, self._untouched = True, False, True
 
     def again(self) -> None:
@@ -67,6 +77,19 @@ class Passes:
             self._end.take(self.model)
         self._kept = True
 
+    def onward(self) -> None:
+        """After the last pass of a part: the next one begins where its first pass has ended."""
+        write_states(self._end_random)
+        self._part_random = self._end_random
+        if self.model is not None:
+            self._end.put_back()
+            self._part.take(self.model)
+        self._untouched = True
+
+    def whole(self) -> None:
+        """After the last part: what follows begins where the step began."""
+        self._part_random, self._untouched = None, False
+
     def end(self, finite: Tensor) -> None:
         """After the last pass; the buffers stay as they were before the step unless `finite` (0-dim bool)."""
         if not self._kept:
@@ -81,13 +104,15 @@ class Passes:
     def abort(self) -> None:
         """As if there had been no pass; does nothing between two steps."""
         if self._under_way:
+            self._part_random = None
             self._rewind()
         self._under_way = False
 
     def _rewind(self) -> None:
-        write_states(self._start_random)
+        in_part = self._part_random is not None
+        write_states(self._part_random or self._start_random)
         if self.model is not None:
-            self._start.put_back()
+            (self._part if in_part else self._start).put_back()
 
 
 class ReplayedRandomness:

@@ -385,6 +385,36 @@ class Buffers:
                 self._tensors[i] = _placed_like(tensors[i], piece.as_strided(parts[i].shape, strides))
 
 
+class GradientSum:
+    """The sum of the gradients that several passes leave, in one copy of the weights."""
+
+    def __init__(self) -> None:
+        self._buffers = Buffers()
+        self._present: set[int] | None = None  # places of the weights that had a gradient; None before the first pass
+
+    def clear(self) -> None:
+        """Begin a new sum."""
+        self._present = None
+
+    def add(self, params: Tensors) -> None:
+        """Take in the gradients of a pass."""
+        places = {i for i, p in enumerate(params) if p.grad is not None}
+        if self._present is None:
+            self._buffers.gradients_of(params)
+            self._present = places
+            return
+        add_([self._buffers.like(params)[i] for i in sorted(places)], gradients_of(params))
+        self._present |= places
+
+    def put(self, params: Tensors) -> None:
+        """Make the sum the gradients of the weights."""
+        places = sorted(self._present or ())
+        for i in places:
+            if params[i].grad is None:
+                params[i].grad = torch.empty_like(params[i])
+        copy_(gradients_of([params[i] for i in places]), [self._buffers.like(params)[i] for i in places])
+
+
 def _placed_like(tensor: Any, part: Tensor) -> Tensor:
     """The part of this process as what `tensor` is: itself, or a DTensor."""
     kind = _dtensor_type()

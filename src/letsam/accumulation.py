@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from . import _checks
-from ._closures import Closure
+from ._closures import Closure, InParts
 from ._precision import checked_scaler
 from ._statistics import checked_module
 
@@ -30,7 +30,8 @@ def accumulated(
     """A closure whose loss is sum_i share_i loss_i over micro-batches, one forward and backward pass after the other.
 
     A step calls it in every pass, and so replays the same micro-batches with the same dropout masks. With losses that
-    are means and shares in proportion to their sizes, the gradient is that of the one big batch.
+    are means and shares in proportion to their sizes, the gradient is that of the one big batch. With `m_sharpness`,
+    each micro-batch climbs along its own gradient instead (see `letsam.SubBatchSAM`).
 
     Args:
         loss_on: computes the loss of one micro-batch (a scalar); no `backward()`.
@@ -68,22 +69,33 @@ def accumulated(
         checked_module(model)
     without_exchange: Callable[[], Any] = getattr(model, "no_sync", nullcontext)
 
+    def descend_on(batch: Batch, share: float) -> Tensor:
+        loss = loss_on(batch)
+        if not isinstance(loss, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"`loss_on` must return the loss as a tensor, got {_checks.shown(loss)}")
+        loss = loss * share
+        scaled: Tensor = loss if scaler is None else scaler.scale(loss)
+        scaled.backward()  # pyright: ignore[reportUnknownMemberType]
+        return loss.detach().reshape(())
+
     @torch.enable_grad()
-    def closure() -> Tensor:
+    def whole() -> Tensor:
         optimizer.zero_grad()
         losses: list[Tensor] = []
         for position, (batch, share) in enumerate(zip(batches, shares, strict=True), start=1):
             with nullcontext() if position == len(batches) else without_exchange():
-                loss = loss_on(batch)
-                if not isinstance(loss, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
-                    raise TypeError(f"`loss_on` must return the loss as a tensor, got {_checks.shown(loss)}")
-                loss = loss * share
-                scaled: Tensor = loss if scaler is None else scaler.scale(loss)
-                scaled.backward()  # pyright: ignore[reportUnknownMemberType]
-            losses.append(loss.detach().reshape(()))
+                losses.append(descend_on(batch, share))
         return torch.stack(losses).sum()
 
-    return closure
+    def part(batch: Batch, share: float) -> Closure:
+        @torch.enable_grad()
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            return descend_on(batch, share)
+
+        return closure
+
+    return InParts(whole, [part(batch, share) for batch, share in zip(batches, shares, strict=True)])
 
 
 def _shares(weights: Sequence[float] | None, count: int) -> list[float]:

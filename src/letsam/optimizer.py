@@ -21,6 +21,7 @@ losses and the decision to skip a step that is not finite stay on the device.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from itertools import compress
 from typing import Any
 
@@ -31,17 +32,17 @@ from torch.optim import Optimizer
 from . import _checks, _precision
 from ._beside import descend_beside
 from ._clipping import clipping
-from ._closures import Closure, checked_closure, evaluate, require_gradients
+from ._closures import Closure, checked_closure, evaluate, parts_of, require_gradients
 from ._composition import Composition, not_traced
 from ._distributed import Group, Ranks
-from ._flight import Flight
+from ._flight import Flight, Slopes
 from ._guard import StepGuard, without_state
 from ._passes import Passes
 from ._randomness import devices_of
 from ._statistics import checked_model
-from ._tensors import Buffers, add_, all_finite, copy_, gradients_of, norm, scale_, zero_
+from ._tensors import Buffers, GradientSum, add_, all_finite, copy_, gradients_of, norm, scale_, zero_
 from .groups import selected, unperturbed
-from .perturbations import Perturbation
+from .perturbations import Perturbation, Remembering
 from .radius import Ascent, Radius
 
 __all__ = ["Closure", "SharpnessAware"]
@@ -63,8 +64,10 @@ class SharpnessAware(Composition):
             `torch.nn.utils.clip_grad_norm_` does (the ascent needs no clipping: its length is rho); None: no clipping.
         process_group: the processes over which losses are averaged: "default", torch's default group where
             torch.distributed is initialised; a `ProcessGroup`; or None, for runs that are independent of each other.
-        m_sharpness: each process climbs along the gradient of its own batch (m-SAM); `model` must be or hold a DDP. The
-            radius stays the same in all processes. In a single process, without effect.
+        m_sharpness: each process climbs along the gradient of its own batch, and each micro-batch of a closure from
+            `letsam.accumulated` along its own (m-SAM); of several processes, `model` must be or hold a DDP. The radius
+            is the same for all. Not for perturbations that remember gradients from step to step, where there are
+            micro-batches.
 
     Attributes:
         base_optimizer: the wrapped optimizer.
@@ -112,7 +115,7 @@ class SharpnessAware(Composition):
             )
         self.model = model
         self.max_grad_norm = max_grad_norm
-        self._ranks = Ranks(process_group, m_sharpness)
+        self._ranks = Ranks(process_group, m_sharpness or (perturbation.sub_batches > 1 and process_group is not None))
         self._ranks.check(self.model)
         self.validation_closure = validation_closure
         self._reset_scratch()
@@ -120,6 +123,7 @@ class SharpnessAware(Composition):
     def _reset_scratch(self) -> None:
         self._weights = Buffers()
         self._ascent_gradients = Buffers()
+        self._sum = GradientSum()
         self._guard = StepGuard()
         self._flight: Flight | None = None
         self._grad_scaler: torch.amp.GradScaler | None = None
@@ -187,17 +191,11 @@ class SharpnessAware(Composition):
             if self.radius.validates_before(self._steps):
                 loss = self._validate(validation_closure)
                 seen += self.radius.see_validation(loss, params, self._weights)
-            loss = self._look(closure)
-            flight = self._ascend(params, seen, loss)
+            parts = self._parts(closure)
+            flight = self._begin(params, seen, *self._look(closure, parts), len(parts))
             if flight.climbed:
-                self._climb_on(flight, closure)
-                self.radius.probe(params, flight.weights, flight.rho, lambda: self._probe(closure, flight))
-                perturbed = self._train(closure)
-                flight.seen.append(perturbed)
-                if loss is None:
-                    loss = flight.loss = perturbed
-                    flight.gradient_norm = norm(gradients_of(params))
-                    self._passes.keep()
+                self._climb_apart(flight, parts) if len(parts) > 1 else self._climb(flight, closure)
+            loss = flight.loss
             assert loss is not None  # a step of one pass climbs
             self._descend(flight)
             if self.radius.validates_after(self._steps):
@@ -243,7 +241,10 @@ class SharpnessAware(Composition):
         _precision.unscale_(_precision.checked_scaler(grad_scaler), self, params)
         self._grad_scaler = _precision.begin(grad_scaler, self)  # may change the scale, which this pass had before
         self._passes.begin(())
-        self._ascend(params, [], None)
+        slopes = self._slopes(params)
+        flight = self._begin(params, [], None, slopes)
+        if flight.climbed:
+            self._move(flight, slopes.moves, slopes.climbed)
         self.zero_grad()
         torch.clear_autocast_cache()
 
@@ -273,55 +274,133 @@ class SharpnessAware(Composition):
         self._descend(flight)
         self._finish(flight)
 
-    def _look(self, closure: Closure) -> Tensor | None:
-        """The pass at the weights; None where neither the perturbation nor the radius of this step asks for it."""
-        climbs = self.perturbation.ascends(self._steps)
-        if climbs and not (self.perturbation.follows_gradient or self.radius.reads_ascent(self._steps)):
-            for param in self._trainable():
+    def _parts(self, closure: Closure) -> tuple[Closure, ...]:
+        """What climbs along gradients of its own: the micro-batches of a closure in parts, else the whole batch."""
+        apart = self._ranks.m_sharpness or self.perturbation.sub_batches > 1
+        if not (apart and self.perturbation.ascends(self._steps)):
+            return (closure,)
+        parts = parts_of(closure)
+        if len(parts) > 1 and isinstance(self.perturbation, Remembering):
+            raise ValueError(
+                f"`m_sharpness` over micro-batches needs a perturbation that remembers nothing, as each of the "
+                f"{len(parts)} would be taken for a step, got {type(self.perturbation).__name__}"
+            )
+        return parts
+
+    def _look(self, closure: Closure, parts: Sequence[Closure]) -> tuple[Tensor | None, Slopes]:
+        """The pass at the weights, where the perturbation or the radius of this step asks for it, else a loss of None.
+
+        Micro-batches that climb apart make such a pass each, later: the perturbation asks for the gradient of the whole
+        batch only to descend with it.
+        """
+        params, climbs, apart = self._trainable(), self.perturbation.ascends(self._steps), len(parts) > 1
+        asked = self.perturbation.keeps_ascent_gradient if apart else self.perturbation.follows_gradient
+        if climbs and not (asked or self.radius.reads_ascent(self._steps)):
+            for param in params:
                 param.grad = torch.zeros_like(param)  # the place for eps_hat
-            return None
+            return None, self._slopes(params)
+        if apart:
+            return self._look_apart(params, parts)
         with self._ranks.ascent_pass(self.model if climbs else None):
             loss = self._train(closure)
         self._passes.keep()
-        return loss
+        return loss, self._slopes(params)
+
+    def _look_apart(self, params: list[Tensor], parts: Sequence[Closure]) -> tuple[Tensor, Slopes]:
+        """The same in parts: their gradients add up, and so do the lengths of these."""
+        losses, slopes = list[Tensor](), list[Slopes]()
+        self._sum.clear()
+        for part in parts:
+            with self._ranks.ascent_pass(self.model):
+                losses.append(self._train(part))
+            self._passes.keep()
+            slopes.append(self._slopes(params))
+            self._sum.add(params)
+            self._passes.onward()
+        self._passes.whole()
+        self._sum.put(params)
+        whole = torch.stack([s.whole for s in slopes]).sum()
+        climbed = torch.stack([s.climbed for s in slopes]).sum()
+        return torch.stack(losses).sum(), Slopes(self._moves(params), whole, climbed)
 
     def _moves(self, params: list[Tensor]) -> list[bool]:
         """Which of the weights are perturbed: those with a gradient that are not excluded."""
         excluded = unperturbed(self.param_groups) | self._spared
         return [p.grad is not None and not (excluded and p in excluded) for p in params]
 
-    def _ascend(self, params: list[Tensor], seen: list[Tensor], loss: Tensor | None) -> Flight:
-        """From g_0 at theta to the perturbed weights."""
+    def _slopes(self, params: list[Tensor]) -> Slopes:
+        """Which gradients at the weights are climbed along, and how long they are."""
         moves = self._moves(params)
         moved, present = list(compress(params, moves)), gradients_of(params)
         if not moved:
             raise ValueError("there must be gradients in weights that are perturbed, got them in `perturb=False` only")
-        gradient_norm = ascent_norm = norm(present)
-        if len(moved) < len(present):
-            ascent_norm = norm(gradients_of(moved))
-        gradient_norm, seen_norm = self._ranks.ascent_mean(gradient_norm), self._ranks.ascent_mean(ascent_norm)
+        whole = norm(present)
+        return Slopes(moves, whole, whole if len(moved) == len(present) else norm(gradients_of(moved)))
+
+    def _begin(
+        self, params: list[Tensor], seen: list[Tensor], loss: Tensor | None, slopes: Slopes, parts: int = 1
+    ) -> Flight:
+        """What is known at the weights: the radius, and what the way back needs."""
+        gradient_norm = self._ranks.ascent_mean(slopes.whole)
         seen.append(gradient_norm)
         if loss is not None:
             seen.append(loss)
         lr = self.param_groups[0].get("lr", 1.0)
         self._follow(lr)
-        average = self._ranks.ascent_average
-        rho = self.radius.at(Ascent(self._steps, lr, self._peak_lr, loss, seen_norm, params, average, self._weights))
-        flight = Flight(params, [], seen, loss, rho, gradient_norm, self.perturbation.ascends(self._steps))
+        average, length = self._ranks.ascent_average, self._ranks.ascent_mean(slopes.climbed)
+        rho = self.radius.at(
+            Ascent(self._steps, lr, self._peak_lr, loss, length, params, average, self._weights, parts)
+        )
+        flight = Flight(params, [], seen, loss, rho, gradient_norm, self.perturbation.ascends(self._steps), slopes)
         self.perturbation.begin(self._steps, self.base_optimizer)
         flight.weights = self._weights.copy_of(params)
         self._flight = flight
-        if not flight.climbed:
-            return flight
-        if self.perturbation.keeps_ascent_gradient:
-            held = self._ascent_gradients.copy_of(present)
+        if flight.climbed and self.perturbation.keeps_ascent_gradient:
+            held = self._ascent_gradients.copy_of(gradients_of(params))
             if average is not None:
                 average(held)
             flight.ascent_gradients = dict(zip((p for p in params if p.grad is not None), held, strict=True))
-        self._climb(flight, moves, ascent_norm)
         return flight
 
-    def _climb(self, flight: Flight, moves: list[bool], gradient_norm: Tensor) -> None:
+    def _climb(self, flight: Flight, closure: Closure) -> None:
+        """From g_0 at the weights to g_rho at the perturbed ones."""
+        loss = self._climb_once(flight, flight.slopes, closure)
+        if flight.loss is None:
+            flight.loss = loss
+            flight.gradient_norm = norm(gradients_of(flight.params))
+            self._passes.keep()
+
+    def _climb_apart(self, flight: Flight, parts: Sequence[Closure]) -> None:
+        """The same part by part, each from the weights along its own gradient; the gradients found there add up."""
+        params, losses, lengths = flight.params, list[Tensor](), list[Tensor]()
+        self._sum.clear()
+        for part in parts:
+            copy_(params, flight.weights)
+            with self._ranks.ascent_pass(self.model):
+                losses.append(self._train(part))
+            self._passes.keep()
+            slopes = self._slopes(params)
+            lengths.append(slopes.whole)
+            self._climb_once(flight, slopes, part)
+            self._sum.add(params)
+            self._passes.onward()
+        self._passes.whole()
+        self._sum.put(params)
+        if flight.loss is None:
+            flight.loss = torch.stack(losses).sum()
+            flight.gradient_norm = self._ranks.ascent_mean(torch.stack(lengths).sum())
+        flight.seen += [flight.loss, flight.gradient_norm]
+
+    def _climb_once(self, flight: Flight, slopes: Slopes, closure: Closure) -> Tensor:
+        """Along the gradients in place to where they lead, with all passes on the way; returns the last one's loss."""
+        self._move(flight, slopes.moves, slopes.climbed)
+        self._climb_on(flight, closure)
+        self.radius.probe(flight.params, flight.weights, flight.rho, lambda: self._probe(closure, flight))
+        perturbed = self._train(closure)
+        flight.seen.append(perturbed)
+        return perturbed
+
+    def _move(self, flight: Flight, moves: list[bool], gradient_norm: Tensor) -> None:
         """Move along the gradients, which become rho eps_hat; of several ascents, each goes its share of rho."""
         params, rho, ascents = flight.params, flight.rho, self.perturbation.ascents
         zero_(gradients_of([p for p, moving in zip(params, moves, strict=True) if not moving]))  # eps_hat
@@ -351,8 +430,8 @@ class SharpnessAware(Composition):
         for _ in range(1, self.perturbation.ascents):
             with self._ranks.ascent_pass(self.model):
                 flight.seen.append(self._train(closure))
-            moves = self._moves(flight.params)
-            self._climb(flight, moves, norm(gradients_of(list(compress(flight.params, moves)))))
+            slopes = self._slopes(flight.params)
+            self._move(flight, slopes.moves, slopes.climbed)
         for param in flight.params:
             param.grad = flight.eps_hat.pop(param, None)
         whole = gradients_of(flight.params)

@@ -15,7 +15,7 @@ from torch import nn
 import letsam
 from letsam import ASAM, SAM, LearnedRadius, SharpnessAware
 from oracle.problems import BASES, WITHOUT_RULE, batch, closure_on, generator, loss_on, same_bits, weights_of
-from oracle.variants import ROWS
+from oracle.variants import ROWS, InParts
 
 
 def _from_registry(name: str, kind: type[SharpnessAware]) -> Callable[..., SharpnessAware]:
@@ -86,8 +86,9 @@ class Net(nn.Module):
 
 
 def train(model: nn.Module, opt: SharpnessAware, first: int, last: int, scheduler: Any = None) -> None:
+    parts = 2 if opt.perturbation.sub_batches > 1 else 1
     for i in range(first, last):
-        opt.step(closure_on(model, batch(i)), closure_on(model, batch(50 + i)))
+        opt.step(InParts(model, batch(i), parts), closure_on(model, batch(50 + i)))
         if scheduler:
             scheduler.step()
 
@@ -278,7 +279,7 @@ def test_a_weight_without_a_gradient_in_one_pass(variant: str, base: str, passes
     row = ROWS.get(variant, ROWS["SAM"])()
     descends = False
     for i in range(3):
-        opt.step(closure_on(model, batch(i)))
+        opt.step(InParts(model, batch(i), row.parts))
         assert model.count == sum(row.passes(t) for t in range(i + 1))
         descends |= passes[(model.count - 1) % 2]
     assert opt.metrics["skipped_steps"] == 0

@@ -16,8 +16,19 @@ import letsam
 from letsam import LearnedRadius, SharpnessAware
 from letsam.variants import VARIANTS
 from oracle import maths
-from oracle.problems import BASES, batch, closure_on, descend, flat, network, normalised_network, same_bits, weights_of
-from oracle.variants import ROWS, ByHand
+from oracle.problems import (
+    BASES,
+    Batch,
+    batch,
+    closure_on,
+    descend,
+    flat,
+    network,
+    normalised_network,
+    same_bits,
+    weights_of,
+)
+from oracle.variants import ROWS, ByHand, InParts
 
 RHO = 0.2
 NAMES = {kind.__name__: kind for kind in VARIANTS.values()}
@@ -46,6 +57,11 @@ def pair(name: str, base: str, rho: Any) -> tuple[SharpnessAware, ByHand, torch.
     return make(name, optimizer, model, rho), by_hand, model
 
 
+def training(name: str, model: torch.nn.Module, data: Batch, *log: list[str], **options: Any) -> InParts:
+    """The training closure that a variant is meant for: in parts, where its row has sub-batches."""
+    return InParts(model, data, ROWS[name].parts, *log, **options)
+
+
 def test_every_variant_has_a_row() -> None:
     assert set(NAMES) == set(ROWS)
 
@@ -68,7 +84,7 @@ def test_a_variant_against_its_row(name: str, base: str) -> None:
     for t in range(8):
         log: list[str] = []
         before = by_hand.state.theta
-        loss = opt.step(closure_on(model, batch(t), log))
+        loss = opt.step(training(name, model, batch(t), log))
         assert len(log) == by_hand.row.passes(t)
         by_hand.step(batch(t), RHO)
         torch.testing.assert_close(flat(model.parameters()), by_hand.state.theta, rtol=1e-9, atol=1e-11)
@@ -108,7 +124,7 @@ def test_the_hypergradient_of_its_own_update(name: str, base: str, projected: bo
     for t in range(7):
         log: list[str] = []
         rho_before = opt.rho.item()
-        opt.step(closure_on(model, batch(t), log), closure_on(model, held_out, log, "validation"))
+        opt.step(training(name, model, batch(t), log), closure_on(model, held_out, log, "validation"))
         if expected is not None:
             assert opt.metrics["hypergradient"].item() == pytest.approx(expected, rel=2e-6, abs=1e-10)
             assert opt.rho.item() != rho_before
@@ -143,7 +159,7 @@ def test_the_hypergradient_at_the_same_batch(name: str) -> None:
     for t in range(5):
         rho_before, log = opt.rho.item(), []
         step = by_hand.one_step(batch(t), rho_before, batch(50))
-        opt.step(closure_on(model, batch(t)), closure_on(model, batch(50), log))
+        opt.step(training(name, model, batch(t)), closure_on(model, batch(50), log))
         assert (step is None) == (log == []) or not by_hand.row.passes_tell
         rho = opt.metrics["rho"].item()
         if step is not None and t > 0:
@@ -155,23 +171,21 @@ def test_the_hypergradient_at_the_same_batch(name: str) -> None:
 @pytest.mark.parametrize("base", ["momentum", "adam"])
 @pytest.mark.parametrize("learned", [False, True], ids=["fixed", "learned"])
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("where", [0, 1, 2, 3])
+@pytest.mark.parametrize("where", range(9))
 def test_a_step_that_is_not_finite_leaves_nothing(name: str, learned: bool, base: str, where: int) -> None:
     """A NaN in the gradient of one pass: weights, moments, radius and what the variant remembers stay as they were."""
     opt, _, model = pair(name, base, LearnedRadius(RHO, interval=1) if learned else RHO)
     for t in range(4):
-        opt.step(closure_on(model, batch(t)), closure_on(model, batch(50)))
+        opt.step(training(name, model, batch(t)), closure_on(model, batch(50)))
     calls = [0]
 
-    def closure() -> Tensor:
-        loss = closure_on(model, batch(9))()
+    def spoil() -> None:
         if calls[0] == where:
             next(model.parameters()).grad[0] = float("nan")
         calls[0] += 1
-        return loss
 
     weights, state = weights_of(model), copy.deepcopy(opt.state_dict())
-    opt.step(closure, closure_on(model, batch(50)))
+    opt.step(training(name, model, batch(9), after=spoil), closure_on(model, batch(50)))
     if where >= calls[0]:
         assert opt.metrics["skipped_steps"] == 0
         return
@@ -181,11 +195,11 @@ def test_a_step_that_is_not_finite_leaves_nothing(name: str, learned: bool, base
     assert same_bits(after["state"], state["state"])
     assert same_bits(after["sharpness_aware"]["perturbation"], state["sharpness_aware"]["perturbation"])
     assert opt.rho == torch.as_tensor(state["sharpness_aware"]["radius"]["rho"])
-    opt.step(closure_on(model, batch(10)), closure_on(model, batch(50)))
+    opt.step(training(name, model, batch(10)), closure_on(model, batch(50)))
     assert all(w.isfinite().all() for w in weights_of(model))
 
 
-@pytest.mark.parametrize("where", [0, 1])
+@pytest.mark.parametrize("where", range(6))
 @pytest.mark.parametrize("name", NAMES)
 def test_a_closure_that_raises_leaves_nothing(name: str, where: int) -> None:
     """Afterwards the run goes on as if that step had not been asked for."""
@@ -193,19 +207,18 @@ def test_a_closure_that_raises_leaves_nothing(name: str, where: int) -> None:
     twin, _, twin_model = pair(name, "momentum", RHO)
     calls = [0]
 
-    def closure() -> Tensor:
+    def fail() -> None:
         calls[0] += 1
         if calls[0] == where + 1:
             raise RuntimeError("out of memory")
-        return closure_on(model, batch(9))()
 
     for t in range(6):
-        opt.step(closure_on(model, batch(t)))
-        twin.step(closure_on(twin_model, batch(t)))
+        opt.step(training(name, model, batch(t)))
+        twin.step(training(name, twin_model, batch(t)))
         if t in (0, 3, 4) and where < ROWS[name]().passes(t + 1):
             calls[0] = 0
             with pytest.raises(RuntimeError, match="out of memory"):
-                opt.step(closure)
+                opt.step(training(name, model, batch(9), after=fail))
     assert same_bits(weights_of(model), weights_of(twin_model))
     assert same_bits(opt.state_dict(), twin.state_dict())
 
@@ -218,7 +231,7 @@ def test_bf16_weights_come_back_as_they_were(name: str) -> None:
     base = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9)
     opt = make(name, base, model, RHO)
     for t in range(5):
-        opt.step(closure_on(model, batch(t, dtype=torch.bfloat16)))
+        opt.step(training(name, model, batch(t, dtype=torch.bfloat16)))
     assert same_bits(weights_of(model), before)
     assert opt.metrics["skipped_steps"] == 0
 
@@ -240,7 +253,7 @@ def test_nothing_of_a_step_is_read_by_the_host(name: str, learned: bool) -> None
     opt = make(name, base, model, LearnedRadius(RHO, interval=1) if learned else RHO)
     with NothingRead():
         for t in range(4):
-            opt.step(closure_on(model, batch(t)), closure_on(model, batch(50)))
+            opt.step(training(name, model, batch(t)), closure_on(model, batch(50)))
     assert opt.metrics["skipped_steps"] == 0
     with NothingRead(), pytest.raises(AssertionError, match="on the host"):
         opt.rho.item()

@@ -15,8 +15,9 @@ from torch import Tensor
 
 import letsam
 from distributed.workers import CASES, CHECKPOINTS, M_SHARPNESS, RANKS, SHARDED, STEPS, m_sharp, main, share, train
+from letsam import accumulated
 from oracle import maths
-from oracle.problems import batch, flat, network, same_bits, weights_of
+from oracle.problems import batch, flat, loss_on, network, same_bits, weights_of
 
 LIMIT = 420.0  # seconds; a hang must not hang the whole run
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}
@@ -172,6 +173,22 @@ def test_m_sharpness_is_an_ascent_for_each_share(name: str, two: Any) -> None:
     model = network()
     shared_ascent = train(model, m_sharp(name, model.parameters()), None)
     assert (flat(shared_ascent["weights"]) - theta).norm() > 1e-4
+
+
+@pytest.mark.parametrize("name", M_SHARPNESS)
+def test_micro_batches_in_one_process_are_as_shares_of_many(name: str) -> None:
+    """The same mathematics without processes: a closure in parts, whose losses are half of those of the shares."""
+    model = network()
+    opt = m_sharp(name, model.parameters(), m_sharpness=True)
+
+    def in_parts(step: int, closure: Any) -> Any:
+        return accumulated(lambda data: loss_on(model, data), [share(batch(step), k) for k in range(RANKS)], opt)
+
+    found = train(model, opt, None, change=in_parts)
+    theta, radii = m_sharp_by_hand(name)
+    rounding = 1e-6 if "finite_difference" in name else 1e-10
+    torch.testing.assert_close([float(r) for r in found["radii"]], radii, rtol=rounding, atol=0)
+    torch.testing.assert_close(flat(found["weights"]), theta, rtol=rounding, atol=rounding)
 
 
 def test_the_radius_sees_means_over_the_shares(two: Any) -> None:

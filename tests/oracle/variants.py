@@ -7,6 +7,7 @@ does not climb), and from the gradient g_rho at theta + rho eps_hat the gradient
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from . import maths
-from .problems import Batch, flat, network, normalised_network
+from .problems import Batch, flat, loss_on, network, normalised_network
 
 Look = Callable[[Tensor], Tensor]
 
@@ -43,6 +44,7 @@ class Row:
     needs_momentum = False
     two_calls = True  # whether a loop by hand can make its passes
     passes_tell = True  # whether a step that does not climb has fewer passes
+    parts = 1  # sub-batches that climb along gradients of their own
 
     def passes(self, t: int) -> int:
         return 2
@@ -243,6 +245,16 @@ class ESAM(Row):
         return mask * s.g / s.g.norm() / 0.6
 
 
+@row
+class SubBatchSAM(Row):
+    """arXiv:2010.01412, section 4.1: SAM's equation (2) in each of three sub-batches."""
+
+    parts = 3
+
+    def passes(self, t: int) -> int:
+        return 6
+
+
 # --- steps made of a row ------------------------------------------------------------------------------------------
 
 
@@ -254,6 +266,24 @@ def momentum_of(model: nn.Module, base: torch.optim.Optimizer) -> Tensor:
         value = state.get("momentum_buffer", state.get("exp_avg"))
         parts.append(torch.zeros_like(p) if value is None else value)
     return flat(parts)
+
+
+def pieces(data: Batch, parts: int) -> list[tuple[float, Batch]]:
+    """Sub-batches of unequal sizes, and their shares."""
+    if parts == 1:
+        return [(1.0, data)]
+    count = len(data[1])
+    cuts = [count * i * (i + 1) // (parts * (parts + 1)) for i in range(parts + 1)]
+    return [((b - a) / count, (data[0][a:b], data[1][a:b])) for a, b in itertools.pairwise(cuts)]
+
+
+def perturbed_gradient(model: nn.Module, theta: Tensor, rho: float, directions: list[Tensor], data: Batch) -> Tensor:
+    """The gradient where each sub-batch has climbed along its own direction."""
+    shares = pieces(data, len(directions))
+    return sum(
+        (w * maths.gradient(model, theta + rho * d, piece) for d, (w, piece) in zip(directions, shares, strict=True)),
+        torch.zeros_like(theta),
+    )
 
 
 class ByHand:
@@ -272,10 +302,16 @@ class ByHand:
 
         return Step(self.t, theta, look(theta), look, rho, momentum_of(model, self.state.base), sizes)
 
+    def directions(self, row: Row, s: Step, data: Batch, rho: float) -> list[Tensor] | None:
+        """One for each sub-batch; None where the step does not climb."""
+        steps = [s] if row.parts == 1 else [self.begin(piece, rho) for _, piece in pieces(data, row.parts)]
+        found = [row.direction(step) for step in steps]
+        return None if any(d is None for d in found) else found
+
     def step(self, data: Batch, rho: float) -> None:
         s = self.begin(data, rho)
-        eps_hat = self.row.direction(s)
-        g = s.g if eps_hat is None else s.look(s.theta + rho * eps_hat)
+        directions = self.directions(self.row, s, data, rho)
+        g = s.g if directions is None else perturbed_gradient(self.state.model, s.theta, rho, directions, data)
         gradient, beside = self.row.descent(self.t, g, s.g)
         write(self.state, move(self.state, gradient, beside), gradient)
         self.t += 1
@@ -283,12 +319,12 @@ class ByHand:
     def one_step(self, data: Batch, rho: float, validation: Batch) -> VariantStep | None:
         """The next step as a function of rho, eps_hat held fixed; None where it does not climb."""
         s = self.begin(data, rho)
-        eps_hat = copy.deepcopy(self.row).direction(s)
-        if eps_hat is None:
+        directions = self.directions(copy.deepcopy(self.row), s, data, rho)
+        if directions is None:
             return None
         return VariantStep(
             self.state.copy(),
-            eps_hat,
+            directions[0],
             data,
             "validation_loss",
             data,
@@ -296,6 +332,7 @@ class ByHand:
             _with_memory(self.row, s),
             self.t,
             s.g,
+            directions,
         )
 
 
@@ -327,10 +364,11 @@ class VariantStep(maths.OneStep):
     row: Row
     t: int
     g0: Tensor
+    directions: list[Tensor]
 
     def descended(self, rho: float) -> tuple[Tensor, Tensor]:
         """What is descended with, as a function of rho."""
-        g = maths.gradient(self.start.model, self.start.theta + rho * self.direction, self.batch)
+        g = perturbed_gradient(self.start.model, self.start.theta, rho, self.directions, self.batch)
         return copy.deepcopy(self.row).descent(self.t, g, self.g0)
 
     def objective_after(self, gradient: Tensor, beside: Tensor) -> float:
@@ -365,3 +403,33 @@ class VariantStep(maths.OneStep):
             slopes.append((values[0] - values[1]) / (2 * k * h))
         a, b = (4 * slopes[0] - slopes[1]) / 3, (4 * slopes[1] - slopes[2]) / 3
         return (16 * a - b) / 15
+
+
+class InParts:
+    """A training closure, in parts where there are several; `log` has an entry for each pass, `after` ends it."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Batch,
+        parts: int,
+        log: list[str] | None = None,
+        after: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.model, self.log, self.after = model, log if log is not None else [], after
+        self.pieces = pieces(data, parts)
+        if parts > 1:
+            self.parts = [lambda piece=piece: self.run([piece]) for piece in self.pieces]
+
+    def __call__(self) -> Tensor:
+        return self.run(self.pieces)
+
+    def run(self, chosen: list[tuple[float, Batch]]) -> Tensor:
+        self.model.zero_grad()
+        losses = []
+        for share, piece in chosen:
+            self.log.append("training")
+            losses.append(share * loss_on(self.model, piece))
+            losses[-1].backward()
+            self.after()
+        return torch.stack(losses).sum().detach()

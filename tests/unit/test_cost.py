@@ -104,7 +104,7 @@ def counted(make: Callable[[Any], SharpnessAware]) -> list[Operators]:
             (StepGuard, "save"): "guard",
             (StepGuard, "settle"): "guard",
             (type(opt.base_optimizer), "step"): "base",
-            (SharpnessAware, "_ascend"): "ascent and restore",
+            **{(SharpnessAware, name): "ascent and restore" for name in ("_slopes", "_begin", "_move")},
             (SharpnessAware, "_restore"): "ascent and restore",
         }
         with counter.parts(methods), counter:

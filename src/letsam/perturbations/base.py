@@ -57,6 +57,9 @@ class Perturbation:
     perturbs: ClassVar[str] = "all"
     """Which weights are perturbed at all, in the words of `letsam.param_groups`; all but "all" need the model."""
 
+    sub_batches: ClassVar[int] = 1
+    """Above 1: each micro-batch climbs along its own gradient, as with `m_sharpness`; a trial makes so many."""
+
     ascents: int = 1
     """In how many parts the radius is climbed, each along the gradient where the one before has led."""
 

@@ -31,6 +31,7 @@ class Ascent:
         average: for m-sharpness, replaces tensors in place by their means over the processes, each of which has its own
             g_0; None where all have the same.
         scratch: memory in the shapes of the weights that nobody needs at this moment.
+        parts: how many directions this step climbs in, one after the other: micro-batches that climb apart.
     """
 
     step: int
@@ -41,6 +42,7 @@ class Ascent:
     params: Tensors
     average: Average | None = None
     scratch: Buffers | None = None
+    parts: int = 1
 
 
 class Radius:
@@ -118,7 +120,10 @@ class Radius:
         raise NotImplementedError
 
     def see_direction(self, params: Tensors, factor: Tensor, reach: Reach) -> None:
-        """The gradients have become eps_hat / factor, 0 for weights that are not perturbed; `reach` measures it."""
+        """The gradients have become eps_hat / factor, 0 for weights that are not perturbed; `reach` measures it.
+
+        Called for each of the `parts` of the step, and `probe` after it.
+        """
 
     def probe(self, params: Tensors, weights: Tensors, rho: Tensor, evaluate: Evaluate) -> None:
         """Further training passes may run; `params` are perturbed by rho and must be so again at the end.

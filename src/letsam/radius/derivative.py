@@ -46,6 +46,7 @@ class StepDerivative:
         self._buffers = Buffers()
         self._scratch = Buffers()  # for passes after the base step, when no other memory is free
         self._probe_step: Tensor | None = None
+        self._parts, self._seen = 1, 0  # micro-batches that climb apart, and how many of them have been seen
         self._beside: Tensors | None = None  # during a step: d / d rho of what descends beside the base optimizer
 
     # --- a step, in its order -------------------------------------------------------------------------------------
@@ -56,29 +57,35 @@ class StepDerivative:
             self._hold(params)
             self.agree_on(self._buffers.blocks)
 
-    def climb(self, params: Tensors, factor: Tensor) -> None:
-        """The gradients are eps_hat / factor."""
+    def climb(self, params: Tensors, factor: Tensor, parts: int) -> None:
+        """The gradients are eps_hat / factor, of one of the parts."""
         if self.hypergradient.holds == "gradient":
             return
+        self._parts = parts
         self._hold(params)
+        if self.hypergradient.holds == "direction":
+            factor = factor / parts  # of all parts, the mean
         scale_(self.held, factor)
         if self.hypergradient.holds == "direction":
             self.agree_on(self._buffers.blocks)
+            self._add_up(params)
 
     def probe(self, params: Tensors, weights: Tensors, rho: Tensor, evaluate: Evaluate) -> None:
         """One training pass at rho + h for the estimators that probe; see `Radius.probe`."""
         if self.hypergradient.holds != "probe":
             return
-        self._probe_step = self.hypergradient.probe_step(weights, self.held)
-        self.agree_on([self._probe_step])
-        if rho.ndim:
-            self._probe_step = self._probe_step * (rho / rho.amax())  # along the perturbation
+        if self._probe_step is None:  # the same for all parts
+            self._probe_step = self.hypergradient.probe_step(weights, self.held)
+            self.agree_on([self._probe_step])
+            if rho.ndim:
+                self._probe_step = self._probe_step * (rho / rho.amax())  # along the perturbation
         for radius in (rho + self._probe_step, rho):
             copy_(params, weights)
             add_scaled_(params, self.held, radius)
             if radius is not rho:
                 evaluate()
         self._hold(params)
+        self._add_up(params)
 
     def differentiate(self, params: Tensors, rho: Tensor, derivative: Derivative) -> None:
         """The gradients are g_rho: what is held becomes H_rho eps_hat, and with it that of the descent gradient."""
@@ -141,7 +148,8 @@ class StepDerivative:
 
     def end(self) -> None:
         """Forget what belongs to the step under way; Z lives on."""
-        self.average = self._beside = None
+        self.average = self._beside = self._probe_step = None
+        self._seen = 0
 
     # --- what Z is for --------------------------------------------------------------------------------------------
 
@@ -191,6 +199,16 @@ class StepDerivative:
     def _hold(self, params: Tensors) -> None:
         """Copy the gradients into the buffer, 0 where there is none."""
         self.held = self._buffers.gradients_of(params)
+
+    def _add_up(self, params: Tensors) -> None:
+        """Where several parts climb: once all have been seen, what is held becomes the sum over them."""
+        if self._parts == 1:
+            return
+        total = self._scratch.like(params)
+        (add_ if self._seen else copy_)(total, self.held)
+        self._seen += 1
+        if self._seen == self._parts:
+            copy_(self.held, total)
 
     def _with_gradients(self, params: Tensors) -> tuple[list[Tensor], list[Tensor], list[bool]]:
         """What is held and the gradients, of the weights that have one; and which do."""

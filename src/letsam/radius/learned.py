@@ -156,6 +156,7 @@ class LearnedRadius(Radius):
         self._derivative = StepDerivative(self.hypergradient, self.length_invariant, self._blocks)
         self._usable = torch.zeros((), dtype=torch.bool)  # whether the step that Z is of was finite
         self._ascends: Callable[[int], bool] = _always
+        self._parts = 1
         self._climbs: Tensor | None = None  # of this step: False where the perturbation is 0 by its own decision
         self._step = 0
         self._rate: float | Tensor = self.lr
@@ -264,7 +265,7 @@ class LearnedRadius(Radius):
     def at(self, ascent: Ascent) -> Tensor:
         """The radius of this step, after the update that this step's first pass completes."""
         self._step, self._commits, self._climbs = ascent.step, 0, None
-        self._derivative.average = ascent.average
+        self._derivative.average, self._parts = ascent.average, ascent.parts
         self._rate = self.lr * learning_rate_share(ascent) if self.follow_lr else self.lr
         if self._nu.measures(ascent.step) and ascent.loss is not None:
             self._nu.see_unit(ascent.loss, ascent.gradient_norm)
@@ -286,12 +287,16 @@ class LearnedRadius(Radius):
 
     def see_direction(self, params: Tensors, factor: Tensor, reach: Reach) -> None:
         """Measure how far eps_hat reaches, and hold it for the estimators that need it."""
-        self._climbs = factor != 0
+        climbs, first = factor != 0, self._climbs is None
+        self._climbs = climbs if self._climbs is None else self._climbs | climbs
         if self.prior is not None and (self._wants_curvature or self._step < self.burn_in):
-            self._new_reach = torch.where(self._climbs, reach().to(self.rho.dtype), self._reach)
-            self._derivative.agree_on([self._new_reach])
+            found = torch.where(climbs, reach().to(self.rho.dtype), self._reach)
+            self._derivative.agree_on([found])
+            if self._parts > 1:
+                found = found / self._parts if first else self._new_reach + found / self._parts
+            self._new_reach = found
         if self._wants_curvature:
-            self._derivative.climb(params, factor)
+            self._derivative.climb(params, factor, self._parts)
 
     def probe(self, params: Tensors, weights: Tensors, rho: Tensor, evaluate: Evaluate) -> None:
         """One training pass at rho + h for the estimators that probe."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
 
 from letsam import _checks
+from letsam._closures import Closure, InParts
 from letsam._wrapper import STATE_KEY
 from letsam.optimizer import SharpnessAware
 from letsam.radius import ReplayedRadius
@@ -66,7 +68,7 @@ class Training:
             )
         self.order = splits.order
         self.batch_size = config.batch_size or task.batch_size
-        self.accumulate = config.accumulate
+        self.micro_batches = config.accumulate * method.kind.sub_batches
         batches = training_order(self.order, self.batch_size, seed, 0)
         self._check_divisible(len(batches[0]))
         steps = self.epochs * len(batches)
@@ -86,7 +88,7 @@ class Training:
         self.optimizer: Optimizer = method.optimizer(base, self.rho_initial, replayed, steps, model=self.model)
         self.scheduler = LambdaLR(self.optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step / steps, 1))))
 
-        self.epoch, self.step, self.passes, self.seconds = 0, 0, 0, 0.0
+        self.epoch, self.step, self.passes, self.seconds = 0, 0, 0.0, 0.0
         self.rho_schedule: list[float] = []
         self.slopes: list[float] = []  # hypergradients since the last point of the history
         self.history: dict[str, list[float | None]] = {name: [] for name in _HISTORY}
@@ -115,14 +117,17 @@ class Training:
 
     def _check_divisible(self, size: int) -> None:
         """All ranks and micro-batches get equally many samples, so that means of means are the mean."""
-        parts = self.fabric.world_size * self.accumulate
-        if size % parts:
-            shares = f"ranks x accumulate ({self.fabric.world_size} x {self.accumulate})"
+        sub_batches = self.method.kind.sub_batches
+        factors = {"ranks": self.fabric.world_size, "accumulate": self.micro_batches // sub_batches}
+        if sub_batches > 1:
+            factors[f"the sub-batches of {self.method.name}"] = sub_batches
+        if size % math.prod(factors.values()):
+            shares = f"{' x '.join(factors)} ({' x '.join(map(str, factors.values()))})"
             raise ValueError(f"`batch_size` must be a multiple of {shares}, got {size}")
 
     def _share(self, batches: Batches, indices: list[int], parts: int | None = None) -> list[tuple[Any, Any]]:
         """This rank's share of a batch, in micro-batches."""
-        parts = self.accumulate if parts is None else parts
+        parts = self.micro_batches if parts is None else parts
         size = len(indices) // (self.fabric.world_size * parts)
         first = self.fabric.global_rank * parts * size
         return [batches.one(indices[first + i * size : first + (i + 1) * size]) for i in range(parts)]
@@ -130,7 +135,7 @@ class Training:
     def _step(self, batch: Sequence[tuple[Any, Any]]) -> list[Tensor]:
         """One optimizer step; returns what is logged of it, still on the device."""
         scaler = getattr(self.fabric.strategy.precision, "scaler", None)
-        closure = self._closure(lambda: batch)
+        closure = self._closure(lambda: batch, len(batch))
         values: list[Tensor] = []
         if isinstance(self.optimizer, SharpnessAware):
             held_out = self._closure(self._held_out) if self.learns and self.validation is not None else None
@@ -151,16 +156,18 @@ class Training:
         indices = validation_batch(len(self.validation), self.batch_size, self.seed, self.step)
         return self._share(self.validation, indices, parts=1)
 
-    def _closure(self, read: Callable[[], Sequence[tuple[Any, Any]]]) -> Callable[[], Tensor]:
-        def closure() -> Tensor:
-            self.optimizer.zero_grad()
-            micro_batches = read()
-            parts = len(micro_batches)
-            losses = [self._backward(batch, parts, last=i == parts) for i, batch in enumerate(micro_batches, start=1)]
-            self.passes += 1
-            return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+    def _closure(self, read: Callable[[], Sequence[tuple[Any, Any]]], count: int = 1) -> Closure:
+        """A pass over `count` micro-batches, read when it is made, and over each of them alone."""
 
-        return closure
+        def run(places: Sequence[int]) -> Tensor:
+            self.optimizer.zero_grad()
+            batches = read()
+            losses = [self._backward(batches[i], count, last=i == places[-1]) for i in places]
+            self.passes += len(places) / count
+            return losses[0] if count == 1 else torch.stack(losses).sum() / count
+
+        parts = [partial(run, [i]) for i in range(count)]
+        return InParts(partial(run, range(count)), parts)
 
     def _backward(self, batch: tuple[Any, Any], parts: int, *, last: bool) -> Tensor:
         """Forward and backward of one of the `parts` of a batch; gradients are averaged over ranks with the last."""
@@ -238,7 +245,7 @@ class Training:
             train_loss=_float(last["train_loss"]),
             validation_loss=last["validation_loss"],
             generalization_gap=_float(last["generalization_gap"]),
-            gradient_passes=self.passes + (self.searched.gradient_passes if self.searched else 0),
+            gradient_passes=round(self.passes) + (self.searched.gradient_passes if self.searched else 0),
             seconds=self.seconds + (self.searched.seconds if self.searched else 0.0),
             history=history,
             metric=self.task.metric_name,

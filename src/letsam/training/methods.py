@@ -57,6 +57,11 @@ class Kind:
     units: Callable[[float | Radius], Radius] | None = None
 
     @property
+    def sub_batches(self) -> int:
+        """How many parts of a batch climb along gradients of their own (m-SAM)."""
+        return self.wrap.made_of.sub_batches if self.wrap is not None else 1
+
+    @property
     def takes_steps(self) -> bool:
         """Whether the variant itself, not its radius, follows a schedule over the run."""
         return self.wrap is not None and "steps" in inspect.signature(self.wrap.made_of).parameters
