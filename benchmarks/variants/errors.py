@@ -64,14 +64,11 @@ def _run(name: str, rho: float, estimator: str, images: Tensor, labels: Tensor) 
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))
     held_out, training = order[:BATCH], order[BATCH:]
 
-    def closure_on(indices: Tensor) -> Callable[[], Tensor]:
-        def closure() -> Tensor:
-            opt.zero_grad()
-            loss = nn.functional.cross_entropy(model(images[indices]), labels[indices])
-            loss.backward()
-            return loss
+    def loss_on(indices: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(model(images[indices]), labels[indices])
 
-        return closure
+    def closure_on(indices: Tensor) -> Callable[[], Tensor]:
+        return letsam.accumulated(loss_on, indices.chunk(opt.perturbation.sub_batches), opt)
 
     found: list[float] = []
     before = None

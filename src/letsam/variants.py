@@ -23,6 +23,7 @@ from .perturbations.msam import MomentumAscent
 from .perturbations.multistep import RepeatedAscent
 from .perturbations.samon import NormalisationAscent
 from .perturbations.ssam import DynamicAscent, FisherAscent
+from .perturbations.subbatch import SubBatchAscent
 from .perturbations.vasso import SmoothedAscent
 from .perturbations.wsam import WeightedSharpness
 from .radius import Radius
@@ -41,6 +42,7 @@ __all__ = [
     "WSAM",
     "LookSAM",
     "MultiStepSAM",
+    "SubBatchSAM",
     "VaSSO",
 ]
 
@@ -219,3 +221,7 @@ class SAMON(Variant, made_of=NormalisationAscent):
 
 class ESAM(Variant, made_of=StochasticAscent):
     """perturbs a random part of the weights; see `perturbations.esam.StochasticAscent`."""
+
+
+class SubBatchSAM(Variant, made_of=SubBatchAscent):
+    """every sub-batch climbs along its own gradient; see `perturbations.subbatch.SubBatchAscent`."""

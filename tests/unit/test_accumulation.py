@@ -204,16 +204,18 @@ def test_a_loss_that_is_none() -> None:
 PAGE = "docs/how-to/accumulation-and-clipping.md"
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(4))
 def test_the_page_runs(number: int) -> None:
     blocks = blocks_of(PAGE)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     torch.manual_seed(0)
     names = run_code(blocks[number], PAGE, {})
     opt = names["opt"]
     if number == 0:
         assert opt.rho != 0.05
-    if number == 1:
+    if number in (1, 2):
         assert opt.metrics["skipped_steps"] == 0
-    if number == 2:
+    if number == 1:
+        assert opt.perturbation.sub_batches > 1
+    if number == 3:
         assert [group["weight_decay"] for group in opt.param_groups] == [1e-4, 1e-4]
