@@ -106,7 +106,7 @@ class ProportionalRadius(Radius):
         tensor(0.1000, dtype=torch.float64)
 
     Reference:
-        The proportional schedule of GSAM, arXiv:2203.08065, section 4.
+        The schedule of GSAM, arXiv:2203.08065, algorithm 1, whose line goes through (lr_min, rho_min) instead.
     """
 
     def __init__(self, maximum: float, minimum: float) -> None:
