@@ -49,7 +49,7 @@ class Record:
     @classmethod
     def of(cls, run: Run) -> Record:
         """What is kept of `run`."""
-        schedule = [math.nan if rho is None else rho for rho in run.history.get("rho_schedule", [])]
+        schedule = run.mean_radii
         return cls(
             run.method, run.seed, run.test_accuracy, run.test_loss, run.train_loss, run.generalization_gap,
             run.rho_final, run.gradient_passes, run.seconds, thinned(schedule) if schedule else None,

@@ -99,6 +99,7 @@ class Composition(Wrapper):
         try:
             unperturbed(self.param_groups)
             self.perturbation.attach(self.param_groups)
+            self.radius.attach(self.param_groups, self.perturbation.ascends)
         except ValueError:
             self.param_groups.pop()
             raise

@@ -32,15 +32,17 @@ __all__ = [
     "Results",
     "Run",
     "Summary",
-    "has_refit",
     "is_learned",
     "replacing",
     "summarize",
     "write_atomically",
 ]
 
-SCHEMA = 1
-"""The number of the schema this version writes and reads."""
+SCHEMA = 2
+"""The number of the schema this version writes."""
+
+READABLE = (1, 2)
+"""The schemas that it reads. In schema 1, `rho_schedule` had one number a step, of many radii their mean."""
 
 HISTORY_NUMBERS = ("train_loss", "test_loss", "test_accuracy", "generalization_gap")
 """History columns that every method has: ``null`` means non-finite and is read as NaN."""
@@ -48,7 +50,8 @@ HISTORY_NUMBERS = ("train_loss", "test_loss", "test_accuracy", "generalization_g
 HISTORY_OPTIONAL = ("validation_loss", "rho", "hypergradient")
 """History columns that some methods do not have: ``null`` stays None."""
 
-History = Mapping[str, Sequence[float | None]]
+History = Mapping[str, Sequence[Any]]
+"""Columns of numbers or None; of many radii, ``rho_schedule`` has a list of numbers at each step."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,24 @@ class Run:
     seconds: float
     history: History
     metric: str = "accuracy"
+
+    @property
+    def radii(self) -> list[tuple[float, ...]]:
+        """The learned radii of every step, from ``rho_schedule``; NaN where not finite, empty where none was learned.
+
+        Example:
+            >>> history = {"rho_schedule": [[0.1, 0.3], [0.2, None]]}
+            >>> Run("lets-sam-per-layer", 0, 0.1, 0.2, 0.9, 0.4, 0.1, 0.2, 0.3, 100, 1.5, history).radii
+            [(0.1, 0.3), (0.2, nan)]
+        """
+        schedule = self.history.get("rho_schedule", ())
+        steps: list[Sequence[float | None]] = [step if isinstance(step, Sequence) else (step,) for step in schedule]
+        return [tuple(math.nan if rho is None else rho for rho in step) for step in steps]
+
+    @property
+    def mean_radii(self) -> list[float]:
+        """The mean of the learned radii at every step; NaN where one of them is not finite."""
+        return [_mean(step) for step in self.radii]
 
     @property
     def diverged(self) -> bool:
@@ -227,16 +248,6 @@ def is_learned(method: str) -> bool:
     return method.startswith("lets-")
 
 
-def has_refit(method: str) -> bool:
-    """Whether a method has a learned schedule that one replayed radius can follow, by its name.
-
-    Example:
-        >>> [has_refit(name) for name in ("sam", "lets-sam:0.1", "lets-sam-per-layer")]
-        [False, True, False]
-    """
-    return is_learned(method) and not method.partition(":")[0].endswith("-per-layer")
-
-
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A new file beside `path` to write to; it takes the place of `path` in one step when the block ends.
@@ -324,8 +335,8 @@ _Reader = Callable[[Any, str], Any]
 def _read_results(value: Any) -> Results:
     fields = _object(value, "the file")
     schema = _field(fields, "schema", "", _integer)
-    if schema != SCHEMA:
-        raise _SchemaError(f"expected schema {SCHEMA}, got schema {schema}")
+    if schema not in READABLE:
+        raise _SchemaError(f"expected schema {' or '.join(map(str, READABLE))}, got schema {schema}")
     runs = _field(fields, "runs", "", _array)
     seen: set[tuple[str, int]] = set()
     records: list[Run] = []
@@ -354,14 +365,14 @@ def _read_run(value: Any, where: str) -> Run:
     return Run(**values)
 
 
-def _history(value: Any, where: str) -> dict[str, list[float | None]]:
+def _history(value: Any, where: str) -> dict[str, list[Any]]:
     columns = _object(value, where)
     readers: dict[str, _Reader] = {
         "epoch": _epoch,
         **dict.fromkeys(HISTORY_NUMBERS, _number),
         **dict.fromkeys(HISTORY_OPTIONAL, _optional_number),
     }
-    history: dict[str, list[float | None]] = {}
+    history: dict[str, list[Any]] = {}
     for name, reader in readers.items():
         items = _field(columns, name, where, _array)
         history[name] = [reader(item, f"{where}.{name}[{i}]") for i, item in enumerate(items)]
@@ -369,10 +380,21 @@ def _history(value: Any, where: str) -> dict[str, list[float | None]]:
             expected = f"{len(history['epoch'])} values, one for each epoch"
             raise _SchemaError(f"expected {where}.{name} to hold {expected}, got {len(items)}")
     if "rho_schedule" in columns:
-        name = f"{where}.rho_schedule"
-        items = _array(columns["rho_schedule"], name)
-        history["rho_schedule"] = [_number(item, f"{name}[{i}]") for i, item in enumerate(items)]
+        history["rho_schedule"] = _schedule(columns["rho_schedule"], f"{where}.rho_schedule")
     return history
+
+
+def _schedule(value: Any, where: str) -> list[Any]:
+    """A radius for each step, or lists of equally many."""
+    items = _array(value, where)
+    if not (items and isinstance(items[0], list)):
+        return [_number(item, f"{where}[{i}]") for i, item in enumerate(items)]
+    rows = [_array(item, f"{where}[{i}]") for i, item in enumerate(items)]
+    count = max(len(rows[0]), 1)
+    for i, row in enumerate(rows):
+        if len(row) != count:
+            raise _SchemaError(f"expected {where}[{i}] to hold {count} radii, as many as the first, got {len(row)}")
+    return [[_number(rho, f"{where}[{i}][{j}]") for j, rho in enumerate(row)] for i, row in enumerate(rows)]
 
 
 def _field(fields: Mapping[str, Any], name: str, where: str, reader: _Reader) -> Any:

@@ -18,6 +18,7 @@ def selected(losses_on: Callable[[Tensor | None], Tensor], optimizer: Optimizer,
     The first call takes the gradient of the mean over all samples. The second measures, without a backward pass, by how
     much each sample's loss has risen since, and takes the gradient of the mean over the `share` of the samples where it
     has risen most. That choice holds for every later call. Make a new closure for each step, as with any batch.
+    The authors' code keeps what has risen by more than the last of these, and so one sample fewer.
 
     With a learned radius use `hypergradient="finite_difference"`: the secant would take the difference between
     gradients of different samples. The training loss that a radius sees in later passes is that of the chosen samples.
@@ -45,7 +46,7 @@ def selected(losses_on: Callable[[Tensor | None], Tensor], optimizer: Optimizer,
         (tensor(5.), tensor(0.7300))
 
     Reference:
-        arXiv:2110.03141, section 3.2, equations (9) to (11).
+        Du et al., arXiv:2110.03141.
     """
     if not isinstance(optimizer, Optimizer):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"`optimizer` must be a torch.optim.Optimizer, got {_checks.shown(optimizer)}")

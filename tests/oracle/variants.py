@@ -84,7 +84,7 @@ class GSAM(Row):
 
 @row
 class WSAM(Row):
-    """arXiv:2305.15817, algorithm 1, gamma = 0.9."""
+    """arXiv:2305.15817, gamma = 0.9."""
 
     def descent(self, t: int, g: Tensor, g0: Tensor) -> tuple[Tensor, Tensor]:
         return g0, 9 * (g - g0)
@@ -111,7 +111,7 @@ class LookSAM(Row):
 
 @row
 class FSAM(Row):
-    """arXiv:2403.12350, algorithm 1 in the order of the authors' code: sigma = 1, lambda = 0.9."""
+    """arXiv:2403.12350 in the order of the authors' code: sigma = 1, lambda = 0.9."""
 
     m: Tensor | None = None
 
@@ -123,7 +123,7 @@ class FSAM(Row):
 
 @row
 class VaSSO(Row):
-    """arXiv:2309.15639, algorithm 1, theta = 0.4."""
+    """arXiv:2309.15639, theta = 0.4."""
 
     options: ClassVar[dict[str, Any]] = {"theta": 0.4}
     d: Tensor | None = None
@@ -147,7 +147,7 @@ class MSAM(Row):
 
 
 class Masked(Row):
-    """arXiv:2210.05177, algorithm 1: eps = rho g / ||g|| * m, a new m every second step; sparsity 0.4."""
+    """arXiv:2210.05177: eps = rho g / ||g|| * m, a new m every second step; sparsity 0.4."""
 
     options: ClassVar[dict[str, Any]] = {"sparsity": 0.4, "interval": 2}
     m: Tensor | None = None
@@ -167,7 +167,7 @@ def largest(scores: Tensor, count: int) -> Tensor:
 
 @row
 class SSAMF(Masked):
-    """Section 4.2: the largest squares."""
+    """The largest squares."""
 
     def mask(self, s: Step) -> Tensor:
         return largest(s.g**2, s.g.numel() - math.ceil(0.4 * s.g.numel()))
@@ -175,7 +175,7 @@ class SSAMF(Masked):
 
 @row
 class SSAMD(Masked):
-    """Section 4.3: the smaller half of the mask is dropped, as much grows at random elsewhere."""
+    """The smaller half of the mask is dropped, as much grows at random elsewhere."""
 
     def mask(self, s: Step) -> Tensor:
         live = s.g.numel() - math.ceil(0.4 * s.g.numel())
@@ -190,7 +190,7 @@ class SSAMD(Masked):
 
 @row
 class MultiStepSAM(Row):
-    """arXiv:2010.01412, appendix C.4, with parts of rho / k; k = 3."""
+    """arXiv:2010.01412, appendix C.6, with parts of rho / k; k = 3."""
 
     options: ClassVar[dict[str, Any]] = {"k": 3}
     two_calls = False
@@ -208,7 +208,7 @@ class MultiStepSAM(Row):
 
 @row
 class AESAM(Row):
-    """arXiv:2304.14647, algorithm 1: delta = 0.2, c from 1 to -0.5; mu, sigma begin at 0. Both passes always run."""
+    """arXiv:2304.14647: delta = 0.2, c from 1 to -0.5; mu, sigma begin at 0. Both passes always run."""
 
     options: ClassVar[dict[str, Any]] = {"steps": 8, "lowest": -0.5, "decay": 0.2}
     passes_tell = False
@@ -224,7 +224,7 @@ class AESAM(Row):
 
 @row
 class SAMON(Row):
-    """arXiv:2306.04226, section 3: entries of normalisation layers alone."""
+    """arXiv:2306.04226: entries of normalisation layers alone."""
 
     make_model = staticmethod(normalised_network)
     needs_model = True
@@ -237,7 +237,7 @@ class SAMON(Row):
 
 @row
 class ESAM(Row):
-    """arXiv:2110.03141, section 3.1: entries with probability beta = 0.6, made up for by 1 / beta."""
+    """arXiv:2110.03141: entries with probability beta = 0.6, made up for by 1 / beta."""
 
     def direction(self, s: Step) -> Tensor:
         random = torch.Generator().manual_seed(s.t)

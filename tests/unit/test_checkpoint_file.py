@@ -60,7 +60,9 @@ def check_continues(make: Callable[[], Training], path: Path) -> None:
         assert same(without_seconds(again.result()), without_seconds(whole.result()))
 
 
-@pytest.mark.parametrize("method", ["sgd", "sam", "asam", "lets-sam", "lets-asam", "lets-paper-sam"])
+@pytest.mark.parametrize(
+    "method", ["sgd", "sam", "asam", "lets-sam", "lets-asam", "lets-paper-sam", "lets-sam-per-layer"]
+)
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_a_fresh_run_continues_bit_for_bit(method: str, dropout: float, path: Path) -> None:
     task = training_cases.task(dropout=dropout)
@@ -82,10 +84,20 @@ def test_also_with_other_data_and_base_optimizers(method: str, changes: dict[str
     check_continues(lambda: start(task, method), path)
 
 
-def test_also_a_refit(path: Path) -> None:
+@pytest.mark.parametrize("method", ["lets-sam", "lets-sam-per-layer"])
+def test_also_a_refit(method: str, path: Path) -> None:
     task = training_cases.task()
-    searched = finish(start(task, "lets-sam")).result()
-    check_continues(lambda: start(task, "lets-sam", searched=searched), path)
+    searched = finish(start(task, method)).result()
+    check_continues(lambda: start(task, method, searched=searched), path)
+
+
+def test_a_state_with_the_means_of_many_radii_is_refused(path: Path) -> None:
+    run = start(training_cases.task(), "lets-sam-per-layer")
+    run.advance()
+    state = through_a_file(run, path)
+    state["progress"]["rho_schedule"] = [sum(step) / len(step) for step in state["progress"]["rho_schedule"]]
+    with pytest.raises(ValueError, match=r"^`state` must hold every learned radius, got the means that an older"):
+        start(training_cases.task(), "lets-sam-per-layer").load_state_dict(state)
 
 
 def test_the_radius_and_its_optimizer_are_in_the_file(path: Path) -> None:

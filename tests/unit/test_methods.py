@@ -135,13 +135,15 @@ def test_shares_and_many_radii(
     assert optimizer.radius.units == units
     assert method.is_learned == learned
     assert getattr(optimizer.radius, "per", None) == per
+    assert method.per == (per or "all")
     if units:
         replayed = method.optimizer(base, rho, ReplayedRadius([0.2, 0.3], 2))
         assert isinstance(replayed, SharpnessAware)
         assert replayed.radius.kind == f"{units} ReplayedRadius"
     else:
-        with pytest.raises(ValueError, match="many radii cannot be replayed by one schedule, got 'lets-sam-per-layer'"):
-            method.optimizer(base, rho, ReplayedRadius([0.2, 0.3], 2))
+        replayed = method.optimizer(base, rho, ReplayedRadius([[0.2], [0.3]], 2, per="layer"))
+        assert isinstance(replayed, SharpnessAware)
+        assert replayed.radius.kind == "ReplayedRadius per layer"
 
 
 def test_the_radius_option_is_no_loss_budget(task: Task) -> None:

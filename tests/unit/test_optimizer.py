@@ -464,6 +464,7 @@ RADII: dict[str, Callable[[], Any]] = {
     "linear": lambda: letsam.LinearRadius(0.2, 0.1, 3),
     "proportional": lambda: letsam.ProportionalRadius(0.2, 0.1),
     "replayed": lambda: letsam.ReplayedRadius([0.1, 0.3], 5),
+    "replayed per layer": lambda: letsam.ReplayedRadius([[0.1, 0.2, 0.3, 0.1], [0.3] * 4], 5, per="layer"),
     "relative": lambda: letsam.relative(0.05),
     "layerwise": lambda: letsam.layerwise(LearnedRadius(0.05)),
     "per layer": lambda: LearnedRadius(0.1, per="layer"),

@@ -216,8 +216,8 @@ def test_seeds_that_only_the_learned_method_has_are_left_out():
 def test_missing_runs_include_the_refits():
     results = trial({"sgd": [0.6, 0.6], "lets-sam": [0.8]}, seeds=[0, 1], refit=True)
     assert missing_runs(results) == (("lets-sam", 1), ("lets-sam+refit", 0), ("lets-sam+refit", 1))
-    many = trial({"lets-sam-per-layer": [0.8]}, seeds=[0, 1], refit=True)
-    assert missing_runs(many) == (("lets-sam-per-layer", 1),), "many radii have no refit"
+    many = trial({"lets-sam-per-layer": [0.8, 0.8]}, seeds=[0, 1], refit=True)
+    assert missing_runs(many) == (("lets-sam-per-layer+refit", 0), ("lets-sam-per-layer+refit", 1))
 
 
 def test_a_single_method_is_compared_with_nothing():
@@ -287,6 +287,15 @@ def test_a_long_schedule_is_thinned_but_keeps_its_end():
     _, epochs, rho = lines_of(figures.radius_over_time(Results("t", {}, {}, (run,))))[0]
     assert len(rho) < 300
     assert (epochs[-1], rho[-1]) == (3, schedule[-1])
+
+
+def test_of_many_radii_the_mean_is_drawn():
+    run = make_run("lets-sam-per-layer", 0, 0.9)
+    schedule = [[0.1, 0.1], [0.1, 0.3], [math.nan, 0.3], [0.2, 0.6]]
+    run = Run(**{**vars(run), "history": {**run.history, "rho_schedule": schedule}})
+    (line,) = lines_of(figures.radius_over_time(Results("t", {}, {}, (run,))))
+    assert line[1] == pytest.approx([3 / 4, 6 / 4, 3])
+    assert line[2] == pytest.approx([0.1, 0.2, 0.4])
 
 
 def test_the_gap_and_the_hypergradient_are_drawn(five):

@@ -58,7 +58,7 @@ def test_the_file_has_the_documented_fields(results, tmp_path):
     results.save(tmp_path / "results.json")
     value = json.loads((tmp_path / "results.json").read_text())
     assert list(value) == ["schema", "task", "config", "environment", "runs"]
-    assert value["schema"] == 1
+    assert value["schema"] == 2
     assert set(value["runs"][0]) == {field.name for field in dataclasses.fields(Run)}
     assert "rho_schedule" not in value["runs"][0]["history"]
 
@@ -86,6 +86,33 @@ def test_non_finite_metrics_become_null_and_come_back_as_nan(results, tmp_path, 
     assert not results.runs[1].diverged
 
 
+def test_many_radii_survive_the_file(results, tmp_path):
+    steps = [[0.05, 0.05, 0.05], [0.1, 0.05, 0.3], [math.nan, 0.1, 0.2]]
+    run = make_run("lets-sam-per-layer", history={**results.runs[1].history, "rho_schedule": steps})
+    path = tmp_path / "results.json"
+    results.with_run(run).save(path)
+    assert json.loads(path.read_text())["runs"][-1]["history"]["rho_schedule"][2] == [None, 0.1, 0.2]
+    loaded = Results.load(path).runs[-1]
+    assert loaded.history["rho_schedule"][:2] == steps[:2]
+    assert loaded.radii[:2] == [tuple(step) for step in steps[:2]]
+    assert math.isnan(loaded.radii[2][0])
+    assert loaded.radii[2][1:] == (0.1, 0.2)
+    assert loaded.mean_radii[:2] == pytest.approx([0.05, 0.15])
+    assert math.isnan(loaded.mean_radii[2])
+
+
+def test_one_radius_and_none(results):
+    assert results.runs[1].radii == [(0.05,), (0.1,), (0.2,)]
+    assert results.runs[1].mean_radii == [0.05, 0.1, 0.2]
+    assert results.runs[0].radii == results.runs[0].mean_radii == []
+
+
+def test_a_file_of_schema_1_is_read(results, tmp_path):
+    """It has one number a step, of many radii their mean."""
+    path = edited(results, tmp_path, lambda v: v.update(schema=1))
+    assert Results.load(path) == results
+
+
 def test_null_radius_stays_none(results, tmp_path):
     results.save(tmp_path / "results.json")
     assert Results.load(tmp_path / "results.json").runs[0].rho_initial is None
@@ -103,7 +130,18 @@ def edited(results, tmp_path, edit):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda v: v.update(schema=2), r"expected schema 1, got schema 2"),
+        (lambda v: v.update(schema=3), r"expected schema 1 or 2, got schema 3"),
+        (
+            lambda v: v["runs"][1]["history"].update(rho_schedule=[[0.1], []]),
+            r"schedule\[1\] to hold 1 radii, .* got 0$",
+        ),
+        (lambda v: v["runs"][1]["history"].update(rho_schedule=[[]]), r"rho_schedule\[0\] to hold 1 radii, .*, got 0$"),
+        (lambda v: v["runs"][1]["history"].update(rho_schedule=[[0.1], 0.2]), r"schedule\[1\] to be a list, got 0.2$"),
+        (lambda v: v["runs"][1]["history"].update(rho_schedule=[0.1, [0.2]]), r"schedule\[1\] to be a number, got"),
+        (
+            lambda v: v["runs"][1]["history"].update(rho_schedule=[["a"]]),
+            r'schedule\[0\]\[0\] to be a number, got "a"$',
+        ),
         (lambda v: v.pop("schema"), r"expected the field schema, but it is missing"),
         (lambda v: v.pop("task"), r"expected the field task, but it is missing"),
         (lambda v: v.update(config=[1]), r"expected config to be an object, got \[1\]"),

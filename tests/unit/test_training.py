@@ -372,6 +372,43 @@ def test_a_refit_replays_the_schedule_on_everything(method: str) -> None:
     assert record.seconds > searched.seconds
 
 
+def test_many_radii_are_on_record() -> None:
+    """One for each weight tensor at every step; `rho` is their mean."""
+    run = start(training_cases.task(), "lets-sam-per-layer:0.2")
+    used: list[list[float]] = []
+    run.optimizer.register_step_post_hook(lambda optimizer, *_: used.append(optimizer.metrics["rho"].tolist()))  # type: ignore[attr-defined]
+    record = finish(run).result()
+
+    assert record.history["rho_schedule"] == used
+    assert {len(radii) for radii in used} == {4}
+    assert len({*used[-1]}) == 4
+    means = [sum(radii) / 4 for radii in used]
+    assert record.mean_radii == pytest.approx(means)
+    assert record.history["rho"] == pytest.approx([means[step] for step in (5, 11, 17)])
+    assert record.rho_final == record.history["rho"][-1]
+
+
+def test_a_refit_replays_each_of_many_radii() -> None:
+    task = training_cases.task()
+    searched = search(task, "lets-sam-per-layer:0.2")
+    run = start(task, "lets-sam-per-layer:0.2", searched=searched)
+    used: list[list[float]] = []
+    run.optimizer.register_step_post_hook(lambda optimizer, *_: used.append(optimizer.rho.tolist()))  # type: ignore[attr-defined]
+    record = finish(run).result()
+
+    schedule = np.array(searched.history["rho_schedule"])
+    at = np.linspace(0, len(schedule) - 1, 21)
+    stretched = np.stack([np.interp(at, np.arange(len(schedule)), column) for column in schedule.T], axis=1)
+    np.testing.assert_allclose(used, stretched, rtol=1e-6)
+    assert record.method == "lets-sam-per-layer:0.2+refit"
+    assert record.rho_initial == searched.rho_initial
+    assert record.rho_final == pytest.approx(searched.rho_final)
+    assert "rho_schedule" not in record.history
+    assert record.gradient_passes == searched.gradient_passes + 2 * 21
+    means = dataclasses.replace(searched, history={**searched.history, "rho_schedule": searched.mean_radii})
+    assert not torch.equal(weights(run), weights(finish(start(task, "lets-sam:0.2", searched=means))))
+
+
 def test_a_refit_is_no_run_at_the_initial_radius() -> None:
     task = training_cases.task()
     searched = search(task, "lets-sam:0.2")
@@ -406,14 +443,14 @@ def test_a_run_that_diverges_is_recorded(tmp_path: Path) -> None:
     assert same(vars(Results.load(tmp_path / "results.json").runs[0])["history"]["test_loss"][-1], math.nan)
 
 
-@pytest.mark.parametrize("method", ["sam", *LEARNED])
+@pytest.mark.parametrize("method", ["sam", *LEARNED, "lets-sam-per-layer"])
 @pytest.mark.parametrize("rate", [1e18, 1e30])
 def test_no_method_crashes_when_it_diverges(method: str, rate: float, tmp_path: Path) -> None:
     for task in (training_cases.task(), deep(training_cases.task())):
         wild = dataclasses.replace(task, optimizer=lambda p: torch.optim.SGD(p, lr=rate))
         record = finish(start(wild, method)).result()
         Results("blobs", {}, {}, (record,)).save(tmp_path / "results.json")
-        if method in LEARNED:
+        if method != "sam":
             again = Results.load(tmp_path / "results.json").runs[0]
             assert finish(start(wild, method, searched=again)).result().method == f"{method}+refit"
 
@@ -423,6 +460,11 @@ def test_a_search_without_one_finite_radius_is_refitted_at_its_initial_one() -> 
     searched = search(task)
     lost = dataclasses.replace(searched, history={**searched.history, "rho_schedule": [math.nan, None]})
     assert finish(start(task, "lets-sam", searched=lost)).result().rho_final == pytest.approx(searched.rho_initial)
+
+    steps = [[0.1, None, 0.1, 0.1], [0.3, 0.1, 0.5, 0.1], [math.nan] * 4]
+    for schedule, mean in ((steps, 0.25), (steps[::2], searched.rho_initial)):
+        many = dataclasses.replace(searched, history={**searched.history, "rho_schedule": schedule})
+        assert finish(start(task, "lets-sam-per-layer", searched=many)).result().rho_final == pytest.approx(mean)
 
 
 SHAPES: list[tuple[Callable[[Tensor, Tensor], Any], str]] = [

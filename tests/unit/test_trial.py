@@ -95,7 +95,7 @@ def test_rows_go_seed_by_seed_and_a_refit_follows_its_search(options: TrialConfi
     assert planned(options) == ROWS
     without = dataclasses.replace(options, refit=False, seeds=(5,))
     many = dataclasses.replace(options, methods=("lets-sam-relative", "lets-sam-per-layer"))
-    rows = ("lets-sam-relative", "lets-sam-relative+refit", "lets-sam-per-layer")
+    rows = ("lets-sam-relative", "lets-sam-relative+refit", "lets-sam-per-layer", "lets-sam-per-layer+refit")
     assert planned(many) == [(row, seed) for seed in options.seeds for row in rows]
     assert planned(without) == [("sgd", 5), ("sam:0.1", 5), ("lets-sam", 5)]
 
@@ -188,6 +188,44 @@ def test_a_complete_trial_has_nothing_left_to_run(task: Task, options: TrialConf
     assert (tmp_path / "results.json").read_bytes() == before
 
 
+def test_many_radii_are_refitted_and_resumed(task: Task, tmp_path: Path) -> None:
+    """From the file: the refit of an interrupted trial is that of one that was not."""
+    options = config(methods=("lets-sam-per-layer",), seeds=(0,)).for_task(task)
+    whole, parts = run(task, options, tmp_path / "whole"), tmp_path / "parts"
+    assert rows(whole) == [("lets-sam-per-layer", 0), ("lets-sam-per-layer+refit", 0)]
+    assert saved(tmp_path / "whole") == whole
+    with pytest.raises(KeyboardInterrupt):
+        run(task, options, parts, Stop(3))
+    assert rows(saved(parts)) == rows(whole)[:1]
+    stop = Stop()
+    run(task, options, parts, stop, resume=True)
+    assert stop.rows == rows(whole)[1:]
+    assert records(saved(parts)) == records(whole)
+
+
+@pytest.mark.parametrize("refit", [True, False])
+def test_many_radii_of_which_the_means_alone_were_kept_are_learned_again(
+    refit: bool, task: Task, tmp_path: Path
+) -> None:
+    """In a file of schema 1; where there is a refit, which needs each of them."""
+    options = config(methods=("lets-sam-per-layer", "lets-sam"), seeds=(0,), refit=False).for_task(task)
+    results = run(task, options, tmp_path)
+    path = tmp_path / "results.json"
+    value = json.loads(path.read_text())
+    value["schema"], value["config"]["refit"] = 1, refit
+    value["runs"][0]["history"]["rho_schedule"] = results.runs[0].mean_radii
+    path.write_text(json.dumps(value))
+
+    options = dataclasses.replace(options, refit=refit)
+    stop = Stop()
+    again = run(task, options, tmp_path, stop, resume=True)
+    learned = [("lets-sam-per-layer", 0), ("lets-sam-per-layer+refit", 0), ("lets-sam+refit", 0)]
+    assert stop.rows == (learned if refit else [])
+    if refit:
+        (first,) = again.runs_of("lets-sam-per-layer")
+        assert without_seconds(first) == records(results)[0]
+
+
 def test_methods_and_seeds_may_be_added(task: Task, options: TrialConfig, whole: Results, tmp_path: Path) -> None:
     run(task, dataclasses.replace(options, methods=("sam:0.1",), seeds=(1,)), tmp_path)
     stop = Stop()
@@ -250,7 +288,7 @@ def test_results_are_not_overwritten_without_resume(options: TrialConfig, result
         ("", "expected JSON"),
         ("{", "expected JSON"),
         ("[]", "expected the file to be an object"),
-        ('{"schema": 99}', "expected schema 1, got schema 99"),
+        ('{"schema": 99}', "expected schema 1 or 2, got schema 99"),
         ('{"schema": 1, "runs": []}', "expected the field task"),
     ],
 )

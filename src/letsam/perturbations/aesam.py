@@ -20,9 +20,9 @@ from .sam import SteepestAscent, reciprocal
 class GatedAscent(SteepestAscent):
     """eps_hat = g / ||g|| where ||g||^2 >= mu + c sigma, else 0.
 
-    mu and sigma^2 are moving averages of ||g||^2 and of its squared distance from mu, this step's included. They begin
-    at 0, so that the first steps climb. c falls in a line from `highest` to `lowest` over `steps`; without `steps` it
-    stays in the middle.
+    mu and sigma^2 are moving averages of ||g||^2 and of its squared distance from mu, this step's included. Here they
+    begin at 0, so that the first steps climb. c falls in a line from `highest` to `lowest` over `steps`; without
+    `steps` it stays in the middle.
 
     The gate is decided on the device and not read by the host, so that a step never waits. The weights move as in the
     paper, but the second pass runs at every step, where the paper leaves it out in about half of them: **two passes a
@@ -49,7 +49,7 @@ class GatedAscent(SteepestAscent):
         [tensor(0.5000), tensor(0.)]
 
     Reference:
-        arXiv:2304.14647, section 3.2, equations (4) to (6), and algorithm 1.
+        Jiang et al., arXiv:2304.14647.
     """
 
     facts = Facts(

@@ -19,15 +19,15 @@ from .sam import SteepestAscent, reciprocal
 class StochasticAscent(SteepestAscent):
     """eps_hat = m / beta * g / ||g||, each entry of m being 1 with probability beta, else 0: SAM's in expectation.
 
-    The mask is that of the paper, entry by entry, with the length of the whole gradient; the authors' code draws it for
-    whole tensors, which saves a part of the first backward pass. It is a function of `seed` and the step alone, the
-    same in every process.
+    The mask is that of the paper, entry by entry, with the length of the whole gradient; the authors' code draws whole
+    tensors, which saves a part of the first backward pass, and takes the length over those it has drawn. Here the mask
+    is a function of `seed` and the step alone, the same in every process.
 
     This is ESAM's stochastic weight perturbation. Its other half, the sharpness-sensitive selection of data, is a
     matter of the closure: `letsam.selected`.
 
     Args:
-        beta: above 0 to 1; 1 is SAM.
+        beta: above 0 to 1; 1 is SAM; 0.5 or 0.6 in the authors' runs.
         seed: >= 0.
 
     Raises:
@@ -41,7 +41,7 @@ class StochasticAscent(SteepestAscent):
         tensor([0.6000, 0.8000])
 
     Reference:
-        arXiv:2110.03141, section 3.1 and algorithm 1.
+        Du et al., arXiv:2110.03141.
     """
 
     facts = Facts(

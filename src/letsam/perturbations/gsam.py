@@ -36,7 +36,7 @@ class SurrogateGap(SteepestAscent):
         [tensor([ 2.0000, -0.5000])]
 
     Reference:
-        arXiv:2203.08065, algorithm 1 and section 4.
+        arXiv:2203.08065, algorithm 1.
     """
 
     facts = Facts("GSAM: also minimise the surrogate gap", "arXiv:2203.08065", copies=2)

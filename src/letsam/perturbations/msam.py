@@ -51,7 +51,7 @@ class MomentumAscent(Perturbation):
         [tensor([3., 4.]), tensor([2.1000, 2.8000])]
 
     Reference:
-        arXiv:2401.12033, algorithm 1.
+        arXiv:2401.12033, section 2.4 and algorithm 1.
     """
 
     facts = Facts(

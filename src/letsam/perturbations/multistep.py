@@ -1,7 +1,8 @@
 """Several ascents: climb to the perturbed weights in parts, each along the gradient found there.
 
 Foret, Kleiner, Mobahi, Neyshabur, "Sharpness-Aware Minimization for Efficiently Improving Generalization", ICLR 2021,
-arXiv:2010.01412, appendix C.4 on further iterations of the inner maximisation.
+arXiv:2010.01412, appendix C.6 on several iterations of the inner maximisation; Kim, Park, Choi, Lee, Lee, "Exploring
+the Effect of Multi-step Ascent in Sharpness-Aware Minimization", 2023, arXiv:2302.10181.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from .sam import SteepestAscent
 class RepeatedAscent(SteepestAscent):
     """theta_(j+1) = theta_j + (rho / k) g(theta_j) / ||g(theta_j)||, j = 0 to k - 1; then the gradient at theta_k.
 
-    Each part is rho / k long, so ||eps|| <= rho without a projection, and = rho on a straight way. k + 1 passes a step.
+    Each part is rho / k long, so ||eps|| <= rho without a projection, and = rho on a straight way; SAM's authors
+    project their iterates on the ball instead. k + 1 passes a step.
+
     eps_hat = (theta_k - theta) / rho is what a learned radius holds fixed: it asks what becomes of the gradient if the
     whole way is stretched. `ascent_step()` does not know the passes in between: use `step`.
 
@@ -30,7 +33,7 @@ class RepeatedAscent(SteepestAscent):
         3
 
     Reference:
-        arXiv:2010.01412, appendix C.4.
+        arXiv:2010.01412, appendix C.6; arXiv:2302.10181.
     """
 
     facts = Facts("multi-step SAM: climb in k parts", "arXiv:2010.01412", "k + 1", 2)

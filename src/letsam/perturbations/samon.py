@@ -13,9 +13,9 @@ from .sam import SteepestAscent
 class NormalisationAscent(SteepestAscent):
     """eps_hat = g_N / ||g_N||, with g_N the gradient of the normalisation layers' weights and biases; 0 elsewhere.
 
-    A fraction of a percent of the weights, so rho is best larger than that of SAM. All weights descend. Which layers
+    About a tenth of a percent of the weights, so rho is best larger than that of SAM. All weights descend. Which layers
     normalise is found in the model (see `letsam.param_groups`, which does the same for other perturbations): `model=`
-    must be given.
+    must be given. The authors' code goes by names instead: those with "norm" or "bn" in them.
 
     Raises:
         ValueError: no `model`, or one without normalisation layers.
@@ -26,7 +26,7 @@ class NormalisationAscent(SteepestAscent):
         >>> opt = letsam.SAMON(torch.optim.SGD(model.parameters(), lr=0.1), rho=0.5, model=model)
 
     Reference:
-        arXiv:2306.04226, section 3.
+        Müller et al., arXiv:2306.04226.
     """
 
     facts = Facts("SAM-ON: perturb the normalisation layers alone", "arXiv:2306.04226", rho=0.5)

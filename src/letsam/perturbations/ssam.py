@@ -24,8 +24,9 @@ FLOOR = 1e-7  # keeps what the mask has apart from what it has not where a score
 class SparseAscent(Remembering, SteepestAscent):
     """eps_hat = m * g / ||g||, with a mask m of zeros and ones. What its subclasses choose is the mask.
 
-    As in the paper the length is that of the whole gradient, so ||eps|| <= rho. The mask covers all weights together
-    (of DTensors, the parts of each process by themselves).
+    As in the authors' code the length is that of the whole gradient, so ||eps|| <= rho. The mask covers all weights
+    together (of DTensors, the parts of each process by themselves). A new mask is used at once; in the authors' code
+    from the step after on, so that their first step of SSAM-F, whose mask begins at 0, is not perturbed.
 
     Args:
         sparsity: the share of weights that is not perturbed, from 0 (SAM) to below 1.
@@ -72,12 +73,13 @@ class SparseAscent(Remembering, SteepestAscent):
 class FisherAscent(SparseAscent):
     """eps_hat = m * g / ||g||; the mask keeps the weights with the largest Fisher information.
 
-    The empirical Fisher is the square of the gradient. The paper takes it in a pass of its own over single samples;
-    here it is the square of the step's own g_0, which costs nothing and weighs the samples of one batch together.
+    The empirical Fisher is the square of the gradient. The authors take it in passes of their own, one for each of 1024
+    single samples unless told otherwise; here it is the square of the step's own g_0, which costs nothing and weighs
+    the samples of one batch together.
 
     Args:
         sparsity: the share of weights that is not perturbed, from 0 (SAM) to below 1.
-        interval: >= 1, in steps: how often the mask is renewed. The authors renew it every 5 epochs.
+        interval: >= 1, in steps: how often the mask is renewed; 5 epochs by default in the authors' code.
 
     Raises:
         ValueError: an argument out of range.
@@ -90,7 +92,7 @@ class FisherAscent(SparseAscent):
         tensor([ 0.0000,  0.0000, -0.8000,  0.0000])
 
     Reference:
-        arXiv:2210.05177, section 4.2, equations (9) and (10), and algorithm 1.
+        Mi et al., arXiv:2210.05177.
     """
 
     facts = Facts("SSAM-F: perturb the weights with most Fisher information", "arXiv:2210.05177", copies=3)
@@ -112,7 +114,7 @@ class DynamicAscent(SparseAscent):
 
     Args:
         sparsity: the share of weights that is not perturbed, from 0 (SAM) to below 1.
-        interval: >= 1, in steps: how often the mask is renewed. The authors renew it every 5 epochs.
+        interval: >= 1, in steps: how often the mask is renewed; 5 epochs by default in the authors' code.
         drop: from 0 to below 1: the share of the mask that is renewed; 0.5 in the authors' code.
         steps: >= 1, length of the run; None: `drop` stays as it is.
         seed: >= 0.
@@ -128,7 +130,7 @@ class DynamicAscent(SparseAscent):
         tensor(1.)
 
     Reference:
-        arXiv:2210.05177, section 4.3 and algorithms 1 and 3.
+        Mi et al., arXiv:2210.05177.
     """
 
     facts = Facts("SSAM-D: perturb weights that change, at random and by the gradient", "arXiv:2210.05177", copies=3)

@@ -35,7 +35,7 @@ class SmoothedAscent(Remembering):
         tensor([0.6000, 0.8000])
 
     Reference:
-        arXiv:2309.15639, algorithm 1.
+        Li and Giannakis, arXiv:2309.15639.
     """
 
     facts = Facts("VaSSO: climb along an average of the gradients", "arXiv:2309.15639", copies=3)

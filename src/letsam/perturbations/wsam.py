@@ -15,13 +15,15 @@ from .sam import SteepestAscent
 class WeightedSharpness(SteepestAscent):
     """theta <- base(theta, g_0) - lr * gamma / (1 - gamma) * (g_rho - g_0), climbing as SAM does.
 
-    The loss is L + gamma / (1 - gamma) * (L_rho - L): the sharpness L_rho - L has a weight of its own, 1 in SAM. As in
-    the paper's algorithm and the authors' code, its gradient goes to the weights directly, past the moments of the base
+    The loss is L + gamma / (1 - gamma) * (L_rho - L): the sharpness L_rho - L has a weight of its own, 1 in SAM. As the
+    authors recommend and their code does, its gradient goes to the weights directly, past the moments of the base
     optimizer. With `decouple=False` the base optimizer descends with the weighted sum of both gradients, and
-    gamma = 1/2 is SAM. `max_grad_norm` clips what the base optimizer descends with, which is g_0 where decoupled.
+    gamma = 1/2 is SAM. `max_grad_norm` clips what the base optimizer descends with, which is g_0 where decoupled; the
+    authors' `max_norm` clips g_0 and g_rho, each by itself, before their difference is taken.
 
     Args:
-        gamma: from 0 (the base optimizer alone) to below 1; 0.9 in the authors' code, a weight of 9.
+        gamma: from 0 (the base optimizer alone) to below 1; 0.9 in the authors' code, a weight of 9, and 0.88 in a
+            version of it.
         decouple: whether the sharpness is kept out of the base optimizer.
 
     Raises:
@@ -35,7 +37,7 @@ class WeightedSharpness(SteepestAscent):
         ([tensor([ 3., -3.])], [tensor([1., 1.])])
 
     Reference:
-        arXiv:2305.15817, section 3.2 and algorithm 1.
+        Yue et al., arXiv:2305.15817.
     """
 
     facts = Facts("WSAM: sharpness as a weighted regulariser", "arXiv:2305.15817", copies=3)

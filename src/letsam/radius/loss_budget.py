@@ -36,7 +36,8 @@ class LossBudgetRadius(Radius):
         [0.1, 0.1, 0.0]
 
     Reference:
-        LE-SAM, Wang et al., arXiv:2605.10183.
+        LE-SAM: Wang, Liu, Xie, Gao, "Fix the Loss, Not the Radius: Rethinking the Adversarial Perturbation of
+        Sharpness-Aware Minimization", ICML 2026, arXiv:2605.10183.
     """
 
     def __init__(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from .. import _checks
 from .base import Ascent, Radius
+from .blocks import PER, Blocks
 
 
 class ScheduledRadius(Radius):
@@ -106,7 +107,7 @@ class ProportionalRadius(Radius):
         tensor(0.1000, dtype=torch.float64)
 
     Reference:
-        The proportional schedule of GSAM, arXiv:2203.08065, section 4.
+        The schedule of GSAM, arXiv:2203.08065, algorithm 1, whose line goes through (lr_min, rho_min) instead.
     """
 
     def __init__(self, maximum: float, minimum: float) -> None:
@@ -131,43 +132,86 @@ class ProportionalRadius(Radius):
 class ReplayedRadius(Radius):
     """rho_t read off a recorded schedule, stretched to `steps` steps by linear interpolation.
 
-    Trains again, on all the data, with the schedule that a run with a learned radius has found.
+    Trains again, on all the data, with the schedule that a run with a learned radius, or with many, has found.
 
     Args:
-        schedule: radii > 0 in the order of the recorded steps, at least one.
+        schedule: radii > 0 in the order of the recorded steps, at least one; with `per`, lists of them, which have one
+            radius for each group or layer, frozen ones included, as `LearnedRadius.rho` has them.
         steps: length of this run in optimizer steps, >= 1; the last value holds after it.
+        per: what has a radius of its own, as for `LearnedRadius`: "all", "group" or "layer".
 
     Raises:
-        ValueError: an argument out of range.
+        ValueError: an argument out of range, or, when the optimizer is made, another number of groups or layers.
+        TypeError: an argument of the wrong type.
 
     Example:
         >>> ReplayedRadius([0.1, 0.3], steps=3).value(1)
         0.2
+        >>> ReplayedRadius([[0.1, 0.5], [0.3, 0.5]], steps=3, per="layer").value(1)
+        (0.2, 0.5)
     """
 
-    def __init__(self, schedule: Sequence[float], steps: int) -> None:
-        if len(schedule) == 0:
-            raise ValueError("`schedule` must hold at least one radius, got none")
-        self.schedule = tuple(_checks.positive("schedule", value) for value in schedule)
+    def __init__(self, schedule: Sequence[float] | Sequence[Sequence[float]], steps: int, *, per: str = "all") -> None:
+        self._blocks = Blocks(_checks.choice("per", per, PER))
+        self._rows = _rows(schedule, per)
         self.steps = _checks.whole("steps", steps, 1)
-        super().__init__(self.schedule[0])
+        super().__init__(self._rows[0][0])
+        self._read()
 
-    def value(self, step: int) -> float:
-        """The radius of step `step` (from 0)."""
-        last = len(self.schedule) - 1
-        position = min(step / max(self.steps - 1, 1), 1.0) * last
-        left = min(int(position), last)
-        right = min(left + 1, last)
-        return _between(self.schedule[left], self.schedule[right], position - left)
+    @property
+    def per(self) -> str:
+        """What has a radius of its own: "all", "group" or "layer"."""
+        return self._blocks.per
+
+    @property
+    def kind(self) -> str:
+        """What a state must be of to be loaded."""
+        return super().kind + ("" if self.per == "all" else f" per {self.per}")
+
+    @property
+    def schedule(self) -> tuple[float, ...] | tuple[tuple[float, ...], ...]:
+        """The recorded radii, or lists of them."""
+        return self._rows if self.per != "all" else tuple(row[0] for row in self._rows)
+
+    def value(self, step: int) -> float | tuple[float, ...]:
+        """The radius of step `step` (from 0), or the radii."""
+        left, right, share = self._position(step)
+        values = tuple(_between(a, b, share) for a, b in zip(self._rows[left], self._rows[right], strict=True))
+        return values if self.per != "all" else values[0]
+
+    def attach(self, param_groups: list[dict[str, Any]], ascends: Callable[[int], bool]) -> None:
+        """Learn which weights each radius is of; refuse other groups or layers than the schedule was recorded with."""
+        if self.per == "all":
+            return
+        blocks = Blocks(self.per)
+        blocks.place(param_groups)
+        if blocks.count != len(self._rows[0]):
+            raise ValueError(
+                f"`schedule` must have one radius for each {self.per}, {blocks.count} in all, got {len(self._rows[0])}"
+            )
+        self._blocks = blocks
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Move the radii to where the weights are."""
+        super().to(device, dtype)
+        self._table = self._table.to(device=device, dtype=dtype)
 
     def reads_ascent(self, step: int) -> bool:
         """The step and the learning rate are enough."""
         return False
 
     def at(self, ascent: Ascent) -> Tensor:
-        """The radius of this step."""
-        self.rho = torch.full_like(self.rho, self.value(ascent.step))
-        return self.rho
+        """The radius of this step, or that of each weight."""
+        if self.per == "all":
+            self.rho = torch.full_like(self.rho, cast(float, self.value(ascent.step)))
+            return self.rho
+        left, right, share = self._position(ascent.step)
+        self.rho = torch.lerp(self._table[left], self._table[right], share)
+        return self._blocks.spread(self.rho)
+
+    def metrics(self) -> dict[str, Tensor]:
+        """The radii, one for each group or layer and not, as the optimizer has them, for each weight."""
+        return {"rho": self.rho}
 
     def state_dict(self) -> dict[str, Any]:
         """The radius and the schedule it came from."""
@@ -175,8 +219,55 @@ class ReplayedRadius(Radius):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
+        rows = _rows(state["schedule"], self.per)
+        if self.per != "all" and len(rows[0]) != len(self._rows[0]):
+            raise ValueError(f"`schedule` must have {len(self._rows[0])} radii at each step, got {len(rows[0])}")
         super().load_state_dict(state)
-        self.schedule, self.steps = tuple(state["schedule"]), state["steps"]
+        rho, self._rows, self.steps = self.rho, rows, state["steps"]
+        self._read()
+        self.to(rho.device, rho.dtype)
+        self.rho: Tensor = rho
+
+    def _read(self) -> None:
+        """Make of many radii a table beside the weights, so that no step has to bring them there."""
+        many = self.per != "all"
+        self._table = torch.tensor(self._rows if many else (), dtype=self.rho.dtype)
+        if many:
+            self.rho = self._table[0]
+
+    def _position(self, step: int) -> tuple[int, int, float]:
+        """The recorded steps on both sides of step `step`, and how far it is from the first to the second."""
+        last = len(self._rows) - 1
+        position = min(step / max(self.steps - 1, 1), 1.0) * last
+        left = min(int(position), last)
+        return left, min(left + 1, last), position - left
+
+
+def _rows(schedule: object, per: str) -> tuple[tuple[float, ...], ...]:
+    """The schedule as rows of radii, of one where there is one radius for all."""
+    values = _listed(schedule, "hold the radii of all steps")
+    if not values:
+        raise ValueError("`schedule` must hold at least one radius, got none")
+    if per == "all":
+        if isinstance(values[0], (list, tuple)):
+            found = _checks.shown(cast(object, values[0]))
+            raise TypeError(f"`schedule` must hold one number for each step unless `per` is given, got {found}")
+        return tuple((_checks.positive("schedule", value),) for value in values)
+    rows: list[tuple[float, ...]] = []
+    for value in values:
+        row = _listed(value, f"hold a list of radii for each step, with one for each {per}")
+        if not row or len(row) != len(rows[0] if rows else row):
+            expected = f"{len(rows[0])} radii" if rows else "at least one radius"
+            raise ValueError(f"`schedule` must hold {expected} for each step, got {len(row)} for step {len(rows)}")
+        rows.append(tuple(_checks.positive("schedule", one) for one in row))
+    return tuple(rows)
+
+
+def _listed(value: object, expected: str) -> list[object]:
+    try:
+        return list(cast(Iterable[object], value))
+    except TypeError:
+        raise TypeError(f"`schedule` must {expected}, got {_checks.shown(value)}") from None
 
 
 def _between(first: float, second: float, share: float) -> float:

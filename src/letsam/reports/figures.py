@@ -288,7 +288,7 @@ def _finite_points(run: Run, column: str) -> Iterable[tuple[float, float]]:
 
 
 def _radius_points(run: Run) -> Iterable[tuple[float, float]]:
-    schedule = [rho for rho in run.history.get("rho_schedule", ()) if rho is not None]
+    schedule = run.mean_radii
     last = max((epoch for epoch in run.history.get("epoch", ()) if epoch is not None), default=0.0)
     if not schedule or not last:
         return _finite_points(run, "rho")

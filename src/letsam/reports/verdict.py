@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from letsam.reports.metric import percent
 from letsam.reports.table import best_method
-from letsam.results import Results, Summary, has_refit, is_learned, summarize
+from letsam.results import Results, Summary, is_learned, summarize
 
 __all__ = ["Verdict", "missing_runs", "verdict"]
 
@@ -68,7 +68,7 @@ def missing_runs(results: Results) -> tuple[tuple[str, int], ...]:
         return ()
     expected = list(methods)
     if results.config.get("refit"):
-        expected += [f"{method}+refit" for method in methods if has_refit(str(method))]
+        expected += [f"{method}+refit" for method in methods if is_learned(str(method))]
     finished = {(run.method, run.seed) for run in results.runs}
     return tuple((m, seed) for m in expected for seed in seeds if (m, seed) not in finished)
 

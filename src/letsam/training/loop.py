@@ -27,8 +27,6 @@ from letsam.training.data import RANKS, Batches, generator, make_splits, trainin
 from letsam.training.devices import gathered, scattered, sharded
 from letsam.training.methods import REFIT, Method
 
-LOGGED = ("hypergradient", "rho")
-
 
 class Training:
     """A run under way: `advance` trains one epoch, `state_dict` and `load_state_dict` move it between processes.
@@ -81,7 +79,9 @@ class Training:
         if fabric.world_size > 1:  # other dropout masks on every rank
             torch.manual_seed(generator(seed, RANKS, fabric.global_rank).initial_seed())
         self.rho_initial = method.initial_rho(task, config.rho)
-        replayed = ReplayedRadius(_schedule(searched), steps) if searched is not None else None
+        replayed = None
+        if searched is not None:
+            replayed = ReplayedRadius(_schedule(searched, method.per), steps, per=method.per)
         base = task.optimizer(self.model.parameters())
         if not isinstance(base, Optimizer):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"`optimizer` must return a torch.optim.Optimizer, got {type(base).__name__}")
@@ -89,7 +89,7 @@ class Training:
         self.scheduler = LambdaLR(self.optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step / steps, 1))))
 
         self.epoch, self.step, self.passes, self.seconds = 0, 0, 0.0, 0.0
-        self.rho_schedule: list[float] = []
+        self.rho_schedule: list[float] | list[list[float]] = []
         self.slopes: list[float] = []  # hypergradients since the last point of the history
         self.history: dict[str, list[float | None]] = {name: [] for name in _HISTORY}
 
@@ -101,17 +101,17 @@ class Training:
     def advance(self) -> None:
         """Train one epoch; evaluate where the history wants a point."""
         self.model.train()
-        logged: list[list[Tensor]] = []
+        logged: list[Tensor] = []
         started = time.perf_counter()
         for batch in training_order(self.order, self.batch_size, self.seed, self.epoch):
             logged.append(self._step(self._share(self.train, batch)))
             self.scheduler.step()
             self.step += 1
-        values = torch.stack([torch.stack(row) for row in logged]).tolist() if logged[0] else []
+        values = [row for row in torch.stack(logged).tolist() if row]
         self.seconds += time.perf_counter() - started
         self.epoch += 1
-        self.rho_schedule += [row[LOGGED.index("rho")] for row in values]
-        self.slopes += [row[LOGGED.index("hypergradient")] for row in values]
+        self.rho_schedule += [row[1:] if self.method.per != "all" else row[1] for row in values]
+        self.slopes += [row[0] for row in values]
         if self.finished or self.epoch % math.ceil(self.epochs / self.task.evaluations) == 0:
             self._record()
 
@@ -132,23 +132,23 @@ class Training:
         first = self.fabric.global_rank * parts * size
         return [batches.one(indices[first + i * size : first + (i + 1) * size]) for i in range(parts)]
 
-    def _step(self, batch: Sequence[tuple[Any, Any]]) -> list[Tensor]:
-        """One optimizer step; returns what is logged of it, still on the device."""
+    def _step(self, batch: Sequence[tuple[Any, Any]]) -> Tensor:
+        """One optimizer step; returns the mean hypergradient and the radii, if there are any, still on the device."""
         scaler = getattr(self.fabric.strategy.precision, "scaler", None)
         closure = self._closure(lambda: batch, len(batch))
-        values: list[Tensor] = []
+        logged = torch.empty(0)
         if isinstance(self.optimizer, SharpnessAware):
             held_out = self._closure(self._held_out) if self.learns and self.validation is not None else None
             self.optimizer.step(closure, held_out, grad_scaler=scaler)
             metrics = self.optimizer.metrics
-            zero = torch.zeros_like(metrics["rho"])
-            values = [metrics.get(name, zero).mean() for name in LOGGED]  # of all radii, where there are many
+            rho = metrics["rho"].reshape(-1)
+            logged = torch.cat([metrics.get("hypergradient", torch.zeros_like(rho)).mean().reshape(1), rho])
         else:
             closure()
             self.optimizer.step() if scaler is None else scaler.step(self.optimizer)
         if scaler is not None:
             scaler.update()
-        return values
+        return logged
 
     def _held_out(self) -> list[tuple[Any, Any]]:
         """The validation batch of this step; most steps need none."""
@@ -194,7 +194,7 @@ class Training:
             "test_accuracy": test_accuracy,
             "validation_loss": held_out,
             "generalization_gap": test_loss - train_loss,
-            "rho": self.rho_schedule[-1] if self.rho_schedule else None,
+            "rho": _mean(self.rho_schedule[-1]) if self.rho_schedule else None,
             "hypergradient": sum(self.slopes) / len(self.slopes) if self.learns and self.slopes else None,
         }
         for name, value in point.items():
@@ -232,7 +232,7 @@ class Training:
     def result(self) -> Run:
         """The record of the finished run; a refit counts the passes and seconds of its search as well."""
         last = {name: column[-1] for name, column in self.history.items()}
-        history: dict[str, list[float | None]] = dict(self.history)
+        history: dict[str, list[Any]] = dict(self.history)
         if self.learns:
             history["rho_schedule"] = list(self.rho_schedule)
         return Run(
@@ -267,6 +267,8 @@ class Training:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave, on as many ranks or, but for random numbers, on others."""
+        if self.method.per != "all" and not all(isinstance(step, list) for step in state["progress"]["rho_schedule"]):
+            raise ValueError("`state` must hold every learned radius, got the means that an older letsam kept")
         self.model.load_state_dict(scattered(state["model"], self.model.state_dict()))
         self.optimizer.load_state_dict(self._scattered_optimizer(state["optimizer"]))
         self.scheduler.last_epoch = state["scheduler"]["last_epoch"]
@@ -315,10 +317,15 @@ _HISTORY = (
 )  # fmt: skip
 
 
-def _schedule(searched: Run) -> list[float]:
-    """The learned radii; those of a run that diverged may have no value."""
-    radii = [float(rho) for rho in searched.history["rho_schedule"] if rho is not None and math.isfinite(rho)]
-    return radii or [float(searched.rho_initial or 0)]
+def _schedule(searched: Run, per: str) -> list[float] | list[tuple[float, ...]]:
+    """The learned radii; steps of a run that diverged may have none, which are left out."""
+    start, steps = float(searched.rho_initial or 0), searched.radii
+    known = [step for step in steps if all(map(math.isfinite, step))] or [(start,) * len(steps[0])]
+    return known if per != "all" else [step[0] for step in known]
+
+
+def _mean(rho: float | list[float]) -> float:
+    return sum(rho) / len(rho) if isinstance(rho, list) else rho
 
 
 def _check_scalar(name: str, value: object) -> None:

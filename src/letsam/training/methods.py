@@ -21,7 +21,6 @@ from letsam.radius import (
     layerwise,
     relative,
 )
-from letsam.results import has_refit
 from letsam.tasks import Task
 from letsam.variants import ASAM, SAM, VARIANTS, Variant
 
@@ -108,7 +107,7 @@ KINDS: dict[str, Kind] = {
     "lets-sam-layerwise": Kind(
         "SAM, learned share of each weight tensor", SAM, LearnedRadius, _share, None, False, layerwise
     ),
-    "lets-sam-per-layer": Kind("SAM, a learned radius for each weight tensor; has no refit", SAM, _per_layer),
+    "lets-sam-per-layer": Kind("SAM, a learned radius for each weight tensor", SAM, _per_layer),
     "sam-budget": Kind("SAM, radius from a loss budget (LE-SAM)", SAM, None, lambda task: BUDGET, _budget, False),
 }
 
@@ -185,6 +184,11 @@ class Method:
         """Whether the radius is learned."""
         return self.kind.learned is not None
 
+    @property
+    def per(self) -> str:
+        """What has a learned radius of its own, as `LearnedRadius` has it; "all" where none is learned."""
+        return "all" if self.kind.learned is None else self.kind.learned(1.0).per
+
     def initial_rho(self, task: Task, override: float | None) -> float | None:
         """The number that this method is given: the name's, else `override`, else the kind's; None without a radius."""
         if self.kind.wrap is None:
@@ -212,12 +216,10 @@ class Method:
             An optimizer.
 
         Raises:
-            ValueError: a scheduled radius without `steps`, or a replayed one in the place of many.
+            ValueError: a scheduled radius without `steps`.
         """
         if self.kind.wrap is None or rho is None:
             return base
-        if replayed is not None and self.is_learned and not has_refit(self.name):
-            raise ValueError(f"`methods`: many radii cannot be replayed by one schedule, got {self.name!r}")
         radius: float | Radius = self.kind.learned(rho) if self.kind.learned else rho
         if replayed is not None:
             radius = replayed

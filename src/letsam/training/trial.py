@@ -15,7 +15,7 @@ import torch
 from lightning_fabric import Fabric
 
 from letsam._version import __version__
-from letsam.results import Results, Run, has_refit
+from letsam.results import Results, Run, is_learned
 from letsam.tasks import Task, load_task
 from letsam.training.config import TrialConfig
 from letsam.training.data import make_splits
@@ -37,7 +37,7 @@ def planned(config: TrialConfig) -> list[tuple[str, int]]:
     for seed in config.seeds:
         for name in config.methods:
             rows.append((name, seed))
-            if config.refit and has_refit(name):
+            if config.refit and is_learned(name):
                 rows.append((name + REFIT, seed))
     return rows
 
@@ -70,7 +70,15 @@ def open_results(out: Path, config: TrialConfig, environment: dict[str, Any], *,
         config.check_continues(earlier.config)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    return Results(task=config.task, config=config.as_json(), environment=environment, runs=earlier.runs)
+    runs = tuple(run for run in earlier.runs if not (config.refit and _kept_means_alone(run, config)))
+    return Results(task=config.task, config=config.as_json(), environment=environment, runs=runs)
+
+
+def _kept_means_alone(run: Run, config: TrialConfig) -> bool:
+    """Whether it learned many radii of which an older letsam kept the means: its refit needs each, so it runs again."""
+    if run.method not in config.methods or Method.parse(run.method).per == "all":
+        return False
+    return not any(isinstance(step, list) for step in run.history.get("rho_schedule", ()))
 
 
 def run_trial(
