@@ -21,7 +21,7 @@ losses and the decision to skip a step that is not finite stay on the device.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import compress
 from typing import Any
 
@@ -308,20 +308,22 @@ class SharpnessAware(Composition):
 
     def _look_apart(self, params: list[Tensor], parts: Sequence[Closure]) -> tuple[Tensor, Slopes]:
         """The same in parts: their gradients add up, and so do the lengths of these."""
-        losses, slopes = list[Tensor](), list[Slopes]()
+        seen = [(loss, slopes.whole, slopes.climbed) for _, loss, slopes in self._in_turn(params, parts)]
+        loss, whole, climbed = (torch.stack(values).sum() for values in zip(*seen, strict=True))
+        return loss, Slopes(self._moves(params), whole, climbed)
+
+    def _in_turn(self, params: list[Tensor], parts: Sequence[Closure]) -> Iterator[tuple[Closure, Tensor, Slopes]]:
+        """A pass over each part, its loss and gradients; in the end, the gradients are the sum of what they left."""
         self._sum.clear()
         for part in parts:
             with self._ranks.ascent_pass(self.model):
-                losses.append(self._train(part))
+                loss = self._train(part)
             self._passes.keep()
-            slopes.append(self._slopes(params))
+            yield part, loss, self._slopes(params)
             self._sum.add(params)
             self._passes.onward()
         self._passes.whole()
         self._sum.put(params)
-        whole = torch.stack([s.whole for s in slopes]).sum()
-        climbed = torch.stack([s.climbed for s in slopes]).sum()
-        return torch.stack(losses).sum(), Slopes(self._moves(params), whole, climbed)
 
     def _moves(self, params: list[Tensor]) -> list[bool]:
         """Which of the weights are perturbed: those with a gradient that are not excluded."""
@@ -372,23 +374,14 @@ class SharpnessAware(Composition):
 
     def _climb_apart(self, flight: Flight, parts: Sequence[Closure]) -> None:
         """The same part by part, each from the weights along its own gradient; the gradients found there add up."""
-        params, losses, lengths = flight.params, list[Tensor](), list[Tensor]()
-        self._sum.clear()
-        for part in parts:
-            copy_(params, flight.weights)
-            with self._ranks.ascent_pass(self.model):
-                losses.append(self._train(part))
-            self._passes.keep()
-            slopes = self._slopes(params)
-            lengths.append(slopes.whole)
+        seen: list[tuple[Tensor, Tensor]] = []
+        for part, loss, slopes in self._in_turn(flight.params, parts):
+            seen.append((loss, slopes.whole))
             self._climb_once(flight, slopes, part)
-            self._sum.add(params)
-            self._passes.onward()
-        self._passes.whole()
-        self._sum.put(params)
+            copy_(flight.params, flight.weights)
+        loss, length = (torch.stack(values).sum() for values in zip(*seen, strict=True))
         if flight.loss is None:
-            flight.loss = torch.stack(losses).sum()
-            flight.gradient_norm = self._ranks.ascent_mean(torch.stack(lengths).sum())
+            flight.loss, flight.gradient_norm = loss, self._ranks.ascent_mean(length)
         flight.seen += [flight.loss, flight.gradient_norm]
 
     def _climb_once(self, flight: Flight, slopes: Slopes, closure: Closure) -> Tensor:
