@@ -117,13 +117,24 @@ HEAVY = (
 )  # fmt: skip
 
 
-def test_importing_letsam_is_light() -> None:
-    code = f"import sys, letsam; print(*[name for name in {HEAVY!r} if name in sys.modules])"
+def loaded_by(code: str) -> set[str]:
+    """Those of the packages above that a process of its own has loaded once the code has run."""
+    code = f"import sys\n{code}\nprint('loaded', *[name for name in {HEAVY!r} if name in sys.modules])"
     path = os.pathsep.join([str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")])
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": path}
     )
-    assert result.stdout.split() == []
+    return set(result.stdout.splitlines()[-1].split()[1:])
+
+
+def test_importing_letsam_is_light() -> None:
+    assert loaded_by("import letsam") == set()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["trial", "--help"], ["methods"], ["tasks"]], ids=" ".join)
+def test_a_command_imports_what_it_needs_alone(arguments: list[str]) -> None:
+    """Those that only tell something draw no figures, train nothing and read no data."""
+    assert loaded_by(f"from letsam.cli import run; run({arguments!r})") <= {"rich", "typer", "click"}
 
 
 def test_the_public_names() -> None:
