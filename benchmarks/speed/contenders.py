@@ -28,9 +28,15 @@ class Passes:
         generator = torch.Generator().manual_seed(0)
         made = [[torch.randn(shape, generator=generator).to(dtype) for shape in shapes] for _ in range(3)]
         self.params = [torch.nn.Parameter(weight) for weight in made[0]]
-        self._gradients = made[1:]
+        self._made = made[1:]
+        self._gradients = [[gradient.clone() for gradient in some] for some in self._made]
         self._calls = 0
         self._loss = torch.ones(())
+
+    def renew(self) -> None:
+        """Give the gradients the values that they had: some contenders work on them in place."""
+        for now, before in zip(self._gradients, self._made, strict=True):
+            torch._foreach_copy_(now, before)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
 
     def __call__(self) -> Tensor:
         """The next pass: no operator, only references."""

@@ -9,7 +9,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
-VIEWS = {"detach", "view", "unbind", "slice", "select", "split", "as_strided"}  # no work on the device
+VIEWS = {"detach", "view", "unbind", "slice", "select", "split", "as_strided", "expand"}  # no work on the device
 
 
 def entries(shapes: Iterable[tuple[int, ...]]) -> int:

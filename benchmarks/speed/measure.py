@@ -46,13 +46,15 @@ def measure(workload: Workload) -> dict[str, Any]:
     """
     shapes, dtype = WORKLOADS[workload.shapes], DTYPES[workload.dtype]
     adaptive = workload.variant == "ASAM"
-    steps = {name: make(Passes(shapes, dtype), adaptive) for name, make in CONTENDERS.items()}
+    passes = {name: Passes(shapes, dtype) for name in (*CONTENDERS, *PARTS)}
+    steps = {name: make(passes[name], adaptive) for name, make in CONTENDERS.items()}
     running = {name: step for name, step in steps.items() if step is not None}
-    running |= {name: torch.no_grad()(make(Passes(shapes, dtype), adaptive)) for name, make in PARTS.items()}
+    running |= {name: torch.no_grad()(make(passes[name], adaptive)) for name, make in PARTS.items()}
     counts = {name: operators(step) for name, step in running.items()}
     times: dict[str, list[float]] = {name: [] for name in running}
     for _ in range(ROUNDS):
         for name, step in running.items():
+            passes[name].renew()
             started = time.process_time()
             step()
             times[name].append(time.process_time() - started)

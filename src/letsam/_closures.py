@@ -86,6 +86,6 @@ def require_gradients(params: Tensors, name: str) -> None:
     gradients = gradients_of(params)
     if not gradients:
         raise ValueError(f"{name} must leave gradients in the optimizer's parameters, got none: call loss.backward()")
-    if any(g.layout != torch.strided for g in gradients):
+    if {g.layout for g in gradients} != {torch.strided}:
         raise ValueError(f"{name} must leave dense gradients, got sparse ones: use sparse=False in the embedding")
     complete_gradients(params)

@@ -1,12 +1,13 @@
 """Undoing a step of the base optimizer on the device, where a flag says so, without reading the flag.
 
 A host that looked at the flag would have to wait for the device at every step. Instead the base optimizer always
-steps, and its state is put back afterwards where the flag says so. What it costs is one copy of the base optimizer's
-state, made at every step; putting back is a few operators that touch nothing in a finite step.
+steps, and its state is put back afterwards where the flag says so. What that takes is memory for a copy of the state;
+copying it and putting it back are a few operators that touch nothing in a finite step.
 """
 
 from __future__ import annotations
 
+from operator import is_
 from typing import Any
 
 import torch
@@ -26,16 +27,25 @@ class StepGuard:
 
     def __init__(self) -> None:
         self._buffers = Buffers()
-        self._places: list[Place] = []
-        self._copies: list[Tensor] = []
+        self._found: list[Tensor] = []  # all of the state
+        self._places: list[Place] = []  # that hold something, and what they hold
+        self._live: list[Tensor] = []
 
-    def save(self, base: Optimizer) -> None:
-        """Copy the state."""
-        self._places = _places(base)
-        tensors = [state[name] for state, name in self._places]
-        self._copies = self._buffers.copy_of(tensors) if tensors else []
+    def save(self, base: Optimizer, finite: Tensor | None) -> None:
+        """Copy the state unless `finite` (0-dim bool), None: in any case.
 
-    def settle(self, base: Optimizer, finite: Tensor, params: Tensors, weights: Tensors) -> None:
+        Where the copy is made, the state may hold anything afterwards: this step is undone.
+        """
+        found = _found(base)
+        if not _same(found, self._found):
+            self._found, self._places = found, _places(base)
+            self._live = [state[name] for state, name in self._places]
+        if finite is None:
+            self._buffers.copy_of(self._live)
+        else:
+            copy_unless_(finite, self._buffers.taking(self._live))
+
+    def settle(self, base: Optimizer, finite: Tensor, params: Tensors, weights: Buffers) -> None:
         """Keep the base optimizer's step where `finite`, else put back its state and the weights.
 
         State that this step has made becomes what torch's optimizers begin it with where it is undone (SGD has none to
@@ -45,17 +55,15 @@ class StepGuard:
 
         Args:
             base: the base optimizer, after its step.
-            finite: 0-dim bool.
+            finite: 0-dim bool; the one that `save` was given, if any.
             params: the weights it has moved.
-            weights: their values before.
+            weights: hold a copy of their values before.
         """
-        # An optimizer may put a new tensor in the place of an old one, so the places are looked up again.
-        live = [state[name] for state, name in self._places]
-        copy_unless_(finite, [*params, *live], [*weights, *self._copies])
-        places = _places(base)
-        if len(places) == len(self._places) and all(
-            now[0] is then[0] and now[1] == then[1] for now, then in zip(places, self._places, strict=True)
-        ):
+        unchanged = _same(_found(base), self._found)
+        # an optimizer may put a new tensor in the place of an old one
+        live = self._live if unchanged else [state[name] for state, name in self._places]
+        copy_unless_(finite, weights.giving(params), self._buffers.giving(live))
+        if unchanged:
             return
         known = {(id(state), name) for state, name in self._places}
         for group in base.param_groups:
@@ -64,6 +72,15 @@ class StepGuard:
                 if tensor.device == finite.device:
                     begins_at = group["lr"] if name in BEGINS_AT_LR else float(name in BEGINS_AT_ONE)
                     torch.where(finite, tensor, torch.zeros_like(tensor) + begins_at, out=tensor)
+
+
+def _found(base: Optimizer) -> list[Tensor]:
+    """All tensors in the base optimizer's state."""
+    return [value for state in base.state.values() for value in state.values() if isinstance(value, Tensor)]
+
+
+def _same(some: list[Tensor], others: list[Tensor]) -> bool:
+    return len(some) == len(others) and all(map(is_, some, others))
 
 
 def _places(base: Optimizer) -> list[Place]:

@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from itertools import groupby
-from typing import Any
+from operator import attrgetter, eq, methodcaller
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -27,8 +29,13 @@ from torch import Tensor
 Tensors = Sequence[Tensor]
 Average = Callable[[Tensors], None]
 Groups = tuple[Any, ...]  # of processes
+Alike = dict[tuple[torch.device, torch.dtype | None], list[int]]
 FULL = (torch.float32, torch.float64)  # precision that sums are made in
-PIECE = 2**18
+RANGE = (*FULL, torch.bfloat16)  # in which the squares of gradients do not overflow
+DTYPE = attrgetter("dtype")
+LAYOUT = (attrgetter("shape"), methodcaller("stride"), DTYPE, attrgetter("device"))
+PIECE = 2**19  # entries that are cast together, so that they stay in the cache
+SMALL = 2**13  # entries; an operator begins no sooner than it has copied as many
 FUSED_DEVICES = ("cpu", "cuda")
 FUSED_DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
@@ -66,12 +73,12 @@ def complete_gradients(params: Tensors) -> None:
 
 def scalar_dtype(tensors: Tensors) -> torch.dtype:
     """The dtype of norms, dot products and the radius: float64 for float64 weights, else float32."""
-    return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+    return torch.float64 if torch.float64 in map(DTYPE, tensors) else torch.float32
 
 
 def gradients_of(params: Tensors) -> list[Tensor]:
     """The gradients that are there."""
-    return [p.grad for p in params if p.grad is not None]
+    return [gradient for p in params if (gradient := p.grad) is not None]
 
 
 def all_finite(numbers: Tensors) -> Tensor:
@@ -82,11 +89,19 @@ def all_finite(numbers: Tensors) -> Tensor:
 
 def norm(tensors: Tensors) -> Tensor:
     """The Euclidean norm of all entries together (0-dim)."""
-    norms = torch._foreach_norm(locals_of(tensors), 2, dtype=scalar_dtype(tensors))
-    owners = _owners(tensors)
+    dtype, owners = scalar_dtype(tensors), _owners(tensors)
     if owners is None:
-        return _length(norms)
-    return _sum_over(owners, torch._foreach_mul(norms, norms)).sqrt()
+        return _length(_lengths(locals_of(tensors), dtype))
+    lengths = torch._foreach_norm(locals_of(tensors), 2, dtype=dtype)
+    return _sum_over(owners, torch._foreach_mul(lengths, lengths)).sqrt()
+
+
+def lengths(tensors: Tensors) -> list[Tensor]:
+    """Some numbers (0-dim) that are all finite if and only if the norm is: without its precision where that costs."""
+    if _owners(tensors) is not None:
+        return [norm(tensors)]
+    coarse = all(dtype in RANGE for dtype in {t.dtype for t in tensors})
+    return _lengths(locals_of(tensors), None if coarse else scalar_dtype(tensors))
 
 
 def norms(tensors: Tensors) -> list[Tensor]:
@@ -131,6 +146,33 @@ def _norm(block: Tensor, dtype: torch.dtype) -> Tensor:
     return _length([torch.linalg.vector_norm(piece, dtype=dtype) for piece in _pieces(block)])
 
 
+def _lengths(tensors: Tensors, dtype: torch.dtype | None) -> list[Tensor]:
+    """Norms of which the norm is that of all; on the CPU of small tensors side by side, and of large ones in pieces."""
+    small, some = _apart(tensors)
+    some += [torch._C._nn.flatten_dense_tensors(part) for part in small]
+    if dtype is not None:
+        some = [piece for t in some for piece in (_pieces(t.view(-1)) if t.is_contiguous() else (t,))]
+    return list(torch._foreach_norm(some, 2, dtype=dtype))
+
+
+def _apart(tensors: Tensors) -> tuple[list[list[Tensor]], list[Tensor]]:
+    """The small tensors on the CPU, in portions of not many more than `PIECE` entries; and the others."""
+    portions: list[list[Tensor]] = []
+    others: list[Tensor] = []
+    room = 0
+    for tensor in tensors:
+        size = tensor.numel()
+        if size >= SMALL or not tensor.is_cpu:
+            others.append(tensor)
+            continue
+        if room <= 0:
+            portions.append([])
+            room = PIECE
+        portions[-1].append(tensor)
+        room -= size
+    return portions, others
+
+
 def _pieces(block: Tensor) -> tuple[Tensor, ...]:
     """The block; on the CPU, where a sum in a higher precision casts all of it first, in pieces."""
     return block.split(PIECE) if block.device.type == "cpu" and block.dtype not in FULL else (block,)
@@ -142,6 +184,22 @@ def scale_(tensors: Tensors, factor: Tensor | float) -> None:
         torch._foreach_mul_(locals_of(tensors), factor)
     else:
         torch._foreach_mul_(locals_of(tensors), list(factor.unbind()))
+
+
+def spend_(tensors: Tensors, others: Tensors, factor: Tensor) -> None:
+    """tensors += factor * others, with factors as for `scale_`; `others` hold anything afterwards."""
+    here, there = locals_of(tensors), locals_of(others)
+    if not (factor.is_cpu and all(t.is_cpu for t in here)):
+        scale_(others, factor)
+        torch._foreach_add_(here, there)
+        return
+    factors = factor.expand(len(here)).contiguous()  # on the CPU, where there is nothing to wait for, they are read
+    torch._foreach_addcmul_(here, there, [_one(t.dtype) for t in here], factors)
+
+
+@cache
+def _one(dtype: torch.dtype) -> Tensor:
+    return torch.ones((), dtype=dtype, device="cpu")
 
 
 def add_(tensors: Tensors, others: Tensors) -> None:
@@ -175,38 +233,67 @@ def zero_(tensors: Tensors) -> None:
 
 def copy_(tensors: Tensors, others: Tensors) -> None:
     """tensors <- others, in place and bit for bit."""
-    torch._foreach_copy_(locals_of(tensors), locals_of(others))
+    if tensors:
+        torch._foreach_copy_(locals_of(tensors), locals_of(others))
 
 
-def copy_unless_(flag: Tensor, tensors: Tensors, buffers: Tensors) -> None:
-    """tensors <- buffers, in place and bit for bit, unless the flag (0-dim bool, not read by the host) is True.
+class Pair(NamedTuple):
+    """Tensors, and as many of the same shapes and dtypes to be copied into them."""
 
-    Nothing is read or written where it is True, and `buffers` hold anything afterwards where it is False. Tensors on
+    tensors: Tensors
+    others: Tensors
+    alike: Alike
+
+    @classmethod
+    def of(cls, tensors: Tensors, others: Tensors) -> Pair:
+        """Look at what they have in common."""
+        return cls(tensors, others, _alike(tensors, others))
+
+
+def copy_unless_(flag: Tensor, *pairs: Pair) -> None:
+    """tensors <- others, in place and bit for bit, unless the flag (0-dim bool, not read by the host) is True.
+
+    Nothing is read or written where it is True, and `others` hold anything afterwards where it is False. Tensors on
     another device than the flag stay as they are: comparing them would make the host wait.
 
     There is no operator for it, but one that can be asked for nothing else. The first step of torch's fused SGD with
     momentum copies the gradients into the momentum buffers, and does nothing where its `found_inf` is 1.
     """
     fused: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
-    device = flag.device
-    dtypes = FUSED_DTYPES if device.type in FUSED_DEVICES else ()
-    for now, before in zip(locals_of(tensors), locals_of(buffers), strict=True):
-        if now.device != device:
-            continue
-        dtype = now.dtype
-        # fused operators run over the memory from one end to the other; buffers have no gaps in theirs
-        if dtype in dtypes and before.stride() == now.stride() and before.dtype == dtype:
-            pair = fused.get(dtype) or fused.setdefault(dtype, ([], []))
-            pair[0].append(now)
-            pair[1].append(before)
-        else:
-            torch.where(flag, now, before, out=now)
-    keep = flag.float()
+    for pair in pairs:
+        tensors, others = locals_of(pair.tensors), locals_of(pair.others)
+        for (device, dtype), places in pair.alike.items():
+            if device != flag.device:
+                continue
+            whole = len(places) == len(tensors)
+            nows, befores = (some if whole else [some[i] for i in places] for some in (tensors, others))
+            if dtype is None:
+                for now, before in zip(nows, befores, strict=True):
+                    torch.where(flag, now, before, out=now)
+            else:
+                both = fused.setdefault(dtype, ([], []))
+                both[0].extend(nows)
+                both[1].extend(befores)
+    keep = flag.float() if fused else flag
     for nows, befores in fused.values():
         torch._fused_sgd_(
             befores, befores, nows, lr=0.0, momentum=1.0, dampening=0.0, weight_decay=0.0, nesterov=False,
             maximize=False, is_first_step=True, found_inf=keep,
         )  # fmt: skip
+
+
+def _alike(tensors: Tensors, others: Tensors) -> Alike:
+    """The places of pairs that a fused operator can work on, by device and dtype; under None those of the rest.
+
+    Fused operators run over the memory from one end to the other; buffers have no gaps in theirs.
+    """
+    found: Alike = {}
+    for i, (one, other) in enumerate(zip(locals_of(tensors), locals_of(others), strict=True)):
+        dtype, device = one.dtype, one.device
+        fused = device.type in FUSED_DEVICES and dtype in FUSED_DTYPES
+        fits = fused and one.stride() == other.stride() and other.dtype == dtype
+        found.setdefault((device, dtype if fits else None), []).append(i)
+    return found
 
 
 def _dtensor_type() -> type | None:
@@ -312,22 +399,35 @@ class Buffers:
         self.owners: list[Groups] = []
         self._tensors: list[Tensor] = []
         self._members: list[list[int]] = []  # of each block, by their places in the list
+        self._layout: list[list[Any]] = [[] for _ in LAYOUT]  # of the tensors that they are made for
+        self._alike: Alike = {}
 
     def like(self, tensors: Tensors) -> list[Tensor]:
         """Buffers that fit `tensors`; their content is whatever was last written."""
-        fits = len(self._tensors) == len(tensors) and all(
-            b.shape == t.shape and b.dtype == t.dtype and b.device == t.device
-            for b, t in zip(self._tensors, tensors, strict=True)
-        )
-        if not fits:
+        if not self._fits(tensors):
             self._allocate(tensors)
+            self._layout = [list(map(read, tensors)) for read in LAYOUT]
         return self._tensors
+
+    def _fits(self, tensors: Tensors, part: slice = slice(None)) -> bool:
+        """Whether the layout is the one known: read and dropped at once, as many small objects are slow to keep."""
+        known = zip(LAYOUT[part], self._layout[part], strict=True)
+        return len(tensors) == len(self._tensors) and all(all(map(eq, map(read, tensors), one)) for read, one in known)
 
     def copy_of(self, tensors: Tensors) -> list[Tensor]:
         """Buffers that hold a copy of `tensors`."""
         buffers = self.like(tensors)
         copy_(buffers, tensors)
         return buffers
+
+    def taking(self, tensors: Tensors) -> Pair:
+        """Buffers that fit `tensors`, and these to be copied into them, for `copy_unless_`."""
+        return Pair(self.like(tensors), tensors, self._alike)
+
+    def giving(self, tensors: Tensors) -> Pair:
+        """The way back, whatever has become of the tensors' memory."""
+        fits = self._fits(tensors, slice(1, 3))  # shapes and devices are what they were
+        return Pair(tensors, self._tensors, self._alike) if fits else Pair.of(tensors, self._tensors)
 
     def gradients_of(self, params: Tensors) -> list[Tensor]:
         """Buffers that hold a copy of the gradients, 0 where there is none."""
@@ -383,6 +483,7 @@ class Buffers:
                 # as autograd lays out gradients: in the order of the weight's own memory
                 strides = torch.empty_like(parts[i], device="meta").stride()
                 self._tensors[i] = _placed_like(tensors[i], piece.as_strided(parts[i].shape, strides))
+        self._alike = _alike(tensors, self._tensors)
 
 
 class GradientSum:

@@ -40,7 +40,7 @@ from ._guard import StepGuard, without_state
 from ._passes import Passes
 from ._randomness import devices_of
 from ._statistics import checked_model
-from ._tensors import Buffers, GradientSum, add_, all_finite, copy_, gradients_of, norm, scale_, zero_
+from ._tensors import Buffers, GradientSum, all_finite, copy_, gradients_of, lengths, norm, scale_, spend_, zero_
 from .groups import selected, unperturbed
 from .perturbations import Perturbation, Remembering
 from .radius import Ascent, Radius
@@ -413,8 +413,7 @@ class SharpnessAware(Composition):
             for param, gradient in zip(moved, gradients, strict=True):
                 part = gradient * factor.to(gradient.dtype)
                 flight.eps_hat[param] = flight.eps_hat[param].add_(part) if param in flight.eps_hat else part
-        scale_(gradients, rho * factor)
-        add_(moved, gradients)
+        spend_(moved, gradients, rho * factor)
 
     def _climb_on(self, flight: Flight, closure: Closure) -> None:
         """The further ascents, each along the gradient where the one before has led."""
@@ -435,7 +434,7 @@ class SharpnessAware(Composition):
         params, weights = flight.params, flight.weights
         self._restore()
         gradients = gradients_of(params)
-        flight.finite = all_finite([*flight.seen, norm(gradients)])
+        flight.finite = all_finite([*flight.seen, *lengths(gradients)])
         ascent_gradients = flight.held_ascent_gradients()
         if flight.climbed:
             self.radius.see_perturbed_gradient(
@@ -450,13 +449,13 @@ class SharpnessAware(Composition):
                 self.radius.see_clipping(params, factor, slope, self._weights)
             scale_(gradients, factor)
         fresh = without_state(self.base_optimizer) if self.radius.learns else set[Tensor]()
-        self._guard.save(self.base_optimizer)
+        self._guard.save(self.base_optimizer, None if self.radius.validates_after(self._steps) else flight.finite)
         self.base_optimizer.step()
         if flight.climbed:
             self.radius.see_base_step(self.base_optimizer, params, weights, fresh)
         if beside is not None:
             descend_beside(self.base_optimizer, params, params, beside)
-        self._guard.settle(self.base_optimizer, flight.finite, params, weights)
+        self._guard.settle(self.base_optimizer, flight.finite, params, self._weights)
         self.radius.commit(flight.finite)
 
     def _look_back(self, flight: Flight, closure: Closure, validation_closure: Closure | None) -> None:
@@ -466,10 +465,10 @@ class SharpnessAware(Composition):
             seen = self.radius.see_training(self._train(closure), params)
             seen += self.radius.see_validation(self._validate(validation_closure), params, None)
         except BaseException:
-            self._guard.settle(self.base_optimizer, ~stood, params, flight.weights)
+            self._guard.settle(self.base_optimizer, ~stood, params, self._weights)
             raise
         flight.finite = stood & all_finite(seen)
-        self._guard.settle(self.base_optimizer, flight.finite | ~stood, params, flight.weights)
+        self._guard.settle(self.base_optimizer, flight.finite | ~stood, params, self._weights)
         self.radius.commit(flight.finite)
 
     def _finish(self, flight: Flight) -> None:
@@ -478,12 +477,12 @@ class SharpnessAware(Composition):
         self.perturbation.commit(flight.finite)
         _precision.record(self._grad_scaler, self, flight.finite)
         self._steps += 1
-        self._skipped += ~flight.finite
+        self._skipped = self._skipped + ~flight.finite
         self._opt_called = True  # what torch's schedulers look for when they warn of a wrong order
         self.metrics = {
             "rho": flight.rho,
             "gradient_norm": flight.gradient_norm,
-            "skipped_steps": self._skipped.clone(),
+            "skipped_steps": self._skipped,
         }
         if flight.loss is not None:
             self.metrics["training_loss"] = flight.loss

@@ -80,14 +80,17 @@ class Operators(TorchDispatchMode):
 def prepared(
     make: Callable[[Any], SharpnessAware], shapes: list[tuple[int, ...]], dtype: torch.dtype = torch.float32
 ) -> tuple[SharpnessAware, Callable[[], Tensor]]:
-    """An optimizer, and a closure that puts the same gradients in place without an operator."""
+    """An optimizer, and a closure that puts the same gradients in place without an operator of torch."""
     generator = torch.Generator().manual_seed(0)
     params = [torch.nn.Parameter(torch.randn(shape, generator=generator).to(dtype)) for shape in shapes]
     gradients = [torch.randn(shape, generator=generator).to(dtype) for shape in shapes]
+    copies = [gradient.clone() for gradient in gradients]
+    memory = [[t.view(torch.uint8).numpy() for t in some] for some in (gradients, copies)]
     loss = torch.ones(())
 
     def closure() -> Tensor:
-        for param, gradient in zip(params, gradients, strict=True):
+        for param, gradient, now, before in zip(params, gradients, *memory, strict=True):
+            now[:] = before  # a step works on its gradients
             param.grad = gradient
         return loss
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._tensors import Tensors, copy_, copy_unless_, local, scalar_dtype
+from .._tensors import Pair, Tensors, copy_, copy_unless_, local, scalar_dtype
 from .base import Perturbation
 
 State = dict[str, dict[int, Tensor]]
@@ -76,7 +76,7 @@ class Memory:
         for device in dict.fromkeys(w.device for w in self._open):
             weights = [w for w in self._open if w.device == device]
             flag = finite.to(device)
-            copy_unless_(~flag, [self._values[w] for w in weights], [self._work[w] for w in weights])
+            copy_unless_(~flag, Pair.of([self._values[w] for w in weights], [self._work[w] for w in weights]))
             for w in weights:
                 self._begun[w] = torch.where(flag, torch.ones_like(self._begun[w]), self._begun[w])
         self._open = []
