@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._utils import _flatten_dense_tensors
 
 Tensors = Sequence[Tensor]
 Average = Callable[[Tensors], None]
@@ -36,6 +37,7 @@ DTYPE = attrgetter("dtype")
 LAYOUT = (attrgetter("shape"), methodcaller("stride"), DTYPE, attrgetter("device"))
 PIECE = 2**19  # entries that are cast together, so that they stay in the cache
 SMALL = 2**13  # entries; an operator begins no sooner than it has copied as many
+MANY = 32  # tensors; with fewer it does not matter, and a tensor of zeros more changes no bit of a norm
 FUSED_DEVICES = ("cpu", "cuda")
 FUSED_DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
@@ -148,10 +150,12 @@ def _norm(block: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _lengths(tensors: Tensors, dtype: torch.dtype | None) -> list[Tensor]:
     """Norms of which the norm is that of all; on the CPU of small tensors side by side, and of large ones in pieces."""
-    small, some = _apart(tensors)
-    some += [torch._C._nn.flatten_dense_tensors(part) for part in small]
+    some = list(tensors)
+    if len(some) >= MANY:
+        small, some = _apart(tensors)
+        some += [_flatten_dense_tensors(part) for part in small]
     if dtype is not None:
-        some = [piece for t in some for piece in (_pieces(t.view(-1)) if t.is_contiguous() else (t,))]
+        some = [piece for tensor in some for piece in _pieces(tensor)]
     return list(torch._foreach_norm(some, 2, dtype=dtype))
 
 
@@ -175,7 +179,8 @@ def _apart(tensors: Tensors) -> tuple[list[list[Tensor]], list[Tensor]]:
 
 def _pieces(block: Tensor) -> tuple[Tensor, ...]:
     """The block; on the CPU, where a sum in a higher precision casts all of it first, in pieces."""
-    return block.split(PIECE) if block.device.type == "cpu" and block.dtype not in FULL else (block,)
+    casts = block.is_cpu and block.dtype not in FULL
+    return block.view(-1).split(PIECE) if casts and block.is_contiguous() else (block,)
 
 
 def scale_(tensors: Tensors, factor: Tensor | float) -> None:
@@ -217,12 +222,12 @@ def multiply_(tensors: Tensors, others: Tensors) -> None:
     torch._foreach_mul_(locals_of(tensors), locals_of(others))
 
 
-def add_scaled_(tensors: Tensors, others: Tensors, factor: Tensor) -> None:
-    """tensors += factor * others, with one factor (0-dim) or each its own (shape `(len(tensors),)`), and no copy."""
+def add_scaled_(tensors: Tensors, others: Tensors, factor: Tensor, sign: float = 1.0) -> None:
+    """tensors += sign * factor * others, with factors as tensors as for `scale_`, and no copy."""
     by_dtype = {t.dtype: factor.to(t.dtype) for t in tensors}
     each = {dtype: f.unbind() if f.ndim else (f,) * len(tensors) for dtype, f in by_dtype.items()}
     factors = [each[t.dtype][i] for i, t in enumerate(tensors)]
-    torch._foreach_addcmul_(locals_of(tensors), locals_of(others), factors)
+    torch._foreach_addcmul_(locals_of(tensors), locals_of(others), factors, value=sign)
 
 
 def zero_(tensors: Tensors) -> None:
