@@ -39,7 +39,6 @@ class LearnedRadii(Radii):
         self.nu.to(starts.device, starts.dtype)
         self.nu.values = torch.stack([starts.log(), *[torch.zeros_like(starts)] * 3])
         self.nu.units = torch.zeros(2, *starts.shape, dtype=starts.dtype)
-        self.nu.log_prior = self.nu.log_prior.expand_as(starts)
         self.reach = torch.ones_like(starts)
         self.change: list[Tensor] = []  # Z = -lr H_rho eps_hat of the step before
         self.rise = torch.zeros_like(starts)  # of the loss along the last ascent, relative to the loss
@@ -50,7 +49,7 @@ class LearnedRadii(Radii):
 
     def at(self, moment: Moment) -> Tensor:
         """`LearnedRadius.at`."""
-        rule = self.rule
+        rule, nu = self.rule, self.nu
         if self.nu.measures(moment.step):
             self.nu.see_unit(moment.training.loss, norm(moment.training.gradients))
             self.nu.commit(torch.ones_like(self.rho, dtype=torch.bool))
@@ -60,11 +59,12 @@ class LearnedRadii(Radii):
             slope = self.slope(moment, moment.validation)
             factor = self.factor()
             self.nu.weights = tuple(weight * factor for weight in rule.prior_weight)  # pyright: ignore[reportAttributeAccessIssue]  # an idea's may be (R,)
-            highest = self.nu.highest(self.reach, moment.step)
-            self.rho = self.nu.propose(self.rho, slope, rate, self.reach, highest, moment.step, usable)
+            room = None if rule.prior is None else nu.room(self.reach)
+            highest = nu.highest(room, moment.step)
+            self.rho = nu.propose(self.rho, slope, rate, room, highest, moment.step, usable)
             self.nu.commit(usable)
-        if 0 < moment.step < rule.burn_in:
-            self.rho = self.rho.clamp(max=self.nu.highest(self.reach, moment.step))
+        if 0 < moment.step < rule.burn_in and rule.prior is not None:
+            self.rho = self.rho.clamp(max=torch.as_tensor(nu.highest(nu.room(self.reach), moment.step)).exp())
         return self.rho
 
     def see(self, step: int, lr: float, rho: Tensor, first: Pass, second: Pass) -> None:

@@ -394,7 +394,7 @@ class SharpnessAware(Composition):
         return perturbed
 
     def _move(self, flight: Flight, moves: list[bool], gradient_norm: Tensor) -> None:
-        """Move along the gradients, which become rho eps_hat; of several ascents, each goes its share of rho."""
+        """Move along the gradients, which are used up by it; of several ascents, each goes its share of rho."""
         params, rho, ascents = flight.params, flight.rho, self.perturbation.ascents
         zero_(gradients_of([p for p, moving in zip(params, moves, strict=True) if not moving]))  # eps_hat
         moved = list(compress(params, moves))

@@ -126,28 +126,40 @@ def test_the_shapes_are_a_resnet_50s() -> None:
     assert entries(resnet50()) == 25_557_032
 
 
-@pytest.mark.parametrize(("variant", "limit"), [(SAM, 12), (ASAM, 16)])
+@pytest.mark.parametrize(("variant", "limit"), [(SAM, 9), (ASAM, 13)])
 def test_ascent_and_restore(variant: type[SharpnessAware], limit: int) -> None:
     """The bounds are those of a list of weights in one operator; a loop over the 161 weights is far above."""
     for counter in counted(lambda p: variant(momentum(p), 0.05)):
         assert 0 < counter.all["ascent and restore"] <= limit
-        assert counter.all["rest"] <= 10  # is the step finite, how many were not
+        assert counter.all["rest"] <= 7  # is the step finite, how many were not
 
 
-@pytest.mark.parametrize("variant", [SAM, ASAM])
-def test_a_learned_radius(variant: type[SharpnessAware]) -> None:
+@pytest.mark.parametrize(("variant", "limit"), [(SAM, 89), (ASAM, 95)])
+def test_a_learned_radius(variant: type[SharpnessAware], limit: int) -> None:
     """Secant, with everything that is on by default: validation, projection, prior, burn-in, update, Z."""
     for counter in counted(lambda p: variant(momentum(p), LearnedRadius(0.05, interval=1))):
         on_weights = counter.on_weights["rest"] + counter.on_weights["ascent and restore"]
         assert 15 < on_weights <= 24
-        assert counter.all["rest"] + counter.all["ascent and restore"] <= 125
+        assert counter.all["rest"] + counter.all["ascent and restore"] <= limit
 
 
 @pytest.mark.parametrize("base", [momentum, torch.optim.AdamW, torch.optim.RMSprop])
 def test_undoing_a_step(base: Callable[[Any], torch.optim.Optimizer]) -> None:
-    """Weights and all of the state; the only loop is over the state that the very first step makes."""
+    """Weights and all of the state, saved and put back; the only loop is over what the very first step makes."""
     for counter in counted(lambda p: SAM(base(p), 0.05)):
-        assert counter.all["guard"] <= 5
+        assert counter.all["guard"] <= 4
+
+
+def test_a_finite_step_copies_no_state() -> None:
+    opt, closure = prepared(lambda p: SAM(torch.optim.AdamW(p), 0.05), [(3, 4), (5,)])
+    opt.step(closure)
+    opt.step(closure)
+    copies = opt._guard._buffers.blocks  # pyright: ignore[reportPrivateUsage]
+    for block in copies:
+        block.fill_(7.0)
+    opt.step(closure)
+    assert copies
+    assert all((block == 7.0).all() for block in copies)
 
 
 @pytest.mark.parametrize("base", [torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop])

@@ -119,10 +119,10 @@ class StepDerivative:
         share = self.blocks.dot(weights, change) / square.clamp(min=torch.finfo(square.dtype).tiny)
         weights.copy_of(params)
         held, gradients, present = self._with_gradients(params)
-        factors = self.blocks.spread(-share, present)
-        add_scaled_(held, gradients, factors)
+        shares = self.blocks.spread(share, present)
+        add_scaled_(held, gradients, shares, -1.0)
         if beside is not None and self._beside is not None:
-            add_scaled_(self._beside, beside, factors)
+            add_scaled_(self._beside, beside, shares, -1.0)
             zero_(self.blocks.single(self._beside, present))
         zero_(self.blocks.single(held, present))  # one entry has no direction to change: roundings are no evidence
 

@@ -154,6 +154,7 @@ class LearnedRadius(Radius):
         self._used = self.rho  # in the step, before it is known whether that is finite
         self._blocks = Blocks(_checks.choice("per", per, PER))
         self._derivative = StepDerivative(self.hypergradient, self.length_invariant, self._blocks)
+        self._zero = torch.zeros_like(self.rho)
         self._usable = torch.zeros((), dtype=torch.bool)  # whether the step that Z is of was finite
         self._ascends: Callable[[int], bool] = _always
         self._parts = 1
@@ -233,6 +234,7 @@ class LearnedRadius(Radius):
         self._nu.to(device, dtype)
         self._reach = self._new_reach = self._reach.to(device=device, dtype=dtype)
         self._usable = self._usable.to(device)
+        self._zero = self._zero.to(device=device, dtype=dtype)
 
     def reads_ascent(self, step: int) -> bool:
         """Where the training loss completes an update, and where the curvature will be wanted."""
@@ -252,7 +254,8 @@ class LearnedRadius(Radius):
         self._measured |= {"validation_loss": loss}
         length = self._measure("validation_slope", params, scratch)
         if self.training_batch == "same":
-            self._update(self._nu.highest(self._new_reach, self._step))
+            room = self._room()
+            self._update(room, self._nu.highest(room, self._step))
         return [loss, length]
 
     def see_training(self, loss: Tensor, params: Tensors) -> list[Tensor]:
@@ -269,19 +272,21 @@ class LearnedRadius(Radius):
         self._rate = self.lr * learning_rate_share(ascent) if self.follow_lr else self.lr
         if self._nu.measures(ascent.step) and ascent.loss is not None:
             self._nu.see_unit(ascent.loss, ascent.gradient_norm)
-        highest = self._nu.highest(self._reach, ascent.step)
-        if self.validates_before(ascent.step):
+        updates = self.validates_before(ascent.step)
+        room = self._room() if updates or ascent.step < self.burn_in else None
+        highest = self._nu.highest(room, ascent.step)
+        if updates:
             assert ascent.loss is not None
             self._measured |= {"training_loss": ascent.loss}
             if self.objective == "squared_gap":
                 self._measure("training_slope", ascent.params, ascent.scratch)
-            self._update(highest)
+            self._update(room, highest)
         self._derivative.carries = False
         if self._wants_curvature:
             self._derivative.begin(ascent.params)
         rho = self.rho if self._proposed is None else self._proposed
         if 0 < ascent.step < self.burn_in:  # the first step takes the start as it is given
-            rho = self._proposed = rho.clamp(max=highest)
+            rho = self._proposed = rho.clamp(max=highest.exp() if isinstance(highest, Tensor) else self.bounds[1])
         self._used = rho
         return self._blocks.spread(rho)
 
@@ -420,7 +425,11 @@ class LearnedRadius(Radius):
         self._measured |= {name: slope, name + "_scale": scale.clamp(min=torch.finfo(scale.dtype).tiny)}
         return length
 
-    def _update(self, highest: Tensor | float) -> None:
+    def _room(self) -> Tensor | None:
+        """See `LogRadius.room`; of the perturbation made last."""
+        return None if self.prior is None else self._nu.room(self._new_reach)
+
+    def _update(self, room: Tensor | None, highest: Tensor | float) -> None:
         """One step of nu, up to the highest rho, proposed: `commit` decides."""
         measured = self._measured
         hypergradient = measured["validation_slope"]
@@ -429,12 +438,12 @@ class LearnedRadius(Radius):
             gap = measured["validation_loss"] - measured["training_loss"]
             hypergradient = gap * (hypergradient - measured["training_slope"])
             slope = gap * (slope - measured["training_slope"] / measured["training_slope_scale"])
-        measured["hypergradient"] = torch.where(self._usable, hypergradient, 0.0).to(self.rho.dtype)
+        measured["hypergradient"] = torch.where(self._usable, hypergradient.to(self.rho.dtype), self._zero)
         if not self._derivative.carries:
             return
         rate = self._rate * max(self._interval_at(self._step), self._since(self._step))
         slope = slope.to(self.rho.dtype)
-        self._proposed = self._nu.propose(self.rho, slope, rate, self._new_reach, highest, self._step, self._usable)
+        self._proposed = self._nu.propose(self.rho, slope, rate, room, highest, self._step, self._usable)
 
 
 def _weights(weight: Any) -> tuple[float, float]:

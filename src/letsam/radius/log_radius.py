@@ -50,18 +50,26 @@ class LogRadius:
     ) -> None:  # fmt: skip
         self.bounds, self.prior, self.weights, self.burn_in, self.rise = bounds, prior, weights, burn_in, rise
         self.values = torch.tensor([math.log(rho), 0.0, 0.0, 0.0], dtype=torch.float64)  # see NAMES
-        self.betas = torch.tensor(BETAS, dtype=torch.float64)
-        self.proposed: Tensor | None = None
         self.units = torch.zeros(2, dtype=torch.float64)  # see UNITS
+        self.proposed: Tensor | None = None
         self.proposed_units: Tensor | None = None
-        self.log_prior = self._log_prior()
+        self._constants()
+
+    def _constants(self) -> None:
+        """Numbers that operators take as tensors, where the weights are."""
+        like: dict[str, Any] = {"dtype": self.values.dtype, "device": self.values.device}
+        self._betas = torch.tensor(BETAS, **like)
+        self._powers = torch.tensor((1.0, 2.0), **like)
+        self._one = torch.ones((), **like)
+        self._lowest = torch.tensor(math.log(self.bounds[0]), **like)
+        self._given = torch.tensor(math.log(self.prior or 1.0), **like)
+        self._log_prior: Tensor | None = None
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move to where the weights are."""
         self.values = self.values.to(device=device, dtype=dtype)
-        self.betas = torch.tensor(BETAS, dtype=dtype, device=device)
         self.units = self.units.to(device=device, dtype=dtype)
-        self.log_prior = self.log_prior.to(device=device, dtype=dtype)
+        self._constants()
 
     def grow(self, count: int, rho: float) -> None:
         """One value for each of `count` radii; new ones start at rho."""
@@ -75,28 +83,33 @@ class LogRadius:
     def see_unit(self, loss: Tensor, gradient_norm: Tensor) -> None:
         """Take L / ||g_0|| of a step into the mean, where it is a length; `commit` decides."""
         log = (loss / gradient_norm).log().to(self.units)
-        valid = log.isfinite()
-        self.proposed_units = self.units + torch.stack([torch.where(valid, log, 0.0), valid.to(log)])
-        self.log_prior = self._log_prior()
+        more = self.units + torch.stack([log, self._one.expand_as(log)])
+        self.proposed_units = torch.where(log.abs() < torch.inf, more, self.units)
+        self._log_prior = None
 
-    def _log_prior(self) -> Tensor:
+    @property
+    def log_prior(self) -> Tensor:
         """The logarithm of the prior: as given, or less where the loss would rise by more than the share `rise`."""
-        logs, count = (self.units if self.proposed_units is None else self.proposed_units).unbind()
-        given = torch.full_like(logs, math.log(self.prior or 1.0))
-        if self.rise is None:
-            return given
-        limit = logs / count.clamp(min=1) + math.log(self.rise)
-        return torch.where(count > 0, torch.minimum(given, limit), given)
+        if self._log_prior is None:
+            logs, count = (self.units if self.proposed_units is None else self.proposed_units).unbind()
+            self._log_prior = self._given
+            if self.rise is not None:  # before the first step 0 / 0 is no number, and `fmin` takes the other
+                self._log_prior = torch.fmin(logs / count + math.log(self.rise), self._given)
+        return self._log_prior
 
-    def highest(self, reach: Tensor, step: int) -> Tensor | float:
-        """The largest rho at this step: the upper bound, in the burn-in also a multiple of the prior."""
-        low, high = self.bounds
-        if self.prior is None or step >= self.burn_in:
+    def room(self, reach: Tensor) -> Tensor:
+        """log(rho) at which the perturbation goes as far as the prior (0-dim)."""
+        return self.log_prior - reach.log()
+
+    def highest(self, room: Tensor | None, step: int) -> Tensor | float:
+        """The logarithm of the largest rho at this step: of the upper bound, in the burn-in also as the prior grows."""
+        low, high = map(math.log, self.bounds)
+        if room is None or step >= self.burn_in:
             return high
-        return ((self.log_prior + BURN_IN_GROWTH * step / self.burn_in).exp() / reach).clamp(low, high)
+        return (room + BURN_IN_GROWTH * step / self.burn_in).clamp(low, high)
 
     def propose(
-        self, rho: Tensor, slope: Tensor, rate: float | Tensor, reach: Tensor, highest: Tensor | float, step: int,
+        self, rho: Tensor, slope: Tensor, rate: float | Tensor, room: Tensor | None, highest: Tensor | float, step: int,
         usable: Tensor,
     ) -> Tensor:  # fmt: skip
         """One update; `commit` decides whether it counts.
@@ -105,7 +118,7 @@ class LogRadius:
             rho: now (0-dim, or one value for each radius).
             slope: of the upper level along nu, up to a positive factor (of the shape of rho).
             rate: of this update.
-            reach: of eps_hat (0-dim).
+            room: what `room` returned; None without a prior.
             highest: what `highest` returned.
             step: of the optimizer, from 0.
             usable: whether the slope comes from finite passes (0-dim bool); where not, nothing moves.
@@ -114,22 +127,25 @@ class LogRadius:
             The proposed radius (of the shape of rho).
         """
         old_nu, _, _, updates = self.values.unbind()
-        betas = self.betas.view(2, *[1] * slope.ndim)
+        betas, powers = (pair.view(2, *[1] * slope.ndim) for pair in (self._betas, self._powers))
         early = max(0.0, 1 - step / self.burn_in) if self.burn_in else 0.0
         updates = updates + 1
-        moments = torch.stack([slope, slope.square()]).lerp(self.values[1:3], betas)
+        moments = (slope**powers).lerp(self.values[1:3], betas)
         first, second = (moments / (1 - betas**updates)).unbind()
         move = first / (second.sqrt() + EPSILON)
-        if self.prior is not None:
-            excess = reach.log() - self.log_prior + old_nu
+        if room is not None:
+            excess = old_nu - room
             below, above = self.weights
             above = above * (1 + (BURN_IN_WEIGHT - 1) * early)
-            move = move + below * excess.clamp(-1, 0) + above * excess.clamp(0, 1)
-        low, high = math.log(self.bounds[0]), highest.log() if isinstance(highest, Tensor) else math.log(highest)
-        nu = (old_nu - rate * (1 + (BURN_IN_RATE - 1) * early) * move).clamp(min=low).clamp(max=high)
+            move = _plus(_plus(move, below, excess.clamp(-1, 0)), above, excess.clamp(0, 1))
+        nu = _plus(old_nu, -rate * (1 + (BURN_IN_RATE - 1) * early), move)
+        if isinstance(highest, Tensor):
+            nu = nu.clamp(self._lowest, highest)
+        else:
+            nu = nu.clamp(math.log(self.bounds[0]), highest)
         valid = usable & (moments[1] < torch.inf)  # the square of a slope that is not finite is not finite either
         self.proposed = torch.where(valid, torch.stack([nu, *moments.unbind(), updates]), self.values)
-        return torch.where(valid, nu.exp().clamp(min=self.bounds[0]).clamp(max=highest), rho)
+        return torch.where(valid, nu.exp().clamp(*self.bounds), rho)
 
     def commit(self, finite: Tensor) -> None:
         """Adopt what was proposed where `finite`."""
@@ -143,8 +159,7 @@ class LogRadius:
         """Forget what was proposed."""
         self.proposed = None
         if self.proposed_units is not None:
-            self.proposed_units = None
-            self.log_prior = self._log_prior()
+            self.proposed_units = self._log_prior = None
 
     def state_dict(self) -> dict[str, Tensor]:
         """Under the names in NAMES and UNITS."""
@@ -155,5 +170,9 @@ class LogRadius:
         """Take back what `state_dict` gave."""
         self.values = torch.stack([torch.as_tensor(state[name]).to(self.values) for name in NAMES])
         self.units = torch.stack([torch.as_tensor(state[name]).to(self.units) for name in UNITS])
-        self.proposed = self.proposed_units = None
-        self.log_prior = self._log_prior()
+        self.proposed = self.proposed_units = self._log_prior = None
+
+
+def _plus(value: Tensor, factor: float | Tensor, change: Tensor) -> Tensor:
+    """value + factor * change: one operator where the factor is a number."""
+    return value + factor * change if isinstance(factor, Tensor) else value.add(change, alpha=factor)
