@@ -20,6 +20,7 @@ import torch
 import letsam
 from letsam.cli import run
 from letsam.results import Results
+from letsam.training import trial as trials
 from letsam.training.loop import Training
 from training_cases import learned_passes, without_seconds
 
@@ -442,6 +443,24 @@ def test_a_trial_is_reproducible_wherever_it_runs(trial: Path, letsam_run: Any) 
     torch.manual_seed(5)
     assert letsam_run(*TRIAL, "--out", "again/and again", "--device", "cpu")[0] == 0
     assert records(Path("again/and again/results.json")) == records(trial / "results.json")
+
+
+@pytest.mark.slow
+def test_jobs_change_no_number(trial: Path, letsam_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes side by side give what one after the other has given, in the same order."""
+    asked: list[int] = []
+    plain = trials.run_trial_side_by_side
+
+    def counted(config: Any, device: str, jobs: int, *rest: Any) -> Any:
+        asked.append(jobs)
+        return plain(config, device, jobs, *rest)
+
+    monkeypatch.setattr(trials, "run_trial_side_by_side", counted)
+    status, out, err = letsam_run(*TRIAL, "--out", "two", "--jobs", "2")
+    assert (status, err) == (0, "")
+    assert asked == [2]
+    assert records(Path("two/results.json")) == records(trial / "results.json")
+    assert out.splitlines()[-1] == f"report: {Path('two/report.html')}"
 
 
 def test_report_makes_table_and_page_again(real_report: None, trial: Path, letsam_run: Any) -> None:
