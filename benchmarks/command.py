@@ -1,4 +1,7 @@
-"""The command line of a benchmark whose record is made piece by piece: `run [--again] [names]`, and `table`."""
+"""The command line of a benchmark whose record is made piece by piece: `run [--again] [names]`, and `table`.
+
+The first part of a name, `few-large` of `few-large/SAM/bf16`, stands for all pieces that begin with it.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +31,12 @@ def main(
     parser.add_argument(noun, nargs="*", help=f"of {', '.join(pieces)}; all without")
     parser.add_argument("--again", action="store_true", help="measure what is finished once more")
     arguments = parser.parse_args()
-    chosen: list[str] = getattr(arguments, noun)
-    if unknown := set(chosen) - set(pieces):
+    asked: list[str] = getattr(arguments, noun)
+    chosen = {name: [piece for piece in pieces if piece == name or piece.startswith(name + "/")] for name in asked}
+    if unknown := [name for name, found in chosen.items() if not found]:
         parser.error(f"unknown {noun} {', '.join(sorted(unknown))}, expected {', '.join(pieces)}")
     if arguments.action == "run":
-        run([pieces[name] for name in chosen or pieces], arguments.again)
+        names = dict.fromkeys(name for found in chosen.values() for name in found)
+        run([pieces[name] for name in names or pieces], arguments.again)
     else:
         table()
