@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from letsam import ASAM, SAM
+from letsam import ASAM, SAM, LearnedRadius
 from letsam._tensors import Buffers, gradients_of, norm
 
 Step = Callable[[], Any]
@@ -57,6 +57,12 @@ def letsam(passes: Passes, adaptive: bool) -> Step:
     """This library, with its protection against steps that are not finite."""
     opt = (ASAM if adaptive else SAM)(torch.optim.SGD(passes.params, **OPTIONS), RHO)
     return lambda: opt.step(passes)
+
+
+def learned(passes: Passes, adaptive: bool) -> Step:
+    """This library with a learned radius: a third pass, and the curvature along the ascent kept in Z."""
+    opt = (ASAM if adaptive else SAM)(torch.optim.SGD(passes.params, **OPTIONS), LearnedRadius(RHO, interval=1))
+    return lambda: opt.step(passes, passes)
 
 
 def textbook(passes: Passes, adaptive: bool) -> Step:
@@ -125,6 +131,7 @@ def saving(passes: Passes, adaptive: bool) -> Step:
 
 
 PARTS: dict[str, Callable[[Passes, bool], Step]] = {"is it finite?": checking, "to undo it": saving}
+LEARNED: dict[str, Callable[[Passes, bool], Step]] = {"letsam, learned": learned}  # another step than the others'
 CONTENDERS: dict[str, Callable[[Passes, bool], Step | None]] = {
     "SGD alone": base_alone,
     "letsam": letsam,

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from dataclasses import dataclass
 from itertools import product, starmap
-from typing import Any
 
 import torch
 
-from benchmarks.speed.contenders import CONTENDERS, PARTS, Passes
+from benchmarks.speed.contenders import CONTENDERS, LEARNED, PARTS, Passes
 from benchmarks.speed.cost import entries, operators, peak
+from benchmarks.speed.turns import Rows, milliseconds, ratio, seconds
 
 WORKLOADS: dict[str, list[tuple[int, ...]]] = {
     "few large": [(2048, 1024)] * 8,
@@ -39,34 +37,27 @@ VARIANTS = ("SAM", "ASAM")
 ALL = {one.name: one for one in starmap(Workload, product(WORKLOADS, VARIANTS, DTYPES))}
 
 
-def measure(workload: Workload) -> dict[str, Any]:
+def measure(workload: Workload) -> Rows:
     """For each contender: milliseconds (median), the median ratio to letsam's of the same round, operators, copies.
 
     For each of `PARTS` the first two.
     """
     shapes, dtype = WORKLOADS[workload.shapes], DTYPES[workload.dtype]
     adaptive = workload.variant == "ASAM"
-    passes = {name: Passes(shapes, dtype) for name in (*CONTENDERS, *PARTS)}
-    steps = {name: make(passes[name], adaptive) for name, make in CONTENDERS.items()}
+    whole = CONTENDERS | LEARNED
+    passes = {name: Passes(shapes, dtype) for name in (*whole, *PARTS)}
+    steps = {name: make(passes[name], adaptive) for name, make in whole.items()}
     running = {name: step for name, step in steps.items() if step is not None}
     running |= {name: torch.no_grad()(make(passes[name], adaptive)) for name, make in PARTS.items()}
     counts = {name: operators(step) for name, step in running.items()}
-    times: dict[str, list[float]] = {name: [] for name in running}
-    for _ in range(ROUNDS):
-        for name, step in running.items():
-            passes[name].renew()
-            started = time.process_time()
-            step()
-            times[name].append(time.process_time() - started)
+    times = seconds(running, ROUNDS, before=lambda name: passes[name].renew())
     copy = entries(shapes) * dtype.itemsize
-    found: dict[str, Any] = {}
-    for name, seconds in times.items():
-        row = found[name] = {"ms": 1000 * statistics.median(seconds)}
-        ratios = [mine / ours for mine, ours in zip(seconds, times["letsam"], strict=True)]
-        row["ratio"] = statistics.median(ratios)
+    found: Rows = {}
+    for name, values in times.items():
+        row = found[name] = {"ms": milliseconds(values), "ratio": ratio(values, times["letsam"])}
         if name in PARTS:
             continue
-        fresh = CONTENDERS[name](Passes(shapes, dtype), adaptive)
+        fresh = whole[name](Passes(shapes, dtype), adaptive)
         assert fresh is not None
         row["operators"] = counts[name] - (0 if name == "SGD alone" else counts["SGD alone"])
         row["copies"] = peak(fresh) / copy - 1.0  # SGD's own momentum

@@ -1,4 +1,4 @@
-"""The benchmark of speed: the contenders make the same step, and the page is what its record says."""
+"""The benchmark of speed: the contenders do what they are said to, and the page is what its record says."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks.speed import page
-from benchmarks.speed.contenders import CONTENDERS, RHO, Passes
-from benchmarks.speed.measure import ALL
+from benchmarks.speed import forward, page, parts, scaling, whole
+from benchmarks.speed.contenders import CONTENDERS, OPTIONS, RHO, Passes
+from benchmarks.speed.networks import NETWORKS, Network, mlp
+
+from letsam import SAM, LearnedRadius
+from letsam.tasks.models.resnet import resnet
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PEERS = {"pytorch_optimizer, loop": "pytorch_optimizer", "pytorch_optimizer, foreach": "pytorch_optimizer",
@@ -49,10 +52,107 @@ def test_every_contender_climbs_and_comes_back(name: str, adaptive: bool) -> Non
         torch.testing.assert_close(mine, expected, rtol=1e-12, atol=1e-12)
 
 
+# Whole steps
+
+
+def small(dtype: torch.dtype = torch.float64) -> Network:
+    """With BatchNorm, whose statistics a pass moves."""
+    return Network(lambda: resnet((4, 8), blocks=1), (6, 3, 8, 8), dtype)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_have_a_million_weights(name: str) -> None:
+    if name == "vit":
+        pytest.importorskip("transformers")
+    assert sum(p.numel() for p in NETWORKS[name][0]().parameters()) >= 10**6
+
+
+@pytest.mark.parametrize(
+    ("name", "passes"),
+    [(whole.REFERENCE, 20), (whole.OURS, 20), (whole.EACH, 30), (whole.TENTH, 21), ("LETS-SAM, the paper's", 40),
+     ("four passes written out", 40)],
+)  # fmt: skip
+def test_passes_of_ten_steps(name: str, passes: int) -> None:
+    network = small()
+    step = whole.CONTENDERS[name][0](network)
+    assert step is not None
+    for _ in range(10):
+        step()
+    assert network.passes == passes
+
+
+def test_the_four_passes_written_out_are_the_papers() -> None:
+    """The same weights, and the same radius, as `LearnedRadius.paper`; without BatchNorm, which only letsam freezes."""
+    mine, theirs = (Network(lambda: mlp(48, 5, 10), (6, 3, 4, 4), torch.float64) for _ in range(2))
+    step = whole.four_passes(mine)
+    opt = SAM(torch.optim.SGD(theirs.params, **OPTIONS), LearnedRadius.paper(RHO, lr=whole.RATE))
+    for _ in range(5):
+        rho = step()
+        opt.step(theirs.train, theirs.validate)
+        torch.testing.assert_close(rho.item(), opt.rho.item(), rtol=1e-6, atol=0)
+    assert abs(rho.item() / RHO - 1) > 0.01
+    for one, other in zip(mine.params, theirs.params, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("betty") is None, reason="betty-ml is not installed")
+def test_betty_takes_a_sam_step_and_moves_the_radius() -> None:
+    mine, theirs = (Network(lambda: mlp(48, 5, 10), (6, 3, 4, 4), torch.float64) for _ in range(2))
+    step = whole.betty(mine)
+    assert step is not None
+    SAM(torch.optim.SGD(theirs.params, **OPTIONS), RHO).step(theirs.train)
+    assert step().item() != RHO
+    for one, other in zip(mine.params, theirs.params, strict=True):  # its darts leaves the weights 0.01 aside
+        torch.testing.assert_close(one, other, rtol=0, atol=0.011)
+
+
+def test_the_profile_is_of_the_whole_step() -> None:
+    network = small()
+    step = whole.CONTENDERS[whole.EACH][0](network)
+    assert step is not None
+    found = whole.profile(network, step)
+    assert list(found) == [*whole.PARTS, "rest"]
+    assert all(value > 0 for value in found.values())
+
+
+# The validation pass without a backward
+
+
+@pytest.mark.parametrize(("way", "close"), [("jvp", 1e-10), ("difference", 1e-3)])
+def test_ways_to_the_slope_agree(way: str, close: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forward, "network", lambda name: small())
+    network, z = forward.prepared("small")
+    loss, slope = forward.backward(network, z)
+    before = [p.detach().clone() for p in network.params]
+    found_loss, found = forward.WAYS[way](network, z)
+    torch.testing.assert_close(found_loss.detach(), loss, rtol=1e-10, atol=0)
+    torch.testing.assert_close(found.detach(), slope, rtol=close, atol=0)
+    assert all(torch.equal(p, old) for p, old in zip(network.params, before, strict=True))
+
+
+# Growth
+
+
+@pytest.mark.parametrize(("name", "passes"), [("SAM", 2), ("LETS-SAM", 3)])
+def test_steps_that_grow_have_all_their_passes(name: str, passes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = Passes([(3,)] * 4, torch.float32)
+    calls: list[int] = []
+    monkeypatch.setattr(Passes, "__call__", lambda self, plain=Passes.__call__: (calls.append(1), plain(self))[1])
+    step = scaling.CONTENDERS[name](weights)
+    step()
+    calls.clear()
+    step()
+    assert len(calls) == passes
+
+
+# The page
+
+
 def test_the_page_is_what_its_command_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert set(page.read()) == set(ALL)
+    assert list(page.read()) == list(parts.ALL)
     monkeypatch.setattr(page, "PAGE", tmp_path / "speed.md")
     monkeypatch.setattr(page, "IMAGES", tmp_path)
     page.make()
     assert (tmp_path / "speed.md").read_text() == (DOCS / "speed.md").read_text()
-    assert (tmp_path / "speed.png").exists()
+    pictures = ("speed.png", "speed-steps.png", "speed-growth.png")
+    assert all((tmp_path / name).exists() and (DOCS / "images" / name).exists() for name in pictures)

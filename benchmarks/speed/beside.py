@@ -1,0 +1,81 @@
+"""The section on a step without its passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from benchmarks.speed.contenders import CONTENDERS, LEARNED, PARTS
+from benchmarks.speed.table import table
+from benchmarks.speed.turns import Rows
+
+PEERS = [name for name in CONTENDERS if name not in ("SGD alone", "letsam")]
+COLUMNS = ["SGD alone", "letsam", *LEARNED, *PEERS]
+TEXT = """\
+## A step without its passes
+
+`python -m benchmarks.speed run few-large many-small`
+
+- **What is timed**: one whole step, whose closures put gradients in place that were computed before. Base optimizer of
+  all: SGD with momentum, by `foreach`; `SGD alone` is its share. {rounds} rounds. In a cell stand the median in
+  milliseconds and the median ratio to letsam's step of the same round.
+- **Only letsam checks** that a step is finite, and can undo it; this is in its times, operators and memory.
+- **letsam, learned**: the same with `LearnedRadius(interval=1)`, whose step is another one than the peers': it has a
+  third pass, and keeps the curvature along the ascent.
+- **Operators**: dispatched by PyTorch in one step, without views and without those of SGD.
+- **Copies**: the most memory beyond weights, gradients and SGD's momentum, temporary tensors included, in copies of the
+  weights. letsam's are the weights and, for undoing, the momentum; with a base optimizer without state it is one copy
+  (`tests/unit/test_cost.py`). A learned radius has one more, Z.
+- **The peers**: `pytorch_optimizer` 4.1.0 and `sam-pytorch` 0.0.1 from PyPI (the latter has no ASAM), and the published
+  algorithm written out as a loop over the weights.
+
+"few large" are 8 matrices of 2048 x 1024, "many small" 2,000 of 16 x 16.
+
+![Time of a step relative to letsam's](images/speed.png)
+"""
+PROTECTION = """\
+Two parts of letsam's step that no peer has, timed alone in the same rounds, with their shares of letsam's step. In low
+precision the norms are made in float32, which the CPU does slowly; a peer's norm has the precision of the weights.
+"""
+
+
+def section(found: dict[str, Rows], rounds: int) -> str:
+    """Who is faster, and the tables."""
+    return "\n".join([
+        TEXT.format(rounds=rounds),
+        _summary(found),
+        f"### Time\n\n{_table(found, _time)}\n",
+        f"### What it costs to check and to undo\n\n{PROTECTION}\n{_table(found, _time, PARTS)}\n",
+        f"### Operators\n\n{_table(found, _operators)}\n",
+        f"### Memory, in copies of the weights\n\n{_table(found, _copies)}\n",
+    ])  # fmt: skip
+
+
+def _time(row: dict[str, float]) -> str:
+    return f"{row['ms']:.3g} ({row['ratio']:.2f})"
+
+
+def _operators(row: dict[str, float]) -> str:
+    return f"{row['operators']:,.0f}"
+
+
+def _copies(row: dict[str, float]) -> str:
+    return f"{row['copies']:.2f}"
+
+
+def _summary(found: dict[str, Rows]) -> str:
+    """Where letsam is not the fastest, as measured."""
+    slower = [
+        f"- {name}: `{peer}` takes {row['ratio']:.2f} times as long as letsam"
+        for name, rows in found.items()
+        for peer, row in rows.items()
+        if peer in PEERS and row["ratio"] < 1
+    ]
+    first = len(found) - len({line.split(":")[0] for line in slower})
+    head = f"letsam has the shortest step in {first} of {len(found)} workloads."
+    return "\n".join([f"{head} The others:\n" if slower else head, *slower]) + "\n"
+
+
+def _table(found: dict[str, Rows], cell: Callable[[dict[str, float]], str], columns: Iterable[str] = COLUMNS) -> str:
+    columns = list(columns)
+    rows = [[name, *(cell(rows[one]) if one in rows else "" for one in columns)] for name, rows in found.items()]
+    return table(["workload", *columns], rows)
