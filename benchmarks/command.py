@@ -30,7 +30,7 @@ def main(
     parser.add_argument("action", choices=("run", "table"))
     parser.add_argument(noun, nargs="*", help=f"of {', '.join(pieces)}; all without")
     parser.add_argument("--again", action="store_true", help="measure what is finished once more")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()  # the names may stand after an option
     asked: list[str] = getattr(arguments, noun)
     chosen = {name: [piece for piece in pieces if piece == name or piece.startswith(name + "/")] for name in asked}
     if unknown := [name for name, found in chosen.items() if not found]:

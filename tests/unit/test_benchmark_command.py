@@ -25,3 +25,11 @@ def test_a_part_that_there_is_not(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     with pytest.raises(SystemExit):
         command.main("benchmarks.speed", "Docs.", "pieces", {"few-large/SAM": 1}, lambda *told: None, lambda: None)
     assert "unknown pieces few, expected few-large/SAM" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--again", "x"], ["x", "--again"]])
+def test_again_stands_before_or_after_the_names(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr("sys.argv", ["speed", "run", *arguments])
+    command.main("benchmarks.speed", "Docs.", "pieces", {"x": 1}, lambda *told: seen.append(told), lambda: None)
+    assert seen == [([1], True)]
