@@ -50,7 +50,8 @@ def measure(numbers: int, tensors: int) -> Rows:
     for step in steps.values():
         step()
         step()
-    times = seconds(steps, ROUNDS, max(1, WORK // (numbers + PIECE * tensors)))
+    turns = max(1, WORK // (numbers + PIECE * tensors))
+    times = seconds(steps, ROUNDS, turns, before=lambda name: passes.renew())
     return {
         name: {"ms": milliseconds(values), "ratio": ratio(values, times[REFERENCE])} for name, values in times.items()
     }

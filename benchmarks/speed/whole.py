@@ -33,7 +33,7 @@ RATE = 0.02  # of nu, by Adam
 REFERENCE, OURS = "two passes and SGD", "SAM"
 EACH, TENTH = "LETS-SAM, interval=1", "LETS-SAM, interval=10"
 PARTS: dict[str, list[tuple[type, str]]] = {
-    "ascent": [(SharpnessAware, "_ascend")],
+    "ascent": [(SharpnessAware, "_slopes"), (SharpnessAware, "_begin"), (SharpnessAware, "_move")],
     "way back": [(SharpnessAware, "_restore")],
     "protection": [(StepGuard, "save"), (StepGuard, "settle")],
     "buffers": [(Passes, "begin"), (Passes, "_rewind"), (Passes, "keep"), (Passes, "end")],
