@@ -19,6 +19,8 @@ TEXT = """\
   all: SGD with momentum, by `foreach`; `SGD alone` is its share. {rounds} rounds. In a cell stand the median in
   milliseconds and the median ratio to letsam's step of the same round.
 - **Only letsam checks** that a step is finite, and can undo it; this is in its times, operators and memory.
+- **Only letsam keeps its copies**: the peers make them anew in every step. Where they are large, the kernel then hands
+  out its pages again, which is most of the difference in "few large" with float32, and varies between machines.
 - **letsam, learned**: the same with `LearnedRadius(interval=1)`, whose step is another one than the peers': it has a
   third pass, and keeps the curvature along the ascent.
 - **Operators**: dispatched by PyTorch in one step, without views and without those of SGD.
