@@ -35,8 +35,8 @@ TEXT = """\
 ![Time of a step relative to letsam's](images/speed.png)
 """
 PROTECTION = """\
-Two parts of letsam's step that no peer has, timed alone in the same rounds, with their shares of letsam's step. In low
-precision the norms are made in float32, which the CPU does slowly; a peer's norm has the precision of the weights.
+Two parts of letsam's step that no peer has, timed alone in the same rounds, with their shares of letsam's step. A
+finite step copies no state: that it could be undone takes two operators which look at a flag on the device.
 """
 
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from letsam import ASAM, SAM, LearnedRadius
-from letsam._tensors import Buffers, gradients_of, norm
+from letsam._guard import StepGuard
+from letsam._tensors import Buffers, all_finite, gradients_of, lengths
 
 Step = Callable[[], Any]
 RHO = 0.05
@@ -121,16 +122,25 @@ def sam_pytorch(passes: Passes, adaptive: bool) -> Step | None:
 def checking(passes: Passes, adaptive: bool) -> Step:
     """The part of letsam's step that sees whether the gradient of the descent is finite."""
     passes()
-    return lambda: norm(gradients_of(passes.params))
+    return lambda: all_finite(lengths(gradients_of(passes.params)))
 
 
-def saving(passes: Passes, adaptive: bool) -> Step:
-    """The part of letsam's step that copies SGD's momentum, to be able to undo the step."""
-    buffers, moments = Buffers(), [p.detach().clone() for p in passes.params]
-    return lambda: buffers.copy_of(moments)
+def guarding(passes: Passes, adaptive: bool) -> Step:
+    """The part of letsam's step that could undo it, around a finite step of a base optimizer that does nothing."""
+    base = torch.optim.SGD(passes.params, **OPTIONS)
+    for param in passes.params:
+        base.state[param]["momentum_buffer"] = torch.zeros_like(param)
+    guard, weights, finite = StepGuard(), Buffers(), torch.tensor(True)
+    weights.copy_of(passes.params)
+
+    def step() -> None:
+        guard.save(base, finite)
+        guard.settle(base, finite, passes.params, weights)
+
+    return step
 
 
-PARTS: dict[str, Callable[[Passes, bool], Step]] = {"is it finite?": checking, "to undo it": saving}
+PARTS: dict[str, Callable[[Passes, bool], Step]] = {"is it finite?": checking, "to undo it": guarding}
 LEARNED: dict[str, Callable[[Passes, bool], Step]] = {"letsam, learned": learned}  # another step than the others'
 CONTENDERS: dict[str, Callable[[Passes, bool], Step | None]] = {
     "SGD alone": base_alone,

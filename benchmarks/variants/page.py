@@ -58,7 +58,7 @@ COMPARISON = f"""\
 Test accuracy in percent, mean over {SEEDS} seeds; fixed at the default radius, learned from the same start and trained
 again on all data (`+refit`). Passes and seconds are relative to SAM with a fixed radius on the same setting; those of
 `learned` include both trainings. One radius is no tuned radius: the columns compare fixed with learned, less so
-variants with each other.
+variants with each other. SAM-ON needs normalisation layers, which only the last setting's network has.
 
 ```
 python -m benchmarks.variants run --jobs 2     # resumable
@@ -126,9 +126,35 @@ def _comparison(rows: Sequence[Row], setting: str) -> str:
         fixed, learned = by_method.get(name, []), by_method.get(f"lets-{name}{REFIT}", [])
         if fixed or learned:
             lines.append([name, *_cells(fixed, yardstick), *_cells(learned, yardstick), _radius(learned)])
-    reasons = dict.fromkeys(f"{row.method}: {row.hindered}" for row in found if row.hindered)
-    left_out = "Left out: " + "; ".join(reasons) + ".\n\n" if reasons else ""
-    return title + _table(head, lines, len(head) - 1) + left_out
+    return title + _table(head, lines, len(head) - 1) + _difference(by_method) + _left_out(found)
+
+
+def _difference(by_method: dict[str, list[Row]]) -> str:
+    """What learning has changed, over all variants."""
+    found: dict[str, float] = {}
+    for name in VARIANTS:
+        fixed, learned = (
+            [100 * row.accuracy for row in by_method.get(method, []) if row.hindered is None]
+            for method in (name, f"lets-{name}{REFIT}")
+        )
+        if fixed and learned:
+            found[name] = statistics.fmean(learned) - statistics.fmean(fixed)
+    if not found:
+        return ""
+    least, most = min(found, key=found.__getitem__), max(found, key=found.__getitem__)
+    above = sum(value > 0 for value in found.values())
+    return (
+        f"Learned minus fixed: {found[least]:+.1f} (`{least}`) to {found[most]:+.1f} (`{most}`) points, above 0 for "
+        f"{above} of {len(found)} variants.\n\n"
+    )
+
+
+def _left_out(rows: Sequence[Row]) -> str:
+    reasons: dict[str, dict[str, None]] = {}
+    for row in rows:
+        if row.hindered:
+            reasons.setdefault(row.hindered, {})[row.method.removesuffix(REFIT)] = None
+    return "".join(f"Left out: {', '.join(methods)}: {reason}.\n\n" for reason, methods in reasons.items())
 
 
 def _cells(rows: Sequence[Row], yardstick: Sequence[Row]) -> tuple[str, str, str]:

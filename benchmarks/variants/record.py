@@ -21,9 +21,16 @@ from letsam.variants import VARIANTS
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = ROOT / "docs" / "evidence" / "variants.json"
 QUICK = ROOT / "runs" / "variants-quick.json"
-PLACES = ("digits-0.0", "digits-0.4", "fashion-cnn-0.4")
 SEEDS = 3
-METHODS = ("sgd", *(prefix + name for name in VARIANTS for prefix in ("", "lets-")))
+
+
+def _methods(*variants: str) -> tuple[str, ...]:
+    return ("sgd", *(prefix + name for name in variants for prefix in ("", "lets-")))
+
+
+PLACES = dict.fromkeys(("digits-0.0", "digits-0.4", "fashion-cnn-0.4"), _methods(*VARIANTS))
+PLACES["fashion-resnet-0.4"] = _methods("sam", "samon")
+"""Where which methods run. The networks of the first three have no normalisation layers, which SAM-ON perturbs."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,7 @@ def orders(rows: Sequence[Row], *, quick: bool) -> list[Order]:
         Order(setting, method, seed)
         for setting in settings(quick=quick)
         for seed in range(1 if quick else SEEDS)
-        for method in METHODS
+        for method in PLACES[setting.name]
     ]
     return [
         order

@@ -224,7 +224,7 @@ def multiply_(tensors: Tensors, others: Tensors) -> None:
 
 def add_scaled_(tensors: Tensors, others: Tensors, factor: Tensor, sign: float = 1.0) -> None:
     """tensors += sign * factor * others, with factors as tensors as for `scale_`, and no copy."""
-    by_dtype = {t.dtype: factor.to(t.dtype) for t in tensors}
+    by_dtype = {dtype: factor.to(dtype) for dtype in {t.dtype for t in tensors}}
     each = {dtype: f.unbind() if f.ndim else (f,) * len(tensors) for dtype, f in by_dtype.items()}
     factors = [each[t.dtype][i] for i, t in enumerate(tensors)]
     torch._foreach_addcmul_(locals_of(tensors), locals_of(others), factors, value=sign)

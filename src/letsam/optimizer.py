@@ -349,7 +349,8 @@ class SharpnessAware(Composition):
             seen.append(loss)
         lr = self.param_groups[0].get("lr", 1.0)
         self._follow(lr)
-        average, length = self._ranks.ascent_average, self._ranks.ascent_mean(slopes.climbed)
+        average = self._ranks.ascent_average
+        length = gradient_norm if slopes.climbed is slopes.whole else self._ranks.ascent_mean(slopes.climbed)
         rho = self.radius.at(
             Ascent(self._steps, lr, self._peak_lr, loss, length, params, average, self._weights, parts)
         )

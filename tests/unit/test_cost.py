@@ -97,9 +97,9 @@ def prepared(
     return make(params), closure
 
 
-def counted(make: Callable[[Any], SharpnessAware]) -> list[Operators]:
+def counted(make: Callable[[Any], SharpnessAware], dtype: torch.dtype = torch.float32) -> list[Operators]:
     """The operators of steps after the first two, which make state and buffers."""
-    opt, closure = prepared(make, resnet50(largest=16))
+    opt, closure = prepared(make, resnet50(largest=16), dtype)
     counts = []
     for _ in range(4):
         counter = Operators()
@@ -141,6 +141,15 @@ def test_a_learned_radius(variant: type[SharpnessAware], limit: int) -> None:
         on_weights = counter.on_weights["rest"] + counter.on_weights["ascent and restore"]
         assert 15 < on_weights <= 24
         assert counter.all["rest"] + counter.all["ascent and restore"] <= limit
+
+
+def test_low_precision_takes_no_loop_over_the_weights() -> None:
+    """But casts of single numbers and of blocks."""
+    full, low = (
+        counted(lambda p: SAM(momentum(p), LearnedRadius(0.05, interval=1)), dtype)[-1]
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    assert low.all["rest"] - full.all["rest"] <= 20
 
 
 @pytest.mark.parametrize("base", [momentum, torch.optim.AdamW, torch.optim.RMSprop])
