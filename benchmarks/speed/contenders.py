@@ -125,6 +125,7 @@ def checking(passes: Passes, adaptive: bool) -> Step:
     return lambda: all_finite(lengths(gradients_of(passes.params)))
 
 
+@torch.no_grad()
 def guarding(passes: Passes, adaptive: bool) -> Step:
     """The part of letsam's step that could undo it, around a finite step of a base optimizer that does nothing."""
     base = torch.optim.SGD(passes.params, **OPTIONS)

@@ -97,8 +97,13 @@ def orders(rows: Sequence[Row], *, quick: bool) -> list[Order]:
 
 
 def perform(order: Order, tell: Callable[[list[Row]], None]) -> None:
-    """Train, and tell the rows; a method that does not fit the model says so in its row."""
+    """Train, and tell the rows; a method that does not fit the model says so in its row.
+
+    Raises:
+        TaskError: the data of the setting is missing.
+    """
     setting = order.setting
+    task = loaded(setting)
     config = TrialConfig(
         task=setting.task, methods=(order.method,), seeds=(order.seed,), epochs=setting.epochs,
         label_noise=setting.noise,
@@ -108,9 +113,7 @@ def perform(order: Order, tell: Callable[[list[Row]], None]) -> None:
     rows: list[Row] = []
     for name in order.rows:
         try:
-            training = Training(
-                loaded(setting), Method.parse(order.method), order.seed, config, make_fabric("cpu"), searched
-            )
+            training = Training(task, Method.parse(order.method), order.seed, config, make_fabric("cpu"), searched)
         except ValueError as error:
             rows.append(Row(place[0], name, place[1], place[2], hindered=str(error)))
             continue
