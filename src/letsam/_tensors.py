@@ -36,6 +36,7 @@ RANGE = (*FULL, torch.bfloat16)  # in which the squares of gradients do not over
 DTYPE = attrgetter("dtype")
 LAYOUT = (attrgetter("shape"), methodcaller("stride"), DTYPE, attrgetter("device"))
 PIECE = 2**19  # entries that are cast together, so that they stay in the cache
+PORTION = 2**16  # entries of small tensors that are copied together
 SMALL = 2**13  # entries; an operator begins no sooner than it has copied as many
 MANY = 32  # tensors; with fewer it does not matter, and a tensor of zeros more changes no bit of a norm
 FUSED_DEVICES = ("cpu", "cuda")
@@ -150,17 +151,18 @@ def _norm(block: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _lengths(tensors: Tensors, dtype: torch.dtype | None) -> list[Tensor]:
     """Norms of which the norm is that of all; on the CPU of small tensors side by side, and of large ones in pieces."""
-    some = list(tensors)
+    some, together = list(tensors), list[Tensor]()
     if len(some) >= MANY:
         small, some = _apart(tensors)
-        some += [_flatten_dense_tensors(part) for part in small]
+        # one portion after the other, so that no more than one is held twice
+        together = [torch.linalg.vector_norm(_flatten_dense_tensors(part), dtype=dtype) for part in small]
     if dtype is not None:
         some = [piece for tensor in some for piece in _pieces(tensor)]
-    return list(torch._foreach_norm(some, 2, dtype=dtype))
+    return [*torch._foreach_norm(some, 2, dtype=dtype), *together] if some else together
 
 
 def _apart(tensors: Tensors) -> tuple[list[list[Tensor]], list[Tensor]]:
-    """The small tensors on the CPU, in portions of not many more than `PIECE` entries; and the others."""
+    """The small tensors on the CPU, in portions of not many more than `PORTION` entries; and the others."""
     portions: list[list[Tensor]] = []
     others: list[Tensor] = []
     room = 0
@@ -171,7 +173,7 @@ def _apart(tensors: Tensors) -> tuple[list[list[Tensor]], list[Tensor]]:
             continue
         if room <= 0:
             portions.append([])
-            room = PIECE
+            room = PORTION
         portions[-1].append(tensor)
         room -= size
     return portions, others
