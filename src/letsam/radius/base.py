@@ -60,13 +60,17 @@ class Radius:
     units: str | None = None
     """None: units of the weights; "relative", "layerwise": a share of them (`letsam.relative`, `letsam.layerwise`)."""
 
+    per: str = "all"
+    """What has a radius of its own: all weights together, each "group" or each "layer"."""
+
     def __init__(self, rho: float) -> None:
         self.rho = torch.tensor(float(rho), dtype=torch.float64)
 
     @property
     def kind(self) -> str:
         """What a state must be of to be loaded."""
-        return " ".join(part for part in (self.units, type(self).__name__) if part)
+        per = "" if self.per == "all" else f"per {self.per}"
+        return " ".join(part for part in (self.units, type(self).__name__, per) if part)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move the radius to where the weights are."""

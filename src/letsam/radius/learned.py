@@ -152,7 +152,8 @@ class LearnedRadius(Radius):
         self._commits = 0  # of this step: a step that looks back has two
         self._start = float(self.rho)
         self._used = self.rho  # in the step, before it is known whether that is finite
-        self._blocks = Blocks(_checks.choice("per", per, PER))
+        self.per = _checks.choice("per", per, PER)
+        self._blocks = Blocks(self.per)
         self._derivative = StepDerivative(self.hypergradient, self.length_invariant, self._blocks)
         self._zero = torch.zeros_like(self.rho)
         self._usable = torch.zeros((), dtype=torch.bool)  # whether the step that Z is of was finite
@@ -203,16 +204,6 @@ class LearnedRadius(Radius):
         return cls(rho, **settings)
 
     # --- what the optimizer calls, in the order of a step ---------------------------------------------------------
-
-    @property
-    def per(self) -> str:
-        """What has a radius of its own: "all", "group" or "layer"."""
-        return self._blocks.per
-
-    @property
-    def kind(self) -> str:
-        """What a state must be of to be loaded."""
-        return super().kind + ("" if self.per == "all" else f" per {self.per}")
 
     def attach(self, param_groups: list[dict[str, Any]], ascends: Callable[[int], bool]) -> None:
         """Make a radius for every group or layer that is new; only a step that climbs has a Z."""

@@ -152,21 +152,12 @@ class ReplayedRadius(Radius):
     """
 
     def __init__(self, schedule: Sequence[float] | Sequence[Sequence[float]], steps: int, *, per: str = "all") -> None:
-        self._blocks = Blocks(_checks.choice("per", per, PER))
+        self.per = _checks.choice("per", per, PER)
+        self._blocks = Blocks(self.per)
         self._rows = _rows(schedule, per)
         self.steps = _checks.whole("steps", steps, 1)
         super().__init__(self._rows[0][0])
         self._read()
-
-    @property
-    def per(self) -> str:
-        """What has a radius of its own: "all", "group" or "layer"."""
-        return self._blocks.per
-
-    @property
-    def kind(self) -> str:
-        """What a state must be of to be loaded."""
-        return super().kind + ("" if self.per == "all" else f" per {self.per}")
 
     @property
     def schedule(self) -> tuple[float, ...] | tuple[tuple[float, ...], ...]:
