@@ -116,15 +116,15 @@ def test_scheduled_methods_and_the_radii_they_stand_for(base: torch.optim.Optimi
 @pytest.mark.parametrize(
     ("name", "units", "learned", "per"),
     [
-        ("sam-relative", "relative", False, None),
-        ("sam-layerwise", "layerwise", False, None),
+        ("sam-relative", "relative", False, "all"),
+        ("sam-layerwise", "layerwise", False, "all"),
         ("lets-sam-relative", "relative", True, "all"),
         ("lets-sam-layerwise", "layerwise", True, "all"),
         ("lets-sam-per-layer", None, True, "layer"),
     ],
 )
 def test_shares_and_many_radii(
-    name: str, units: str | None, learned: bool, per: str | None, task: Task, base: torch.optim.Optimizer
+    name: str, units: str | None, learned: bool, per: str, task: Task, base: torch.optim.Optimizer
 ) -> None:
     method = Method.parse(name)
     rho = method.initial_rho(task, 0.2)
@@ -134,8 +134,7 @@ def test_shares_and_many_radii(
     assert rho == (0.01 if units else 0.2), "the option `rho` is a radius, not a share"
     assert optimizer.radius.units == units
     assert method.is_learned == learned
-    assert getattr(optimizer.radius, "per", None) == per
-    assert method.per == (per or "all")
+    assert optimizer.radius.per == method.per == per
     if units:
         replayed = method.optimizer(base, rho, ReplayedRadius([0.2, 0.3], 2))
         assert isinstance(replayed, SharpnessAware)
