@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification, TrainerCallback, TrainingArguments, get_scheduler
 
 import letsam
+from letsam._closures import InParts
 from letsam.integrations import EndlessBatches
 from letsam.integrations.transformers import SharpnessAwareTrainer
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 LETS = functools.partial(letsam.SAM, rho=letsam.LearnedRadius(0.05, interval=2, burn_in=3))
+M_SAM = functools.partial(letsam.SubBatchSAM, rho=letsam.LearnedRadius(0.05, interval=2, burn_in=3))
 
 
 class Bert(BertForSequenceClassification):
@@ -90,22 +92,22 @@ def same(left: nn.Module, right: nn.Module) -> bool:
     return all(map(torch.equal, left.parameters(), right.parameters()))
 
 
-def by_hand(trainer: Recorder) -> tuple[nn.Module, letsam.SAM]:
+def by_hand(trainer: Recorder, make: Any = LETS) -> tuple[nn.Module, letsam.SharpnessAware]:
     """The steps of a run once more, with nothing of the Trainer but its batches."""
     model = bert().train()
     torch.manual_seed(trainer.args.seed)
     base = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.0)
-    opt = LETS(base, max_grad_norm=trainer.args.max_grad_norm)
+    opt = make(base, max_grad_norm=trainer.args.max_grad_norm)
     scheduler = get_scheduler("linear", opt, 0, len(trainer.steps))
     held_out = EndlessBatches(trainer.get_radius_dataloader(), seed=trainer.args.seed)
     smoothing = trainer.args.label_smoothing_factor
 
     per_item = trainer.compute_loss_func is not None
 
-    def closure(batches: list[Any]) -> Tensor:
+    def closure(batches: list[Any], chosen: list[Any] | None = None) -> Tensor:
         opt.zero_grad()
         total, count = torch.zeros(()), sum(len(batch["labels"]) for batch in batches)
-        for batch in batches:
+        for batch in chosen or batches:
             logits, labels = model(input_ids=batch["input_ids"]).logits, batch["labels"]
             loss = nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
             loss = loss * len(labels) / count if per_item else loss / len(batches)
@@ -115,19 +117,25 @@ def by_hand(trainer: Recorder) -> tuple[nn.Module, letsam.SAM]:
 
     for batches, random in trainer.steps:
         torch.set_rng_state(random)
-        opt.step(lambda b=batches: closure(b), lambda b=batches: closure([next(held_out) for _ in b]))
+        parts = [lambda b=batches, one=one: closure(b, [one]) for one in batches]
+        training = InParts(lambda b=batches: closure(b), parts)
+        opt.step(training, lambda b=batches: closure([next(held_out) for _ in b]))
         scheduler.step()
     return model, opt
 
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"gradient_accumulation_steps": 2, "max_grad_norm": 0.05}],
-    ids=["plain", "accumulated and clipped"],
+    [
+        {},
+        {"gradient_accumulation_steps": 2, "max_grad_norm": 0.05},
+        {"gradient_accumulation_steps": 2, "sharpness_aware": M_SAM},
+    ],
+    ids=["plain", "accumulated and clipped", "m-SAM"],
 )
 def test_equals_a_loop_by_hand(tmp_path: Path, options: dict[str, Any]) -> None:
     trainer = trained(tmp_path, **options)
-    model, opt = by_hand(trainer)
+    model, opt = by_hand(trainer, options.get("sharpness_aware", LETS))
     own = optimizer_of(trainer)
     assert len(trainer.steps) == trainer.state.global_step == (10 if not options else 6)
     assert own.rho != 0.05

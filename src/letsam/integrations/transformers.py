@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer
 
 from .. import _checks
+from .._closures import InParts
 from ..optimizer import SharpnessAware
 from ..radius import LearnedRadius
 from ..variants import SAM
@@ -160,7 +161,11 @@ class SharpnessAwareTrainer(Trainer):
         assert optimizer is not None
         if not self.accelerator.sync_gradients:
             return torch.zeros((), device=self.args.device)
-        closure = self._closure(model, self._micro_batches, num_items_in_batch)
+        whole, *parts = (
+            self._closure(model, batches, num_items_in_batch)
+            for batches in (self._micro_batches, *([batch] for batch in self._micro_batches))
+        )
+        closure = InParts(whole, parts)  # for m-sharpness
         scaler = self.accelerator.scaler
         loss = optimizer.step(closure, lambda: self._validation_loss(model), grad_scaler=scaler)
         if scaler is not None:
