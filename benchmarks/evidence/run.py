@@ -48,7 +48,7 @@ def run(
                 print(f"not run: {message}", file=sys.stderr, flush=True)
             hindered[message] = hindered.get(message, 0) + 1
             continue
-        store.collect(unit.setting, rows(unit.setting, seeds))
+        store.collect(unit.setting, rows(unit.setting, max(seeds or 0, unit.setting.seeds)))  # also seeds not asked for
         minutes = (time.perf_counter() - started) / 60
         print(f"{count}/{len(orders)} {minutes:.1f} min: {unit.setting.name} {unit.method} {unit.seed}", flush=True)
     return sum(hindered.values())

@@ -196,6 +196,16 @@ def test_two_processes_give_what_one_gives_and_a_stopped_suite_goes_on(tmp_path:
     assert run.missing([TINY], two, families, None) == []  # a fresh clone goes on from what is committed
 
 
+@pytest.mark.slow
+def test_what_other_seeds_have_given_stays(store: Store) -> None:
+    two = dataclasses.replace(TINY, seeds=2)
+    store.save(two, record("sgd", 1), ENVIRONMENT)
+    store.collect(two, run.rows(two))
+    shutil.rmtree(store.runs)
+    assert run.run([two], store, families=("sam",), seeds=1) == 0
+    assert [pair for pair in store.kept_records(two) if pair[0] == "sgd"] == [("sgd", 0), ("sgd", 1)]
+
+
 def test_data_that_is_missing_is_told_and_is_not_fatal(store: Store) -> None:
     lost = dataclasses.replace(TINY, task="no-such-task")
     told: list[str | None] = []
