@@ -27,7 +27,7 @@ class StepGuard:
 
     def __init__(self) -> None:
         self._buffers = Buffers()
-        self._found: list[Tensor] = []  # all of the state
+        self._found: list[Any] = []  # all of the state, and the dicts that it is in
         self._places: list[Place] = []  # that hold something, and what they hold
         self._live: list[Tensor] = []
 
@@ -70,16 +70,23 @@ class StepGuard:
             for name, whole in _fresh(base, group, known):
                 tensor = local(whole)
                 if tensor.device == finite.device:
-                    begins_at = group["lr"] if name in BEGINS_AT_LR else float(name in BEGINS_AT_ONE)
-                    torch.where(finite, tensor, torch.zeros_like(tensor) + begins_at, out=tensor)
+                    torch.where(finite, tensor, torch.zeros_like(tensor) + _begins_at(base, group, name), out=tensor)
 
 
-def _found(base: Optimizer) -> list[Tensor]:
-    """All tensors in the base optimizer's state."""
-    return [value for state in base.state.values() for value in state.values() if isinstance(value, Tensor)]
+def _begins_at(base: Optimizer, group: dict[str, Any], name: str) -> Any:
+    """The value that torch's optimizers begin a state with."""
+    if name == "sum":  # Adagrad
+        return base.defaults.get("initial_accumulator_value", 0.0)
+    return group["lr"] if name in BEGINS_AT_LR else float(name in BEGINS_AT_ONE)
 
 
-def _same(some: list[Tensor], others: list[Tensor]) -> bool:
+def _found(base: Optimizer) -> list[Any]:
+    """All tensors in the base optimizer's state, and the dicts of the parameters, which loading makes anew."""
+    states = list(base.state.values())
+    return [*states, *(value for state in states for value in state.values() if isinstance(value, Tensor))]
+
+
+def _same(some: list[Any], others: list[Any]) -> bool:
     return len(some) == len(others) and all(map(is_, some, others))
 
 

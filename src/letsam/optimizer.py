@@ -42,7 +42,7 @@ from ._randomness import devices_of
 from ._statistics import checked_model
 from ._tensors import Buffers, GradientSum, all_finite, copy_, gradients_of, lengths, norm, scale_, spend_, zero_
 from .groups import selected, unperturbed
-from .perturbations import Perturbation, Remembering
+from .perturbations import Perturbation
 from .radius import Ascent, Radius
 
 __all__ = ["Closure", "SharpnessAware"]
@@ -280,7 +280,7 @@ class SharpnessAware(Composition):
         if not (apart and self.perturbation.ascends(self._steps)):
             return (closure,)
         parts = parts_of(closure)
-        if len(parts) > 1 and isinstance(self.perturbation, Remembering):
+        if len(parts) > 1 and type(self.perturbation).commit is not Perturbation.commit:
             raise ValueError(
                 f"`m_sharpness` over micro-batches needs a perturbation that remembers nothing, as each of the "
                 f"{len(parts)} would be taken for a step, got {type(self.perturbation).__name__}"

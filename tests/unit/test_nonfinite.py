@@ -153,6 +153,51 @@ def test_the_very_first_step(base: str, bad_call: int) -> None:
     assert same_bits(run(True), run(False))
 
 
+@pytest.mark.parametrize("how", ["nothing", "loaded", "replaced"])
+def test_state_that_others_have_put_in_other_dicts(how: str) -> None:
+    """Loading keeps the tensors and makes the dicts anew; then a step that makes state for another weight is undone."""
+    first, second = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    opt = SAM(torch.optim.Adam([first, second], lr=0.1), 0.0)
+
+    def step(*terms: tuple[torch.nn.Parameter, list[float]]) -> None:
+        def closure() -> Tensor:
+            opt.zero_grad()
+            loss = torch.stack([(p * torch.tensor(x)).sum() for p, x in terms]).sum()
+            loss.backward()
+            return loss
+
+        opt.step(closure)
+
+    for _ in range(2):
+        step((first, [1.0, 2.0]))
+    if how == "loaded":
+        opt.base_optimizer.load_state_dict(opt.base_optimizer.state_dict())
+    elif how == "replaced":
+        opt.state[first] = dict(opt.state[first])
+    before = copy.deepcopy(opt.state[first])
+    step((first, [float("nan"), 1.0]), (second, [1.0, 1.0]))
+    assert opt.metrics["skipped_steps"] == 1
+    assert same_bits(opt.state[first], before)
+    assert opt.state[second]["step"] == 0
+
+
+def test_an_accumulator_begins_where_its_optimizer_begins_it() -> None:
+    """Adagrad makes the state of a group that has joined in its step."""
+    first, second = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    opt = SAM(torch.optim.Adagrad([first], lr=0.1, initial_accumulator_value=0.5), 0.0)
+    opt.add_param_group({"params": [second]})
+
+    def closure() -> Tensor:
+        opt.zero_grad()
+        loss = (first.sum() + second.sum()) * torch.nan
+        loss.backward()
+        return loss
+
+    opt.step(closure)
+    assert opt.metrics["skipped_steps"] == 1
+    assert opt.state[second]["sum"].tolist() == [0.5, 0.5]
+
+
 def test_skipped_steps_are_counted_and_schedules_go_on() -> None:
     model = network()
     opt = SAM(BASES["adam"](model.parameters()), rho=CosineRadius(0.3, 0.1, 6))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from letsam import (
+    AESAM,
     ASAM,
     FSAM,
     GSAM,
@@ -193,7 +194,7 @@ def test_weights_that_some_parts_do_not_use() -> None:
     torch.testing.assert_close(found, torch.tensor(expected) - 0.1 * total)
 
 
-@pytest.mark.parametrize("variant", [FSAM, LookSAM])
+@pytest.mark.parametrize("variant", [FSAM, LookSAM, AESAM])
 def test_a_perturbation_that_remembers(variant: Any) -> None:
     model = network()
     opt = variant(BASES["momentum"](model.parameters()), 0.1, m_sharpness=True)

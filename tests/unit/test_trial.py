@@ -214,6 +214,8 @@ def test_many_radii_of_which_the_means_alone_were_kept_are_learned_again(
     value = json.loads(path.read_text())
     value["schema"], value["config"]["refit"] = 1, refit
     value["runs"][0]["history"]["rho_schedule"] = results.runs[0].mean_radii
+    other = {**value["runs"][0], "seed": 7}  # of a seed that is not asked for now
+    value["runs"].append(other)
     path.write_text(json.dumps(value))
 
     options = dataclasses.replace(options, refit=refit)
@@ -222,8 +224,9 @@ def test_many_radii_of_which_the_means_alone_were_kept_are_learned_again(
     learned = [("lets-sam-per-layer", 0), ("lets-sam-per-layer+refit", 0), ("lets-sam+refit", 0)]
     assert stop.rows == (learned if refit else [])
     if refit:
-        (first,) = again.runs_of("lets-sam-per-layer")
-        assert without_seconds(first) == records(results)[0]
+        found = {one.seed: one for one in again.runs_of("lets-sam-per-layer")}
+        assert without_seconds(found[0]) == records(results)[0]
+        assert found[7].test_accuracy == other["test_accuracy"]
 
 
 def test_methods_and_seeds_may_be_added(task: Task, options: TrialConfig, whole: Results, tmp_path: Path) -> None:

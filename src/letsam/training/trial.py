@@ -76,7 +76,8 @@ def open_results(out: Path, config: TrialConfig, environment: dict[str, Any], *,
 
 def _kept_means_alone(run: Run, config: TrialConfig) -> bool:
     """Whether it learned many radii of which an older letsam kept the means: its refit needs each, so it runs again."""
-    if run.method not in config.methods or Method.parse(run.method).per == "all":
+    again = run.method in config.methods and run.seed in config.seeds
+    if not again or Method.parse(run.method).per == "all":
         return False
     return not any(isinstance(step, list) for step in run.history.get("rho_schedule", ()))
 
