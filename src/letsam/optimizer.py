@@ -184,14 +184,13 @@ class SharpnessAware(Composition):
         self._grad_scaler = _precision.begin(grad_scaler, self)
         self._abort()
         self._place()
-        params = self._trainable()
+        params, parts = self._trainable(), self._parts(closure)
         seen: list[Tensor] = []
         try:
             self._passes.begin(devices_of(params))
             if self.radius.validates_before(self._steps):
                 loss = self._validate(validation_closure)
                 seen += self.radius.see_validation(loss, params, self._weights)
-            parts = self._parts(closure)
             flight = self._begin(params, seen, *self._look(closure, parts), len(parts))
             if flight.climbed:
                 self._climb_apart(flight, parts) if len(parts) > 1 else self._climb(flight, closure)

@@ -61,7 +61,7 @@ class Variant(SharpnessAware):
         model: the network, so that its running statistics move once in a step (see `SharpnessAware`).
         max_grad_norm: > 0, clips the total norm of the gradient of the descent; None: no clipping.
         process_group: the processes over which losses are averaged (see `SharpnessAware`).
-        m_sharpness: with DDP, each process climbs along the gradient of its own batch (see `SharpnessAware`).
+        m_sharpness: each process, and each of its micro-batches, climbs along its own gradient (see `SharpnessAware`).
         **options: of the perturbation, whose class tells them.
 
     Raises:
@@ -107,7 +107,7 @@ class SAM(Variant, made_of=SteepestAscent):
         model: the network, so that its running statistics move once in a step (see `SharpnessAware`).
         max_grad_norm: > 0, clips the total norm of the gradient of the descent; None: no clipping.
         process_group: the processes over which losses are averaged (see `SharpnessAware`).
-        m_sharpness: with DDP, each process climbs along the gradient of its own batch (see `SharpnessAware`).
+        m_sharpness: each process, and each of its micro-batches, climbs along its own gradient (see `SharpnessAware`).
 
     Raises:
         TypeError: an argument of the wrong type.
@@ -148,7 +148,7 @@ class ASAM(Variant, made_of=AdaptiveAscent):
         model: the network, so that its running statistics move once in a step (see `SharpnessAware`).
         max_grad_norm: > 0, clips the total norm of the gradient of the descent; None: no clipping.
         process_group: the processes over which losses are averaged (see `SharpnessAware`).
-        m_sharpness: with DDP, each process climbs along the gradient of its own batch (see `SharpnessAware`).
+        m_sharpness: each process, and each of its micro-batches, climbs along its own gradient (see `SharpnessAware`).
 
     Raises:
         TypeError: an argument of the wrong type.

@@ -47,6 +47,7 @@ class Training:
         self, task: Task, method: Method, seed: int, config: TrialConfig, fabric: Fabric, searched: Run | None = None
     ) -> None:
         self.task, self.method, self.seed, self.fabric, self.searched = task, method, seed, fabric, searched
+        self.per = method.per
         self.learns = method.is_learned and searched is None
         self.epochs = config.epochs or task.epochs
         splits = make_splits(
@@ -81,7 +82,7 @@ class Training:
         self.rho_initial = method.initial_rho(task, config.rho)
         replayed = None
         if searched is not None:
-            replayed = ReplayedRadius(_schedule(searched, method.per), steps, per=method.per)
+            replayed = ReplayedRadius(_schedule(searched, self.per), steps, per=self.per)
         base = task.optimizer(self.model.parameters())
         if not isinstance(base, Optimizer):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"`optimizer` must return a torch.optim.Optimizer, got {type(base).__name__}")
@@ -110,7 +111,7 @@ class Training:
         values = [row for row in torch.stack(logged).tolist() if row]
         self.seconds += time.perf_counter() - started
         self.epoch += 1
-        self.rho_schedule += [row[1:] if self.method.per != "all" else row[1] for row in values]
+        self.rho_schedule += [row[1:] if self.per != "all" else row[1] for row in values]
         self.slopes += [row[0] for row in values]
         if self.finished or self.epoch % math.ceil(self.epochs / self.task.evaluations) == 0:
             self._record()
@@ -267,7 +268,7 @@ class Training:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave, on as many ranks or, but for random numbers, on others."""
-        if self.method.per != "all" and not all(isinstance(step, list) for step in state["progress"]["rho_schedule"]):
+        if self.per != "all" and not all(isinstance(step, list) for step in state["progress"]["rho_schedule"]):
             raise ValueError("`state` must hold every learned radius, got the means that an older letsam kept")
         self.model.load_state_dict(scattered(state["model"], self.model.state_dict()))
         self.optimizer.load_state_dict(self._scattered_optimizer(state["optimizer"]))
