@@ -27,7 +27,7 @@ class SubBatchAscent(SteepestAscent):
         4
 
     Reference:
-        arXiv:2010.01412, section 4.1 (m-sharpness); arXiv:2206.06232, equation (5).
+        arXiv:2010.01412, section 4.1 (m-sharpness); arXiv:2206.06232.
     """
 
     facts = Facts(
