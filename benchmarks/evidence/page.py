@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Iterator
 
 from benchmarks.evidence.figures import write_figures
@@ -23,10 +25,10 @@ from letsam.results import write_atomically
 from letsam.training.methods import REFIT
 
 LEARNED = ("mean", "worst start", "spread", "cost")
-PEERS = {
-    "rising": "sam-rising", "GSAM's schedule": "gsam-schedule", "loss budget": "sam-budget", "Optuna": "optuna-sam",
-    "the paper's reading, refit": f"lets-paper-sam:{PAPER_START}{REFIT}",
-}  # fmt: skip
+SCHEDULES = {"sam": {"rising": "sam-rising", "GSAM schedule": "gsam-schedule", "loss budget": "sam-budget"},
+             "asam": {"rising": "asam-rising"}}  # fmt: skip
+PAPER = f"lets-paper-sam:{PAPER_START}"
+PEERS = {**SCHEDULES["sam"], "Optuna": "optuna-sam", "the paper's reading, refit": PAPER + REFIT}
 TEXT = ROOT / "docs" / "evidence" / "text.md"
 
 
@@ -39,8 +41,7 @@ def write_page(store: Store) -> None:
         "## All settings",
         *("\n".join(_overview(kind, found)) for kind in ("sam", "asam") if any(one.best(kind) for one in found)),
     ]
-    if peers := list(_beside_peers(found)):
-        parts.append("\n".join(peers))
+    parts += ["\n".join(lines) for lines in (list(_losses(found)), list(_beside_peers(found))) if lines]
     parts += [f"![{alt}]({relative_to(store.page, path)})" for path, alt in figures]
     parts += [_setting(one) for one in found]
     write_atomically(store.page, "\n\n".join(part.strip() for part in parts) + "\n")
@@ -75,6 +76,43 @@ def _overview(kind: str, found: list[Measured]) -> Iterator[str]:
         yield "| " + " | ".join(cells) + " |"
 
 
+def _losses(found: list[Measured]) -> Iterator[str]:
+    """What the upper level lowers, beside that of the grid, in one table."""
+    lines = [(one.setting.title, [cell for kind in SCHEDULES for cell in _loss(one, kind)]) for one in found]
+    lines = [(title, cells) for title, cells in lines if {*cells} != {NOTHING}]
+    if not lines:
+        return
+    yield "### Test loss\n"
+    yield (
+        "The upper level lowers the loss, on held-out labels that are as noisy as the rest; the test labels are clean. "
+        "Best, lowest: of the grid, by accuracy and by this loss. The refit is the mean over the starts; bold: at most "
+        "that of the best.\n"
+    )
+    names = ("base", "best", "lowest", "refit")
+    yield from _head("setting", *(f"{kind.upper()}: {name}" for kind in SCHEDULES for name in names))
+    for title, cells in lines:
+        yield f"| {title} | " + " | ".join(cells) + " |"
+    yield ""
+    counts = [sum(cells[place].startswith("**") for _, cells in lines) for place in (3, 7)]
+    yield f"At most that of the best, of {len(lines)} settings: SAM {counts[0]}, ASAM {counts[1]}."
+
+
+def _loss(one: Measured, kind: str) -> list[str]:
+    """Of the base optimizer, the best and the lowest of the grid and the refit, over the seeds that all have."""
+    grid, learned = one.names(kind), [name + REFIT for name in one.names(f"lets-{kind}")]
+    seeds = one.seeds(kind).intersection(*(one.of(name) for name in ["sgd", *learned]))
+    if not seeds or not learned:
+        return [NOTHING] * 4
+    losses = {name: row.loss for name in ["sgd", *grid, *learned] if (row := one.row(name, seeds))}
+    best = one.best(kind)
+    assert best is not None  # its seeds are among these
+    lowest = min(losses[name] for name in grid if not math.isnan(losses[name]))
+    refit = statistics.fmean(losses[name] for name in learned)
+    cells = [f"{value:.3f}" for value in (losses["sgd"], losses[best.name], lowest)]
+    mark = "**" if refit <= losses[best.name] else ""
+    return [*cells, NOTHING if math.isnan(refit) else f"{mark}{refit:.3f}{mark}"]
+
+
 def _beside_peers(found: list[Measured]) -> Iterator[str]:
     """What else a user could do, in one table over the settings in which all of it is finished."""
     lines: list[list[float]] = []
@@ -104,7 +142,7 @@ def _beside_peers(found: list[Measured]) -> Iterator[str]:
 def _peers(one: Measured) -> Iterator[tuple[str, str]]:
     """(label, method) of those that are finished, at their best."""
     for label, kind in PEERS.items():
-        row = one.best("sam", kind) if ":" not in kind and kind != "optuna-sam" else one.row(kind)
+        row = one.best("sam", kind) if label in SCHEDULES["sam"] else one.row(kind)
         if row is not None:
             yield label, row.name
 
@@ -197,12 +235,10 @@ def _lines(one: Measured, kind: str, best: Row) -> Iterator[tuple[str, str]]:
         yield f"learned, `{name}`", name
         yield "- refit", name + REFIT
     if kind == "sam":
-        name = f"lets-paper-sam:{PAPER_START}"
-        yield f"the paper's reading, `{name}`", name
-        yield "- refit", name + REFIT
-    peers = {f"{kind}-rising": "best rising", "gsam-schedule": "best GSAM schedule", "sam-budget": "best loss budget"}
-    for grid, label in peers.items():
-        found = one.best(kind, grid) if grid.startswith(kind) or kind == "sam" else None
+        yield f"the paper's reading, `{PAPER}`", PAPER
+        yield "- refit", PAPER + REFIT
+    for label, grid in SCHEDULES[kind].items():
+        found = one.best(kind, grid)
         if found is not None:
-            yield f"{label}, `{found.name}`", found.name
+            yield f"best {label}, `{found.name}`", found.name
     yield "Optuna, 7 trials and a run", f"optuna-{kind}"
