@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from . import _checks
-from ._tensors import Tensors, complete_gradients, gradients_of
+from ._shards import complete_gradients
+from ._tensors import Tensors, gradients_of
 
 Closure = Callable[[], Tensor]
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ._tensors import Buffers, Tensors, copy_unless_, local
+from ._shards import local
+from ._tensors import Buffers, Tensors, copy_unless_
 
 BEGINS_AT_ONE = ("mu_product", "mu")  # NAdam, ASGD
 BEGINS_AT_LR = ("step_size", "eta")  # Rprop, ASGD

@@ -4,8 +4,7 @@ The `foreach` functions take a whole list in one dispatched operator; in-place f
 held anyway. Scalars are 0-dim tensors of `scalar_dtype`, so that a bf16 model still has a float32 radius.
 
 DTensors (FSDP2, tensor parallelism) are worked on where they lie, each process on its own part. Only norms and dot
-products communicate: one all-reduce of a scalar for all tensors that are split over the same processes. They come out
-as plain tensors, the same in every process.
+products communicate (see `_shards`).
 """
 
 # pyright: reportPrivateUsage=false, reportPrivateImportUsage=false, reportUnknownMemberType=false
@@ -15,7 +14,6 @@ as plain tensors, the same in every process.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from itertools import groupby
@@ -23,13 +21,12 @@ from operator import attrgetter, eq, methodcaller
 from typing import Any, NamedTuple
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch._utils import _flatten_dense_tensors
 
-Tensors = Sequence[Tensor]
+from ._shards import Groups, Tensors, by_label, locals_of, owners_of, placed_like, sum_of, sum_over, sums_over, totals
+
 Average = Callable[[Tensors], None]
-Groups = tuple[Any, ...]  # of processes
 Alike = dict[tuple[torch.device, torch.dtype | None], list[int]]
 FULL = (torch.float32, torch.float64)  # precision that sums are made in
 RANGE = (*FULL, torch.bfloat16)  # in which the squares of gradients do not overflow
@@ -41,37 +38,6 @@ SMALL = 2**13  # entries; an operator begins no sooner than it has copied as man
 MANY = 32  # tensors; with fewer it does not matter, and a tensor of zeros more changes no bit of a norm
 FUSED_DEVICES = ("cpu", "cuda")
 FUSED_DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-
-
-def is_dtensor(tensor: object) -> bool:
-    """Whether a tensor is split or replicated over processes."""
-    kind = _dtensor_type()
-    return kind is not None and isinstance(tensor, kind)
-
-
-def local(tensor: Tensor) -> Tensor:
-    """The tensor; of a DTensor the part in this process, in the same memory. To be called under `torch.no_grad`."""
-    return _as_any(tensor).to_local() if is_dtensor(tensor) else tensor
-
-
-def locals_of(tensors: Tensors) -> list[Tensor]:
-    """`local` of each."""
-    kind = _dtensor_among(tensors)
-    return list(tensors) if kind is None else [_as_any(t).to_local() if isinstance(t, kind) else t for t in tensors]
-
-
-def complete_gradients(params: Tensors) -> None:
-    """Place the gradients of DTensors as their weights are, so that their parts belong together.
-
-    Tensor parallelism may leave them as sums of which each process holds one term.
-    """
-    kind = _dtensor_among(params)
-    if kind is None:
-        return
-    for param in params:
-        weight, gradient = _as_any(param), _as_any(param.grad)
-        if isinstance(gradient, kind) and gradient.placements != weight.placements:
-            param.grad = gradient.redistribute(placements=weight.placements)
 
 
 def scalar_dtype(tensors: Tensors) -> torch.dtype:
@@ -92,16 +58,16 @@ def all_finite(numbers: Tensors) -> Tensor:
 
 def norm(tensors: Tensors) -> Tensor:
     """The Euclidean norm of all entries together (0-dim)."""
-    dtype, owners = scalar_dtype(tensors), _owners(tensors)
+    dtype, owners = scalar_dtype(tensors), owners_of(tensors)
     if owners is None:
         return _length(_lengths(locals_of(tensors), dtype))
     lengths = torch._foreach_norm(locals_of(tensors), 2, dtype=dtype)
-    return _sum_over(owners, torch._foreach_mul(lengths, lengths)).sqrt()
+    return sum_over(owners, torch._foreach_mul(lengths, lengths)).sqrt()
 
 
 def lengths(tensors: Tensors) -> list[Tensor]:
     """Some numbers (0-dim) that are all finite if and only if the norm is: without its precision where that costs."""
-    if _owners(tensors) is not None:
+    if owners_of(tensors) is not None:
         return [norm(tensors)]
     coarse = all(dtype in RANGE for dtype in {t.dtype for t in tensors})
     return _lengths(locals_of(tensors), None if coarse else scalar_dtype(tensors))
@@ -110,22 +76,22 @@ def lengths(tensors: Tensors) -> list[Tensor]:
 def norms(tensors: Tensors) -> list[Tensor]:
     """The Euclidean norm of each tensor (0-dim)."""
     each = torch._foreach_norm(locals_of(tensors), 2, dtype=scalar_dtype(tensors))
-    owners = _owners(tensors)
-    return list(each if owners is None else torch._foreach_sqrt(_sums_over(owners, torch._foreach_mul(each, each))))
+    owners = owners_of(tensors)
+    return list(each if owners is None else torch._foreach_sqrt(sums_over(owners, torch._foreach_mul(each, each))))
 
 
 def dot(left: Buffers, right: Buffers) -> Tensor:
     """The dot product of what two buffers of the same shapes hold (0-dim); `left` holds anything afterwards."""
     dtype = scalar_dtype(left.blocks)
     products = [_dot(a, b, dtype) for a, b in zip(left.blocks, right.blocks, strict=True)]
-    return _sum_over(left.owners, products)
+    return sum_over(left.owners, products)
 
 
 def dots(left: Buffers, right: Buffers, labels: Sequence[int], count: int) -> Tensor:
     """`dot` for the tensors of each label from 0 to below `count` (shape `(count,)`); 0 where there is none."""
     dtype = scalar_dtype(left.blocks)
     runs = zip(left.runs(labels), right.runs(labels), strict=True)
-    return _totals([(label, groups, _dot(a, b, dtype)) for (label, groups, a), (_, _, b) in runs], count)
+    return totals([(label, groups, _dot(a, b, dtype)) for (label, groups, a), (_, _, b) in runs], count)
 
 
 def inner(left: Tensors, right: Tensors) -> Tensor:
@@ -136,13 +102,14 @@ def inner(left: Tensors, right: Tensors) -> Tensor:
         torch.dot(a.reshape(-1), b.reshape(-1)).to(dtype) if a.dtype in FULL else torch.sum(a * b, dtype=dtype)
         for a, b in pairs
     ]
-    return _sum_over(_owners(left) or [()] * len(products), products)
+    return sum_over(owners_of(left) or [()] * len(products), products)
 
 
 def _dot(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
     if left.dtype in FULL:
         return torch.dot(left, right).to(dtype)
-    return _sum([torch.sum(piece, dtype=dtype) for piece in _pieces(left.mul_(right))])  # torch.dot would round the sum
+    # torch.dot would round the sum
+    return sum_of([torch.sum(piece, dtype=dtype) for piece in _pieces(left.mul_(right))])
 
 
 def _norm(block: Tensor, dtype: torch.dtype) -> Tensor:
@@ -303,91 +270,8 @@ def _alike(tensors: Tensors, others: Tensors) -> Alike:
     return found
 
 
-def _dtensor_type() -> type | None:
-    """The class; None where nothing has imported it yet, so that there can be no such tensors."""
-    return getattr(sys.modules.get("torch.distributed.tensor"), "DTensor", None)
-
-
-def _dtensor_among(tensors: Tensors) -> type | None:
-    """The class where there are such tensors, looking at each kind of tensor once."""
-    kind = _dtensor_type()
-    return kind if kind is not None and any(issubclass(one, kind) for one in set(map(type, tensors))) else None
-
-
-def _as_any(tensor: Any) -> Any:
-    """DTensors have attributes that `Tensor` has not."""
-    return tensor
-
-
-def _owners(tensors: Tensors) -> list[Groups] | None:
-    """For each tensor the groups of processes it is split over; None where none is split."""
-    kind = _dtensor_among(tensors)
-    if kind is None:
-        return None
-    owners = [_owners_of(tensor) if isinstance(tensor, kind) else () for tensor in tensors]
-    return owners if any(owners) else None
-
-
-def _owners_of(tensor: Any) -> Groups:
-    mesh = tensor.device_mesh
-    return tuple(mesh.get_group(i) for i, place in enumerate(tensor.placements) if not place.is_replicate())
-
-
-def _sum_over(owners: list[Groups], values: Tensors) -> Tensor:
-    """The sum of the values, those of split tensors summed over the processes as well."""
-    shares: dict[Groups, list[Tensor]] = {}
-    for groups, value in zip(owners, values, strict=True):
-        shares.setdefault(groups, []).append(value)
-    sums: list[Tensor] = []
-    for groups, share in shares.items():
-        total = _sum(share)
-        for group in groups:
-            dist.all_reduce(total, group=group)
-        sums.append(total)
-    return _sum(sums)
-
-
 def _length(norms: Tensors) -> Tensor:
     return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(list(norms)))
-
-
-def _sum(values: list[Tensor]) -> Tensor:
-    return values[0] if len(values) == 1 else torch.stack(values).sum()
-
-
-def _sums_over(owners: list[Groups], values: Tensors) -> list[Tensor]:
-    """Each value, that of a split tensor summed over the processes."""
-    sums, places = list(values), dict[Groups, list[int]]()
-    for place, groups in enumerate(owners):
-        places.setdefault(groups, []).append(place)
-    for groups, share in places.items():
-        totals = torch.stack([values[place] for place in share])
-        for group in groups:
-            dist.all_reduce(totals, group=group)
-        for place, total in zip(share, totals.unbind(), strict=True):
-            sums[place] = total
-    return sums
-
-
-def _totals(values: list[tuple[int, Groups, Tensor]], count: int) -> Tensor:
-    """The sum of the values of each label (shape `(count,)`), those of split tensors summed over the processes."""
-    sums: list[Tensor] = []
-    for groups in dict.fromkeys(groups for _, groups, _ in values):
-        share = [(label, value) for label, owners, value in values if owners == groups]
-        total = torch.stack([_sum(some) for some in _by_label(share, count)])
-        for group in groups:
-            dist.all_reduce(total, group=group)
-        sums.append(total)
-    return sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)
-
-
-def _by_label(values: list[tuple[int, Tensor]], count: int) -> list[list[Tensor]]:
-    """The values of each label; a 0 where there is none."""
-    found: list[list[Tensor]] = [[] for _ in range(count)]
-    for label, value in values:
-        found[label].append(value)
-    zero = values[0][1].new_zeros(())
-    return [some or [zero] for some in found]
 
 
 class Buffers:
@@ -454,15 +338,15 @@ class Buffers:
         norms = [_norm(block, dtype) for block in self.blocks]
         if not any(self.owners):
             return _length(norms)
-        return _sum_over(self.owners, torch._foreach_mul(norms, norms)).sqrt()
+        return sum_over(self.owners, torch._foreach_mul(norms, norms)).sqrt()
 
     def norms(self, labels: Sequence[int], count: int) -> Tensor:
         """The norm for the tensors of each label from 0 to below `count` (shape `(count,)`); 0 where there is none."""
         dtype = scalar_dtype(self.blocks)
         found = [(label, groups, _norm(run, dtype)) for label, groups, run in self.runs(labels)]
         if any(self.owners):
-            return _totals([(label, groups, length.square()) for label, groups, length in found], count).sqrt()
-        return torch.stack([_length(some) for some in _by_label([(label, n) for label, _, n in found], count)])
+            return totals([(label, groups, length.square()) for label, groups, length in found], count).sqrt()
+        return torch.stack([_length(some) for some in by_label([(label, n) for label, _, n in found], count)])
 
     def runs(self, labels: Sequence[int]) -> Iterator[tuple[int, Groups, Tensor]]:
         """The blocks, cut where the label changes from one tensor to the next: label, owners, memory."""
@@ -475,7 +359,7 @@ class Buffers:
                 start += size
 
     def _allocate(self, tensors: Tensors) -> None:
-        owners = _owners(tensors) or [()] * len(tensors)
+        owners = owners_of(tensors) or [()] * len(tensors)
         parts = locals_of(tensors)
         members: dict[tuple[torch.dtype, torch.device, Groups], list[int]] = {}
         for i, (part, groups) in enumerate(zip(parts, owners, strict=True)):
@@ -489,7 +373,7 @@ class Buffers:
             for i, piece in zip(indices, self.blocks[-1].split(sizes), strict=True):
                 # as autograd lays out gradients: in the order of the weight's own memory
                 strides = torch.empty_like(parts[i], device="meta").stride()
-                self._tensors[i] = _placed_like(tensors[i], piece.as_strided(parts[i].shape, strides))
+                self._tensors[i] = placed_like(tensors[i], piece.as_strided(parts[i].shape, strides))
         self._alike = _alike(tensors, self._tensors)
 
 
@@ -521,13 +405,3 @@ class GradientSum:
             if params[i].grad is None:
                 params[i].grad = torch.empty_like(params[i])
         copy_(gradients_of([params[i] for i in places]), [self._buffers.like(params)[i] for i in places])
-
-
-def _placed_like(tensor: Any, part: Tensor) -> Tensor:
-    """The part of this process as what `tensor` is: itself, or a DTensor."""
-    kind = _dtensor_type()
-    if kind is None or not isinstance(tensor, kind):
-        return part
-    return _as_any(kind).from_local(
-        part, tensor.device_mesh, tensor.placements, run_check=False, shape=tensor.shape, stride=tensor.stride()
-    )

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from . import _checks
+from ._shards import is_dtensor
 from ._statistics import checked_model
-from ._tensors import is_dtensor
 from .optimizer import SharpnessAware
 
 

@@ -20,7 +20,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 import letsam
 from letsam import ASAM, SAM, LearnedRadius, SharpnessAware
-from letsam._tensors import Buffers, complete_gradients, dot, norm
+from letsam._shards import complete_gradients
+from letsam._tensors import Buffers, dot, norm
 from letsam.perturbations import SteepestAscent
 from oracle.problems import BASES, Batch, batch, closure_on, network
 from page_code import blocks_of, run_code

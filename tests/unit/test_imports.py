@@ -15,18 +15,20 @@ import letsam
 
 PACKAGE = Path(letsam.__file__).parent
 RANKS = {
-    "_checks": 0, "_tensors": 0, "_version": 0, "results": 0,
-    "hypergradient": 1, "perturbations": 1, "_guard": 1,
-    "_beside": 1, "_clipping": 1, "_closures": 1, "_distributed": 1, "_flight": 1, "_precision": 1,
-    "_randomness": 1, "_statistics": 1, "_wrapper": 1,
-    "_passes": 2, "accumulation": 2, "selection": 2, "groups": 2, "radius": 2,
-    "_composition": 3,
-    "optimizer": 4,
-    "checkpoint": 5, "variants": 5,
-    "doctor": 6, "sharpness": 6, "validation": 6, "integrations": 6, "tasks": 6,
-    "training": 7,
-    "reports": 7,
-    "cli": 8, "__main__": 9,
+    "_checks": 0, "_shards": 0, "_version": 0, "results": 0,
+    "_tensors": 1,
+    "hypergradient": 2, "perturbations": 2, "_guard": 2,
+    "_beside": 2, "_clipping": 2, "_closures": 2, "_distributed": 2, "_flight": 2, "_precision": 2,
+    "_randomness": 2, "_statistics": 2, "_wrapper": 2,
+    "_passes": 3, "accumulation": 3, "selection": 3, "groups": 3, "radius": 3,
+    "_composition": 4,
+    "_climb": 5,
+    "optimizer": 6,
+    "checkpoint": 7, "variants": 7,
+    "doctor": 8, "sharpness": 8, "validation": 8, "integrations": 8, "tasks": 8,
+    "training": 9,
+    "reports": 9,
+    "cli": 10, "__main__": 11,
 }  # fmt: skip
 FACADE = "the public names"  # `import letsam`, `from letsam import SAM`: variants and what is below
 

@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._tensors import locals_of, scale_
+from .._shards import locals_of
+from .._tensors import scale_
 
 Group = dict[str, Any]
 PORTION = 2**22  # entries of the weights that are worked on together, where one weight is not larger

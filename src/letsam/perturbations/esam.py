@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from .. import _checks
-from .._tensors import Tensors, locals_of, multiply_
+from .._shards import locals_of
+from .._tensors import Tensors, multiply_
 from .base import Facts
 from .sam import SteepestAscent, reciprocal
 

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._tensors import Pair, Tensors, copy_, copy_unless_, local, scalar_dtype
+from .._shards import local
+from .._tensors import Pair, Tensors, copy_, copy_unless_, scalar_dtype
 from .base import Perturbation
 
 State = dict[str, dict[int, Tensor]]

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from .. import _checks
-from .._tensors import Tensors, copy_, locals_of, multiply_
+from .._shards import locals_of
+from .._tensors import Tensors, copy_, multiply_
 from .base import Facts
 from .memory import Remembering
 from .sam import SteepestAscent, reciprocal

@@ -1,0 +1,143 @@
+"""DTensors (FSDP2, tensor parallelism): the part of this process, and sums over the processes that hold the others.
+
+Only sums communicate: one all-reduce for all values whose tensors are split over the same processes. They come out as
+plain tensors, the same in every process.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+Tensors = Sequence[Tensor]
+Groups = tuple[Any, ...]  # of processes
+
+
+def is_dtensor(tensor: object) -> bool:
+    """Whether a tensor is split or replicated over processes."""
+    kind = _dtensor_type()
+    return kind is not None and isinstance(tensor, kind)
+
+
+def local(tensor: Tensor) -> Tensor:
+    """The tensor; of a DTensor the part in this process, in the same memory. To be called under `torch.no_grad`."""
+    return _as_any(tensor).to_local() if is_dtensor(tensor) else tensor
+
+
+def locals_of(tensors: Tensors) -> list[Tensor]:
+    """`local` of each."""
+    kind = _dtensor_among(tensors)
+    return list(tensors) if kind is None else [_as_any(t).to_local() if isinstance(t, kind) else t for t in tensors]
+
+
+def complete_gradients(params: Tensors) -> None:
+    """Place the gradients of DTensors as their weights are, so that their parts belong together.
+
+    Tensor parallelism may leave them as sums of which each process holds one term.
+    """
+    kind = _dtensor_among(params)
+    if kind is None:
+        return
+    for param in params:
+        weight, gradient = _as_any(param), _as_any(param.grad)
+        if isinstance(gradient, kind) and gradient.placements != weight.placements:
+            param.grad = gradient.redistribute(placements=weight.placements)
+
+
+def _dtensor_type() -> type | None:
+    """The class; None where nothing has imported it yet, so that there can be no such tensors."""
+    return getattr(sys.modules.get("torch.distributed.tensor"), "DTensor", None)
+
+
+def _dtensor_among(tensors: Tensors) -> type | None:
+    """The class where there are such tensors, looking at each kind of tensor once."""
+    kind = _dtensor_type()
+    return kind if kind is not None and any(issubclass(one, kind) for one in set(map(type, tensors))) else None
+
+
+def _as_any(tensor: Any) -> Any:
+    """DTensors have attributes that `Tensor` has not."""
+    return tensor
+
+
+def owners_of(tensors: Tensors) -> list[Groups] | None:
+    """For each tensor the groups of processes it is split over; None where none is split."""
+    kind = _dtensor_among(tensors)
+    if kind is None:
+        return None
+    owners = [_owners_of(tensor) if isinstance(tensor, kind) else () for tensor in tensors]
+    return owners if any(owners) else None
+
+
+def _owners_of(tensor: Any) -> Groups:
+    mesh = tensor.device_mesh
+    return tuple(mesh.get_group(i) for i, place in enumerate(tensor.placements) if not place.is_replicate())
+
+
+def sum_over(owners: list[Groups], values: Tensors) -> Tensor:
+    """The sum of the values, those of split tensors summed over the processes as well."""
+    shares: dict[Groups, list[Tensor]] = {}
+    for groups, value in zip(owners, values, strict=True):
+        shares.setdefault(groups, []).append(value)
+    sums: list[Tensor] = []
+    for groups, share in shares.items():
+        total = sum_of(share)
+        for group in groups:
+            dist.all_reduce(total, group=group)
+        sums.append(total)
+    return sum_of(sums)
+
+
+def sum_of(values: list[Tensor]) -> Tensor:
+    """The sum of 0-dim tensors."""
+    return values[0] if len(values) == 1 else torch.stack(values).sum()
+
+
+def sums_over(owners: list[Groups], values: Tensors) -> list[Tensor]:
+    """Each value, that of a split tensor summed over the processes."""
+    sums, places = list(values), dict[Groups, list[int]]()
+    for place, groups in enumerate(owners):
+        places.setdefault(groups, []).append(place)
+    for groups, share in places.items():
+        totals = torch.stack([values[place] for place in share])
+        for group in groups:
+            dist.all_reduce(totals, group=group)
+        for place, total in zip(share, totals.unbind(), strict=True):
+            sums[place] = total
+    return sums
+
+
+def totals(values: list[tuple[int, Groups, Tensor]], count: int) -> Tensor:
+    """The sum of the values of each label (shape `(count,)`), those of split tensors summed over the processes."""
+    sums: list[Tensor] = []
+    for groups in dict.fromkeys(groups for _, groups, _ in values):
+        share = [(label, value) for label, owners, value in values if owners == groups]
+        total = torch.stack([sum_of(some) for some in by_label(share, count)])
+        for group in groups:
+            dist.all_reduce(total, group=group)
+        sums.append(total)
+    return sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)
+
+
+def by_label(values: list[tuple[int, Tensor]], count: int) -> list[list[Tensor]]:
+    """The values of each label; a 0 where there is none."""
+    found: list[list[Tensor]] = [[] for _ in range(count)]
+    for label, value in values:
+        found[label].append(value)
+    zero = values[0][1].new_zeros(())
+    return [some or [zero] for some in found]
+
+
+def placed_like(tensor: Any, part: Tensor) -> Tensor:
+    """The part of this process as what `tensor` is: itself, or a DTensor."""
+    kind = _dtensor_type()
+    if kind is None or not isinstance(tensor, kind):
+        return part
+    return _as_any(kind).from_local(
+        part, tensor.device_mesh, tensor.placements, run_check=False, shape=tensor.shape, stride=tensor.stride()
+    )
