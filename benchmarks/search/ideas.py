@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,6 +56,15 @@ class RelativeAscent(LearnedRadii):
     def factor(self) -> float | Tensor:
         """clamp((L(theta + eps) - L(theta)) / L(theta), 0, 1) above the prior, 1 below."""
         return torch.where(self.excess > 0, self.rise.clamp(0.0, 1.0), 1.0)
+
+
+class RisingPrior(LearnedRadii):
+    """The prior rises from half of what it is to one and a half, in a line where the learning rate is a cosine."""
+
+    def room(self, moment: Moment) -> Tensor:
+        """log(rho) at the prior of this step."""
+        progress = math.acos(2 * moment.share - 1) / math.pi
+        return super().room(moment) + math.log(0.5 + progress)
 
 
 class PartlyInvariant(LearnedRadii):
@@ -143,6 +153,10 @@ IDEAS = (
     Idea(
         "prior by relative ascent", "noise makes the ascent small beside the loss: little pull there", {},
         RelativeAscent, everywhere=True,
+    ),
+    Idea(
+        "rising prior", "training is not slowed at first; late, when labels are learned by heart, more is asked", {},
+        RisingPrior, everywhere=True,
     ),
     Idea("no burn-in", "a start at 1 may never begin to train", {"burn_in": 0}, everywhere=True),
     Idea("burn-in 300 steps", "safer, later away from the prior", {"burn_in": 300}),

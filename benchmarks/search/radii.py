@@ -59,12 +59,12 @@ class LearnedRadii(Radii):
             slope = self.slope(moment, moment.validation)
             factor = self.factor()
             self.nu.weights = tuple(weight * factor for weight in rule.prior_weight)  # pyright: ignore[reportAttributeAccessIssue]  # an idea's may be (R,)
-            room = None if rule.prior is None else nu.room(self.reach)
+            room = None if rule.prior is None else self.room(moment)
             highest = nu.highest(room, moment.step)
             self.rho = nu.propose(self.rho, slope, rate, room, highest, moment.step, usable)
             self.nu.commit(usable)
         if 0 < moment.step < rule.burn_in and rule.prior is not None:
-            self.rho = self.rho.clamp(max=torch.as_tensor(nu.highest(nu.room(self.reach), moment.step)).exp())
+            self.rho = self.rho.clamp(max=torch.as_tensor(nu.highest(self.room(moment), moment.step)).exp())
         return self.rho
 
     def see(self, step: int, lr: float, rho: Tensor, first: Pass, second: Pass) -> None:
@@ -96,6 +96,10 @@ class LearnedRadii(Radii):
     def factor(self) -> float | Tensor:
         """Of the weights of the prior at this update."""
         return 1.0
+
+    def room(self, moment: Moment) -> Tensor:
+        """`LogRadius.room`, (R,)."""
+        return self.nu.room(self.reach)
 
     @property
     def excess(self) -> Tensor:

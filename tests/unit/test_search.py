@@ -20,6 +20,7 @@ from benchmarks.search.ideas import (
     QuadraticPrior,
     Ramped,
     RelativeAscent,
+    RisingPrior,
     best_scale,
 )
 from benchmarks.search.radii import LearnedRadii, ReplayedRadii
@@ -169,6 +170,14 @@ def test_the_prior_by_relative_ascent_pulls_down_by_the_rise_of_the_loss_and_up_
     for rise, share in ((0.2, 0.2), (3.0, 1.0), (-1.0, 0.0)):
         change = moved(RelativeAscent(ends, prior_weight=(0.7, 0.1), **PLAIN), ASIDE, ASIDE, rise)
         torch.testing.assert_close(change, torch.tensor([0.1 * 0.7, -0.1 * 0.1 * share]).double())
+
+
+def test_the_rising_prior_is_half_at_first_the_prior_midway_and_half_as_much_again_in_the_end() -> None:
+    radii = RisingPrior(starts(), burn_in=0, prior=0.1, prior_rise=None)
+    first = Pass(torch.ones(3).double(), [])
+    for share, factor in ((1.0, 0.5), (0.5, 1.0), (0.0, 1.5)):
+        room = radii.room(Moment(0, share, first, None))
+        torch.testing.assert_close(room.exp(), torch.full((3,), 0.1 * factor).double())
 
 
 def test_gap_and_loss_takes_half_of_the_training_slope_away() -> None:

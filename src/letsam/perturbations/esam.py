@@ -42,7 +42,8 @@ class StochasticAscent(SteepestAscent):
         tensor([0.6000, 0.8000])
 
     Reference:
-        Du et al., arXiv:2110.03141.
+        Du et al., arXiv:2110.03141, algorithm 1, which had 1 - beta for beta by mistake: the authors in issue 3 of
+        their repository.
     """
 
     facts = Facts(
