@@ -12,10 +12,10 @@ Three compositions:
     ASAM, AdamW      SharpnessAware(AdamW(...), AdaptiveAscent(), CosineRadius(0.5, 0.1, steps=1000))
     LETS-SAM         SharpnessAware(SGD(...), SteepestAscent(), LearnedRadius(0.05))
 
-A step climbs from the weights theta to theta + rho eps_hat, takes the gradient there, goes back to theta and lets the
-base optimizer descend with it. All its training passes see the same dropout masks, and of its passes only the first
-counts for running statistics and random generators (`letsam._passes`). Nothing in a step is read by the host: radius,
-losses and the decision to skip a step that is not finite stay on the device.
+A step climbs from the weights theta to theta + rho eps_hat (`letsam._climb`), takes the gradient there, goes back to
+theta and lets the base optimizer descend with it. All its training passes see the same dropout masks, and of its passes
+only the first counts for running statistics and random generators (`letsam._passes`). Nothing in a step is read by the
+host: radius, losses and the decision to skip a step that is not finite stay on the device.
 """
 
 from __future__ import annotations
