@@ -74,6 +74,19 @@ def _overview(kind: str, found: list[Measured]) -> Iterator[str]:
             cells += _verdict_cells(verdict)
         cells.append(_goals(verdicts))
         yield "| " + " | ".join(cells) + " |"
+    yield ""
+    yield from (_count(kind, suffix, found) for suffix in ("", REFIT))
+
+
+def _count(kind: str, suffix: str, found: list[Measured]) -> str:
+    """How many settings meet each goal, in a line."""
+    verdicts = [verdict for one in found if (verdict := one.verdict(kind, suffix))]
+    counts = [f"{goal} {sum(one.met[goal] for one in verdicts)}" for goal in ("accuracy", "spread", "cost")]
+    counts.append(f"all three {sum(all(one.met.values()) for one in verdicts)}")
+    means = [one.mean for one in verdicts if not math.isnan(one.mean)]
+    middle = in_points(statistics.median(means)) if means else NOTHING
+    name = "With the refit" if suffix else "Learned"
+    return f"- {name}: met, of {len(verdicts)} settings: {', '.join(counts)}. Median of the means: {middle}."
 
 
 def _losses(found: list[Measured]) -> Iterator[str]:

@@ -329,6 +329,10 @@ def test_the_page_and_its_figures(store: Store) -> None:
     assert rows[0].endswith("| no |")
     assert rows[1].endswith("| yes, both |")
     assert len(rows) == 8  # SAM, ASAM, their losses, and what else one could do
+    assert (
+        "- With the refit: met, of 2 settings: accuracy 1, spread 2, cost 2, all three 1. Median of the means: -0.3."
+        in text
+    )
     losses = "0.500 | 0.400 | 0.300 | **0.400**"
     assert rows[4] == f"| digits, 0% label noise | {losses} | {losses} |"
     assert "At most that of the best, of 2 settings: SAM 2, ASAM 2." in text
