@@ -17,7 +17,7 @@ import argparse
 import sys
 
 from benchmarks.evidence.records import ROOT, Store
-from benchmarks.evidence.suite import FAMILIES, SETTINGS, Setting
+from benchmarks.evidence.suite import ALL_FAMILIES, FAMILIES, SETTINGS, Setting
 
 
 def chosen(names: list[str], *, quick: bool, full: bool) -> list[Setting]:
@@ -46,7 +46,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("action", choices=("run", "status", "forget", "table"))
     parser.add_argument("settings", nargs="*", help="names or how they begin (digits, fashion-cnn-0.4); all without")
-    parser.add_argument("--family", action="append", choices=FAMILIES, help="these methods only; may be repeated")
+    parser.add_argument(
+        "--family",
+        action="append",
+        choices=ALL_FAMILIES,
+        help="these only; may be repeated; all but `tried` without",
+    )
     parser.add_argument("--seeds", type=int, help="how many; each setting's own number without")
     parser.add_argument("--jobs", type=int, default=1, help="worker processes, each with one thread")
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or mps")

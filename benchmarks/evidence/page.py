@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from benchmarks.evidence.figures import write_figures
 from benchmarks.evidence.records import ROOT, Store
@@ -20,6 +20,7 @@ from benchmarks.evidence.summary import (
     measured,
     relative_to,
 )
+from benchmarks.evidence.tried import IDEAS
 from letsam.reports.table import NOTHING
 from letsam.results import write_atomically
 from letsam.training.methods import REFIT
@@ -41,7 +42,8 @@ def write_page(store: Store) -> None:
         "## All settings",
         *("\n".join(_overview(kind, found)) for kind in ("sam", "asam") if any(one.best(kind) for one in found)),
     ]
-    parts += ["\n".join(lines) for lines in (list(_losses(found)), list(_beside_peers(found))) if lines]
+    sections = (_losses(found), _beside_peers(found), _tried(found))
+    parts += [text for section in sections if (text := "\n".join(section))]
     parts += [f"![{alt}]({relative_to(store.page, path)})" for path, alt in figures]
     parts += [_setting(one) for one in found]
     write_atomically(store.page, "\n\n".join(part.strip() for part in parts) + "\n")
@@ -158,6 +160,45 @@ def _peers(one: Measured) -> Iterator[tuple[str, str]]:
         row = one.best("sam", kind) if label in SCHEDULES["sam"] else one.row(kind)
         if row is not None:
             yield label, row.name
+
+
+def _tried(found: list[Measured]) -> Iterator[str]:
+    """Ideas for the default beside it, on the starts and seeds that both have."""
+    lines = [(one.setting.title, [_idea(one, name) for name in IDEAS]) for one in found]
+    lines = [(title, changes) for title, changes in lines if any(changes)]
+    if not lines:
+        return
+    yield "### Ideas that were tried here, and dropped\n"
+    yield (
+        "SAM with a changed default minus the default, in points: learned / with the refit, mean over the first and "
+        "the last start and up to two seeds; in brackets how many runs. `run --family tried` makes them.\n"
+    )
+    yield from (f"- {idea.title}: {idea.predicts}" for idea in IDEAS.values())
+    yield ""
+    yield from _head("setting", *(idea.title for idea in IDEAS.values()))
+    for title, changes in lines:
+        cells = (f"{_pair(change[:2])} ({change[2]})" if change else NOTHING for change in changes)
+        yield f"| {title} | " + " | ".join(cells) + " |"
+    columns = ([change[:2] for change in column if change] for column in zip(*(c for _, c in lines), strict=True))
+    means = (_pair(map(statistics.fmean, zip(*column, strict=True))) for column in columns)
+    yield "| mean over the settings | " + " | ".join(means) + " |"
+
+
+def _idea(one: Measured, name: str) -> tuple[float, float, int] | None:
+    """(learned, refit) minus those of the default, mean over the starts and seeds of both, and how many these are."""
+    changes: list[tuple[float, ...]] = []
+    for start in one.setting.sam_starts:
+        runs = [[one.of(f"{kind}:{start}{suffix}") for kind in (name, "lets-sam")] for suffix in ("", REFIT)]
+        for seed in set[int].intersection(*(set(run) for pair in runs for run in pair)):
+            changes.append(tuple(100 * (ours[seed].accuracy - default[seed].accuracy) for ours, default in runs))
+    if not changes:
+        return None
+    learned, refit = map(statistics.fmean, zip(*changes, strict=True))
+    return learned, refit, len(changes)
+
+
+def _pair(values: Iterable[float]) -> str:
+    return " / ".join(map(in_points, values)) or NOTHING
 
 
 def _head(first: str, *others: str) -> tuple[str, str]:

@@ -7,14 +7,14 @@ import time
 from collections.abc import Iterator
 
 from benchmarks.evidence.records import Store
-from benchmarks.evidence.suite import FAMILIES, Setting, Unit, units
+from benchmarks.evidence.suite import ALL_FAMILIES, FAMILIES, Setting, Unit, units
 from benchmarks.evidence.work import Order, perform
 from letsam.training.parallel import side_by_side
 
 
 def rows(setting: Setting, seeds: int | None = None) -> list[tuple[str, int]]:
     """(row, seed) of a setting in the order of its file: method by method."""
-    found = [(name, unit.seed) for unit in units([setting], seeds=seeds) for name in unit.rows]
+    found = [(name, unit.seed) for unit in units([setting], ALL_FAMILIES, seeds) for name in unit.rows]
     order = {row: place for place, (row, _) in reversed(list(enumerate(found)))}
     return sorted(found, key=lambda pair: (order[pair[0]], pair[1]))
 
@@ -81,7 +81,7 @@ def status(settings: list[Setting], store: Store, seeds: int | None = None) -> I
     """One line a setting: how many units of each family are finished."""
     for setting in settings:
         parts: list[str] = []
-        for family in FAMILIES:
+        for family in ALL_FAMILIES:
             wanted = units([setting], (family,), seeds)
             left = missing([setting], store, (family,), seeds)
             parts.append(f"{family} {len(wanted) - len(left)}/{len(wanted)}")

@@ -15,6 +15,9 @@ PAPER_START = "0.05"
 SCHEDULED = ("0.05", "0.2", "0.5")  # largest radii of GSAM's schedule
 BUDGETS = ("0.05", "0.1", "0.2")  # sigma of LE-SAM's loss budget
 FAMILIES = ("sam", "sam-learned", "asam", "asam-learned", "peers")
+ALL_FAMILIES = (*FAMILIES, "tried")
+TRIED = ("lets-sam-rising-prior", "lets-sam-rise-0.2", "lets-sam-lighter")  # see tried.py
+TRIED_ON, TRIED_SEEDS = ("digits", "fashion", "snippets-small"), 2  # from the first and the last start
 SPARSE_SAM, SPARSE_ASAM = ("0.01", "0.05", "0.2", "1.0"), ("0.05", "0.2", "1", "5")  # grids of the dear settings
 PEERS = (
     f"lets-paper-sam:{PAPER_START}", *(f"sam-rising:{rho}" for rho in SAM_GRID),
@@ -108,6 +111,9 @@ def methods(setting: Setting) -> Iterator[tuple[str, str]]:
     yield from (("asam", f"asam:{rho}") for rho in setting.asam_grid)
     yield from (("asam-learned", f"lets-asam:{rho}") for rho in setting.asam_starts)
     yield from (("peers", peer) for peer in setting.peers)
+    if setting.name.startswith(TRIED_ON):
+        ends = dict.fromkeys((setting.sam_starts[0], setting.sam_starts[-1]))
+        yield from (("tried", f"{idea}:{rho}") for idea in TRIED for rho in ends)
 
 
 def units(settings: list[Setting], families: tuple[str, ...] = FAMILIES, seeds: int | None = None) -> list[Unit]:
@@ -128,7 +134,7 @@ def units(settings: list[Setting], families: tuple[str, ...] = FAMILIES, seeds: 
         for setting in settings
         if seed < setting.seeds or seeds is not None
         for family, method in methods(setting)
-        if family in families
+        if family in families and not (family == "tried" and seed >= TRIED_SEEDS)
     ]
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lightning_fabric import Fabric
 
+from benchmarks.evidence import tried as tried  # its methods are known by name
 from benchmarks.evidence.loading import loaded
 from benchmarks.evidence.optuna_search import search
 from benchmarks.evidence.records import Record, Store

@@ -63,14 +63,23 @@ class RisingPrior(LearnedRadii):
 
     def room(self, moment: Moment) -> Tensor:
         """log(rho) at the prior of this step."""
-        progress = math.acos(2 * moment.share - 1) / math.pi
-        return super().room(moment) + math.log(0.5 + progress)
+        return super().room(moment) + math.log(rising(moment.share))
 
 
 class PartlyInvariant(LearnedRadii):
     """Four fifths of the component along the gradient are taken off Z, not all of it."""
 
     projected = 0.8
+
+
+def rising(share: float) -> float:
+    """A factor that rises from 1/2 to 3/2 over a run in which learning rate / its peak is this share.
+
+    Example:
+        >>> rising(1.0), rising(0.5), rising(0.0)
+        (0.5, 1.0, 1.5)
+    """
+    return 0.5 + math.acos(2 * share - 1) / math.pi
 
 
 def best_scale(outputs: Tensor, targets: Tensor, iterations: int = 12) -> Tensor:

@@ -64,7 +64,10 @@ def test_work_goes_seed_by_seed_cheapest_setting_first() -> None:
     work = units(SETTINGS)
     places = [(unit.seed, SETTINGS.index(unit.setting)) for unit in work]
     assert places == sorted(places)
-    assert {unit.family for unit in work} == set(FAMILIES)
+    assert {unit.family for unit in work} == set(FAMILIES)  # ideas are tried when asked for
+    tried = units(SETTINGS, ("tried",))
+    assert {unit.setting.name.split("-")[0] for unit in tried} == {"digits", "fashion", "snippets"}
+    assert {unit.seed for unit in tried} == {0, 1}
     assert max(unit.seed for unit in work if unit.setting.name == "ding-de-en") == 2
     assert {unit.seed for unit in units([DIGITS], ("sam",), seeds=2)} == {0, 1}
 
@@ -212,7 +215,7 @@ def test_data_that_is_missing_is_told_and_is_not_fatal(store: Store) -> None:
     work.perform(work.Order(units([lost])[0], store, "cpu"), told.append)
     assert len(told) == 1
     assert "unknown task 'no-such-task'" in str(told[0])
-    line = f"{'digits-0.4':22} sam 0/3  sam-learned 0/1  asam 0/1  asam-learned 0/1  peers 0/7"
+    line = f"{'digits-0.4':22} sam 0/3  sam-learned 0/1  asam 0/1  asam-learned 0/1  peers 0/7  tried 0/3"
     assert list(run.status([TINY], store)) == [line]
 
 
@@ -259,6 +262,7 @@ def made_up(store: Store, setting: Setting, learned: Callable[[str], float], see
             passes, loss = 200, 0.3 if text == "0.5" else 0.4
         elif kind.startswith("lets-"):
             accuracy, passes, loss = 0.90 + learned(text) / 100, 420 if "+" in name else 220, 0.4
+            accuracy += 0.005 if "rising" in kind else 0
             curve = None if "+" in name else (float(text), 0.2, 0.3)
         elif kind != "sgd":
             accuracy, passes = 0.85, 1600 if "optuna" in kind else 200
@@ -328,7 +332,7 @@ def test_the_page_and_its_figures(store: Store) -> None:
     assert rows[0].startswith("| digits, 0% label noise | 2 | 70.5 | 90.5 (`0.2`) | -0.6 | -0.6 | **0.0** | **1.10** |")
     assert rows[0].endswith("| no |")
     assert rows[1].endswith("| yes, both |")
-    assert len(rows) == 8  # SAM, ASAM, their losses, and what else one could do
+    assert len(rows) == 10  # SAM, ASAM, their losses, what else one could do, and ideas
     assert (
         "- With the refit: met, of 2 settings: accuracy 1, spread 2, cost 2, all three 1. Median of the means: -0.3."
         in text
@@ -337,6 +341,8 @@ def test_the_page_and_its_figures(store: Store) -> None:
     assert rows[4] == f"| digits, 0% label noise | {losses} | {losses} |"
     assert "At most that of the best, of 2 settings: SAM 2, ASAM 2." in text
     assert rows[6] == "| digits, 0% label noise | -0.6 | -1.0 | -5.0 | -5.0 | -5.0 | -0.6 |"
+    assert rows[8] == "| digits, 0% label noise | +0.5 / +0.5 (4) | +0.0 / +0.0 (4) | +0.0 / +0.0 (4) |"
+    assert "| mean over the settings | +0.5 / +0.5 | +0.0 / +0.0 | +0.0 / +0.0 |" in text
     counts = "rising 2, GSAM schedule 2, loss budget 2, Optuna 2, the paper's reading, refit 0"
     assert f"Learning is ahead, of 2 settings: {counts}." in text
     assert "| best of the grid, `sam:0.2` | 90.5 ± 0.7 |" in text
