@@ -168,10 +168,10 @@ def _tried(found: list[Measured]) -> Iterator[str]:
     lines = [(title, changes) for title, changes in lines if any(changes)]
     if not lines:
         return
-    yield "### Ideas that were tried here, and dropped\n"
+    yield "### Ideas that were tried here\n"
     yield (
         "SAM with a changed default minus the default, in points: learned / with the refit, mean over the first and "
-        "the last start and up to two seeds; in brackets how many runs. `run --family tried` makes them.\n"
+        "the last start and up to three seeds; in brackets how many runs. `run --family tried` makes them.\n"
     )
     yield from (f"- {idea.title}: {idea.predicts}" for idea in IDEAS.values())
     yield ""

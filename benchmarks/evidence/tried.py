@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
-from benchmarks.search.ideas import rising
+from benchmarks.search.ideas import low_at_first, rising
 from letsam import SAM, LearnedRadius
 from letsam.radius import Ascent
 from letsam.radius.log_radius import LogRadius
@@ -17,7 +16,7 @@ from letsam.radius.scheduled import learning_rate_share
 from letsam.training.methods import KINDS, Kind
 
 
-class _RisingLogRadius(LogRadius):
+class _ShiftedLogRadius(LogRadius):
     shift = 0.0  # of the logarithm of the prior
 
     @property
@@ -25,17 +24,23 @@ class _RisingLogRadius(LogRadius):
         return super().log_prior + self.shift
 
 
-class RisingPrior(LearnedRadius):
-    """The prior rises from half of what it is to one and a half, in a line where the learning rate is a cosine."""
+class MovingPrior(LearnedRadius):
+    """The prior is multiplied by a factor of the step.
 
-    def __init__(self, rho: float, **options: Any) -> None:
-        super().__init__(rho, **options)
+    Args:
+        rho: starting radius.
+        factor: from what is known at a step to the factor, > 0.
+    """
+
+    def __init__(self, rho: float, factor: Callable[[Ascent], float]) -> None:
+        super().__init__(rho)
+        self.factor = factor
         args = self.bounds, self.prior, self.prior_weight, self.burn_in, self.prior_rise
-        self._nu: _RisingLogRadius = _RisingLogRadius(float(self.rho), *args)
+        self._nu: _ShiftedLogRadius = _ShiftedLogRadius(float(self.rho), *args)
 
     def at(self, ascent: Ascent) -> Tensor:
         """The radius of this step, drawn to the prior of this step."""
-        self._nu.shift = math.log(rising(float(learning_rate_share(ascent))))
+        self._nu.shift = math.log(self.factor(ascent))
         return super().at(ascent)
 
 
@@ -54,6 +59,14 @@ class Idea:
     radius: Callable[[float], LearnedRadius]
 
 
+def _rising(rho: float) -> LearnedRadius:
+    return MovingPrior(rho, lambda ascent: rising(float(learning_rate_share(ascent))))
+
+
+def _low_at_first(rho: float) -> LearnedRadius:
+    return MovingPrior(rho, lambda ascent: low_at_first(ascent.step))
+
+
 def _longer_rise(rho: float) -> LearnedRadius:
     return LearnedRadius(rho, prior_rise=0.2)
 
@@ -64,9 +77,9 @@ def _lighter(rho: float) -> LearnedRadius:
 
 IDEAS = {
     "lets-sam-rising-prior": Idea(
-        "rising prior", "training is not slowed at first, and more is asked when labels are learned by heart",
-        RisingPrior,
+        "rising prior", "training is not slowed at first, and more is asked when labels are learned by heart", _rising
     ),
+    "lets-sam-low-at-first": Idea("low prior in the burn-in", "no start fails to begin to train", _low_at_first),
     "lets-sam-rise-0.2": Idea("`prior_rise=0.2`", "vit and digits get the larger radii they want", _longer_rise),
     "lets-sam-lighter": Idea("`prior_weight=(0.4, 0.1)`", "the radius falls where the evidence is for it", _lighter),
 }  # fmt: skip

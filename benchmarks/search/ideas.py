@@ -66,6 +66,14 @@ class RisingPrior(LearnedRadii):
         return super().room(moment) + math.log(rising(moment.share))
 
 
+class LowPriorAtFirst(LearnedRadii):
+    """In the burn-in the prior rises from a tenth of what it is then."""
+
+    def room(self, moment: Moment) -> Tensor:
+        """log(rho) at the prior of this step."""
+        return super().room(moment) + math.log(low_at_first(moment.step))
+
+
 class PartlyInvariant(LearnedRadii):
     """Four fifths of the component along the gradient are taken off Z, not all of it."""
 
@@ -80,6 +88,16 @@ def rising(share: float) -> float:
         (0.5, 1.0, 1.5)
     """
     return 0.5 + math.acos(2 * share - 1) / math.pi
+
+
+def low_at_first(step: int) -> float:
+    """A factor that rises in a line from 1/10 to 1 over the first 100 steps.
+
+    Example:
+        >>> low_at_first(0), low_at_first(50), low_at_first(500)
+        (0.1, 0.55, 1.0)
+    """
+    return 0.1 + 0.9 * min(step / RAMP, 1.0)
 
 
 def best_scale(outputs: Tensor, targets: Tensor, iterations: int = 12) -> Tensor:
@@ -166,6 +184,9 @@ IDEAS = (
     Idea(
         "rising prior", "training is not slowed at first; late, when labels are learned by heart, more is asked", {},
         RisingPrior, everywhere=True,
+    ),
+    Idea(
+        "low prior in the burn-in", "no start fails to begin to train", {}, LowPriorAtFirst, everywhere=True,
     ),
     Idea("no burn-in", "a start at 1 may never begin to train", {"burn_in": 0}, everywhere=True),
     Idea("burn-in 300 steps", "safer, later away from the prior", {"burn_in": 300}),

@@ -16,6 +16,7 @@ from benchmarks.search.claims import FROM_ONE, HIGHER, LOWER, NOT_HIGHER, RADIUS
 from benchmarks.search.ideas import (
     Calibrated,
     GapAndLoss,
+    LowPriorAtFirst,
     PartlyInvariant,
     QuadraticPrior,
     Ramped,
@@ -177,6 +178,14 @@ def test_the_rising_prior_is_half_at_first_the_prior_midway_and_half_as_much_aga
     first = Pass(torch.ones(3).double(), [])
     for share, factor in ((1.0, 0.5), (0.5, 1.0), (0.0, 1.5)):
         room = radii.room(Moment(0, share, first, None))
+        torch.testing.assert_close(room.exp(), torch.full((3,), 0.1 * factor).double())
+
+
+def test_the_low_prior_is_a_tenth_at_first_and_the_prior_after_the_burn_in() -> None:
+    radii = LowPriorAtFirst(starts(), prior=0.1, prior_rise=None)
+    first = Pass(torch.ones(3).double(), [])
+    for step, factor in ((0, 0.1), (50, 0.55), (100, 1.0), (900, 1.0)):
+        room = radii.room(Moment(step, 1.0, first, None))
         torch.testing.assert_close(room.exp(), torch.full((3,), 0.1 * factor).double())
 
 
