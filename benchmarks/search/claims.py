@@ -72,6 +72,10 @@ CLAIMS = (
         ("digits-0.4", "fashion-0.4", "deep-0.4"),
     ),
     Claim(
+        "A prior that is low in the burn-in brings the starts together", "low prior in the burn-in", SPREAD, LOWER,
+        ("fashion-0.0", "fashion-0.4", "deep-0.4"),
+    ),
+    Claim(
         "A calibrated loss weakens the signal under noise: smaller radii", "calibrated validation loss", RADIUS, LOWER,
         NOISY,
     ),

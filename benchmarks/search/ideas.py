@@ -140,6 +140,7 @@ class Idea:
         radii: the rule; `LearnedRadii` is the library's.
         share: held out for validation.
         everywhere: whether it is tried in all settings, not only in those of `settings.FOR_ALL`.
+        undecided: whether it may still become the default.
     """
 
     name: str
@@ -148,10 +149,13 @@ class Idea:
     radii: Callable[..., LearnedRadii] = LearnedRadii
     share: float = 0.1
     everywhere: bool = False
+    undecided: bool = False
 
     @property
     def decision(self) -> str:
-        """What became of it: "kept", "dropped", or "argument", dropped as the default but left to choose."""
+        """What became of it: "kept", "dropped", "open", or "argument", dropped as the default but left to choose."""
+        if self.undecided:
+            return "open"
         if self.radii is not LearnedRadii or self.share != 0.1:
             return "dropped"
         return "argument" if self.options else "kept"
@@ -187,6 +191,7 @@ IDEAS = (
     ),
     Idea(
         "low prior in the burn-in", "no start fails to begin to train", {}, LowPriorAtFirst, everywhere=True,
+        undecided=True,
     ),
     Idea("no burn-in", "a start at 1 may never begin to train", {"burn_in": 0}, everywhere=True),
     Idea("burn-in 300 steps", "safer, later away from the prior", {"burn_in": 300}),
