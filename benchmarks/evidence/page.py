@@ -121,7 +121,7 @@ def _loss(one: Measured, kind: str) -> list[str]:
     losses = {name: row.loss for name in ["sgd", *grid, *learned] if (row := one.row(name, seeds))}
     best = one.best(kind)
     assert best is not None  # its seeds are among these
-    lowest = min(losses[name] for name in grid if not math.isnan(losses[name]))
+    lowest = min((losses[name] for name in grid if not math.isnan(losses[name])), default=math.nan)
     refit = statistics.fmean(losses[name] for name in learned)
     cells = [f"{value:.3f}" for value in (losses["sgd"], losses[best.name], lowest)]
     mark = "**" if refit <= losses[best.name] else ""
