@@ -15,8 +15,9 @@ from benchmarks.evidence import figures, page, run, work
 from benchmarks.evidence import mnist as mnist_task
 from benchmarks.evidence.optuna_search import TRIALS, search
 from benchmarks.evidence.records import Record, Store, thinned
-from benchmarks.evidence.suite import FAMILIES, SETTINGS, Setting, methods, units
+from benchmarks.evidence.suite import FAMILIES, SETTINGS, TRIED, Setting, methods, units
 from benchmarks.evidence.summary import Measured
+from benchmarks.evidence.tried import IDEAS
 
 import training_cases
 from letsam.results import Run
@@ -68,6 +69,7 @@ def test_work_goes_seed_by_seed_cheapest_setting_first() -> None:
     tried = units(SETTINGS, ("tried",))
     assert {unit.setting.name.split("-")[0] for unit in tried} == {"digits", "fashion", "snippets"}
     assert {unit.seed for unit in tried} == {0, 1, 2}
+    assert tuple(IDEAS) == TRIED
     assert max(unit.seed for unit in work if unit.setting.name == "ding-de-en") == 2
     assert {unit.seed for unit in units([DIGITS], ("sam",), seeds=2)} == {0, 1}
 
