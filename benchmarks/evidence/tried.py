@@ -1,4 +1,4 @@
-"""Ideas for the default that were tried on the settings themselves, and dropped; `benchmarks.search` has the many."""
+"""Ideas for the default that are tried on the settings themselves; `benchmarks.search` has the many."""
 
 from __future__ import annotations
 

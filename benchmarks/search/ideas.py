@@ -67,7 +67,7 @@ class RisingPrior(LearnedRadii):
 
 
 class LowPriorAtFirst(LearnedRadii):
-    """In the burn-in the prior rises from a tenth of what it is then."""
+    """In the burn-in the prior rises in a line, from a tenth of itself to the whole."""
 
     def room(self, moment: Moment) -> Tensor:
         """log(rho) at the prior of this step."""
