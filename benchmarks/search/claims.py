@@ -72,7 +72,7 @@ CLAIMS = (
         ("digits-0.4", "fashion-0.4", "deep-0.4"),
     ),
     Claim(
-        "A prior that is low in the burn-in brings the starts together", "low prior in the burn-in", SPREAD, LOWER,
+        "A prior that is whole at once drives the starts apart", "whole prior in the burn-in", SPREAD, HIGHER,
         ("fashion-0.0", "fashion-0.4", "deep-0.4"),
     ),
     Claim(
@@ -80,6 +80,7 @@ CLAIMS = (
         NOISY,
     ),
     Claim("A calibrated loss costs accuracy under noise", "calibrated validation loss", ACCURACY, LOWER, NOISY),
+    Claim("Steering by the expected error costs accuracy under noise", "expected error", ACCURACY, LOWER, NOISY),
     Claim(
         "A prior by relative ascent is better on digits with noise", "prior by relative ascent", ACCURACY, HIGHER,
         ("digits-0.2", "digits-0.4"),

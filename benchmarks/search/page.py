@@ -55,8 +55,7 @@ def make() -> None:
         "## The ideas\n\n"
         "Accuracy less that of the best of the yardstick, in points; in brackets the difference between the two\n"
         "starts, mean over seeds. `mean`: over the settings, for the ideas that were tried in all. `kept`: the\n"
-        "default; `argument`: not the default, but left to choose; `dropped`: not in the library; "
-        "`open`: not yet, to be decided on the [evidence](evidence.md).\n\n" + _ideas(rows),
+        "default; `argument`: not the default, but left to choose; `dropped`: not in the library.\n\n" + _ideas(rows),
         "## The radii\n\nRadius at half of the run, from the start 0.01 / from 1; geometric mean over seeds.\n\n"
         + _radii(rows),
         "## What was learned\n\n"

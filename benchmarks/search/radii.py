@@ -57,9 +57,10 @@ class LearnedRadii(Radii):
             rate = rule.lr * rule._interval_at(moment.step) * (moment.share if rule.follow_lr else 1.0)
             usable = torch.ones_like(self.rho, dtype=torch.bool)
             slope = self.slope(moment, moment.validation)
-            factor = self.factor()
-            self.nu.weights = tuple(weight * factor for weight in rule.prior_weight)  # pyright: ignore[reportAttributeAccessIssue]  # an idea's may be (R,)
             room = None if rule.prior is None else self.room(moment)
+            if room is not None:
+                factor = self.factor(nu.values[0] - room)
+                nu.weights = tuple(weight * factor for weight in rule.prior_weight)  # pyright: ignore[reportAttributeAccessIssue]  # an idea's may be (R,)
             highest = nu.highest(room, moment.step)
             self.rho = nu.propose(self.rho, slope, rate, room, highest, moment.step, usable)
             self.nu.commit(usable)
@@ -93,18 +94,13 @@ class LearnedRadii(Radii):
             return slope * self.rho
         return slope / (norm(gradients) * norm(self.change)).clamp(min=torch.finfo(slope.dtype).tiny)
 
-    def factor(self) -> float | Tensor:
-        """Of the weights of the prior at this update."""
+    def factor(self, excess: Tensor) -> float | Tensor:
+        """Of the weights of the prior at this update, given log(reach of the perturbation / prior), (R,)."""
         return 1.0
 
     def room(self, moment: Moment) -> Tensor:
         """`LogRadius.room`, (R,)."""
-        return self.nu.room(self.reach)
-
-    @property
-    def excess(self) -> Tensor:
-        """log(reach of the perturbation / prior), (R,)."""
-        return self.nu.values[0] + self.reach.log() - self.nu.log_prior
+        return self.nu.room(self.reach, moment.step)
 
 
 class ReplayedRadii(Radii):
@@ -113,11 +109,12 @@ class ReplayedRadii(Radii):
     Args:
         curves: the radii of every step of a finished run, (steps, R).
         steps: length of this run.
+        burn_in: of the finished run.
     """
 
-    def __init__(self, curves: Tensor, steps: int) -> None:
+    def __init__(self, curves: Tensor, steps: int, burn_in: int) -> None:
         super().__init__(curves[0])
-        self.replayed = [ReplayedRadius(curve, steps) for curve in curves.t().tolist()]
+        self.replayed = [ReplayedRadius(curve, steps, burn_in=burn_in) for curve in curves.t().tolist()]
 
     def at(self, moment: Moment) -> Tensor:
         """The radii that belong to this step."""

@@ -63,7 +63,7 @@ def measure(task: Task, name: str, setting: Setting, idea: Idea) -> Row:
     radii = idea.radii(starts, **idea.options)
     learned = train(held_out, setting.sizes, seeds, radii, epochs=setting.epochs)
     everything = samples(task, setting, None)
-    replayed = ReplayedRadii(learned.rho, setting.epochs * everything.order(0).shape[1])
+    replayed = ReplayedRadii(learned.rho, setting.epochs * everything.order(0).shape[1], radii.rule.burn_in)
     refit = train(everything, setting.sizes, seeds, replayed, epochs=setting.epochs)
     last = len(learned.rho) - 1
     curve = learned.rho[[round(moment * last) for moment in MOMENTS]].log()

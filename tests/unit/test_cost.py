@@ -134,7 +134,7 @@ def test_ascent_and_restore(variant: type[SharpnessAware], limit: int) -> None:
         assert counter.all["rest"] <= 7  # is the step finite, how many were not
 
 
-@pytest.mark.parametrize(("variant", "limit"), [(SAM, 89), (ASAM, 95)])
+@pytest.mark.parametrize(("variant", "limit"), [(SAM, 90), (ASAM, 96)])
 def test_a_learned_radius(variant: type[SharpnessAware], limit: int) -> None:
     """Secant, with everything that is on by default: validation, projection, prior, burn-in, update, Z."""
     for counter in counted(lambda p: variant(momentum(p), LearnedRadius(0.05, interval=1))):

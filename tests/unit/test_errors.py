@@ -95,6 +95,7 @@ ARGUMENTS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: ReplayedRadius([0.1, 0.0], 3), ValueError, "`schedule` must be > 0, got 0.0"),
     (lambda: ReplayedRadius([0.1, NAN], 3), ValueError, "`schedule` must be > 0, got nan"),
     (lambda: ReplayedRadius([0.1], 0), ValueError, "`steps` must be a whole number >= 1, got 0"),
+    (lambda: ReplayedRadius([0.1], 3, burn_in=-1), ValueError, "`burn_in` must be a whole number >= 0, got -1"),
     # the composition
     (lambda: SAM(network().parameters()), TypeError, "`base_optimizer` must be a torch.optim.Optimizer, got <gen"),
     (lambda: SAM(torch.optim.SGD), TypeError, "`base_optimizer` must be a torch.optim.Optimizer, got <class"),

@@ -230,6 +230,7 @@ def expected_radii(
     nu, m, v, radii = math.log(rho), 0.0, 0.0, [rho]
     for step, (slope, reach, prior) in enumerate(zip(slopes, reaches, priors, strict=True), start=1):
         early = max(0.0, 1 - step / burn_in) if burn_in else 0.0
+        prior *= 0.1 + 0.9 * step / burn_in if early else 1.0
         m, v = 0.9 * m + 0.1 * slope, 0.999 * v + 0.001 * slope**2
         move = (m / (1 - 0.9**step)) / math.sqrt(v / (1 - 0.999**step))
         excess = max(-1.0, min(1.0, nu + math.log(reach / prior)))

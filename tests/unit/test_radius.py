@@ -140,6 +140,21 @@ def test_replayed_interpolates() -> None:
     assert radii(ReplayedRadius([0.7, 0.5], steps=1), 2) == pytest.approx([0.7, 0.5])
 
 
+def test_the_burn_in_is_replayed_at_most_at_a_share_of_what_comes_after_it() -> None:
+    recorded = [5.0, 0.05, 0.9, 0.9, 0.4, 0.8]
+    replayed = [0.1 * 0.4, 0.05, 0.55 * 0.4, 0.775 * 0.4, 0.4, 0.8]
+    assert radii(ReplayedRadius(recorded, steps=6, burn_in=4), 6) == pytest.approx(replayed)
+    assert radii(ReplayedRadius(recorded, steps=11, burn_in=4), 11)[::2] == pytest.approx(replayed)
+    assert radii(ReplayedRadius([5.0, 0.5], steps=2, burn_in=10), 2) == pytest.approx([0.1 * 0.5, 0.5])
+    layers = ReplayedRadius([[5.0, 0.01], [0.4, 0.2]], steps=2, burn_in=1, per="layer")
+    assert layers.value(0) == pytest.approx((0.1 * 0.4, 0.01))
+    assert layers.value(1) == (0.4, 0.2)
+    opt = SAM(torch.optim.SGD(network().parameters(), lr=0.1), rho=ReplayedRadius(recorded, steps=6, burn_in=4))
+    other = SAM(torch.optim.SGD(network().parameters(), lr=0.1), rho=ReplayedRadius([0.3], steps=6))
+    other.load_state_dict(opt.state_dict())
+    assert [other.radius.value(step) for step in range(6)] == pytest.approx(replayed)
+
+
 def test_replayed_stays_within_the_recorded_values() -> None:
     g = generator(2)
     for length, steps in itertools.product((1, 2, 5, 50), (1, 3, 49, 130)):

@@ -15,13 +15,14 @@ from benchmarks.search.batched import Moment, Pass, Radii, Samples, cross_entrop
 from benchmarks.search.claims import FROM_ONE, HIGHER, LOWER, NOT_HIGHER, RADIUS, SPREAD, Answer, Claim, answer
 from benchmarks.search.ideas import (
     Calibrated,
+    ExpectedError,
     GapAndLoss,
-    LowPriorAtFirst,
     PartlyInvariant,
     QuadraticPrior,
     Ramped,
     RelativeAscent,
     RisingPrior,
+    WholePriorAtOnce,
     best_scale,
 )
 from benchmarks.search.radii import LearnedRadii, ReplayedRadii
@@ -117,7 +118,11 @@ def test_fixed_and_replayed_radii_are_the_libraries() -> None:
     assert_same(Radii(starts()), lambda start: start)
     curve = torch.linspace(0.5, 1.5, 7)[:, None].double() * starts()
     schedules = {start: curve[:, i].tolist() for i, start in enumerate(STARTS)}
-    assert_same(ReplayedRadii(curve, 36), lambda start: letsam.ReplayedRadius(schedules[start], 36))
+    for burn_in in (0, 4):
+        assert_same(
+            ReplayedRadii(curve, 36, burn_in),
+            lambda start, burn_in=burn_in: letsam.ReplayedRadius(schedules[start], 36, burn_in=burn_in),
+        )
 
 
 def test_the_partly_invariant_takes_off_four_fifths_of_the_component_along_the_gradient() -> None:
@@ -181,12 +186,12 @@ def test_the_rising_prior_is_half_at_first_the_prior_midway_and_half_as_much_aga
         torch.testing.assert_close(room.exp(), torch.full((3,), 0.1 * factor).double())
 
 
-def test_the_low_prior_is_a_tenth_at_first_and_the_prior_after_the_burn_in() -> None:
-    radii = LowPriorAtFirst(starts(), prior=0.1, prior_rise=None)
+def test_the_prior_is_a_tenth_at_first_and_whole_after_the_burn_in_or_at_once() -> None:
     first = Pass(torch.ones(3).double(), [])
     for step, factor in ((0, 0.1), (50, 0.55), (100, 1.0), (900, 1.0)):
-        room = radii.room(Moment(step, 1.0, first, None))
-        torch.testing.assert_close(room.exp(), torch.full((3,), 0.1 * factor).double())
+        for radii, expected in ((LearnedRadii, factor), (WholePriorAtOnce, 1.0)):
+            room = radii(starts(), prior=0.1, prior_rise=None).room(Moment(step, 1.0, first, None))
+            torch.testing.assert_close(room.exp(), torch.full((3,), 0.1 * expected).double())
 
 
 def test_gap_and_loss_takes_half_of_the_training_slope_away() -> None:
@@ -202,6 +207,13 @@ def test_the_ramp_starts_at_a_hundredth_and_ends_at_what_is_learned() -> None:
     radii = Ramped(starts(), burn_in=0, prior_rise=None)
     for step, share in ((0, 0.01), (49, 0.5), (99, 1.0), (500, 1.0)):
         torch.testing.assert_close(radii.at(Moment(step, 1.0, first, None)), share * starts())
+
+
+def test_the_expected_error_is_the_probability_of_the_other_classes() -> None:
+    outputs = torch.tensor([[[0.25, 0.75], [0.5, 0.5]], [[0.9, 0.1], [0.2, 0.8]]], dtype=torch.float64).log()
+    targets = torch.tensor([[1, 0], [1, 1]])
+    error = ExpectedError(starts()).validation_loss(outputs, targets)
+    torch.testing.assert_close(error, torch.tensor([(0.25 + 0.5) / 2, (0.9 + 0.2) / 2], dtype=torch.float64))
 
 
 def test_the_calibrated_loss_is_the_least_over_all_scales() -> None:

@@ -76,10 +76,10 @@ class LearnedRadius(Radius):
         prior_rise: > 0, limits the prior: it reaches at most where the loss, linearized, has risen by this share of
             itself, `prior_rise` * L / ||g_0||, as measured in the first 25 steps; None for no such limit, such as for
             a loss whose 0 means nothing.
-        burn_in: steps, >= 0, at the beginning in which the start is forgotten: nu moves up to twice as fast and
-            the prior pulls down up to 3.6 times as hard; the perturbation, but for the first step's, may reach as
-            far as the prior and ever farther, up to 7 times at the end, because networks often do not start to train
-            under a large radius.
+        burn_in: steps, >= 0, at the beginning in which the start is forgotten and training begins, which it often does
+            not under a large radius: the prior rises in a line, from a tenth of itself to the whole; nu moves up to
+            twice as fast and the prior pulls down up to 3.6 times as hard; the perturbation, but for the first step's,
+            may reach as far as the prior and ever farther, up to 7 times at the end.
         per: "all": one radius for all weights; "group", "layer": one for each param group, or for each weight tensor,
             which is what LARS and LAMB call a layer. No further passes: the dot products of each block are used, as if
             no block's radius changed the gradients of another one's weights (see `docs/how-to/radii.md`). Each radius
@@ -418,7 +418,7 @@ class LearnedRadius(Radius):
 
     def _room(self) -> Tensor | None:
         """See `LogRadius.room`; of the perturbation made last."""
-        return None if self.prior is None else self._nu.room(self._new_reach)
+        return None if self.prior is None else self._nu.room(self._new_reach, self._step)
 
     def _update(self, room: Tensor | None, highest: Tensor | float) -> None:
         """One step of nu, up to the highest rho, proposed: `commit` decides."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .blocks import grown
+from .scheduled import begun
 
 NAMES = ("nu", "exp_avg", "exp_avg_sq", "updates")
 UNITS = ("unit_logs", "units")  # sum of log(L / ||g_0||), and of how many steps
@@ -32,8 +33,9 @@ class LogRadius:
     The prior is at most where the loss, linearized at the weights, has risen by the share `rise`: rise * L / ||g_0||,
     the geometric mean over the first 25 steps.
 
-    During the burn-in, `burn_in` steps, the rate is up to 2 times and the weight above the prior up to 3.6 times as
-    high, both falling in a line, and the perturbation reaches at most exp(2 step / burn_in) times as far as the prior.
+    During the burn-in, `burn_in` steps, the prior rises in a line, from a tenth of itself to the whole. The rate is up
+    to 2 times and the weight above the prior up to 3.6 times as high, both falling in a line, and the perturbation
+    reaches at most exp(2 step / burn_in) times as far as the prior.
 
     Args:
         rho: starting radius.
@@ -97,9 +99,15 @@ class LogRadius:
                 self._log_prior = torch.fmin(logs / count + math.log(self.rise), self._given)
         return self._log_prior
 
-    def room(self, reach: Tensor) -> Tensor:
-        """log(rho) at which the perturbation goes as far as the prior (0-dim)."""
-        return self.log_prior - reach.log()
+    def share(self, step: int) -> float:
+        """How much of the prior there is at this step, > 0: in the burn-in it rises, then it is 1."""
+        return begun(step, self.burn_in)
+
+    def room(self, reach: Tensor, step: int) -> Tensor:
+        """log(rho) at which the perturbation goes as far as the prior of this step (0-dim)."""
+        share = self.share(step)
+        prior = self.log_prior if share == 1 else self.log_prior + math.log(share)
+        return prior - reach.log()
 
     def highest(self, room: Tensor | None, step: int) -> Tensor | float:
         """The logarithm of the largest rho at this step: of the upper bound, in the burn-in also as the prior grows."""

@@ -13,6 +13,8 @@ from .. import _checks
 from .base import Ascent, Radius
 from .blocks import PER, Blocks
 
+BEGINNING = 0.1  # see `begun`
+
 
 class ScheduledRadius(Radius):
     """rho_t = end + (start - end) * weight(min(t / steps, 1)), with a weight that falls from 1 to 0.
@@ -138,6 +140,8 @@ class ReplayedRadius(Radius):
         schedule: radii > 0 in the order of the recorded steps, at least one; with `per`, lists of them, which have one
             radius for each group or layer, frozen ones included, as `LearnedRadius.rho` has them.
         steps: length of this run in optimizer steps, >= 1; the last value holds after it.
+        burn_in: recorded steps, >= 0, in which the radius is at most the share `begun` of the one recorded after them:
+            there a learned radius has yet to forget its start (see `LearnedRadius`), and training has yet to begin.
         per: what has a radius of its own, as for `LearnedRadius`: "all", "group" or "layer".
 
     Raises:
@@ -149,19 +153,28 @@ class ReplayedRadius(Radius):
         0.2
         >>> ReplayedRadius([[0.1, 0.5], [0.3, 0.5]], steps=3, per="layer").value(1)
         (0.2, 0.5)
+        >>> ReplayedRadius([0.5, 0.01, 0.4], steps=3, burn_in=2).schedule
+        (0.04, 0.01, 0.4)
     """
 
-    def __init__(self, schedule: Sequence[float] | Sequence[Sequence[float]], steps: int, *, per: str = "all") -> None:
+    def __init__(
+        self,
+        schedule: Sequence[float] | Sequence[Sequence[float]],
+        steps: int,
+        *,
+        burn_in: int = 0,
+        per: str = "all",
+    ) -> None:
         self.per = _checks.choice("per", per, PER)
         self._blocks = Blocks(self.per)
-        self._rows = _rows(schedule, per)
+        self._rows = _begun(_rows(schedule, per), _checks.whole("burn_in", burn_in, 0))
         self.steps = _checks.whole("steps", steps, 1)
         super().__init__(self._rows[0][0])
         self._read()
 
     @property
     def schedule(self) -> tuple[float, ...] | tuple[tuple[float, ...], ...]:
-        """The recorded radii, or lists of them."""
+        """The radii that are replayed, or lists of them."""
         return self._rows if self.per != "all" else tuple(row[0] for row in self._rows)
 
     def value(self, step: int) -> float | tuple[float, ...]:
@@ -259,6 +272,28 @@ def _listed(value: object, expected: str) -> list[object]:
         return list(cast(Iterable[object], value))
     except TypeError:
         raise TypeError(f"`schedule` must {expected}, got {_checks.shown(value)}") from None
+
+
+def _begun(rows: tuple[tuple[float, ...], ...], burn_in: int) -> tuple[tuple[float, ...], ...]:
+    """The rows, in the burn-in at most as large as a share of the one after it."""
+    burn_in = min(burn_in, len(rows) - 1)
+    after = rows[burn_in]
+    return tuple(
+        tuple(min(now, begun(step, burn_in) * then) for now, then in zip(row, after, strict=True))
+        if step < burn_in
+        else row
+        for step, row in enumerate(rows)
+    )
+
+
+def begun(step: int, burn_in: int) -> float:
+    """The share of a radius with which a run begins: in a line from a tenth to 1, which it is from `burn_in` on.
+
+    Example:
+        >>> begun(0, 100), begun(50, 100), begun(500, 100)
+        (0.1, 0.55, 1.0)
+    """
+    return 1.0 if step >= burn_in else BEGINNING + (1 - BEGINNING) * (step / burn_in)
 
 
 def _between(first: float, second: float, share: float) -> float:

@@ -82,7 +82,8 @@ class Training:
         self.rho_initial = method.initial_rho(task, config.rho)
         replayed = None
         if searched is not None:
-            replayed = ReplayedRadius(_schedule(searched, self.per), steps, per=self.per)
+            schedule = _schedule(searched, self.per)
+            replayed = ReplayedRadius(schedule, steps, burn_in=method.burn_in, per=self.per)
         base = task.optimizer(self.model.parameters())
         if not isinstance(base, Optimizer):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"`optimizer` must return a torch.optim.Optimizer, got {type(base).__name__}")

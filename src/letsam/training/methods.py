@@ -189,6 +189,11 @@ class Method:
         """What has a learned radius of its own, as `LearnedRadius` has it; "all" where none is learned."""
         return "all" if self.kind.learned is None else self.kind.learned(1.0).per
 
+    @property
+    def burn_in(self) -> int:
+        """The steps in which a learned radius forgets its start; 0 where none is learned."""
+        return 0 if self.kind.learned is None else self.kind.learned(1.0).burn_in
+
     def initial_rho(self, task: Task, override: float | None) -> float | None:
         """The number that this method is given: the name's, else `override`, else the kind's; None without a radius."""
         if self.kind.wrap is None:
