@@ -140,8 +140,9 @@ class ReplayedRadius(Radius):
         schedule: radii > 0 in the order of the recorded steps, at least one; with `per`, lists of them, which have one
             radius for each group or layer, frozen ones included, as `LearnedRadius.rho` has them.
         steps: length of this run in optimizer steps, >= 1; the last value holds after it.
-        burn_in: recorded steps, >= 0, in which the radius is at most the share `begun` of the one recorded after them:
-            there a learned radius has yet to forget its start (see `LearnedRadius`), and training has yet to begin.
+        burn_in: recorded steps, >= 0, in which the radius is at most a share of the one recorded after them, in a line
+            from a tenth to the whole: a learned radius has yet to forget its start there (see `LearnedRadius`), and
+            training has yet to begin.
         per: what has a radius of its own, as for `LearnedRadius`: "all", "group" or "layer".
 
     Raises:
