@@ -154,8 +154,8 @@ class ReplayedRadius(Radius):
         0.2
         >>> ReplayedRadius([[0.1, 0.5], [0.3, 0.5]], steps=3, per="layer").value(1)
         (0.2, 0.5)
-        >>> ReplayedRadius([0.5, 0.01, 0.4], steps=3, burn_in=2).schedule
-        (0.04, 0.01, 0.4)
+        >>> ReplayedRadius([0.7, 0.01, 0.5], steps=3, burn_in=2).schedule
+        (0.05, 0.01, 0.5)
     """
 
     def __init__(
