@@ -79,7 +79,7 @@ class WholePriorAtOnce(LearnedRadii):
 
     def room(self, moment: Moment) -> Tensor:
         """log(rho) at the prior."""
-        return super().room(moment) - math.log(self.nu.share(moment.step))
+        return self.nu.room(self.reach, self.rule.burn_in)
 
 
 class PartlyInvariant(LearnedRadii):

@@ -100,7 +100,7 @@ class LearnedRadii(Radii):
 
     def room(self, moment: Moment) -> Tensor:
         """`LogRadius.room`, (R,)."""
-        return self.nu.room(self.reach, moment.step)
+        return self.nu.room(self.reach, moment.step if moment.validation is not None else self.rule.burn_in)
 
 
 class ReplayedRadii(Radii):

@@ -316,6 +316,15 @@ def test_without_evidence_the_prior_holds() -> None:
         assert opt.rho.item() == pytest.approx(0.2, rel=0.02)
 
 
+def test_between_updates_only_the_whole_prior_holds_the_radius() -> None:
+    """From the second step on, which has no update at this interval; at the first update a tenth of the prior does."""
+    for start, held in ((0.15, 0.15), (0.9, 0.2 * math.exp(2 / 100))):
+        _, radii, _ = run(LearnedRadius(start, prior_rise=None, interval=3))
+        assert radii[0] == pytest.approx(start)
+        assert radii[1] == pytest.approx(held, rel=1e-6)
+        assert radii[2] == pytest.approx(0.2 * (0.1 + 0.9 * 2 / 100) * math.exp(4 / 100), rel=1e-6)
+
+
 def test_bounds_come_before_the_prior() -> None:
     _, radii, _ = run(LearnedRadius(0.5, bounds=(0.4, 0.6)))
     assert all(0.4 <= rho <= 0.6 for rho in radii)

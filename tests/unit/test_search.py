@@ -190,7 +190,7 @@ def test_the_prior_is_a_tenth_at_first_and_whole_after_the_burn_in_or_at_once() 
     first = Pass(torch.ones(3).double(), [])
     for step, factor in ((0, 0.1), (50, 0.55), (100, 1.0), (900, 1.0)):
         for radii, expected in ((LearnedRadii, factor), (WholePriorAtOnce, 1.0)):
-            room = radii(starts(), prior=0.1, prior_rise=None).room(Moment(step, 1.0, first, None))
+            room = radii(starts(), prior=0.1, prior_rise=None).room(Moment(step, 1.0, first, first))
             torch.testing.assert_close(room.exp(), torch.full((3,), 0.1 * expected).double())
 
 

@@ -79,7 +79,8 @@ class LearnedRadius(Radius):
         burn_in: steps, >= 0, at the beginning in which the start is forgotten and training begins, which it often does
             not under a large radius: the prior rises in a line, from a tenth of itself to the whole; nu moves up to
             twice as fast and the prior pulls down up to 3.6 times as hard; the perturbation, but for the first step's,
-            may reach as far as the prior and ever farther, up to 7 times at the end.
+            may reach as far as the prior and ever farther, up to 7 times at the end. Without an update, the prior
+            that limits a step is the whole one, so that the radius moves at updates alone unless it is far too large.
         per: "all": one radius for all weights; "group", "layer": one for each param group, or for each weight tensor,
             which is what LARS and LAMB call a layer. No further passes: the dot products of each block are used, as if
             no block's radius changed the gradients of another one's weights (see `docs/how-to/radii.md`). Each radius
@@ -245,7 +246,7 @@ class LearnedRadius(Radius):
         self._measured |= {"validation_loss": loss}
         length = self._measure("validation_slope", params, scratch)
         if self.training_batch == "same":
-            room = self._room()
+            room = self._room(True)
             self._update(room, self._nu.highest(room, self._step))
         return [loss, length]
 
@@ -264,7 +265,7 @@ class LearnedRadius(Radius):
         if self._nu.measures(ascent.step) and ascent.loss is not None:
             self._nu.see_unit(ascent.loss, ascent.gradient_norm)
         updates = self.validates_before(ascent.step)
-        room = self._room() if updates or ascent.step < self.burn_in else None
+        room = self._room(updates) if updates or ascent.step < self.burn_in else None
         highest = self._nu.highest(room, ascent.step)
         if updates:
             assert ascent.loss is not None
@@ -416,9 +417,9 @@ class LearnedRadius(Radius):
         self._measured |= {name: slope, name + "_scale": scale.clamp(min=torch.finfo(scale.dtype).tiny)}
         return length
 
-    def _room(self) -> Tensor | None:
-        """See `LogRadius.room`; of the perturbation made last."""
-        return None if self.prior is None else self._nu.room(self._new_reach, self._step)
+    def _room(self, updates: bool) -> Tensor | None:
+        """See `LogRadius.room`; of the perturbation made last. Without an update only the whole prior counts."""
+        return None if self.prior is None else self._nu.room(self._new_reach, self._step if updates else self.burn_in)
 
     def _update(self, room: Tensor | None, highest: Tensor | float) -> None:
         """One step of nu, up to the highest rho, proposed: `commit` decides."""
