@@ -19,6 +19,11 @@ def rows(setting: Setting, seeds: int | None = None) -> list[tuple[str, int]]:
     return sorted(found, key=lambda pair: (order[pair[0]], pair[1]))
 
 
+def most_seeds(setting: Setting, store: Store, asked: int | None = None) -> int:
+    """How many seeds a setting's file has room for: those asked for, its own, and those that it holds already."""
+    return max(asked or 0, setting.seeds, *(seed + 1 for _, seed in store.kept_records(setting)))
+
+
 def run(
     settings: list[Setting], store: Store, *, families: tuple[str, ...] = FAMILIES, seeds: int | None = None,
     jobs: int = 1, device: str = "cpu",
@@ -48,7 +53,7 @@ def run(
                 print(f"not run: {message}", file=sys.stderr, flush=True)
             hindered[message] = hindered.get(message, 0) + 1
             continue
-        store.collect(unit.setting, rows(unit.setting, max(seeds or 0, unit.setting.seeds)))  # also seeds not asked for
+        store.collect(unit.setting, rows(unit.setting, most_seeds(unit.setting, store, seeds)))
         minutes = (time.perf_counter() - started) / 60
         print(f"{count}/{len(orders)} {minutes:.1f} min: {unit.setting.name} {unit.method} {unit.seed}", flush=True)
     return sum(hindered.values())
@@ -67,13 +72,14 @@ def missing(settings: list[Setting], store: Store, families: tuple[str, ...], se
 def forget(settings: list[Setting], store: Store, families: tuple[str, ...], seeds: int | None = None) -> int:
     """Remove the results of these families, such as after a change of the learned radius; returns how many.
 
-    What is kept for the tables goes too.
+    What is kept for the tables goes too; without `seeds` that of all seeds.
     """
     count = 0
     for setting in settings:
-        gone = [(row, unit.seed) for unit in units([setting], families, seeds) for row in unit.rows]
+        most = most_seeds(setting, store, seeds)
+        gone = [(row, unit.seed) for unit in units([setting], families, seeds or most) for row in unit.rows]
         count += store.forget(setting, gone)
-        store.collect(setting, [pair for pair in rows(setting) if pair not in set(gone)])
+        store.collect(setting, [pair for pair in rows(setting, most) if pair not in set(gone)])
     return count
 
 

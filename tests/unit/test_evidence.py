@@ -209,6 +209,10 @@ def test_what_other_seeds_have_given_stays(store: Store) -> None:
     shutil.rmtree(store.runs)
     assert run.run([two], store, families=("sam",), seeds=1) == 0
     assert [pair for pair in store.kept_records(two) if pair[0] == "sgd"] == [("sgd", 0), ("sgd", 1)]
+    assert run.run([TINY], store, families=("asam",)) == 0  # a setting of one seed, whose file holds two
+    assert [pair for pair in store.kept_records(TINY) if pair[0] == "sgd"] == [("sgd", 0), ("sgd", 1)]
+    run.forget([TINY], store, ("sam",))
+    assert {name.split(":")[0] for name, _ in store.kept_records(TINY)} == {"asam"}
 
 
 def test_data_that_is_missing_is_told_and_is_not_fatal(store: Store) -> None:
