@@ -17,7 +17,7 @@ BUDGETS = ("0.05", "0.1", "0.2")  # sigma of LE-SAM's loss budget
 FAMILIES = ("sam", "sam-learned", "asam", "asam-learned", "peers")
 ALL_FAMILIES = (*FAMILIES, "tried")
 TRIED = ("lets-sam-whole-prior", "lets-sam-rise-0.2")  # see tried.py
-TRIED_ON, TRIED_SEEDS = ("digits", "fashion", "snippets-small"), 3  # from the first and the last start
+TRIED_ON, TRIED_SEEDS = ("digits", "fashion", "snippets", "ding-de-en"), 3  # from the first and the last start
 SPARSE_SAM, SPARSE_ASAM = ("0.01", "0.05", "0.2", "1.0"), ("0.05", "0.2", "1", "5")  # grids of the dear settings
 PEERS = (
     f"lets-paper-sam:{PAPER_START}", *(f"sam-rising:{rho}" for rho in SAM_GRID),
