@@ -419,6 +419,7 @@ def test_asam_by_names() -> None:
     [
         (nn.Linear(2, 2), "norm", ValueError, '`model` must have normalisation layers with weights for perturb="norm"'),
         (nn.BatchNorm1d(2, affine=False), "norm", ValueError, "got none in BatchNorm1d"),
+        (nn.DataParallel(nn.Linear(2, 2)), "norm", ValueError, "got none in Linear"),
         (nn.LayerNorm(2), "weights", ValueError, '`model` must have parameters to perturb for perturb="weights", got'),
         (nn.Linear(2, 2), "biases", ValueError, "`perturb` must be one of weights, norm, all, got 'biases'"),
         (nn.Linear(2, 2), True, TypeError, "`perturb` must be one of weights, norm, all, got True"),
