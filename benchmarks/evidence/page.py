@@ -101,7 +101,7 @@ def _losses(found: list[Measured]) -> Iterator[str]:
     yield (
         "The upper level lowers the loss, on held-out labels that are as noisy as the rest; the test labels are clean. "
         "Best, lowest: of the grid, by accuracy and by this loss. The refit is the mean over the starts; bold: at most "
-        "that of the best.\n"
+        f"that of the best; {NOTHING}: a run whose loss is not finite.\n"
     )
     names = ("base", "best", "lowest", "refit")
     yield from _head("setting", *(f"{kind.upper()}: {name}" for kind in SCHEDULES for name in names))

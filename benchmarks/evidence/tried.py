@@ -51,7 +51,7 @@ IDEAS = {
     "lets-sam-whole-prior": Idea(
         "whole prior in the burn-in", "the default before; some starts do not begin to train", WholePrior
     ),
-    "lets-sam-rise-0.2": Idea("`prior_rise=0.2`", "vit and resnet get the larger radii they want", _longer_rise),
+    "lets-sam-rise-0.2": Idea("`prior_rise=0.2`", "larger radii where gradients are long: vit", _longer_rise),
 }  # fmt: skip
 for _name, _idea in IDEAS.items():  # so that their names are those of methods, in worker processes too
     KINDS[_name] = Kind(f"SAM, learned radius: {_idea.title}", SAM, _idea.radius)
