@@ -71,7 +71,7 @@ def selected(model: nn.Module, perturb: str) -> set[Tensor]:
             chosen.add(param)
     if not chosen:
         what = "normalisation layers with weights" if perturb == "norm" else "parameters to perturb"
-        inner = getattr(model, "module", model)  # not the wrapper of DDP or Fabric
+        inner = dict(model.named_children()).get("module", model)  # not the wrapper of DDP or Fabric
         raise ValueError(f'`model` must have {what} for perturb="{perturb}", got none in {type(inner).__name__}')
     return chosen
 

@@ -31,7 +31,8 @@ VARIANTS: dict[str, Callable[..., SharpnessAware]] = {
     "ASAM-matrices": lambda base, rho: ASAM(base, rho, scale="matrices", eta=0.01),
 }
 WRITTEN_OUT = ("SAM", "ASAM", "ASAM-matrices")
-EVERYTHING = (torch.cat([batch(i)[0] for i in range(30)]), torch.cat([batch(i)[1] for i in range(30)]))  # trained on
+INPUTS, LABELS = zip(*map(batch, range(30)), strict=True)
+EVERYTHING = torch.cat(INPUTS), torch.cat(LABELS)  # trained on
 WITHOUT_MOMENTUM = ("sgd", "rmsprop", "adagrad")
 RADII: dict[str, Callable[[], Any]] = {
     "fixed": lambda: 0.1,
