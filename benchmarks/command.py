@@ -6,7 +6,7 @@ The first part of a name, `few-large` of `few-large/SAM/bf16`, stands for all pi
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 Piece = TypeVar("Piece")
@@ -28,7 +28,7 @@ def main(
     """
     parser = argparse.ArgumentParser(prog=f"python -m {program}", description=str(doc).splitlines()[0])
     parser.add_argument("action", choices=("run", "table"))
-    parser.add_argument(noun, nargs="*", help=f"of {', '.join(pieces)}; all without")
+    parser.add_argument(noun, nargs="*", help=f"{of(pieces)}; all without")
     parser.add_argument("--again", action="store_true", help="measure what is finished once more")
     arguments = parser.parse_intermixed_args()  # the names may stand after an option
     asked: list[str] = getattr(arguments, noun)
@@ -40,3 +40,8 @@ def main(
         run([pieces[name] for name in names or pieces], arguments.again)
     else:
         table()
+
+
+def of(names: Iterable[str]) -> str:
+    """The help of an argument that takes these names; argparse would take a % in one for a place to fill in."""
+    return f"of {'; '.join(names)}".replace("%", "%%")

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 
 import torch
 
+from benchmarks.command import of
 from benchmarks.search import page, record
 from benchmarks.search.ideas import BY_NAME
 from benchmarks.search.settings import SETTINGS, load
@@ -52,7 +53,7 @@ def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.search", description=str(__doc__).splitlines()[0])
     parser.add_argument("action", choices=("run", "table"))
-    parser.add_argument("--again", nargs="*", metavar="NAME", help=f"of {', '.join(record.NAMES)}")
+    parser.add_argument("--again", nargs="*", metavar="NAME", help=of(record.NAMES))
     arguments = parser.parse_args()
     again = [] if arguments.again is None else arguments.again or record.NAMES
     if unknown := set(again) - set(record.NAMES):

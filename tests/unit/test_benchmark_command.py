@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
 from typing import Any
 
 import pytest
 from benchmarks import command
+
+PROGRAMS = sorted(path.parent.name for path in Path(command.__file__).parent.glob("*/__main__.py"))
 
 
 @pytest.mark.parametrize(
@@ -33,3 +37,18 @@ def test_again_stands_before_or_after_the_names(arguments: list[str], monkeypatc
     monkeypatch.setattr("sys.argv", ["speed", "run", *arguments])
     command.main("benchmarks.speed", "Docs.", "pieces", {"x": 1}, lambda *told: seen.append(told), lambda: None)
     assert seen == [([1], True)]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_benchmark_has_its_help(
+    program: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", [program, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(f"benchmarks.{program}", run_name="__main__")
+    assert not ended.value.code
+    assert f"usage: python -m benchmarks.{program}" in capsys.readouterr().out
+
+
+def test_a_name_with_a_percent_sign_and_a_comma_in_the_help() -> None:
+    assert command.of(["share 20%", "one weight, 0.1"]) % {} == "of share 20%; one weight, 0.1"
