@@ -6,9 +6,9 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator
 
+from benchmarks.evidence.beside import PAPER, SCHEDULES, tuned, untuned
 from benchmarks.evidence.figures import write_figures
 from benchmarks.evidence.records import ROOT, Store
-from benchmarks.evidence.suite import PAPER_START
 from benchmarks.evidence.summary import (
     BELOW,
     COST,
@@ -16,6 +16,7 @@ from benchmarks.evidence.summary import (
     Measured,
     Row,
     Verdict,
+    head,
     in_points,
     measured,
     relative_to,
@@ -26,10 +27,6 @@ from letsam.results import write_atomically
 from letsam.training.methods import REFIT
 
 LEARNED = ("mean", "worst start", "spread", "cost")
-SCHEDULES = {"sam": {"rising": "sam-rising", "GSAM schedule": "gsam-schedule", "loss budget": "sam-budget"},
-             "asam": {"rising": "asam-rising"}}  # fmt: skip
-PAPER = f"lets-paper-sam:{PAPER_START}"
-PEERS = {**SCHEDULES["sam"], "Optuna": "optuna-sam", "the paper's reading, refit": PAPER + REFIT}
 TEXT = ROOT / "docs" / "evidence" / "text.md"
 
 
@@ -42,7 +39,7 @@ def write_page(store: Store) -> None:
         "## All settings",
         *("\n".join(_overview(kind, found)) for kind in ("sam", "asam") if any(one.best(kind) for one in found)),
     ]
-    sections = (_losses(found), _beside_peers(found), _tried(found))
+    sections = (_losses(found), tuned(found), untuned(found), _tried(found))
     parts += [text for section in sections if (text := "\n".join(section))]
     parts += [f"![{alt}]({relative_to(store.page, path)})" for path, alt in figures]
     parts += [_setting(one) for one in found]
@@ -57,7 +54,7 @@ def _overview(kind: str, found: list[Measured]) -> Iterator[str]:
         f"least -{BELOW}, spread between the starts below {SPREAD}, at most {COST['']} times the passes of one "
         f"{kind.upper()} run ({COST[REFIT]} with the refit). Bold: met. Base: the base optimizer alone.\n"
     )
-    yield from _head(
+    yield from head(
         "setting", "seeds", "base", "best of grid", *LEARNED, *(f"refit: {name}" for name in LEARNED), "goals met"
     )
     for one in found:
@@ -104,7 +101,7 @@ def _losses(found: list[Measured]) -> Iterator[str]:
         f"that of the best; {NOTHING}: a run whose loss is not finite.\n"
     )
     names = ("base", "best", "lowest", "refit")
-    yield from _head("setting", *(f"{kind.upper()}: {name}" for kind in SCHEDULES for name in names))
+    yield from head("setting", *(f"{kind.upper()}: {name}" for kind in SCHEDULES for name in names))
     for title, cells in lines:
         yield f"| {title} | " + " | ".join(cells) + " |"
     yield ""
@@ -128,40 +125,6 @@ def _loss(one: Measured, kind: str) -> list[str]:
     return [*cells, NOTHING if math.isnan(refit) else f"{mark}{refit:.3f}{mark}"]
 
 
-def _beside_peers(found: list[Measured]) -> Iterator[str]:
-    """What else a user could do, in one table over the settings in which all of it is finished."""
-    lines: list[list[float]] = []
-    titles: list[str] = []
-    for one in found:
-        best, learned = one.best("sam"), one.verdict("sam", REFIT)
-        names = [name for _, name in _peers(one)]
-        if best is not None and learned is not None and len(names) == len(PEERS):
-            titles.append(one.setting.title)
-            lines.append([learned.mean, *(one.difference(name, best)[0] for name in names)])
-    if not lines:
-        return
-    yield "### SAM, beside what else one could do\n"
-    yield (
-        "Minus the best of SAM's grid in points; of schedules and budgets the best of those tried, by test accuracy. "
-        "Optuna has the same held-out share and pays 7.5 runs; a grid of three schedules pays 3, the refit 2.1.\n"
-    )
-    yield from _head("setting", "learned, refit", *PEERS)
-    for title, values in zip(titles, lines, strict=True):
-        yield f"| {title} | " + " | ".join(map(in_points, values)) + " |"
-    yield ""
-    ahead = [sum(line[0] > line[place] for line in lines) for place in range(1, len(PEERS) + 1)]
-    counts = ", ".join(f"{name} {count}" for name, count in zip(PEERS, ahead, strict=True))
-    yield f"Learning is ahead, of {len(lines)} settings: {counts}."
-
-
-def _peers(one: Measured) -> Iterator[tuple[str, str]]:
-    """(label, method) of those that are finished, at their best."""
-    for label, kind in PEERS.items():
-        row = one.best("sam", kind) if label in SCHEDULES["sam"] else one.row(kind)
-        if row is not None:
-            yield label, row.name
-
-
 def _tried(found: list[Measured]) -> Iterator[str]:
     """Ideas for the default beside it, on the starts and seeds that both have."""
     lines = [(one.setting.title, [_idea(one, name) for name in IDEAS]) for one in found]
@@ -175,7 +138,7 @@ def _tried(found: list[Measured]) -> Iterator[str]:
     )
     yield from (f"- {idea.title}: {idea.predicts}" for idea in IDEAS.values())
     yield ""
-    yield from _head("setting", *(idea.title for idea in IDEAS.values()))
+    yield from head("setting", *(idea.title for idea in IDEAS.values()))
     for title, changes in lines:
         cells = (f"{_pair(change[:2])} ({change[2]})" if change else NOTHING for change in changes)
         yield f"| {title} | " + " | ".join(cells) + " |"
@@ -199,10 +162,6 @@ def _idea(one: Measured, name: str) -> tuple[float, float, int] | None:
 
 def _pair(values: Iterable[float]) -> str:
     return " / ".join(map(in_points, values)) or NOTHING
-
-
-def _head(first: str, *others: str) -> tuple[str, str]:
-    return "| " + " | ".join([first, *others]) + " |", "| --- |" + " ---: |" * len(others)
 
 
 def _verdict_cells(verdict: Verdict | None) -> list[str]:
@@ -255,9 +214,7 @@ def _titled(metric: str) -> str:
 def _table(one: Measured, kind: str, best: Row) -> Iterator[str]:
     relative = f"passes (1 = {kind.upper()})"
     accuracy = f"test {_titled(one.metric)}"
-    yield from _head(
-        "", accuracy, "minus best of grid", "test loss", "gap", "rho at the end", relative, "time", "seeds"
-    )
+    yield from head("", accuracy, "minus best of grid", "test loss", "gap", "rho at the end", relative, "time", "seeds")
     for label, name in _lines(one, kind, best):
         row = one.row(name)
         if row is None:

@@ -46,6 +46,7 @@ class Setting:
         sam_grid, asam_grid, sam_starts, asam_starts: radii, as they are written in a method's name.
         peers: methods to compare with.
         gpu_size, gpu_model, gpu_epochs: what takes the place of `train_size`, `model` and `epochs` with `--full`.
+        text: whether the task is one of text, not of images.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Setting:
     gpu_size: int | None = None
     gpu_model: str | None = None
     gpu_epochs: int | None = None
+    text: bool = False
 
     @property
     def config(self) -> dict[str, object]:
@@ -143,7 +145,7 @@ DEAR: dict[str, Any] = {"asam_grid": SPARSE_ASAM, "asam_starts": ("0.05", "1"), 
 
 def _language(name: str, title: str, task: str, **options: Any) -> Setting:
     return Setting(
-        name, title, name, task, seeds=3, sam_grid=SPARSE_SAM, sam_starts=("0.01", "0.2"), **DEAR | options,
+        name, title, name, task, seeds=3, text=True, sam_grid=SPARSE_SAM, sam_starts=("0.01", "0.2"), **DEAR | options,
     )  # fmt: skip
 
 

@@ -144,10 +144,11 @@ class Measured:
         finite = [row for row in rows if math.isfinite(row.accuracy) and row.seeds == most]
         return max(finite, key=lambda row: row.accuracy, default=None)
 
-    def difference(self, name: str, best: Row) -> tuple[float, int]:
-        """A method minus the best of the grid in points, over the seeds that both have, and how many these are."""
+    def difference(self, name: str, best: Row, seeds: Iterable[int] | None = None) -> tuple[float, int]:
+        """A method minus the best of the grid in points, and over how many seeds: of `seeds`, those that both have."""
         mine, other = self.of(name), self.of(best.name)
-        both = [100 * (mine[seed].accuracy - other[seed].accuracy) for seed in mine if seed in other]
+        common = (mine.keys() & other.keys()).intersection(mine if seeds is None else seeds)
+        both = [100 * (mine[seed].accuracy - other[seed].accuracy) for seed in sorted(common)]
         return (statistics.fmean(both), len(both)) if both else (math.nan, 0)
 
     def verdict(self, kind: str, suffix: str, learned: str = "lets-") -> Verdict | None:
@@ -181,3 +182,8 @@ def in_points(value: float) -> str:
 def relative_to(page: Path, path: Path) -> str:
     """How a page links to a file beside or below it."""
     return path.relative_to(page.parent).as_posix()
+
+
+def head(first: str, *others: str) -> tuple[str, str]:
+    """The two lines that a table begins with; its numbers stand to the right."""
+    return "| " + " | ".join([first, *others]) + " |", "| --- |" + " ---: |" * len(others)

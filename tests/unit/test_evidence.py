@@ -20,6 +20,7 @@ from benchmarks.evidence.summary import Measured
 from benchmarks.evidence.tried import IDEAS
 
 import training_cases
+from letsam.reports.table import NOTHING
 from letsam.results import Run
 from letsam.tasks import Task
 from letsam.training.methods import Method
@@ -347,7 +348,7 @@ def test_the_page_and_its_figures(store: Store) -> None:
     losses = "0.500 | 0.400 | 0.300 | **0.400**"
     assert rows[4] == f"| digits, 0% label noise | {losses} | {losses} |"
     assert "At most that of the best, of 2 settings: SAM 2, ASAM 2." in text
-    assert rows[6] == "| digits, 0% label noise | -0.6 | -1.0 | -5.0 | -5.0 | -5.0 | -0.6 |"
+    assert rows[6] == "| digits, 0% label noise | 2 | -0.6 | -1.0 | -5.0 | -5.0 | -5.0 | -0.6 |"
     assert rows[8] == "| digits, 0% label noise | +0.5 / +0.5 (4) | +0.0 / +0.0 (4) |"
     assert "| mean over the settings | +0.5 / +0.5 | +0.0 / +0.0 |" in text
     counts = "rising 2, GSAM schedule 2, loss budget 2, Optuna 2, the paper's reading, refit 0"
@@ -363,6 +364,37 @@ def test_the_page_and_its_figures(store: Store) -> None:
     before = {path: path.read_bytes() for path in (store.page, *store.kept.glob("*.svg"))}
     page.write_page(store)
     assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_one_number_for_all_tasks(store: Store) -> None:
+    """Only what ran in all of them; a method that is good in one setting and bad in the other shows its worst."""
+    clean = next(setting for setting in SETTINGS if setting.name == "digits-0.0")
+    words = next(setting for setting in SETTINGS if setting.text)
+    made_up(store, clean, lambda start: -0.6)
+    made_up(store, DIGITS, lambda start: 1.0)
+    made_up(store, words, lambda start: 0.1)
+    page.write_page(store)
+    text = store.page.read_text()
+    part = text[text.index("### One number for all tasks, SAM") : text.index("### One number for all tasks, ASAM")]
+    rows = [line for line in part.splitlines() if line.startswith("| ")]
+    none = " | ".join([NOTHING] * 3)
+    assert rows[0].endswith("images: close, of 2 | text: mean | text: worst | text: close, of 1 |")
+    assert rows[2] == "| `sam:0.2` | +0.0 | +0.0 | 2 | +0.0 | +0.0 | 1 |"
+    assert "| `lets-sam:0.2+refit` | +0.2 | -0.6 | 1 | +0.1 | +0.1 | 1 |" in rows
+    assert f"| `lets-sam:1.0` | +0.2 | -0.6 | 1 | {none} |" in rows  # text has two starts
+    assert f"| `sam:0.5` | -1.8 | -1.8 | 0 | {none} |" in rows
+    assert rows[-1] == "| `sgd` | -20.0 | -20.0 | 0 | -20.0 | -20.0 | 0 |"
+
+
+def test_others_are_compared_over_the_seeds_that_all_have(store: Store) -> None:
+    made_up(store, DIGITS, lambda start: 0.0)
+    store.forget(DIGITS, [("optuna-sam", 1)])
+    store.collect(DIGITS, [pair for pair in run.rows(DIGITS, 2) if pair != ("optuna-sam", 1)])
+    for start in DIGITS.sam_starts:
+        store.save(DIGITS, record(f"lets-sam:{start}+refit", 0, 0.95), ENVIRONMENT)
+    store.collect(DIGITS, run.rows(DIGITS, 2))
+    page.write_page(store)
+    assert "| digits, 40% label noise | 1 | +5.0 | -1.0 | -5.0 | -5.0 | -5.0 | +0.0 |" in store.page.read_text()
 
 
 def test_results_of_other_options_are_not_shown(store: Store) -> None:

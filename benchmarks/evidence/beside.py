@@ -1,0 +1,103 @@
+"""What else one could do, beside the learned radius: tuned for each setting, and with one setting for all of them."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Iterator
+
+from benchmarks.evidence.suite import PAPER_START
+from benchmarks.evidence.summary import BELOW, Measured, head, in_points
+from letsam.reports.table import NOTHING
+from letsam.training.methods import REFIT
+
+SCHEDULES = {"sam": {"rising": "sam-rising", "GSAM schedule": "gsam-schedule", "loss budget": "sam-budget"},
+             "asam": {"rising": "asam-rising"}}  # fmt: skip
+PAPER = f"lets-paper-sam:{PAPER_START}"
+ALONE = {"Optuna": "optuna-sam", "the paper's reading, refit": PAPER + REFIT}
+PEERS = (*SCHEDULES["sam"], *ALONE)
+
+
+def tuned(found: list[Measured]) -> Iterator[str]:
+    """Each at its best in each setting, in one table over the settings in which all of it is finished."""
+    lines = [(one.setting.title, seeds, values) for one in found for seeds, values in _tuned(one)]
+    if not lines:
+        return
+    yield "### SAM, beside what else one could do\n"
+    yield (
+        "Minus the best of SAM's grid in points, over the seeds that all columns have; of schedules and budgets the "
+        "best of those tried, by test accuracy. Optuna has the same held-out share and pays 7.5 runs; a grid of three "
+        "schedules pays 3, the refit 2.1.\n"
+    )
+    yield from head("setting", "seeds", "learned, refit", *PEERS)
+    for title, seeds, values in lines:
+        yield f"| {title} | {seeds} | " + " | ".join(map(in_points, values)) + " |"
+    yield ""
+    ahead = [sum(values[0] > values[place] for *_, values in lines) for place in range(1, len(PEERS) + 1)]
+    counts = ", ".join(f"{name} {count}" for name, count in zip(PEERS, ahead, strict=True))
+    yield f"Learning is ahead, of {len(lines)} settings: {counts}."
+
+
+def _tuned(one: Measured) -> Iterator[tuple[int, list[float]]]:
+    """(seeds, [learned, *PEERS]) of a setting, where all of them have a seed in common with the grid."""
+    grids = [one.names(kind) for kind in SCHEDULES["sam"].values()]
+    learned = [f"lets-sam:{start}{REFIT}" for start in one.setting.sam_starts]
+    best = one.best("sam")
+    names = [*learned, *ALONE.values(), *(name for grid in grids for name in grid)]
+    seeds = one.seeds("sam").intersection(*map(one.of, names))
+    if best is None or not seeds or not all(grids):
+        return
+    values = {name: one.difference(name, best, seeds)[0] for name in names}
+    at_best = [max(values[name] for name in grid if not math.isnan(values[name])) for grid in grids]
+    yield (
+        len(seeds),
+        [statistics.fmean(values[name] for name in learned), *at_best, *(values[name] for name in ALONE.values())],
+    )
+
+
+def untuned(found: list[Measured]) -> Iterator[str]:
+    """Each with the same number in all settings of images, and in all of text, in one table a kind."""
+    for kind in SCHEDULES:
+        sides = [[one for one in found if one.setting.text is text and one.best(kind)] for text in (False, True)]
+        rows = {name: [_differences(kind, name, side) for side in sides] for name in _methods(kind, found)}
+        if not any(name.startswith("lets-") for name in rows):
+            continue
+        yield f"### One number for all tasks, {kind.upper()}\n"
+        yield (
+            "The same number in every setting, where the grid has the best of seven or four for each: minus that best, "
+            f"in points, over the seeds that both have. Close: settings at least -{BELOW}. {NOTHING}: not run in all, "
+            "or diverged. Ordered by the worst on images.\n"
+        )
+        columns = ("mean", "worst", f"close, of {len(sides[0])}", "mean", "worst", f"close, of {len(sides[1])}")
+        yield from head(
+            "method", *(f"{'text' if place > 2 else 'images'}: {name}" for place, name in enumerate(columns))
+        )
+        for name, (images, text) in sorted(rows.items(), key=lambda row: -_worst(row[1][0])):
+            if images or text:
+                yield f"| `{name}` | " + " | ".join([*_cells(images), *_cells(text)]) + " |"
+        yield ""
+
+
+def _methods(kind: str, found: list[Measured]) -> Iterable[str]:
+    """All that take one number, and what learns or searches it, in the order of the suite."""
+    kinds = {"sgd", kind, f"lets-{kind}", f"lets-paper-{kind}", f"optuna-{kind}", *SCHEDULES[kind].values()}
+    names = [record.method for one in found for record in one.records]
+    return dict.fromkeys(name for name in names if name.split(":")[0] in kinds)
+
+
+def _differences(kind: str, name: str, side: list[Measured]) -> list[float]:
+    """A method minus the best of the grid in each setting; empty unless it ran in all."""
+    pairs = [one.difference(name, best) for one in side if (best := one.best(kind))]
+    return [value for value, _ in pairs] if all(count for _, count in pairs) else []
+
+
+def _cells(values: list[float]) -> list[str]:
+    if not values:
+        return [NOTHING] * 3
+    close = sum(value >= -BELOW - 1e-9 for value in values)
+    return [in_points(statistics.fmean(values)), in_points(_worst(values)), str(close)]
+
+
+def _worst(values: list[float]) -> float:
+    """-inf where there are none or one diverged."""
+    return min((-math.inf if math.isnan(value) else value for value in values), default=-math.inf)
