@@ -48,6 +48,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Strategy = Annotated[str | None, typer.Option(help="Under torchrun: ddp or fsdp.  [default: ddp]")]
 Precision = Annotated[str | None, typer.Option(help="32-true, 16-mixed, bf16-mixed, bf16-true or 64-true.")]
 Accumulate = Annotated[int, typer.Option(help="Micro-batches that a batch is split into.")]
+MaxGradNorm = Annotated[float | None, typer.Option(help="Clip the gradients of all methods at this total norm.")]
 
 
 @app.command()
@@ -73,6 +74,7 @@ def trial(
     strategy: Strategy = None,
     precision: Precision = None,
     accumulate: Accumulate = 1,
+    max_grad_norm: MaxGradNorm = None,
 ) -> None:
     """Compare methods on a task: a table, results.json and report.html."""
     from letsam.reports.html import write_report
@@ -86,7 +88,7 @@ def trial(
         task=task, methods=tuple(part.strip() for part in methods.split(",") if part.strip()), seeds=_seeds(seeds),
         rho=rho, epochs=epochs, batch_size=batch_size, label_noise=label_noise, validation_share=validation_share,
         refit=refit, train_size=train_size, data_dir=_text(data_dir), model=model, precision=precision,
-        accumulate=accumulate,
+        accumulate=accumulate, max_grad_norm=max_grad_norm,
     )  # fmt: skip
     loaded = load_task(task, train_size=train_size, data_dir=data_dir, model=model)
     config = config.for_task(loaded)
@@ -132,6 +134,7 @@ def train(
     strategy: Strategy = None,
     precision: Precision = None,
     accumulate: Accumulate = 1,
+    max_grad_norm: MaxGradNorm = None,
 ) -> None:
     """One run of one method, with a checkpoint after every epoch: results.json, report.html, checkpoint.pt."""
     from letsam.reports.html import write_report
@@ -148,6 +151,7 @@ def train(
         task=task, methods=(method,), seeds=(seed,), rho=rho, epochs=epochs, batch_size=batch_size,
         label_noise=label_noise, validation_share=validation_share, refit=False, train_size=train_size,
         data_dir=_text(data_dir), model=model, precision=precision, accumulate=accumulate,
+        max_grad_norm=max_grad_norm,
     )  # fmt: skip
     loaded = load_task(task, train_size=train_size, data_dir=data_dir, model=model)
     config = config.for_task(loaded)

@@ -45,9 +45,9 @@ def assert_close(found: dict[str, dict[str, Any]], expected: dict[str, dict[str,
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_ranks_give_what_one_gives(strategy: str, tmp_path: Path) -> None:
-    """A trial with 2 micro-batches a rank, a refit and the base optimizer alone."""
+    """A trial with 2 micro-batches a rank, clipped gradients, a refit and the base optimizer alone."""
     precision, tolerance = PRECISION[strategy]
-    arguments = [*TRIAL, "--precision", precision, "--methods", "sgd,lets-sam"]
+    arguments = [*TRIAL, "--precision", precision, "--methods", "sgd,lets-sam", "--max-grad-norm", "0.5"]
     assert cli.run([*arguments, "--out", str(tmp_path / "one")]) == 0
     options = ["--strategy", strategy, "--accumulate", "2", "--out", str(tmp_path / "two")]
     status, output = torchrun(*arguments, *options)

@@ -205,6 +205,7 @@ BAD_OPTIONS = [
     (("--label-noise", "1"), "`label_noise` must be at least 0 and below 1, got 1.0"),
     (("--label-noise", "-0.1"), "`label_noise` must be at least 0 and below 1, got -0.1"),
     (("--label-noise", "nan"), "`label_noise` must be at least 0 and below 1, got nan"),
+    (("--max-grad-norm", "0"), "`max_grad_norm` must be > 0, got 0.0"),
     (("--validation-share", "0"), "`validation_share` must be between 0 and 1, got 0.0"),
     (("--validation-share", "1"), "`validation_share` must be between 0 and 1, got 1.0"),
     (("--validation-share", "0.001"), "`validation_share` = 0.001 of 40 samples must leave at least 1"),
@@ -508,6 +509,7 @@ def test_a_task_in_a_package_is_the_same_task(here: Path, letsam_run: Any) -> No
 def test_every_option_reaches_the_training(here: Path, letsam_run: Any) -> None:
     options = {
         "rho": 0.2, "epochs": 2, "batch_size": 5, "label_noise": 0.25, "validation_share": 0.3, "refit": False,
+        "max_grad_norm": 0.5,
     }  # fmt: skip
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if name != "refit"]
     assert letsam_run("trial", MINE, "--methods", "sam,lets-sam", "--seeds", "1", "--no-refit", *flags)[0] == 0

@@ -48,6 +48,38 @@ def test_a_batch_that_cannot_be_split_evenly_is_refused() -> None:
         training_cases.config(accumulate=0)
 
 
+@pytest.mark.parametrize("method", ["sgd", "sam", "lets-asam"])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_gradients_are_clipped(method: str, scaled: bool) -> None:
+    """What the base optimizer descends with is at most so long; a limit that is never reached changes no bit."""
+
+    def lengths(most: float | None) -> tuple[list[float], Training]:
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8, growth_interval=10**6)
+        fabric = Fabric(accelerator="cpu", devices=1, plugins=MixedPrecision("bf16-mixed", "cpu"))
+        if scaled:
+            fabric = Fabric(accelerator="cpu", devices=1, plugins=MixedPrecision("16-mixed", "cpu", scaler))
+        training = Training(
+            training_cases.task(), Method.parse(method), 0, training_cases.config(max_grad_norm=most), fabric
+        )
+        found: list[float] = []
+
+        def look(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+            params = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+            found.append(float(torch.nn.utils.get_total_norm(params)))
+
+        getattr(training.optimizer, "base_optimizer", training.optimizer).register_step_pre_hook(look)
+        return found, finish(training)
+
+    free, plain = lengths(None)
+    limit = sorted(free)[len(free) // 2]
+    clipped, other = lengths(limit)
+    far, same = lengths(1e6)
+    assert max(clipped) == pytest.approx(limit, rel=1e-4)
+    assert max(free) > 1.1 * limit
+    assert not torch.equal(weights(other), weights(plain))
+    assert scaled or (torch.equal(weights(same), weights(plain)) and far == free)
+
+
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
 def test_precision_is_what_was_asked_for(precision: str) -> None:
     plain, other = run(make_fabric("cpu")), run(make_fabric("cpu", precision=precision))

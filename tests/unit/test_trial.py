@@ -329,6 +329,7 @@ def test_a_file_where_the_folder_should_be(below: str, resume: bool, options: Tr
         ({"rho": -1.0}, "^`rho` must be > 0, got -1.0$"),
         ({"rho": math.nan}, "^`rho` must be > 0, got nan$"),
         ({"rho": math.inf}, "^`rho` must be > 0, got inf$"),
+        ({"max_grad_norm": 0.0}, "^`max_grad_norm` must be > 0, got 0.0$"),
         ({"label_noise": 1.0}, "^`label_noise` must be at least 0 and below 1, got 1.0$"),
         ({"label_noise": -0.1}, "^`label_noise` must be at least 0 and below 1, got -0.1$"),
         ({"label_noise": math.nan}, "^`label_noise` must be at least 0 and below 1, got nan$"),
@@ -349,6 +350,7 @@ def test_options_out_of_range(change: dict[str, Any], message: str) -> None:
         ({"seeds": (True,)}, "`seeds` must be a whole number >= 0, got True"),
         ({"epochs": "3"}, "`epochs` must be a whole number >= 1, got '3'"),
         ({"rho": "0.1"}, "`rho` must be a number, got '0.1'"),
+        ({"max_grad_norm": "1"}, "`max_grad_norm` must be a number, got '1'"),
         ({"label_noise": None}, "`label_noise` must be a number, got None"),
     ],
 )

@@ -34,6 +34,7 @@ class TrialConfig:
         model: name of the model, for tasks that offer a choice; None: the task's.
         precision: as `make_fabric` takes it; None: "32-true".
         accumulate: micro-batches that a batch is split into, >= 1: less memory, the same step.
+        max_grad_norm: > 0, the largest total norm of the gradient that any method descends with; None: no limit.
 
     Raises:
         ValueError, TypeError: an option out of range, named.
@@ -53,6 +54,7 @@ class TrialConfig:
     model: str | None = None
     precision: str | None = None
     accumulate: int = 1
+    max_grad_norm: float | None = None
 
     def __post_init__(self) -> None:
         for name, values in (("methods", self.methods), ("seeds", self.seeds)):
@@ -73,8 +75,9 @@ class TrialConfig:
             _checks.choice("precision", self.precision, PRECISIONS)
         if self.model is not None and (not isinstance(self.model, str) or not self.model):
             raise ValueError(f"`model` must be the name of a model, got {self.model!r}")
-        if self.rho is not None:
-            _checks.positive("rho", self.rho)
+        for name in ("rho", "max_grad_norm"):
+            if getattr(self, name) is not None:
+                _checks.positive(name, getattr(self, name))
         if not 0 <= _checks.number("label_noise", self.label_noise) < 1:
             raise ValueError(f"`label_noise` must be at least 0 and below 1, got {self.label_noise}")
         if not 0 < _checks.number("validation_share", self.validation_share) < 1:

@@ -16,7 +16,9 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
 
 from letsam import _checks
+from letsam._clipping import clipping
 from letsam._closures import Closure, InParts
+from letsam._tensors import gradients_of, scale_
 from letsam._wrapper import STATE_KEY
 from letsam.optimizer import SharpnessAware
 from letsam.radius import ReplayedRadius
@@ -88,6 +90,9 @@ class Training:
         if not isinstance(base, Optimizer):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"`optimizer` must return a torch.optim.Optimizer, got {type(base).__name__}")
         self.optimizer: Optimizer = method.optimizer(base, self.rho_initial, replayed, steps, model=self.model)
+        self.max_grad_norm = config.max_grad_norm
+        if isinstance(self.optimizer, SharpnessAware):
+            self.optimizer.max_grad_norm = self.max_grad_norm
         self.scheduler = LambdaLR(self.optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step / steps, 1))))
 
         self.epoch, self.step, self.passes, self.seconds = 0, 0, 0.0, 0.0
@@ -147,10 +152,21 @@ class Training:
             logged = torch.cat([metrics.get("hypergradient", torch.zeros_like(rho)).mean().reshape(1), rho])
         else:
             closure()
+            self._clip(scaler)
             self.optimizer.step() if scaler is None else scaler.step(self.optimizer)
         if scaler is not None:
             scaler.update()
         return logged
+
+    @torch.no_grad()
+    def _clip(self, scaler: torch.amp.GradScaler | None) -> None:
+        """As a sharpness-aware step clips, so that a radius of 0 stays the base optimizer bit for bit."""
+        if self.max_grad_norm is None:
+            return
+        if scaler is not None:
+            scaler.unscale_(self.optimizer)
+        gradients = gradients_of(list(self.model.parameters()))
+        scale_(gradients, clipping(gradients, self.max_grad_norm)[0])
 
     def _held_out(self) -> list[tuple[Any, Any]]:
         """The validation batch of this step; most steps need none."""
