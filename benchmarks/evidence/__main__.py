@@ -17,7 +17,7 @@ import argparse
 import sys
 
 from benchmarks.evidence.records import ROOT, Store
-from benchmarks.evidence.suite import ALL_FAMILIES, FAMILIES, SETTINGS, Setting
+from benchmarks.evidence.suite import ALL_FAMILIES, CLIPPED, FAMILIES, SETTINGS, Setting
 
 
 def chosen(names: list[str], *, quick: bool, full: bool) -> list[Setting]:
@@ -26,12 +26,13 @@ def chosen(names: list[str], *, quick: bool, full: bool) -> list[Setting]:
     Raises:
         ValueError: a name that no setting begins with, or one that has no full size.
     """
+    every = [*SETTINGS, *CLIPPED]
     if quick and not names:
         names = ["digits-0.4"]
     for name in names:
-        if not any(setting.name.startswith(name) for setting in SETTINGS):
-            raise ValueError(f"unknown setting {name!r}, expected one of {', '.join(s.name for s in SETTINGS)}")
-    found = [s for s in SETTINGS if not names or any(s.name.startswith(name) for name in names)]
+        if not any(setting.name.startswith(name) for setting in every):
+            raise ValueError(f"unknown setting {name!r}, expected one of {', '.join(s.name for s in every)}")
+    found = [s for s in every if not names or any(s.name.startswith(name) for name in names)]
     if full:
         found = [large for setting in found if (large := setting.full()) is not None]
         if not found:

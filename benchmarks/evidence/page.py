@@ -19,6 +19,7 @@ from benchmarks.evidence.summary import (
     head,
     in_points,
     measured,
+    measured_clipped,
     relative_to,
 )
 from benchmarks.evidence.tried import IDEAS
@@ -32,17 +33,17 @@ TEXT = ROOT / "docs" / "evidence" / "text.md"
 
 def write_page(store: Store) -> None:
     """Make the page and its figures from the kept results and docs/evidence/text.md."""
-    found = measured(store)
+    found, clipped = measured(store), measured_clipped(store)
     figures = write_figures(found, store.kept)
     parts = [
         TEXT.read_text(encoding="utf-8"),
         "## All settings",
         *("\n".join(_overview(kind, found)) for kind in ("sam", "asam") if any(one.best(kind) for one in found)),
     ]
-    sections = (_losses(found), tuned(found), untuned(found), _tried(found))
+    sections = (_clipped(clipped), _losses(found), tuned(found), untuned(found), _tried(found))
     parts += [text for section in sections if (text := "\n".join(section))]
     parts += [f"![{alt}]({relative_to(store.page, path)})" for path, alt in figures]
-    parts += [_setting(one) for one in found]
+    parts += [_setting(one) for one in [*found, *clipped]]
     write_atomically(store.page, "\n\n".join(part.strip() for part in parts) + "\n")
 
 
@@ -54,6 +55,26 @@ def _overview(kind: str, found: list[Measured]) -> Iterator[str]:
         f"least -{BELOW}, spread between the starts below {SPREAD}, at most {COST['']} times the passes of one "
         f"{kind.upper()} run ({COST[REFIT]} with the refit). Bold: met. Base: the base optimizer alone.\n"
     )
+    yield from _verdicts(kind, found)
+    yield ""
+    yield from (_count(kind, suffix, found) for suffix in ("", REFIT))
+
+
+def _clipped(found: list[Measured]) -> Iterator[str]:
+    """The same columns for settings with clipped gradients."""
+    for kind in SCHEDULES:
+        if any(one.best(kind) for one in found):
+            yield f"### {kind.upper()}, gradients clipped\n"
+            yield (
+                "The network that breaks down now and then, with the gradients of all methods clipped at a total norm "
+                "of 1 (`max_grad_norm`). Not counted above.\n"
+            )
+            yield from _verdicts(kind, found)
+            yield ""
+
+
+def _verdicts(kind: str, found: list[Measured]) -> Iterator[str]:
+    """A line a setting: the best of the grid, and how the starts do beside it."""
     yield from head(
         "setting", "seeds", "base", "best of grid", *LEARNED, *(f"refit: {name}" for name in LEARNED), "goals met"
     )
@@ -73,8 +94,6 @@ def _overview(kind: str, found: list[Measured]) -> Iterator[str]:
             cells += _verdict_cells(verdict)
         cells.append(_goals(verdicts))
         yield "| " + " | ".join(cells) + " |"
-    yield ""
-    yield from (_count(kind, suffix, found) for suffix in ("", REFIT))
 
 
 def _count(kind: str, suffix: str, found: list[Measured]) -> str:

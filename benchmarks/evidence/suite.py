@@ -47,6 +47,7 @@ class Setting:
         peers: methods to compare with.
         gpu_size, gpu_model, gpu_epochs: what takes the place of `train_size`, `model` and `epochs` with `--full`.
         text: whether the task is one of text, not of images.
+        max_grad_norm: at which the gradients of all methods are clipped; None: nowhere.
     """
 
     name: str
@@ -67,11 +68,14 @@ class Setting:
     gpu_model: str | None = None
     gpu_epochs: int | None = None
     text: bool = False
+    max_grad_norm: float | None = None
 
     @property
     def config(self) -> dict[str, object]:
         """What a record depends on beside method and seed."""
-        return {name: getattr(self, name) for name in ("task", "noise", "train_size", "model", "epochs")}
+        names = ("task", "noise", "train_size", "model", "epochs")
+        clipped = {} if self.max_grad_norm is None else {"max_grad_norm": self.max_grad_norm}
+        return {name: getattr(self, name) for name in names} | clipped
 
     def full(self) -> Setting | None:
         """The setting at its full size, for a GPU; None where there is none."""
@@ -179,3 +183,15 @@ SETTINGS: list[Setting] = [
     *_noisy("mnist", "MNIST, 4,000 labels (final check)", "benchmarks.evidence.mnist:mnist", (0.0, 0.4), **DEAR),
 ]  # fmt: skip
 """Cheapest first. Amazon reviews and MNIST come last: the method was not tuned on them."""
+
+
+def _clipped(name: str) -> Setting:
+    setting = next(setting for setting in SETTINGS if setting.name == name)
+    return dataclasses.replace(
+        setting, name=f"{name}-clipped", title=f"{setting.title}, clipped", group=f"{setting.group}-clipped",
+        max_grad_norm=1.0, seeds=3, gpu_size=None, **DEAR | {"peers": ()},
+    )  # fmt: skip
+
+
+CLIPPED = [_clipped(f"fashion-{name}") for name in ("cnn-0.0", "cnn-0.6", "10k-0.0", "10k-0.4")]
+"""The network whose training breaks down now and then, with gradients clipped. Not a part of the suite."""

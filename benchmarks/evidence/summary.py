@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.evidence.records import Record, Store
-from benchmarks.evidence.suite import SETTINGS, Setting
+from benchmarks.evidence.suite import CLIPPED, SETTINGS, Setting
 from letsam.reports.table import NOTHING
 from letsam.training.methods import REFIT
 
@@ -171,6 +171,15 @@ class Measured:
 def measured(store: Store) -> list[Measured]:
     """All settings with results, the full sizes among them, in the order of the suite."""
     settings = [*SETTINGS, *(large for setting in SETTINGS if (large := setting.full()))]
+    return _loaded(settings, store)
+
+
+def measured_clipped(store: Store) -> list[Measured]:
+    """The same of those with clipped gradients, which are no part of the suite."""
+    return _loaded(CLIPPED, store)
+
+
+def _loaded(settings: list[Setting], store: Store) -> list[Measured]:
     return [one for setting in settings if (one := Measured.load(setting, store))]
 
 
