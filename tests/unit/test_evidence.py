@@ -15,7 +15,7 @@ from benchmarks.evidence import figures, page, run, work
 from benchmarks.evidence import mnist as mnist_task
 from benchmarks.evidence.optuna_search import TRIALS, search
 from benchmarks.evidence.records import Record, Store, thinned
-from benchmarks.evidence.suite import FAMILIES, SETTINGS, TRIED, Setting, methods, units
+from benchmarks.evidence.suite import CLIPPED, FAMILIES, SETTINGS, TRIED, Setting, methods, units
 from benchmarks.evidence.summary import Measured
 from benchmarks.evidence.tried import IDEAS
 
@@ -44,8 +44,9 @@ def store(tmp_path: Path) -> Store:
 
 
 def test_all_settings_are_named_apart_and_all_their_methods_are_known() -> None:
-    assert len({setting.name for setting in SETTINGS}) == len(SETTINGS)
-    for setting in SETTINGS:
+    every = [*SETTINGS, *CLIPPED]
+    assert len({setting.name for setting in every}) == len(every)
+    for setting in every:
         names = [method for _, method in methods(setting)]
         assert len(set(names)) == len(names)
         for name in names:
@@ -79,7 +80,8 @@ def test_work_goes_seed_by_seed_cheapest_setting_first() -> None:
 @pytest.mark.parametrize(
     ("names", "options", "expected"),
     [
-        ([], {}, [setting.name for setting in SETTINGS]),
+        ([], {}, [setting.name for setting in [*SETTINGS, *CLIPPED]]),
+        (["fashion-10k-0.4-c"], {}, ["fashion-10k-0.4-clipped"]),
         (["digits"], {}, ["digits-0.0", "digits-0.2", "digits-0.4", "digits-0.6"]),
         (["fashion-cnn-0.4"], {"full": True}, ["fashion-cnn-0.4-full"]),
         ([], {"quick": True}, ["digits-0.4"]),
@@ -384,6 +386,31 @@ def test_one_number_for_all_tasks(store: Store) -> None:
     assert f"| `lets-sam:1.0` | +0.2 | -0.6 | 1 | {none} |" in rows  # text has two starts
     assert f"| `sam:0.5` | -1.8 | -1.8 | 0 | {none} |" in rows
     assert rows[-1] == "| `sgd` | -20.0 | -20.0 | 0 | -20.0 | -20.0 | 0 |"
+
+
+def test_settings_with_clipped_gradients_stand_apart(store: Store) -> None:
+    clipped = CLIPPED[0]
+    plain = next(setting for setting in SETTINGS if setting.name == clipped.name.removesuffix("-clipped"))
+    assert clipped.config == plain.config | {"max_grad_norm": 1.0}
+    made_up(store, plain, lambda start: -0.6)
+    made_up(store, clipped, lambda start: 0.1)
+    page.write_page(store)
+    text = store.page.read_text()
+    part = text[text.index("### SAM, gradients clipped") : text.index("### ASAM, gradients clipped")]
+    assert f"| {clipped.title} | 2 | 70.5 | 90.5 (`0.2`) | +0.1 | **+0.1** | **0.0** |" in part
+    assert part.count(" label noise") == 1
+    assert "- Learned: met, of 1 settings: accuracy 0," in text
+    assert f"## {clipped.title}" in text
+
+
+@pytest.mark.slow
+def test_the_gradients_of_a_clipped_setting_are_clipped(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "loaded", lambda setting: training_cases.task(evaluations=1))
+    for setting in (DIGITS, dataclasses.replace(DIGITS, name="clipped", max_grad_norm=0.01)):
+        work.perform(work.Order(run.Unit(setting, "sam", "sam:0.2", 0), store, "cpu"), print)
+        store.collect(setting, [("sam:0.2", 0)])
+    found = [json.loads((store.kept / f"{name}.json").read_text())["runs"][0] for name in (DIGITS.name, "clipped")]
+    assert found[0]["train_loss"] < found[1]["train_loss"]
 
 
 def test_others_are_compared_over_the_seeds_that_all_have(store: Store) -> None:
