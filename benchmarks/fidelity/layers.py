@@ -8,6 +8,7 @@ radius of each weight tensor is moved by itself, the step taken, and the loss on
 
 from __future__ import annotations
 
+import argparse
 import copy
 import itertools
 from collections.abc import Callable
@@ -113,6 +114,7 @@ def compared(rho: float, kind: str) -> tuple[Tensor, Tensor]:
 
 def main() -> None:
     """Print a line for each radius and estimator: the sign agreement and the median ratio of each weight tensor."""
+    argparse.ArgumentParser(prog="python -m benchmarks.fidelity.layers", description=main.__doc__).parse_args()
     for rho in (0.05, 0.2):
         for kind in ("secant", "finite_difference"):
             true, found = compared(rho, kind)

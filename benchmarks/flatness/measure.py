@@ -29,7 +29,7 @@ class Setting:
         task: name of a built-in task.
         train_size: its training samples; None: all.
         label_noise: share of wrong training labels.
-        methods: SGD, SAM at its default and at the grid's best radius, and the learned radius.
+        methods: SGD, SAM at its default and at a larger radius, and the learned radius.
         seeds: of the runs.
         samples: training samples that the measures see; None: all that every method has trained on.
     """

@@ -32,8 +32,9 @@ the deep one better.
 
 How it is measured:
 
-- **Ideas**: each is the default with one thing changed ([ideas](../benchmarks/search/ideas.py)). The rule is the
-  library's own, run on all replicas at once; a test compares radii and weights with those of `letsam.SAM`.
+- **Ideas**: each is the default with one thing changed, or, as its name says, an earlier form of it
+  ([ideas](../benchmarks/search/ideas.py)). The rule is the library's own, run on all replicas at once; a test compares
+  radii and weights with those of `letsam.SAM`.
 - **Settings**: multilayer perceptrons, SAM on SGD; the number is the share of wrong training labels. `digits`: all
   1,000 training images, 2 x 128 units, 60 epochs, seeds 0 to 2. `fashion`: 2,000 images of Fashion-MNIST at 14 x 14,
   2 x 128 units, 30 epochs, seeds 0 and 1, 4,000 test images. `deep`: the same data, 5 x 64 units, which do not start to
@@ -55,7 +56,8 @@ def make() -> None:
         "## The ideas\n\n"
         "Accuracy less that of the best of the yardstick, in points; in brackets the difference between the two\n"
         "starts, mean over seeds. `mean`: over the settings, for the ideas that were tried in all. `kept`: the\n"
-        "default; `argument`: not the default, but left to choose; `dropped`: not in the library.\n\n" + _ideas(rows),
+        "default; `argument`: not the default, but left to choose; `dropped`: no argument of `LearnedRadius`.\n\n"
+        + _ideas(rows),
         "## The radii\n\nRadius at half of the run, from the start 0.01 / from 1; geometric mean over seeds.\n\n"
         + _radii(rows),
         "## What was learned\n\n"

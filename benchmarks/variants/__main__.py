@@ -1,4 +1,4 @@
-"""Every variant, fixed and learned, on three settings; and the errors of their hypergradients.
+"""Every variant, fixed and learned, on four settings; and the errors of their hypergradients.
 
     python -m benchmarks.variants run [--jobs N] [--quick]
     python -m benchmarks.variants errors [--quick]

@@ -207,7 +207,7 @@ def report(
 def doctor(
     setup: Annotated[str, typer.Argument(metavar="SETUP", help="path/to/file.py:function or package.module:function.")],
 ) -> int:
-    """Look for mistakes in a training loop; exit status 1 where there are any.
+    """Look for mistakes in a training loop; exit status 1 where there is an error, 0 with warnings alone.
 
     The function of SETUP takes nothing and returns (optimizer, closure), followed by as many of validation_closure,
     model and scheduler as there are, or a mapping with these names.

@@ -48,10 +48,11 @@ REPORTED = ("validation_loss", "training_loss", "hypergradient")
 class LearnedRadius(Radius):
     """rho = exp(nu), nu <- nu - rate * (Adam(slope) + pull of the prior).
 
-    The slope along nu is the cosine between the gradient of the upper level and Z, or rho * d upper / d rho.
+    The slope along nu is the cosine between the gradient of the upper level and Z (with the squared gap: the gap times
+    the difference of two), or rho * d upper / d rho.
 
-    The defaults are among the best forms of those tried (docs/search.md), and are measured against grids of fixed radii
-    on every task of the suite (docs/evidence.md).
+    The defaults were chosen on the suite, and are measured there against grids of fixed radii (docs/evidence.md); what
+    else was tried, and where it is better, is told in docs/search.md.
 
     Args:
         rho: starting radius, > 0, within `bounds`, in units of the weights (ASAM: relative to them).
@@ -63,14 +64,15 @@ class LearnedRadius(Radius):
         length_invariant: project H_rho eps_hat on the complement of g_rho. A larger rho makes g_rho longer; without
             the projection a longer step may be mistaken for a flatter minimum.
         interval: an upper-level update every `interval` steps, >= 1; None: every step of the burn-in, every 4th then.
-        lr: rate of nu per step, > 0: the most that log(rho) moves, about; an update for k steps moves k times as far.
+        lr: rate of nu per step, > 0: about how far log(rho) moves where the slopes agree; in the burn-in, and where the
+            prior pulls the same way, up to three times as far. An update for k steps moves k times as far.
         follow_lr: multiply the rate of nu by (base learning rate / its peak), so that both decay together.
         bounds: (lowest, highest) rho, 0 < lowest < highest.
         normalize: divide the slopes by the lengths of both vectors. They then count equally from the first step to the
             last, while the hypergradient itself fades with the loss; False: Adam sees rho * d upper / d rho.
         prior: how far the perturbation reaches unless the evidence is against it, > 0, in units of the weights; None
             for no prior. For SAM it is a radius, for ASAM rho ||T g|| / ||g|| (see `Perturbation.reach`).
-        prior_weight: pull of the prior, >= 0, beside Adam's term, which is within -1 and 1; one number, or two: of a
+        prior_weight: pull of the prior, >= 0, beside Adam's term, mostly within -1 and 1; one number, or two: of a
             radius that is too small, and of one that is too large. The slopes of single steps speak for ever smaller
             radii in the first part of almost every run, so the first is the larger.
         prior_rise: > 0, limits the prior: it reaches at most where the loss, linearized, has risen by this share of
@@ -344,7 +346,7 @@ class LearnedRadius(Radius):
         self._derivative.end()
 
     def metrics(self) -> dict[str, Tensor]:
-        """The radii, and what the last upper-level update saw; the hypergradient is 0 until there is one."""
+        """The radii and, from the first upper-level update on, what the last one saw."""
         used = {"rho": self._used}
         if not self._reported:
             return used

@@ -25,8 +25,9 @@ class LogRadius:
     """nu <- nu - rate * (Adam(slope) + pull), pull = weight * clamp(log(reach / prior), -1, 1).
 
     `reach` is how far the perturbation goes, in a measure that lets one prior serve SAM (where it is rho) and ASAM, see
-    `Perturbation.reach`. Adam's term is within -1 and 1 and about mean / deviation of the slopes: evidence below
-    `weight` does not hold the radius away from the prior, evidence above it carries the radius as far as it lasts.
+    `Perturbation.reach`. Adam's term is about mean / deviation of the slopes, mostly within -1 and 1: evidence
+    e below `weight` holds the radius within exp(e / weight) times the prior, evidence above it carries the radius as
+    far as it lasts.
     There are two weights, as the slopes of single steps speak for a smaller radius in the first part of almost every
     run, whatever is best in the end.
 
