@@ -69,6 +69,23 @@ def test_the_evidence_page_is_what_its_command_makes(tmp_path: Path) -> None:
         assert figure.read_bytes() == (Store().kept / figure.name).read_bytes(), figure.name
 
 
+def test_the_readme_has_the_numbers_of_the_evidence_page() -> None:
+    """Of one number for all tasks: mean and worst on images and on text."""
+    text = (ROOT / "docs" / "evidence.md").read_text()
+    page_rows = cells(text[text.index("### One number for all tasks, SAM") :])
+    rows = [row for row in cells((ROOT / "README.md").read_text()) if row[0].endswith("`") and len(row) == 6]
+    assert len(rows) > 5
+    for row in rows:
+        name = row[0].split(", ")[-1]
+        found = next(found for found in page_rows if found[0] == name)
+        assert row[1:5] == [found[place] for place in (1, 2, 4, 5)], name
+
+
+def cells(text: str) -> list[list[str]]:
+    """The rows of all tables."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+
+
 @pytest.mark.parametrize("setting", MEASURED, ids=lambda setting: setting.name)
 def test_the_evidence_holds_a_whole_grid(setting: Setting) -> None:
     found = Measured.load(setting, Store())

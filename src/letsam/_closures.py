@@ -15,11 +15,11 @@ from ._tensors import Tensors, gradients_of
 Closure = Callable[[], Tensor]
 
 
-def checked_closure(closure: Closure | None) -> Closure:
-    """Return `closure` when it can be called, or raise `ValueError`."""
+def checked_closure(closure: Closure | None, name: str = "closure") -> Closure:
+    """Return `closure` when it can be called, or raise `ValueError` with the name of the argument."""
     if closure is None or not callable(closure):
         raise ValueError(
-            "`closure` must be a function that clears the gradients, computes the loss, calls backward() and "
+            f"`{name}` must be a function that clears the gradients, computes the loss, calls backward() and "
             f"returns the loss, got {_checks.shown(closure)}"
         )
     return closure
@@ -79,7 +79,7 @@ def evaluate(closure: Closure, name: str, params: Tensors) -> Tensor:
     if loss.numel() != 1:
         raise ValueError(f"`{name}` must return a scalar loss, got a tensor of shape {tuple(loss.shape)}")
     require_gradients(params, f"`{name}`")
-    return loss.detach().reshape(())
+    return loss.detach().reshape(()).clone()  # a closure may give back the same memory at every call
 
 
 def require_gradients(params: Tensors, name: str) -> None:

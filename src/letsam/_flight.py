@@ -39,6 +39,7 @@ class Flight:
         slopes: of the first pass.
         ascent_gradients: g_0 by weight, for perturbations that descend with it.
         eps_hat: by weight, the sum of the ascents so far, for perturbations that have several.
+        versions: of the weights, as torch counts their changes, where the loop has the second pass in its hands.
     """
 
     params: list[Tensor]
@@ -52,6 +53,12 @@ class Flight:
     finite: Tensor = field(init=False)
     ascent_gradients: dict[Tensor, Tensor] = field(default_factory=dict[Tensor, Tensor])
     eps_hat: dict[Tensor, Tensor] = field(default_factory=dict[Tensor, Tensor])
+    versions: list[int] = field(default_factory=list[int])
+
+    @property
+    def overwritten(self) -> bool:
+        """Whether somebody has given the perturbed weights other values: a checkpoint was loaded."""
+        return bool(self.versions) and [param._version for param in self.params] != self.versions
 
     def held_ascent_gradients(self) -> list[Tensor] | None:
         """g_0 of every weight that has a gradient now, 0 where it had none then."""

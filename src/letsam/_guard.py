@@ -71,7 +71,8 @@ class StepGuard:
             for name, whole in _fresh(base, group, known):
                 tensor = local(whole)
                 if tensor.device == finite.device:
-                    torch.where(finite, tensor, torch.zeros_like(tensor) + _begins_at(base, group, name), out=tensor)
+                    begun = (torch.zeros_like(tensor) + _begins_at(base, group, name)).to(tensor.dtype)
+                    torch.where(finite, tensor, begun, out=tensor)
 
 
 def _begins_at(base: Optimizer, group: dict[str, Any], name: str) -> Any:
@@ -82,9 +83,14 @@ def _begins_at(base: Optimizer, group: dict[str, Any], name: str) -> Any:
 
 
 def _found(base: Optimizer) -> list[Any]:
-    """All tensors in the base optimizer's state, and the dicts of the parameters, which loading makes anew."""
-    states = list(base.state.values())
+    """All tensors in the base optimizer's state, and the dicts that they are in, which loading makes anew."""
+    states = _states(base)
     return [*states, *(value for state in states for value in state.values() if isinstance(value, Tensor))]
+
+
+def _states(base: Optimizer) -> list[dict[Any, Any]]:
+    """Those of the parameters, and the whole, which may hold more under names."""
+    return [*(state for state in base.state.values() if isinstance(state, dict)), base.state]
 
 
 def _same(some: list[Any], others: list[Any]) -> bool:
@@ -92,8 +98,8 @@ def _same(some: list[Any], others: list[Any]) -> bool:
 
 
 def _places(base: Optimizer) -> list[Place]:
-    """Where the base optimizer keeps tensors: the state of a parameter, and a name in it."""
-    return [(state, name) for state in base.state.values() for name, value in state.items() if _holds(value)]
+    """Where the base optimizer keeps tensors: the state of a parameter or the whole, and a name in it."""
+    return [(state, name) for state in _states(base) for name, value in state.items() if _holds(value)]
 
 
 def _fresh(base: Optimizer, group: dict[str, Any], known: set[tuple[int, str]]) -> list[tuple[str, Tensor]]:
@@ -113,5 +119,5 @@ def _holds(value: object) -> bool:
 
 def without_state(base: Optimizer) -> set[Tensor]:
     """The parameters for which the base optimizer has no state yet."""
-    with_state = {p for p, state in base.state.items() if any(value is not None for value in state.values())}
-    return {p for group in base.param_groups for p in group["params"]} - with_state
+    params = {p for group in base.param_groups for p in group["params"]}  # the state may hold more than theirs
+    return {p for p in params if p not in base.state or all(value is None for value in base.state[p].values())}

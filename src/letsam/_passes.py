@@ -108,6 +108,10 @@ class Passes:
             self._rewind()
         self._under_way = False
 
+    def forget(self) -> None:
+        """The step under way is given up, and everything has been put elsewhere since."""
+        self._part_random, self._under_way = None, False
+
     def _rewind(self) -> None:
         in_part = self._part_random is not None
         write_states(self._part_random or self._start_random)

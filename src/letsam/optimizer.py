@@ -144,11 +144,14 @@ class SharpnessAware(Climb):
 
         Raises:
             ValueError: no closure, a closure that leaves no gradients, does not scale them or returns a loss that is
-                not a scalar, or a learned radius without a validation closure. Nothing has changed then.
+                not a scalar, or a learned radius without a validation closure. Nothing has changed then, but that
+                after a pass at perturbed weights has failed, a learned radius has no Z for its next update.
             TypeError: a closure that returns no tensor; `grad_scaler` is no scaler.
         """
-        validation_closure = validation_closure or self.validation_closure
+        validation_closure = self.validation_closure if validation_closure is None else validation_closure
         closure = checked_closure(closure)
+        if validation_closure is not None:
+            checked_closure(validation_closure, "validation_closure")
         if self.radius.learns and validation_closure is None:
             raise ValueError(
                 "`validation_closure` must be given for a learned radius, to `step` or as an attribute, got None"
@@ -204,6 +207,8 @@ class SharpnessAware(Climb):
                 f"`perturbation` must have one ascent for ascent_step(), got {self.perturbation.ascents}: it needs "
                 "step(closure)"
             )
+        if self._flight is not None and self._flight.overwritten:
+            self._abort()  # interrupted, and a checkpoint was loaded since
         if self._flight is not None:
             raise RuntimeError("ascent_step() was called twice: call descent_step() after the second backward()")
         self._ranks.check(self.model)
@@ -217,6 +222,7 @@ class SharpnessAware(Climb):
         flight = self._begin(params, [], None, slopes)
         if flight.climbed:
             self._move(flight, slopes.moves, slopes.climbed)
+        flight.versions = [param._version for param in params]
         self.zero_grad()
         torch.clear_autocast_cache()
 
@@ -339,6 +345,9 @@ class SharpnessAware(Climb):
 
     def _abort(self) -> None:
         """Take back a step that has not come to its end: a pass has raised, or is still to come."""
+        if self._flight is not None and self._flight.overwritten:
+            self._flight = None
+            self._passes.forget()
         self._restore()
         self.perturbation.discard()
         self._passes.abort()

@@ -131,10 +131,10 @@ def test_ascent_and_restore(variant: type[SharpnessAware], limit: int) -> None:
     """The bounds are those of a list of weights in one operator; a loop over the 161 weights is far above."""
     for counter in counted(lambda p: variant(momentum(p), 0.05)):
         assert 0 < counter.all["ascent and restore"] <= limit
-        assert counter.all["rest"] <= 7  # is the step finite, how many were not
+        assert counter.all["rest"] <= 9  # is the step finite, how many were not, and a copy of each pass's loss
 
 
-@pytest.mark.parametrize(("variant", "limit"), [(SAM, 90), (ASAM, 96)])
+@pytest.mark.parametrize(("variant", "limit"), [(SAM, 93), (ASAM, 99)])
 def test_a_learned_radius(variant: type[SharpnessAware], limit: int) -> None:
     """Secant, with everything that is on by default: validation, projection, prior, burn-in, update, Z."""
     for counter in counted(lambda p: variant(momentum(p), LearnedRadius(0.05, interval=1))):

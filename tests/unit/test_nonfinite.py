@@ -324,3 +324,31 @@ def test_a_step_undone_before_it_looks_back_is_not_undone_again(bad_call: int) -
     opt.step(closure, closure)
     assert opt.metrics["skipped_steps"] == 1
     assert same_bits((w.detach(), opt.state[w]["momentum_buffer"]), before)
+
+
+class Counting(torch.optim.SGD):
+    """Counts its steps in a whole-number tensor for each weight, and in two more under names of its own."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        super().step()
+        self.state["global_step"] = self.state.get("global_step", 0) + 1  # pyright: ignore[reportArgumentType, reportOperatorIssue]
+        self.state.setdefault("k", torch.zeros((), dtype=torch.int64)).add_(1)  # pyright: ignore[reportArgumentType, reportCallIssue]
+        for group in self.param_groups:
+            for p in group["params"]:
+                self.state[p].setdefault("count", torch.zeros((), dtype=torch.int64)).add_(1)
+
+
+@pytest.mark.parametrize("bad_step", [0, 2])
+@pytest.mark.parametrize("radius", [0.05, LearnedRadius(0.05)])
+def test_counters_of_whole_numbers_and_state_under_other_names(radius: Any, bad_step: int) -> None:
+    model = network()
+    opt = SAM(Counting(model.parameters(), lr=0.1, momentum=0.9), rho=radius)
+    for i in range(4):
+        before = vital(model, opt)[0]
+        run_passes(opt, model, i, 1 if i == bad_step else None)
+        assert same_bits(weights_of(model), before) == (i == bad_step)
+    counts = {int(opt.state[p]["count"]) for p in model.parameters()}
+    assert counts == {3}
+    assert int(opt.state["k"]) == (4 if bad_step == 0 else 3)  # pyright: ignore[reportArgumentType]; made by a bad step
+    assert opt.metrics["skipped_steps"] == 1

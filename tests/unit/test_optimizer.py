@@ -670,3 +670,105 @@ def test_state_dict_survives_a_file() -> None:
     torch.save(opt.state_dict(), file)
     file.seek(0)
     assert same_bits(torch.load(file, weights_only=True), opt.state_dict())
+
+
+@pytest.mark.parametrize("loads", ["both", "model"])
+def test_a_checkpoint_loaded_between_two_passes_by_hand_stands(loads: str) -> None:
+    """The weights that were perturbed have got other values: there is nothing to go back to."""
+    model = torch.nn.Sequential(network(), torch.nn.BatchNorm1d(3, dtype=torch.float64))
+    opt = SAM(BASES["momentum"](model.parameters()), rho=0.5, model=model)
+    inputs = batch(0)[0]
+
+    def backward() -> None:
+        opt.zero_grad()
+        model(inputs).square().mean().backward()
+
+    def by_hand() -> None:
+        backward()
+        opt.ascent_step()
+        backward()
+        opt.descent_step()
+
+    by_hand()
+    kept = copy.deepcopy({"model": model.state_dict(), "opt": opt.state_dict()})
+    by_hand()
+    backward()
+    opt.ascent_step()  # and here the loop is interrupted
+    model.load_state_dict(kept["model"])
+    if loads == "both":
+        opt.load_state_dict(kept["opt"])
+        assert same_bits([*model.state_dict().values()], [*kept["model"].values()])
+    before = weights_of(model)
+    by_hand()
+    after = weights_of(model)
+    twin = torch.nn.Sequential(network(), torch.nn.BatchNorm1d(3, dtype=torch.float64))
+    twin.load_state_dict(kept["model"])
+    assert same_bits(before, weights_of(twin))
+    assert not same_bits(before, after)
+
+
+def test_a_state_loaded_between_two_passes_by_hand_takes_the_weights_back() -> None:
+    model = network()
+    opt = SAM(BASES["momentum"](model.parameters()), rho=0.5)
+    kept, before = copy.deepcopy(opt.state_dict()), weights_of(model)
+    closure_on(model, batch(0))()
+    opt.ascent_step()
+    assert not same_bits(weights_of(model), before)
+    opt.load_state_dict(kept)
+    assert same_bits(weights_of(model), before)
+
+
+def test_a_closure_may_return_the_same_memory_every_time() -> None:
+    model = network()
+    opt = SAM(BASES["momentum"](model.parameters()), rho=LearnedRadius(0.3))
+    total = torch.zeros((), dtype=torch.float64)
+
+    def on(data: Any) -> Callable[[], Tensor]:
+        clean = closure_on(model, data)
+        return lambda: total.copy_(clean().detach())
+
+    with torch.no_grad():
+        expected, held_out = float(loss_on(model, batch(0))), float(loss_on(model, batch(50)))
+    assert opt.step(on(batch(0)), on(batch(50))).item() == expected
+    opt.step(on(batch(1)), on(batch(51)))
+    with torch.no_grad():
+        assert opt.metrics["training_loss"] != total
+    assert expected != held_out
+
+
+def test_z_is_not_taken_for_that_of_another_weight() -> None:
+    """Of equal shape, trained in its place: there is no Z that fits, and the radius stays."""
+    torch.manual_seed(0)
+    halves = [torch.nn.Parameter(torch.randn(4, dtype=torch.float64)) for _ in "ab"]
+    opt = SAM(torch.optim.SGD(halves, lr=0.1), rho=LearnedRadius(0.5, prior=None, burn_in=0, interval=1))
+
+    def on(x: Tensor) -> Callable[[], Tensor]:
+        def closure() -> Tensor:
+            opt.zero_grad()
+            loss = ((x @ halves[0]) - (x @ halves[1]) ** 2).square().mean()
+            loss.backward()
+            return loss
+
+        return closure
+
+    x, v = torch.randn(2, 8, 4, dtype=torch.float64).unbind()
+    for step in range(4):
+        for place, half in enumerate(halves):
+            half.requires_grad_(place == step % 2)
+        opt.step(on(x), on(v))
+        assert opt.metrics["hypergradient"] == 0
+    opt.step(on(x), on(v))
+    assert opt.metrics["hypergradient"] != 0
+    assert opt.rho != 0.5
+
+
+def test_a_validation_closure_that_cannot_be_called_is_named() -> None:
+    model = network()
+    opt = SAM(BASES["momentum"](model.parameters()), rho=0.1)
+    before = weights_of(model)
+    with pytest.raises(ValueError, match=r"^`validation_closure` must be a function that .*, got \[1\]$"):
+        opt.step(closure_on(model, batch(0)), [1])  # pyright: ignore[reportArgumentType]
+    opt.validation_closure = 5  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(ValueError, match=r"^`validation_closure` must be a function that .*, got 5$"):
+        opt.step(closure_on(model, batch(0)))
+    assert same_bits(weights_of(model), before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import compress
+from operator import is_
 from typing import Any
 
 import torch
@@ -42,6 +43,7 @@ class StepDerivative:
         self.blocks = blocks
         self.held: list[Tensor] = []
         self.carries = False  # whether `held` is the Z of a step
+        self._owners: list[Tensor] | None = None  # the weights that it is of; None after a file was read
         self.average: Average | None = None  # of this step, see `Ascent`
         self._buffers = Buffers()
         self._scratch = Buffers()  # for passes after the base step, when no other memory is free
@@ -144,7 +146,7 @@ class StepDerivative:
             present = [p for p in params if p.grad is not None]
             descend_beside(base, present, _present(params, self.held), self._beside)
             self._beside = None
-        self.carries = True
+        self.carries, self._owners = True, list(params)
 
     def end(self) -> None:
         """Forget what belongs to the step under way; Z lives on."""
@@ -164,6 +166,8 @@ class StepDerivative:
             Those, the products of both lengths (1 without a Z), and the norm of all gradients.
         """
         self.carries = self.carries and [z.shape for z in self.held] == [p.shape for p in params]
+        if self._owners is not None:
+            self.carries = self.carries and all(map(is_, self._owners, params))
         if not self.carries:
             length = norm(gradients_of(params))
             return None, torch.ones_like(length), length
@@ -191,10 +195,11 @@ class StepDerivative:
     def load_state_dict(self, state: dict[int, Tensor]) -> None:
         """Take back what `state_dict` gave."""
         self.held = [z.clone() for _, z in sorted(state.items())]
-        self.carries = bool(self.held)
+        self.carries, self._owners = bool(self.held), None
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"held": [z.clone() for z in self.held]}  # they are views of one block
+        # they are views of one block; the weights of a copy are others
+        return self.__dict__ | {"held": [z.clone() for z in self.held], "_owners": None}
 
     def _hold(self, params: Tensors) -> None:
         """Copy the gradients into the buffer, 0 where there is none."""
