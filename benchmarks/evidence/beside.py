@@ -26,8 +26,8 @@ def tuned(found: list[Measured]) -> Iterator[str]:
     yield "### SAM, beside what else one could do\n"
     yield (
         "Minus the best of SAM's grid in points, over the seeds that all columns have; of schedules and budgets the "
-        "best of those tried, by test accuracy. Optuna has the same held-out share and pays 7.5 runs; a grid of three "
-        "schedules pays 3, the refit 2.1.\n"
+        "best of those tried, by test accuracy. Optuna has the same held-out share and pays 7.3 to 7.5 runs; a grid of "
+        "three schedules pays 3, the refit 2.1.\n"
     )
     yield from head("setting", "seeds", "learned, refit", *PEERS)
     for title, seeds, values in lines:

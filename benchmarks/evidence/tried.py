@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from letsam import SAM, LearnedRadius
 from letsam.radius.log_radius import LogRadius
 from letsam.training.methods import KINDS, Kind
@@ -26,6 +28,25 @@ class WholePrior(LearnedRadius):
         super().__init__(rho)
         args = self.bounds, self.prior, self.prior_weight, self.burn_in, self.prior_rise
         self._nu: LogRadius = _WholeLogRadius(float(self.rho), *args)
+
+
+class _SteepLogRadius(LogRadius):
+    @property
+    def log_prior(self) -> Tensor:
+        return self._given + 2 * (super().log_prior - self._given)
+
+
+class SteepRise(LearnedRadius):
+    """Where the loss, linearized, rises by more than `prior_rise` at the prior, the prior falls with the square.
+
+    Args:
+        rho: starting radius.
+    """
+
+    def __init__(self, rho: float) -> None:
+        super().__init__(rho, prior_rise=0.2)
+        args = self.bounds, self.prior, self.prior_weight, self.burn_in, self.prior_rise
+        self._nu: LogRadius = _SteepLogRadius(float(self.rho), *args)
 
 
 @dataclass(frozen=True)
@@ -52,6 +73,9 @@ IDEAS = {
         "whole prior in the burn-in", "the default before; some starts do not begin to train", WholePrior
     ),
     "lets-sam-rise-0.2": Idea("`prior_rise=0.2`", "larger radii where gradients are long: vit", _longer_rise),
+    "lets-sam-steep-rise": Idea(
+        "the same, squared", "larger radii on vit with noise, the same as now on text", SteepRise
+    ),
 }  # fmt: skip
 for _name, _idea in IDEAS.items():  # so that their names are those of methods, in worker processes too
     KINDS[_name] = Kind(f"SAM, learned radius: {_idea.title}", SAM, _idea.radius)
