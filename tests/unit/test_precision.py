@@ -410,6 +410,31 @@ def test_bfloat16_weights_come_back_bit_for_bit_over_200_steps(variant: type[Sha
     assert opt.metrics["skipped_steps"] == 0
 
 
+@pytest.mark.parametrize("resumed", [False, True], ids=["moved", "resumed"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("name", ["FSAM", "VaSSO", "LookSAM", "SSAMF"])
+def test_what_is_remembered_follows_the_dtype_of_the_weights(name: str, dtype: torch.dtype, resumed: bool) -> None:
+    def made(dtype: torch.dtype) -> tuple[nn.Module, SharpnessAware]:
+        model = network(dtype=dtype)
+        return model, getattr(letsam, name)(torch.optim.SGD(model.parameters(), lr=0.1), rho=0.1)
+
+    model, opt = made(torch.float32)
+    opt.step(scaled(model, batch(0, dtype=torch.float32), None))
+    if resumed:
+        weights, state = model.state_dict(), opt.state_dict()
+        model, opt = made(dtype)
+        model.load_state_dict(weights)
+        opt.load_state_dict(state)
+    else:
+        model.to(dtype)
+    for i in (1, 2):
+        opt.step(scaled(model, batch(i, dtype=dtype), None))
+    values = opt.state_dict()["sharpness_aware"]["perturbation"]["memory"]["values"].values()
+    assert values
+    assert all(value.dtype == dtype for value in values)
+    assert all(w.isfinite().all() for w in weights_of(model))
+
+
 PAGE = "docs/how-to/mixed-precision.md"
 
 

@@ -40,7 +40,7 @@ class Memory:
         self._make(weights)
         self._open = list(weights)
         for w in weights:
-            if w not in self._work or self._work[w].device != w.device:
+            if w not in self._work or not _fits(self._work[w], w):
                 self._work[w] = torch.empty_like(self._values[w])
         work = [self._work[w] for w in weights]
         copy_(work, self.values(weights))
@@ -69,8 +69,9 @@ class Memory:
             if w not in self._values:
                 self._values[w] = torch.zeros_like(w, requires_grad=False)
                 self._begun[w] = torch.zeros((), dtype=scalar_dtype([w]), device=w.device)
-            elif self._values[w].device != w.device:
-                self._values[w], self._begun[w] = self._values[w].to(w.device), self._begun[w].to(w.device)
+            elif not _fits(self._values[w], w):
+                self._values[w] = self._values[w].to(w.device, w.dtype)
+                self._begun[w] = self._begun[w].to(w.device)
 
     def commit(self, finite: Tensor) -> None:
         """Keep the values of the step where `finite` (0-dim bool)."""
@@ -95,14 +96,19 @@ class Memory:
         }
 
     def loaded(self, state: State) -> Memory:
-        """A memory of the same weights with the values that `state_dict` gave."""
+        """A memory of the same weights with the values that `state_dict` gave, in the dtypes of the weights."""
         new = Memory()
         new._order = self._order
         for i, value in state["values"].items():
             weight = self._order[i]
-            new._values[weight] = value.to(weight.device, copy=True)
+            new._values[weight] = value.to(weight.device, weight.dtype, copy=True)
             new._begun[weight] = state["begun"][i].to(weight.device, copy=True)
         return new
+
+
+def _fits(value: Tensor, weight: Tensor) -> bool:
+    """Whether the weight is still where, and of the dtype that, it was when its value was made."""
+    return value.device == weight.device and value.dtype == weight.dtype
 
 
 class Remembering(Perturbation):
