@@ -3,6 +3,8 @@
 Buffers are followed by the module that owns them and their name, so wrappers (DDP, Fabric, `torch.compile`) change
 nothing, and a buffer that a forward pass replaces by a new tensor is put back too. A copy lies in one block of memory
 for each device and dtype: taking it, putting it back and choosing between two of them are one operator per block.
+Sparse buffers are followed by their indices and values, expanded ones by what they have of memory; buffers of other
+layouts keep their places, but not their values.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ class BufferCopy:
     def __init__(self) -> None:
         self._places: list[tuple[dict[str, Tensor | None], str]] = []
         self._tensors: list[Tensor] = []
+        self._parts: list[Tensor] = []  # of the tensors, in their memory: what is copied
+        self._sparse: list[tuple[Tensor, Tensor]] = []  # sparse tensors, with their indices and values of then
         self._layout: list[tuple[torch.Size, torch.dtype, torch.device]] = []
         self._blocks: dict[Kind, Tensor] = {}
         self._views: list[Tensor] = []
@@ -36,12 +40,14 @@ class BufferCopy:
         found = [(_places(module), name, value) for module in model.modules() for name, value in _own(module)]
         self._places = [(owner, name) for owner, name, _ in found]
         self._tensors = [value for _, _, value in found]
-        layout = [(t.shape, t.dtype, t.device) for t in self._tensors]
+        self._parts = [part for tensor in self._tensors for part in _parts(tensor)]
+        self._sparse = [(tensor, tensor.detach()) for tensor in self._tensors if tensor.layout is torch.sparse_coo]
+        layout = [(t.shape, t.dtype, t.device) for t in self._parts]
         if layout != self._layout:
             self._allocate()
             self._layout = layout
         for indices in self._members.values():
-            copy_([self._views[i] for i in indices], [self._tensors[i] for i in indices])
+            copy_([self._views[i] for i in indices], [self._parts[i] for i in indices])
 
     def put_back(self) -> None:
         """Give the buffers the values, and the places the tensors, that they had."""
@@ -49,7 +55,10 @@ class BufferCopy:
             if owner.get(name) is not tensor:
                 owner[name] = tensor
         for indices in self._members.values():
-            copy_([self._tensors[i] for i in indices], [self._views[i] for i in indices])
+            copy_([self._parts[i] for i in indices], [self._views[i] for i in indices])
+        for tensor, then in self._sparse:
+            if not _values(tensor).is_set_to(_values(then)):  # adding in place gives it others
+                tensor.copy_(then)
 
     def keep_where(self, flag: Tensor, other: BufferCopy) -> None:
         """Where `flag` (0-dim bool) is False, take the values of `other`; without reading the flag.
@@ -65,15 +74,15 @@ class BufferCopy:
 
     def _allocate(self) -> None:
         self._members = {}
-        for i, tensor in enumerate(self._tensors):
+        for i, tensor in enumerate(self._parts):
             self._members.setdefault((tensor.device, tensor.dtype), []).append(i)
-        self._views = list(self._tensors)  # each is replaced below
+        self._views = list(self._parts)  # each is replaced below
         self._blocks = {}
         for (device, dtype), indices in self._members.items():
-            sizes = [self._tensors[i].numel() for i in indices]
+            sizes = [self._parts[i].numel() for i in indices]
             self._blocks[device, dtype] = torch.empty(sum(sizes), dtype=dtype, device=device)
             for i, part in zip(indices, torch.split(self._blocks[device, dtype], sizes), strict=True):
-                self._views[i] = part.view(self._tensors[i].shape)
+                self._views[i] = part.view(self._parts[i].shape)
 
 
 def _places(module: nn.Module) -> dict[str, Tensor | None]:
@@ -82,6 +91,29 @@ def _places(module: nn.Module) -> dict[str, Tensor | None]:
 
 def _own(module: nn.Module) -> list[tuple[str, Tensor]]:
     return [(name, value) for name, value in _places(module).items() if value is not None and not is_lazy(value)]
+
+
+def _parts(tensor: Tensor) -> list[Tensor]:
+    """Dense tensors in the memory of this one, which hold all that it does."""
+    if tensor.layout is torch.strided:
+        parts = [] if tensor.is_nested else [tensor]
+    elif tensor.layout is torch.sparse_coo:
+        parts = [tensor._indices(), _values(tensor)]  # pyright: ignore[reportPrivateUsage]
+    elif tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        parts = [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    elif tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        parts = [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    else:
+        parts = []
+    return [_unexpanded(part) if 0 in part.stride() else part for part in parts]
+
+
+def _unexpanded(tensor: Tensor) -> Tensor:
+    return tensor[tuple(slice(None if step else 1) for step in tensor.stride())]
+
+
+def _values(tensor: Tensor) -> Tensor:
+    return tensor._values()  # pyright: ignore[reportPrivateUsage]
 
 
 def checked_module(model: object) -> nn.Module:

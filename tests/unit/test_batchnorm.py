@@ -246,6 +246,84 @@ def test_an_overflow_does_not_reach_the_statistics() -> None:
     assert opt.metrics["skipped_steps"] == 1
 
 
+class Follower(nn.Linear):
+    """Changes its one buffer in place at every pass."""
+
+    def __init__(self, buffer: Tensor, change: Callable[[Tensor], Any]) -> None:
+        super().__init__(4, 3, dtype=torch.float64)
+        self.register_buffer("buffer", buffer)
+        self.change = change
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.change(self.buffer)
+        return super().forward(x)
+
+
+def eye() -> Tensor:
+    return torch.eye(3, dtype=torch.float64)
+
+
+def double(buffer: Tensor) -> None:
+    buffer.mul_(2)
+
+
+def double_first(buffer: Tensor) -> None:
+    buffer[:1] *= 2
+
+
+def grow(buffer: Tensor) -> None:
+    buffer.mul_(2).add_(eye().roll(1, 0).to_sparse())
+
+
+KINDS: dict[str, tuple[Callable[[], Tensor], Callable[[Tensor], Any]]] = {
+    "coo": (lambda: eye().to_sparse(), double),
+    "coo that grows": (lambda: eye().to_sparse(), grow),
+    "coo of one number": (
+        lambda: torch.sparse_coo_tensor([[0, 2]], eye()[0, :1].expand(2), (3,), check_invariants=True),
+        lambda buffer: double_first(buffer._values()),
+    ),
+    "csr": (lambda: eye().to_sparse_csr(), lambda buffer: double(buffer.values())),
+    "csc": (lambda: eye().to_sparse_csc(), lambda buffer: double(buffer.values())),
+    "bsr": (lambda: eye().to_sparse_bsr((1, 1)), lambda buffer: double(buffer.values())),
+    "expanded": (lambda: eye()[:1].expand(5, 3), double_first),
+    "number": (lambda: eye()[0, 0].expand(5, 3), lambda buffer: double(buffer[0, 0])),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sparse_and_expanded_buffers_move_once(kind: str) -> None:
+    make, change = KINDS[kind]
+    model, expected = Follower(make(), change), make()
+    held = model.buffer
+    opt = SAM(sgd(model), rho=LearnedRadius(0.2, interval=1), model=model)
+    for i in range(3):
+        change(expected)
+        opt.step(closure_on(model, batch(i)), closure_on(model, batch(50 + i)))
+        assert model.buffer is held
+        assert same_bits(held.to_dense(), expected.to_dense())
+    with letsam.frozen_statistics(model):
+        model(batch(3)[0])
+        assert not same_bits(held.to_dense(), expected.to_dense())
+    assert same_bits(held.to_dense(), expected.to_dense())
+    if "grows" not in kind:
+        x, y = batch(4)
+        opt.step(closure_on(model, (x * math.inf, y)), closure_on(model, batch(5)))
+        assert opt.metrics["skipped_steps"] == 1
+        assert same_bits(held.to_dense(), expected.to_dense())
+
+
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
+def test_nested_buffers_stay_where_they_are(layout: torch.layout) -> None:
+    rows = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=layout)
+    model = Follower(rows, lambda buffer: None)
+    opt = SAM(sgd(model), rho=0.2, model=model)
+    opt.step(closure_on(model, batch(0)))
+    with letsam.frozen_statistics(model):
+        model.buffer = None
+    assert model.buffer is rows
+
+
 # --- wrapped models -----------------------------------------------------------------------------------------------
 
 
