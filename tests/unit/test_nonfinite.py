@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -11,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from letsam import ASAM, SAM, CosineRadius, LearnedRadius, SharpnessAware
-from oracle.problems import BASES, batch, closure_on, network, same_bits, weights_of
+from letsam import ASAM, SAM, SSAMD, SSAMF, CosineRadius, LearnedRadius, SharpnessAware
+from oracle.problems import BASES, batch, closure_on, flat, loss_on, network, same_bits, weights_of
 
 
 def run_passes(
@@ -352,3 +353,46 @@ def test_counters_of_whole_numbers_and_state_under_other_names(radius: Any, bad_
     assert counts == {3}
     assert int(opt.state["k"]) == (4 if bad_step == 0 else 3)  # pyright: ignore[reportArgumentType]; made by a bad step
     assert opt.metrics["skipped_steps"] == 1
+
+
+def perturbed(opt: SharpnessAware, model: torch.nn.Module, i: int, factor: float = 1.0) -> Tensor:
+    """One step; which weights its second pass sees moved."""
+    seen: list[Tensor] = []
+
+    def closure() -> Tensor:
+        seen.append(flat(model.parameters()))
+        opt.zero_grad()
+        loss = loss_on(model, batch(i)) * factor
+        loss.backward()
+        return loss
+
+    opt.step(closure)
+    return seen[0] != seen[1]
+
+
+@pytest.mark.parametrize("skipped", [0, 1, 3])
+@pytest.mark.parametrize("interval", [1, 2, 100])
+@pytest.mark.parametrize("variant", [SSAMF, SSAMD])
+def test_a_mask_is_there_after_the_first_step_that_is_not_skipped(
+    variant: type[SharpnessAware], interval: int, skipped: int
+) -> None:
+    """Of the sparsity asked for, kept until the next is due, and the same in a run that is resumed before it."""
+    model = network()
+    opt = variant(torch.optim.SGD(model.parameters(), lr=0.1), rho=0.1, sparsity=0.75, interval=interval)
+    for i in range(skipped):
+        perturbed(opt, model, i, math.inf)
+    assert opt.metrics.get("skipped_steps", 0) == skipped
+    twin = copy.deepcopy(model)
+    resumed = variant(torch.optim.SGD(twin.parameters(), lr=0.1), rho=0.1, sparsity=0.75, interval=interval)
+    resumed.load_state_dict(opt.state_dict())
+
+    masks = [perturbed(opt, model, i) for i in range(skipped, skipped + 20)]
+    size = masks[0].numel()
+    assert all(mask.sum() == size - math.ceil(0.75 * size) for mask in masks)
+    renewed = [not torch.equal(*pair) for pair in itertools.pairwise(masks)]
+    due = [i % interval == 0 for i in range(skipped + 1, skipped + 20)]
+    assert all(a <= b for a, b in zip(renewed, due, strict=True))
+    assert any(renewed) == (interval < 100)
+
+    assert all(torch.equal(perturbed(resumed, twin, skipped + i), mask) for i, mask in enumerate(masks))
+    assert same_bits((weights_of(twin), resumed.state_dict()), (weights_of(model), opt.state_dict()))

@@ -54,6 +54,11 @@ class Memory:
             local(average).lerp_(local(gradient), 1 - begun * (1 - share))
         return averages
 
+    def fill_(self, weights: Tensors, parts: Tensors) -> None:
+        """After `begin`: these parts (of DTensors, this process's) for weights of which nothing is remembered yet."""
+        for w, part in zip(weights, parts, strict=True):
+            local(self._work[w]).addcmul_(part, (1 - self._begun[w]).to(part.dtype))
+
     def values(self, weights: Tensors) -> list[Tensor]:
         """What is remembered of these weights, from the steps before this one; not to be changed."""
         self._make(weights)

@@ -20,6 +20,7 @@ from .memory import Remembering
 from .sam import SteepestAscent, reciprocal
 
 FLOOR = 1e-7  # keeps what the mask has apart from what it has not where a score is 0
+TRIES = 17  # steps: as many as a GradScaler may need to come down from its 2^16 to 1
 
 
 class SparseAscent(Remembering, SteepestAscent):
@@ -28,6 +29,10 @@ class SparseAscent(Remembering, SteepestAscent):
     As in the authors' code the length is that of the whole gradient, so ||eps|| <= rho. The mask covers all weights
     together (of DTensors, the parts of each process by themselves). A new mask is used at once; in the authors' code
     from the step after on, so that their first step of SSAM-F, whose mask begins at 0, is not perturbed.
+
+    A mask made in a step that is skipped is not kept; the mask of before then serves until the next one is due. Where
+    there is none before, the next step makes it, within the first 17 steps of a run: these all choose one, as the host
+    does not know which are skipped. Should all of them be, all weights are perturbed until a mask is due.
 
     Args:
         sparsity: the share of weights that is not perturbed, from 0 (SAM) to below 1.
@@ -50,13 +55,17 @@ class SparseAscent(Remembering, SteepestAscent):
 
     def direction(self, weights: Tensors, gradients: Tensors, gradient_norm: Tensor) -> Tensor:
         """The gradients where the mask is 1, else 0."""
-        if self._step % self.interval == 0:
+        due = self._step % self.interval == 0
+        if due or self._step < TRIES:
             old = self.memory.values_or_ones(weights)
             masks = self.memory.begin(weights)
             chosen = self.choose(joined(gradients), joined(old))
             sizes = [t.numel() for t in locals_of(masks)]
             parts = [part.view_as(m) for part, m in zip(torch.split(chosen, sizes), locals_of(masks), strict=True)]
-            copy_(locals_of(masks), parts)
+            if due:
+                copy_(locals_of(masks), parts)
+            else:
+                self.memory.fill_(weights, parts)
         else:
             masks = self.memory.values_or_ones(weights)
         multiply_(gradients, masks)
@@ -150,14 +159,15 @@ class DynamicAscent(SparseAscent):
         live = self.kept(size)
         random = torch.Generator(gradients.device).manual_seed(self.seed + self._step)
         scores = torch.rand(size, generator=random, device=gradients.device)
-        if self._step == 0:
+        if self._step < self.interval:
             return _ones_at(gradients, scores.topk(live).indices)
         share = self.drop
         if self.steps is not None:
             share *= 0.5 * (1 + math.cos(math.pi * min(self._step / self.steps, 1.0)))
         grown = min(int(live * share), size - live)
         held = ((gradients.abs() + FLOOR) * mask).topk(live - grown).indices
-        fresh = ((scores + FLOOR) * (1 - mask)).topk(grown).indices
+        others = ((scores + FLOOR) * (1 - mask)).index_fill_(0, held, -1.0)  # of no mask yet, held is a part alone
+        fresh = others.topk(grown).indices
         return _ones_at(gradients, torch.cat([held, fresh]))
 
 
