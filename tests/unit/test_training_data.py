@@ -222,3 +222,27 @@ def test_batches_hold_the_samples_asked_for(items: bool) -> None:
         assert torch.equal(inputs, TRAIN.tensors[0][indices])
         assert torch.equal(targets, TRAIN.tensors[1][indices])
     assert torch.equal(batches.one([4, 2])[1], TRAIN.tensors[1][[4, 2]])
+
+
+class Augmented(TensorDataset):
+    """The usual way to add a transform: inputs are moved, and classes renamed."""
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        inputs, target = super().__getitem__(index)
+        return inputs + torch.tensor([0, 1.0, 1.0, 1.0, 1.0]), 2 - target
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.4])
+def test_a_subclass_of_tensor_dataset_reads_its_samples_itself(noise: float) -> None:
+    data = Augmented(*TRAIN.tensors)
+    splits = split(training_cases.task(train=data), noise=noise)
+    read = labels(splits.train) | labels(splits.validation)
+
+    assert targets_of(data).tolist() == (2 - TRAIN.tensors[1]).tolist()
+    assert sum(read[i] != 2 - int(target) for i, target in enumerate(TRAIN.tensors[1])) == round(noise * 60)
+    for part in (splits.train, splits.validation):
+        assert part is not None
+        inputs, targets = Batches(part, CPU).one([3, 0])
+        numbers = inputs[:, 0].long()
+        assert torch.equal(inputs[:, 1:], TRAIN.tensors[0][numbers, 1:] + 1)
+        assert targets.tolist() == [read[i] for i in numbers.tolist()]

@@ -10,8 +10,9 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 def targets_of(dataset: Dataset[Any]) -> Tensor:
     """All targets of a dataset of ``(input, target)`` pairs, in order.
 
-    A ``TensorDataset``, a ``Subset`` of one and a dataset whose attribute ``targets`` is a tensor are read directly; of
-    any other dataset every sample is loaded once.
+    A ``TensorDataset``, a ``Subset`` of one and a dataset whose attribute ``targets`` is a tensor, which must then be
+    what its samples hold, are read directly; of any other dataset, subclasses of ``TensorDataset`` among them, every
+    sample is loaded once.
 
     Args:
         dataset: Map-style dataset of pairs.
@@ -22,7 +23,7 @@ def targets_of(dataset: Dataset[Any]) -> Tensor:
     Raises:
         ValueError: If the targets are not numbers or tensors of one common shape.
     """
-    if isinstance(dataset, TensorDataset):
+    if type(dataset) is TensorDataset:
         return dataset.tensors[1]
     if isinstance(dataset, Subset):
         return targets_of(dataset.dataset)[torch.as_tensor(dataset.indices, dtype=torch.long)]
@@ -93,7 +94,7 @@ def with_label_noise(
     shift = torch.randint(1, classes, (len(hit),), generator=generator)
     noisy = targets.cpu().long()
     noisy = noisy.clone().index_copy_(0, hit, (noisy[hit] + shift) % classes)
-    if isinstance(dataset, TensorDataset):
+    if type(dataset) is TensorDataset:
         return TensorDataset(dataset.tensors[0], noisy.to(targets), *dataset.tensors[2:])
     return _Relabelled(dataset, noisy)
 

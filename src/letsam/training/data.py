@@ -76,7 +76,7 @@ def make_splits(task: Task, seed: int, *, label_noise: float, validation_share: 
 
 def subset(dataset: Dataset[Any], indices: Tensor) -> Dataset[Any]:
     """Part of a dataset; tensors stay tensors, so that batches of them are one indexing."""
-    if isinstance(dataset, TensorDataset):
+    if type(dataset) is TensorDataset:  # a subclass may augment what it reads
         return TensorDataset(*(tensor[indices] for tensor in dataset.tensors))
     return Subset(dataset, indices.tolist())
 
@@ -85,7 +85,7 @@ class Batches:
     """Batches of a dataset by their indices, on a device.
 
     Args:
-        dataset: (input, target) pairs; a `TensorDataset` is moved to the device once and indexed there.
+        dataset: (input, target) pairs; a `TensorDataset`, no subclass, is moved to the device once and indexed there.
         device: where the batches go.
         collate: makes a batch of a list of samples; None: their tensors are stacked, also those inside of dicts,
             tuples and lists.
@@ -101,7 +101,7 @@ class Batches:
         self.device = device
         self.collate = collate or default_collate
         self.tensors: list[Tensor] | None = None
-        if isinstance(dataset, TensorDataset) and collate is None:
+        if type(dataset) is TensorDataset and collate is None:
             self.tensors = [t.to(device) for t in dataset.tensors]
 
     def __len__(self) -> int:
