@@ -12,7 +12,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import letsam
 from letsam.perturbations import AdaptiveAscent
+from letsam.perturbations.multistep import RepeatedAscent
+from letsam.perturbations.samon import NormalisationAscent
+from letsam.perturbations.subbatch import SubBatchAscent
 from letsam.sharpness import ascent_sharpness, hessian_spectrum, landscape_slice
 from oracle import maths
 from oracle.problems import batch, flat, generator, network, same_bits
@@ -76,6 +80,25 @@ def test_ascent_takes_a_perturbation_that_needs_names() -> None:
     by_name = ascent_sharpness(model, cross_entropy, UNEVEN, 0.3, AdaptiveAscent("weights"))
     assert by_name == ascent_sharpness(model, cross_entropy, UNEVEN, 0.3, AdaptiveAscent("matrices"))
     assert by_name != ascent_sharpness(model, cross_entropy, UNEVEN, 0.3, "asam")
+
+
+def test_ascent_moves_what_the_perturbation_perturbs_alone() -> None:
+    model = nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.Tanh(), nn.Linear(6, 3)).double()
+    opt = letsam.SAMON(torch.optim.SGD(model.parameters(), lr=0.1), rho=0.5, model=model)
+    seen: list[float] = []
+
+    def closure() -> Tensor:
+        loss = cross_entropy(model(TOGETHER[0]), TOGETHER[1])
+        loss.backward()
+        seen.append(loss.item())
+        return loss
+
+    measured = ascent_sharpness(model, cross_entropy, UNEVEN, 0.5, NormalisationAscent())
+    opt.step(closure)
+    assert measured == pytest.approx(seen[1] - seen[0], rel=1e-10)
+    with pytest.raises(ValueError, match='`model` must have gradients in weights of perturb="norm", got none'):
+        ascent_sharpness(model.requires_grad_(False).append(nn.Linear(3, 3).double()), cross_entropy, UNEVEN, 0.5,
+            NormalisationAscent())  # fmt: skip
 
 
 def test_ascent_where_there_is_no_slope_is_zero() -> None:
@@ -282,6 +305,14 @@ def test_the_model_is_put_back(name: str, fails_at: int | None) -> None:
         (lambda m: ascent_sharpness(m, cross_entropy, UNEVEN, []), ValueError, "`rho` must be a number > 0 or several"),
         (lambda m: ascent_sharpness(m, cross_entropy, UNEVEN, "0.1"), TypeError, "`rho` must be a number"),
         (lambda m: ascent_sharpness(m, cross_entropy, UNEVEN, 1.0, "sgd"), ValueError, "`perturbation` must be one of"),
+        (
+            lambda m: ascent_sharpness(m, cross_entropy, UNEVEN, 1.0, RepeatedAscent(5)), ValueError,
+            "`perturbation` must climb once, .*, got RepeatedAscent with ascents = 5",
+        ),
+        (
+            lambda m: ascent_sharpness(m, cross_entropy, UNEVEN, 1.0, SubBatchAscent()), ValueError,
+            "`perturbation` must climb once, .*, got SubBatchAscent with sub_batches = 4",
+        ),
         (lambda m: ascent_sharpness(m, cross_entropy, [], 1.0), ValueError, "`batches` must hold at least one sample"),
         (lambda m: ascent_sharpness(m, cross_entropy, [1, 2], 1.0), TypeError, "`batches` must hold .inputs, targets."),
         (lambda m: ascent_sharpness(m, lambda y, t: y, UNEVEN, 1.0), ValueError, "`loss_fn` must return a scalar"),

@@ -11,6 +11,7 @@ from torch import nn
 
 from .. import _checks
 from .._tensors import norm
+from ..groups import selected
 from ..perturbations import AdaptiveAscent, Perturbation, SteepestAscent
 from ._passes import LossFunction, mean_gradient, mean_loss, measured, shares
 
@@ -53,13 +54,15 @@ def ascent_sharpness(
         batches: (inputs, targets) pairs on the model's device; read once, kept in memory, weighted by `len(targets)`.
             With a single batch of m samples this is the paper's m-sharpness of that batch.
         rho: radius > 0, or several, in units of the weights ("asam": relative to them).
-        perturbation: "sam", "asam" or a `letsam.perturbations.Perturbation`.
+        perturbation: "sam", "asam" or a `letsam.perturbations.Perturbation` that climbs once. One that perturbs a part
+            of the weights, such as `letsam.perturbations.samon.NormalisationAscent`, moves those alone.
 
     Returns:
         The rise of the loss, or a list of them in the order of `rho`. A gradient pass, and a forward pass a radius.
 
     Raises:
-        ValueError: an argument out of range, no samples or no trainable parameter.
+        ValueError: an argument out of range, a perturbation of several ascents or sub-batches, no samples or no
+            parameter to move.
         TypeError: an argument of the wrong type.
 
     Example:
@@ -78,12 +81,15 @@ def ascent_sharpness(
     if not radii:
         raise ValueError("`rho` must be a number > 0 or several, got none")
     if isinstance(perturbation, Perturbation):
-        chosen = copy.deepcopy(perturbation)
+        chosen = copy.deepcopy(_checked(perturbation))
     else:
         chosen = PERTURBATIONS[_checks.choice("perturbation", perturbation, tuple(PERTURBATIONS))]()
     parts = shares(batches)
     with measured(model) as weights:
-        moved, gradients, starts = _uphill(model, mean_gradient(model, loss_fn, parts), weights)
+        perturbed = selected(model, chosen.perturbs)
+        moved, gradients, starts = _uphill(model, mean_gradient(model, loss_fn, parts), weights, perturbed)
+        if not moved:
+            raise ValueError(f'`model` must have gradients in weights of perturb="{chosen.perturbs}", got none')
         base = mean_loss(model, loss_fn, parts)
         with torch.no_grad():
             chosen.attach(
@@ -98,10 +104,21 @@ def ascent_sharpness(
     return rises if several else rises[0]
 
 
+def _checked(perturbation: Perturbation) -> Perturbation:
+    for what in ("ascents", "sub_batches"):
+        count = getattr(perturbation, what)
+        if count != 1:
+            raise ValueError(
+                "`perturbation` must climb once, along one gradient, for ascent sharpness, got "
+                f"{type(perturbation).__name__} with {what} = {count}"
+            )
+    return perturbation
+
+
 def _uphill(
-    model: nn.Module, gradients: list[torch.Tensor | None], weights: list[torch.Tensor]
+    model: nn.Module, gradients: list[torch.Tensor | None], weights: list[torch.Tensor], perturbed: set[torch.Tensor]
 ) -> tuple[list[tuple[str, nn.Parameter]], list[torch.Tensor], list[torch.Tensor]]:
-    """The named weights that have a gradient, these gradients, and where the weights are."""
+    """The named weights that are perturbed and have a gradient, these gradients, and where the weights are."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    rows = [(n, g, w) for n, g, w in zip(named, gradients, weights, strict=True) if g is not None]
+    rows = [(n, g, w) for n, g, w in zip(named, gradients, weights, strict=True) if g is not None and n[1] in perturbed]
     return [n for n, _, _ in rows], [g.clone() for _, g, _ in rows], [w for _, _, w in rows]
