@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import random
 import re
 import sys
@@ -455,6 +456,24 @@ def test_groups_that_are_not_perturbed() -> None:
     closure = closure_on(model, batch(0))
     assert letsam.check(SAM(base, 0.1), closure) == []
     assert codes(SAM(base, 10.0), closure) == ["radius-too-large"]
+
+
+@pytest.mark.parametrize("variant", [letsam.SAMON, functools.partial(letsam.SSAMF, sparsity=0.8)])
+def test_weights_that_the_perturbation_leaves_out(variant: Any) -> None:
+    """They are not to move: only of the others can the dtype be too coarse."""
+    model = nn.Sequential(nn.Linear(4, 30), nn.LayerNorm(30), nn.Linear(30, 3)).float()
+    nn.init.normal_(model[1].bias, std=0.1)  # 0 would move by whatever is added
+    closure = closure_on(model, batch(0, dtype=torch.float32))
+    assert letsam.check(variant(sgd(model), rho=0.1, model=model), closure) == []
+    assert codes(variant(sgd(model), rho=1e-9, model=model), closure) == ["radius-vanishes"]
+
+
+def test_weights_that_begin_at_zero() -> None:
+    """No radius is a share of them."""
+    model = nn.Linear(4, 3).double()
+    for p in model.parameters():
+        nn.init.zeros_(p)
+    assert letsam.check(SAM(sgd(model), 0.05), closure_on(model, batch(0))) == []
 
 
 def test_a_step_that_does_not_climb() -> None:

@@ -17,8 +17,7 @@ from torch.nn.parameter import is_lazy
 
 from .._closures import Closure
 from .._randomness import devices_of, read_states, write_states
-from .._tensors import copy_, norm
-from ..groups import unperturbed
+from .._tensors import Tensors, copy_, norm
 from ..optimizer import SharpnessAware
 from .findings import Finding, Pass, stale
 
@@ -152,10 +151,11 @@ class Bench:
         pairs = zip(here.weights, here.gradients, strict=True)
         return self.run(closure, here.name, weights=[_up(weight, gradient) for weight, gradient in pairs])
 
-    def climb(self, closure: Closure, validation_closure: Closure | None) -> list[Tensor | None]:
-        """The trainable weights to which the next step would climb, None for those of groups with `perturb=False`.
+    def climb(self, closure: Closure, validation_closure: Closure | None) -> list[tuple[Tensor, Tensor] | None]:
+        """The trainable weights to which the next step would climb, and where their direction is not 0.
 
-        A copy of the optimizer takes the step, up to its second training pass. Empty where there is no such pass.
+        A copy of the optimizer takes the step, up to its second training pass. None for weights that the perturbation
+        leaves out or that have no gradient; empty where there is no such pass.
         """
         self._rewind()
         twin = copy.copy(self.optimizer)
@@ -164,13 +164,21 @@ class Bench:
         twin.radius = copy.deepcopy(self.optimizer.radius, dict[int, Any](same))
         twin.perturbation = copy.deepcopy(self.optimizer.perturbation, dict[int, Any](same))
         calls = [0]
-        seen: list[Tensor | None] = []
-        excluded = unperturbed(self.optimizer.param_groups)
+        seen: list[tuple[Tensor, Tensor] | None] = []
+        aimed: dict[Tensor, Tensor] = {}
+        direction = twin.perturbation.direction
+
+        def watched(weights: Tensors, gradients: Tensors, gradient_norm: Tensor) -> Tensor:
+            factor = direction(weights, gradients, gradient_norm)
+            aimed.update((weight, gradient != 0) for weight, gradient in zip(weights, gradients, strict=True))
+            return factor
+
+        twin.perturbation.direction = watched
 
         def until_perturbed() -> Tensor:
             calls[0] += 1
             if calls[0] == 2:
-                seen.extend(None if p in excluded else p.detach().clone() for p in self._params)
+                seen.extend((p.detach().clone(), aimed[p]) if p in aimed else None for p in self._params)
                 raise Climbed
             return closure()
 

@@ -238,16 +238,16 @@ def stale_scheduler(optimizer: SharpnessAware, scheduler: Any) -> Iterator[Findi
 
 
 def radius_out_of_proportion(
-    optimizer: SharpnessAware, here: Pass, perturbed: Sequence[Tensor | None]
+    optimizer: SharpnessAware, here: Pass, perturbed: Sequence[tuple[Tensor, Tensor] | None]
 ) -> Iterator[Finding]:
     """Too long, and the second pass sees another network; too short for the dtype, and it sees the same one."""
-    moved = zip(here.weights, perturbed, here.gradients, strict=False)
-    climbed = [(w, p, g) for w, p, g in moved if p is not None and g is not None]
+    climbed = [(w, *there) for w, there in zip(here.weights, perturbed, strict=False) if there is not None]
     if not climbed or not here.finite() or bool((optimizer.rho == 0).all()):
         return
     radii = sorted(optimizer.rho.reshape(-1).tolist())
     rho = f"{radii[0]:.2g}" if len(radii) == 1 else f"{radii[0]:.2g} to {radii[-1]:.2g}"
-    share = float(norm([p - w for w, p, _ in climbed]) / norm([w for w, _, _ in climbed]))
+    length = float(norm([w for w, _, _ in climbed]))
+    share = float(norm([p - w for w, p, _ in climbed])) / length if length > 0 else 0.0  # weights that begin at 0
     if share > LARGEST_SHARE:
         yield Finding(
             "radius-too-large",
@@ -255,8 +255,9 @@ def radius_out_of_proportion(
             "networks from scratch, ASAM: 0.1 to 2, a share of the weights: 0.002 to 0.05)",
             "warning",
         )
-    # A weight of 0 would move by whatever is added to it, and is not to be moved at all by a relative radius.
-    movable = [(g != 0) & (w != 0) for w, _, g in climbed]
+    # Where the direction is 0, a mask of the perturbation's own may have put it. A weight of 0 would move by whatever
+    # is added to it, and is not to be moved at all by a relative radius.
+    movable = [aimed & (w != 0) for w, _, aimed in climbed]
     count = sum(int(mask.sum()) for mask in movable)
     unmoved = sum(int((mask & (w == p)).sum()) for mask, (w, p, _) in zip(movable, climbed, strict=True))
     if unmoved > LARGEST_UNMOVED * count:
