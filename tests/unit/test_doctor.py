@@ -468,6 +468,15 @@ def test_weights_that_the_perturbation_leaves_out(variant: Any) -> None:
     assert codes(variant(sgd(model), rho=1e-9, model=model), closure) == ["radius-vanishes"]
 
 
+def test_a_step_that_decides_on_the_device_not_to_climb() -> None:
+    class Waiting(letsam.perturbations.SteepestAscent):
+        def direction(self, weights: Any, gradients: Any, gradient_norm: Tensor) -> Tensor:
+            return 0 * super().direction(weights, gradients, gradient_norm)
+
+    model = network()
+    assert letsam.check(SharpnessAware(sgd(model), Waiting(), 0.1), closure_on(model, batch(0))) == []
+
+
 def test_weights_that_begin_at_zero() -> None:
     """No radius is a share of them."""
     model = nn.Linear(4, 3).double()

@@ -170,7 +170,9 @@ class Bench:
 
         def watched(weights: Tensors, gradients: Tensors, gradient_norm: Tensor) -> Tensor:
             factor = direction(weights, gradients, gradient_norm)
-            aimed.update((weight, gradient != 0) for weight, gradient in zip(weights, gradients, strict=True))
+            climbs = factor != 0  # else the perturbation has decided on the device not to
+            pairs = zip(weights, gradients, strict=True)
+            aimed.update((weight, (gradient != 0) & climbs.to(gradient.device)) for weight, gradient in pairs)
             return factor
 
         twin.perturbation.direction = watched
