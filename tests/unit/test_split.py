@@ -96,10 +96,10 @@ def test_negative_and_boolean_classes_count_as_classes() -> None:
 @pytest.mark.parametrize(
     ("count", "share", "message"),
     [
-        (4, 0.1, r"`validation_share` = 0.1 of 4 samples must leave at least 1 .*, got 4 and 0$"),
-        (3, 0.9, r"`validation_share` = 0.9 of 3 samples .*, got 0 and 3$"),
-        (1, 0.5, r"`validation_share` = 0.5 of 1 samples"),
-        (0, 0.5, r"`validation_share` = 0.5 of 0 samples"),
+        (4, 0.1, r"`share` = 0.1 of 4 samples must leave at least 1 .*, got 4 and 0$"),
+        (3, 0.9, r"`share` = 0.9 of 3 samples .*, got 0 and 3$"),
+        (1, 0.5, r"`share` = 0.5 of 1 samples"),
+        (0, 0.5, r"`share` = 0.5 of 0 samples"),
     ],
 )
 def test_too_few_samples(count: int, share: float, message: str) -> None:
@@ -110,5 +110,5 @@ def test_too_few_samples(count: int, share: float, message: str) -> None:
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, 1.5, float("nan"), float("inf")])
 def test_share_outside_of_its_range(share: float) -> None:
-    with pytest.raises(ValueError, match=rf"`validation_share` must be between 0 and 1 .*, got {share}"):
+    with pytest.raises(ValueError, match=rf"`share` must be between 0 and 1 .*, got {share}"):
         stratified_split(torch.zeros(10, dtype=torch.long), share, generator())

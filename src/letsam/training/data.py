@@ -69,7 +69,9 @@ def make_splits(task: Task, seed: int, *, label_noise: float, validation_share: 
         return Splits(train, None, task.test, (everything, total))
     if task.validation is not None:
         return Splits(train, task.validation, task.test, (everything, total))
-    kept, held_out = stratified_split(targets_of(train), validation_share, generator(seed, SPLIT))
+    kept, held_out = stratified_split(
+        targets_of(train), validation_share, generator(seed, SPLIT), name="validation_share"
+    )
     kept = kept.sort().values
     return Splits(subset(train, kept), without_augmentation(subset(train, held_out)), task.test, (kept, total))
 

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 
-def stratified_split(targets: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def stratified_split(
+    targets: Tensor, share: float, generator: torch.Generator, *, name: str = "share"
+) -> tuple[Tensor, Tensor]:
     """Divide sample indices into training and validation, class by class.
 
     Class ``c`` with ``n_c`` of the ``n`` samples gives ``share * n_c`` of them to validation, rounded by the method of
@@ -18,6 +20,7 @@ def stratified_split(targets: Tensor, share: float, generator: torch.Generator) 
         targets: One target per sample, first dimension ``n``.
         share: Validation share, strictly between 0 and 1.
         generator: CPU generator; the only source of randomness.
+        name: Of the caller's argument for ``share``, for the errors.
 
     Returns:
         Training indices and validation indices: disjoint, ascending, int64, together ``0 .. n-1``.
@@ -32,12 +35,12 @@ def stratified_split(targets: Tensor, share: float, generator: torch.Generator) 
         [0, 0, 0, 1, 1]
     """
     if not 0.0 < share < 1.0:  # also false for NaN
-        raise ValueError(f"`validation_share` must be between 0 and 1 (both excluded), got {share}")
+        raise ValueError(f"`{name}` must be between 0 and 1 (both excluded), got {share}")
     count = len(targets) if targets.ndim else 0
     held_out = round(share * count)
     if not 0 < held_out < count:
         raise ValueError(
-            f"`validation_share` = {share} of {count} samples must leave at least 1 for training "
+            f"`{name}` = {share} of {count} samples must leave at least 1 for training "
             f"and 1 for validation, got {count - held_out} and {held_out}"
         )
 
