@@ -47,7 +47,7 @@ def accumulated(
         A closure for `step`; it returns the total loss (0-dim, detached, not scaled).
 
     Raises:
-        ValueError: no micro-batch, or weights that do not fit.
+        ValueError: no micro-batch, or weights that do not fit; from the closure, a `loss_on` that returns no scalar.
         TypeError: an argument of the wrong type; from the closure, a `loss_on` that returns no tensor.
 
     Example:
@@ -73,6 +73,8 @@ def accumulated(
         loss = loss_on(batch)
         if not isinstance(loss, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"`loss_on` must return the loss as a tensor, got {_checks.shown(loss)}")
+        if loss.numel() != 1:
+            raise ValueError(f"`loss_on` must return a scalar loss, got a tensor of shape {tuple(loss.shape)}")
         loss = loss * share
         scaled: Tensor = loss if scaler is None else scaler.scale(loss)
         scaled.backward()  # pyright: ignore[reportUnknownMemberType]

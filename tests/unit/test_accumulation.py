@@ -192,12 +192,15 @@ def test_arguments_that_do_not_fit(change: dict[str, Any], error: type[Exception
         accumulated(**(arguments | change))
 
 
-def test_a_loss_that_is_none() -> None:
+def test_a_loss_that_is_no_scalar() -> None:
     model = network()
     opt = SAM(BASES["sgd"](model.parameters()), rho=0.1)
     before = weights_of(model)
     with pytest.raises(TypeError, match="`loss_on` must return the loss as a tensor, got None"):
         opt.step(accumulated(lambda data: None, [0], opt))  # pyright: ignore[reportArgumentType]
+    inputs, _ = batch(0, 5)
+    with pytest.raises(ValueError, match=r"`loss_on` must return a scalar loss, got a tensor of shape \(5, 3\)"):
+        opt.step(accumulated(lambda data: model(data), [inputs], opt))
     assert same_bits(weights_of(model), before)
 
 
