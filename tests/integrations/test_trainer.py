@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig, BertForSequenceClassification, TrainerCallback, TrainingArguments, get_scheduler
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    get_scheduler,
+)
 
 import letsam
 from letsam._closures import InParts
@@ -182,6 +189,19 @@ def test_goes_on_from_a_checkpoint_bit_for_bit(tmp_path: Path, options: dict[str
     assert len(resumed.steps) == len(whole.steps) - 4
     assert same(whole.model, resumed.model)
     assert optimizer_of(resumed).rho == optimizer_of(whole).rho
+
+
+def test_a_checkpoint_of_a_plain_trainer_is_named(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"max_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    Trainer(bert(), arguments(tmp_path, **options), train_dataset=TRAIN).train()
+    folder = str(tmp_path / "checkpoint-1")
+    fixed = functools.partial(letsam.SAM, rho=0.1)
+    for held_out, make, missing in ((HELD_OUT, LETS, "radius_batches"), (None, fixed, "sharpness_aware")):
+        trainer = SharpnessAwareTrainer(
+            bert(), arguments(tmp_path, **options), train_dataset=TRAIN, radius_dataset=held_out, sharpness_aware=make
+        )
+        with pytest.raises(ValueError, match=f"`resume_from_checkpoint` must hold .*{folder}.*{missing}"):
+            trainer.train(resume_from_checkpoint=folder)
 
 
 def test_bf16(tmp_path: Path) -> None:

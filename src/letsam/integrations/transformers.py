@@ -56,7 +56,8 @@ class SharpnessAwareTrainer(Trainer):
         **kwargs: as for `Trainer`.
 
     Raises:
-        ValueError: `radius_dataset` is one of the other data sets or, from `train`, missing for a learned radius.
+        ValueError: `radius_dataset` is one of the other data sets or, from `train`, missing for a learned radius; from
+            `train`, a checkpoint without the optimizer's or the radius's state, such as a plain Trainer's.
         TypeError: from `train`, `sharpness_aware` returns no letsam optimizer.
 
     Example:
@@ -131,6 +132,15 @@ class SharpnessAwareTrainer(Trainer):
             # The Trainer saves the optimizer's state with every checkpoint: the position in the data travels in it.
             optimizer.register_state_dict_post_hook(lambda _, state: {**state, STATE_KEY: batches.state_dict()})
             optimizer.register_load_state_dict_pre_hook(lambda _, state: _take_position(batches, state))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        try:
+            super()._load_optimizer_and_scheduler(checkpoint)
+        except ValueError as error:
+            raise ValueError(
+                "`resume_from_checkpoint` must hold the state of the same optimizer in a SharpnessAwareTrainer, got "
+                f"{checkpoint!r}: {error}"
+            ) from error
 
     def get_radius_dataloader(self) -> DataLoader[Any]:
         """The batches that move the radius: shuffled, collated, placed and shared out as the training batches are."""
@@ -212,6 +222,8 @@ class SharpnessAwareTrainer(Trainer):
 
 
 def _take_position(batches: EndlessBatches[Any], state: dict[str, Any]) -> dict[str, Any]:
+    if STATE_KEY not in state:
+        raise ValueError(f"the optimizer's state must have the key {STATE_KEY!r}, got {sorted(state)}")
     state = dict(state)
     batches.load_state_dict(state.pop(STATE_KEY))
     return state
