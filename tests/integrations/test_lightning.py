@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, StochasticWeightAveraging
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor, nn
@@ -240,6 +240,10 @@ def test_manual_optimization_accumulates(tmp_path: Path) -> None:
             Module, [SharpnessAwareCallback(held_out_loader())],
             {"plugins": [MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))]}, ValueError,
             "`precision` must work without a gradient scaler, .*use 'bf16-mixed'",
+        ),
+        (
+            Module, [SharpnessAwareCallback(held_out_loader()), StochasticWeightAveraging(0.05)], {}, ValueError,
+            "`callbacks` must hold no StochasticWeightAveraging where the module has BatchNorm",
         ),
     ],
 )  # fmt: skip

@@ -12,8 +12,10 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import _checks
 from ..optimizer import SharpnessAware
@@ -168,6 +170,13 @@ def _check_trainer(trainer: Trainer, pl_module: LightningModule, loss: Loss | No
         )
     if len(trainer.optimizers) != 1:
         raise ValueError(f"`configure_optimizers` must return one optimizer, got {len(trainer.optimizers)}")
+    callbacks: list[Callback] = vars(trainer)["callbacks"]
+    averages = any(isinstance(callback, StochasticWeightAveraging) for callback in callbacks)
+    if averages and any(isinstance(module, _BatchNorm) for module in pl_module.modules()):
+        raise ValueError(
+            "`callbacks` must hold no StochasticWeightAveraging where the module has BatchNorm: Lightning's last pass, "
+            "which renews the statistics, goes through the optimizer's step; got both: use torch.optim.swa_utils"
+        )
     if loss is not None and trainer.world_size > 1:
         raise ValueError(
             f"`loss` must be None with several processes (it would run outside DDP), got {_checks.shown(loss)}"
