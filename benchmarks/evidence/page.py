@@ -163,7 +163,7 @@ def _tried(found: list[Measured]) -> Iterator[str]:
         yield f"| {title} | " + " | ".join(cells) + " |"
     columns = ([change[:2] for change in column if change] for column in zip(*(c for _, c in lines), strict=True))
     means = (_pair(map(statistics.fmean, zip(*column, strict=True))) for column in columns)
-    yield "| mean over the settings | " + " | ".join(means) + " |"
+    yield "| mean over its settings | " + " | ".join(means) + " |"
 
 
 def _idea(one: Measured, name: str) -> tuple[float, float, int] | None:

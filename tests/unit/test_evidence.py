@@ -352,7 +352,7 @@ def test_the_page_and_its_figures(store: Store) -> None:
     assert "At most that of the best, of 2 settings: SAM 2, ASAM 2." in text
     assert rows[6] == "| digits, 0% label noise | 2 | -0.6 | -1.0 | -5.0 | -5.0 | -5.0 | -0.6 |"
     assert rows[8] == "| digits, 0% label noise | +0.5 / +0.5 (4) | +0.0 / +0.0 (4) | +0.0 / +0.0 (4) |"
-    assert "| mean over the settings | +0.5 / +0.5 | +0.0 / +0.0 | +0.0 / +0.0 |" in text
+    assert "| mean over its settings | +0.5 / +0.5 | +0.0 / +0.0 | +0.0 / +0.0 |" in text
     counts = "rising 2, GSAM schedule 2, loss budget 2, Optuna 2, the paper's reading, refit 0"
     assert f"Learning is ahead, of 2 settings: {counts}." in text
     assert "| best of the grid, `sam:0.2` | 90.5 ± 0.7 |" in text
