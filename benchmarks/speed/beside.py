@@ -33,7 +33,7 @@ TEXT = """\
   product of single numbers, and a host that did it would have to wait for the device.
 - **Copies**: the most memory beyond weights, gradients and SGD's momentum, temporary tensors included, in copies of the
   weights. letsam's are the weights and, for undoing, the momentum; with a base optimizer without state it is one copy
-  (`tests/unit/test_cost.py`). A learned radius has one more, Z.
+  (`tests/unit/test_cost.py`). A learned radius has one more, Z; with many small weights in bf16 2.6 more, for its sums.
 - **The peers**: `pytorch_optimizer` 4.1.0 and `sam-pytorch` 0.0.1 from PyPI (the latter has no ASAM), and the published
   algorithm written out as a loop over the weights.
 
