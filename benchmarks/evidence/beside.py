@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable, Iterator
 
 from benchmarks.evidence.suite import PAPER_START
-from benchmarks.evidence.summary import BELOW, Measured, head, in_points
+from benchmarks.evidence.summary import BELOW, Measured, Row, head, in_points, is_close
 from letsam.reports.table import NOTHING
 from letsam.training.methods import REFIT
 
@@ -20,7 +20,7 @@ PEERS = (*SCHEDULES["sam"], *ALONE)
 
 def tuned(found: list[Measured]) -> Iterator[str]:
     """Each at its best in each setting, in one table over the settings in which all of it is finished."""
-    lines = [(one.setting.title, seeds, values) for one in found for seeds, values in _tuned(one)]
+    lines = [(one.setting.title, *result) for one in found if (result := _tuned(one))]
     if not lines:
         return
     yield "### SAM, beside what else one could do\n"
@@ -38,28 +38,27 @@ def tuned(found: list[Measured]) -> Iterator[str]:
     yield f"Learning is ahead, of {len(lines)} settings: {counts}."
 
 
-def _tuned(one: Measured) -> Iterator[tuple[int, list[float]]]:
-    """(seeds, [learned, *PEERS]) of a setting, where all of them have a seed in common with the grid."""
+def _tuned(one: Measured) -> tuple[int, list[float]] | None:
+    """(seeds, [learned, *PEERS]) of a setting; None unless all of them have a seed in common with the grid."""
     grids = [one.names(kind) for kind in SCHEDULES["sam"].values()]
     learned = [f"lets-sam:{start}{REFIT}" for start in one.setting.sam_starts]
     best = one.best("sam")
     names = [*learned, *ALONE.values(), *(name for grid in grids for name in grid)]
     seeds = one.seeds("sam").intersection(*map(one.of, names))
     if best is None or not seeds or not all(grids):
-        return
+        return None
     values = {name: one.difference(name, best, seeds)[0] for name in names}
     at_best = [max(values[name] for name in grid if not math.isnan(values[name])) for grid in grids]
-    yield (
-        len(seeds),
-        [statistics.fmean(values[name] for name in learned), *at_best, *(values[name] for name in ALONE.values())],
-    )
+    mean = statistics.fmean(values[name] for name in learned)
+    return len(seeds), [mean, *at_best, *(values[name] for name in ALONE.values())]
 
 
 def untuned(found: list[Measured]) -> Iterator[str]:
     """Each with the same number in all settings of images, and in all of text, in one table a kind."""
     for kind in SCHEDULES:
-        sides = [[one for one in found if one.setting.text is text and one.best(kind)] for text in (False, True)]
-        rows = {name: [_differences(kind, name, side) for side in sides] for name in _methods(kind, found)}
+        bests = [(one, best) for one in found if (best := one.best(kind))]
+        sides = [[(one, best) for one, best in bests if one.setting.text is text] for text in (False, True)]
+        rows = {name: [_differences(name, side) for side in sides] for name in _methods(kind, found)}
         if not any(name.startswith("lets-") for name in rows):
             continue
         yield f"### One number for all tasks, {kind.upper()}\n"
@@ -72,7 +71,7 @@ def untuned(found: list[Measured]) -> Iterator[str]:
         yield from head(
             "method", *(f"{'text' if place > 2 else 'images'}: {name}" for place, name in enumerate(columns))
         )
-        for name, (images, text) in sorted(rows.items(), key=lambda row: -_worst(row[1][0])):
+        for name, (images, text) in sorted(rows.items(), key=lambda row: -min(row[1][0], default=-math.inf)):
             if images or text:
                 yield f"| `{name}` | " + " | ".join([*_cells(images), *_cells(text)]) + " |"
         yield ""
@@ -85,19 +84,13 @@ def _methods(kind: str, found: list[Measured]) -> Iterable[str]:
     return dict.fromkeys(name for name in names if name.split(":")[0] in kinds)
 
 
-def _differences(kind: str, name: str, side: list[Measured]) -> list[float]:
-    """A method minus the best of the grid in each setting; empty unless it ran in all."""
-    pairs = [one.difference(name, best) for one in side if (best := one.best(kind))]
-    return [value for value, _ in pairs] if all(count for _, count in pairs) else []
+def _differences(name: str, side: list[tuple[Measured, Row]]) -> list[float]:
+    """A method minus the best of the grid in each setting; empty unless it ran in all, and diverged in none."""
+    values = [one.difference(name, best)[0] for one, best in side]
+    return [] if any(map(math.isnan, values)) else values
 
 
 def _cells(values: list[float]) -> list[str]:
     if not values:
         return [NOTHING] * 3
-    close = sum(value >= -BELOW - 1e-9 for value in values)
-    return [in_points(statistics.fmean(values)), in_points(_worst(values)), str(close)]
-
-
-def _worst(values: list[float]) -> float:
-    """-inf where there are none or one diverged."""
-    return min((-math.inf if math.isnan(value) else value for value in values), default=-math.inf)
+    return [in_points(statistics.fmean(values)), in_points(min(values)), str(sum(map(is_close, values)))]

@@ -82,7 +82,7 @@ class Verdict:
     def met(self) -> dict[str, bool]:
         """Which goals are met."""
         return {
-            "accuracy": self.worst >= -BELOW - 1e-9,
+            "accuracy": is_close(self.worst),
             "spread": self.spread < SPREAD,
             "cost": self.cost <= COST[self.suffix] + 1e-9,
         }
@@ -181,6 +181,11 @@ def measured_clipped(store: Store) -> list[Measured]:
 
 def _loaded(settings: list[Setting], store: Store) -> list[Measured]:
     return [one for setting in settings if (one := Measured.load(setting, store))]
+
+
+def is_close(value: float) -> bool:
+    """Whether a difference from the best of the grid meets the goal."""
+    return value >= -BELOW - 1e-9
 
 
 def in_points(value: float) -> str:

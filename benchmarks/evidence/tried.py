@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from torch import Tensor
 
@@ -13,40 +15,27 @@ from letsam.training.methods import KINDS, Kind
 
 
 class _WholeLogRadius(LogRadius):
+    """The prior is whole from the first step on, in the burn-in too."""
+
     def share(self, step: int) -> float:
         return 1.0
 
 
-class WholePrior(LearnedRadius):
-    """The prior is whole from the first step on, in the burn-in too.
-
-    Args:
-        rho: starting radius.
-    """
-
-    def __init__(self, rho: float) -> None:
-        super().__init__(rho)
-        args = self.bounds, self.prior, self.prior_weight, self.burn_in, self.prior_rise
-        self._nu: LogRadius = _WholeLogRadius(float(self.rho), *args)
-
-
 class _SteepLogRadius(LogRadius):
+    """Where the loss, linearized, rises by more than `rise` at the prior, the prior falls with the square."""
+
     @property
     def log_prior(self) -> Tensor:
         return self._given + 2 * (super().log_prior - self._given)
 
 
-class SteepRise(LearnedRadius):
-    """Where the loss, linearized, rises by more than `prior_rise` at the prior, the prior falls with the square.
+class _OtherPrior(LearnedRadius):
+    """The default with another rule for the prior, and another share that limits it where one is given."""
 
-    Args:
-        rho: starting radius.
-    """
-
-    def __init__(self, rho: float) -> None:
-        super().__init__(rho, prior_rise=0.2)
+    def __init__(self, rule: type[LogRadius], rho: float, **options: Any) -> None:
+        super().__init__(rho, **options)
         args = self.bounds, self.prior, self.prior_weight, self.burn_in, self.prior_rise
-        self._nu: LogRadius = _SteepLogRadius(float(self.rho), *args)
+        self._nu: LogRadius = rule(float(self.rho), *args)
 
 
 @dataclass(frozen=True)
@@ -64,17 +53,17 @@ class Idea:
     radius: Callable[[float], LearnedRadius]
 
 
-def _longer_rise(rho: float) -> LearnedRadius:
-    return LearnedRadius(rho, prior_rise=0.2)
-
-
 IDEAS = {
     "lets-sam-whole-prior": Idea(
-        "whole prior in the burn-in", "the default before; some starts do not begin to train", WholePrior
+        "whole prior in the burn-in", "the default before; some starts do not begin to train",
+        partial(_OtherPrior, _WholeLogRadius),
     ),
-    "lets-sam-rise-0.2": Idea("`prior_rise=0.2`", "larger radii where gradients are long: vit", _longer_rise),
+    "lets-sam-rise-0.2": Idea(
+        "`prior_rise=0.2`", "larger radii where gradients are long: vit", partial(LearnedRadius, prior_rise=0.2)
+    ),
     "lets-sam-steep-rise": Idea(
-        "the same, squared", "larger radii on vit with noise, the same as now on text", SteepRise
+        "the same, squared", "larger radii on vit with noise, the same as now on text",
+        partial(_OtherPrior, _SteepLogRadius, prior_rise=0.2),
     ),
 }  # fmt: skip
 for _name, _idea in IDEAS.items():  # so that their names are those of methods, in worker processes too
