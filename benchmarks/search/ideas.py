@@ -173,8 +173,8 @@ IDEAS = (
     Idea("weights 0.4, 0.1", "falls where the evidence for that lasts", {"prior_weight": (0.4, 0.1)}, everywhere=True),
     Idea("weights 1, 0.1", "never falls below the prior", {"prior_weight": (1.0, 0.1)}, everywhere=True),
     Idea("prior 0.1", "better on clean data, later where labels are wrong", {"prior": 0.1}, everywhere=True),
-    Idea("no limit of the rise", "too large a prior where gradients are long", {"prior_rise": None}, everywhere=True),
-    Idea("rise 0.2", "larger radii where gradients are long", {"prior_rise": 0.2}, everywhere=True),
+    Idea("no limit of the rise", "too large a prior where the loss is curved", {"prior_rise": None}, everywhere=True),
+    Idea("rise 0.1", "smaller radii where the loss is rather curved", {"prior_rise": 0.1}, everywhere=True),
     Idea("quadratic prior", "one start forgets as fast as another", {}, QuadraticPrior, everywhere=True),
     Idea(
         "prior by relative ascent", "noise makes the ascent small beside the loss: little pull there", {},
@@ -185,7 +185,7 @@ IDEAS = (
         RisingPrior, everywhere=True,
     ),
     Idea(
-        "whole prior in the burn-in", "the default before: some starts do not begin to train", {}, WholePriorAtOnce,
+        "whole prior in the burn-in", "some starts do not begin to train", {}, WholePriorAtOnce,
         everywhere=True,
     ),
     Idea("no burn-in", "a start at 1 may never begin to train", {"burn_in": 0}, everywhere=True),

@@ -38,7 +38,7 @@ class LearnedRadii(Radii):
         self.nu = LogRadius(0.1, rule.bounds, rule.prior, rule.prior_weight, rule.burn_in, rule.prior_rise)
         self.nu.to(starts.device, starts.dtype)
         self.nu.values = torch.stack([starts.log(), *[torch.zeros_like(starts)] * 3])
-        self.nu.units = torch.zeros(2, *starts.shape, dtype=starts.dtype)
+        self.nu.curved = torch.zeros(2, *starts.shape, dtype=starts.dtype)
         self.reach = torch.ones_like(starts)
         self.change: list[Tensor] = []  # Z = -lr H_rho eps_hat of the step before
         self.rise = torch.zeros_like(starts)  # of the loss along the last ascent, relative to the loss
@@ -50,9 +50,6 @@ class LearnedRadii(Radii):
     def at(self, moment: Moment) -> Tensor:
         """`LearnedRadius.at`."""
         rule, nu = self.rule, self.nu
-        if self.nu.measures(moment.step):
-            self.nu.see_unit(moment.training.loss, norm(moment.training.gradients))
-            self.nu.commit(torch.ones_like(self.rho, dtype=torch.bool))
         if moment.validation is not None and self.change:
             rate = rule.lr * rule._interval_at(moment.step) * (moment.share if rule.follow_lr else 1.0)
             usable = torch.ones_like(self.rho, dtype=torch.bool)
@@ -70,6 +67,9 @@ class LearnedRadii(Radii):
 
     def see(self, step: int, lr: float, rho: Tensor, first: Pass, second: Pass) -> None:
         """Z by the secant, projected if asked for, where the next step will use it."""
+        if self.nu.measures(step):
+            self.nu.see_curvature(first.loss, rho, norm(second.gradients) - norm(first.gradients))
+            self.nu.commit(torch.ones_like(rho, dtype=torch.bool))
         if not self.validates(step + 1):
             return
         self.rise = (second.loss - first.loss) / first.loss

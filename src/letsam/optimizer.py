@@ -37,7 +37,7 @@ from ._distributed import Group
 from ._flight import Flight, Slopes
 from ._guard import StepGuard, without_state
 from ._randomness import devices_of
-from ._tensors import Buffers, all_finite, copy_, gradients_of, lengths, scale_
+from ._tensors import Buffers, all_finite, copy_, gradients_of, lengths, norm, scale_
 from .perturbations import Perturbation
 from .radius import Ascent, Radius
 
@@ -264,8 +264,9 @@ class SharpnessAware(Climb):
         self._follow(lr)
         average = self._ranks.ascent_average
         length = gradient_norm if slopes.climbed is slopes.whole else self._ranks.ascent_mean(slopes.climbed)
+        known = None if parts > 1 else gradient_norm  # of parts it is the sum of their lengths
         rho = self.radius.at(
-            Ascent(self._steps, lr, self._peak_lr, loss, length, params, average, self._weights, parts)
+            Ascent(self._steps, lr, self._peak_lr, loss, length, params, average, self._weights, parts, known)
         )
         flight = Flight(params, [], seen, loss, rho, gradient_norm, self.perturbation.ascends(self._steps), slopes)
         self.perturbation.begin(self._steps, self.base_optimizer)
@@ -283,7 +284,12 @@ class SharpnessAware(Climb):
         params, weights = flight.params, flight.weights
         self._restore()
         gradients = gradients_of(params)
-        flight.finite = all_finite([*flight.seen, *lengths(gradients)])
+        if flight.climbed and self.radius.reads_growth(self._steps):
+            sizes = [norm(gradients)]
+            self.radius.see_growth(sizes[0])
+        else:
+            sizes = lengths(gradients)
+        flight.finite = all_finite([*flight.seen, *sizes])
         ascent_gradients = flight.held_ascent_gradients()
         if flight.climbed:
             self.radius.see_perturbed_gradient(

@@ -20,8 +20,9 @@ def selected(losses_on: Callable[[Tensor | None], Tensor], optimizer: Optimizer,
     has risen most. That choice holds for every later call. Make a new closure for each step, as with any batch.
     The authors' code keeps what has risen by more than the last of these, and so one sample fewer.
 
-    With a learned radius use `hypergradient="finite_difference"`: the secant would take the difference between
-    gradients of different samples. The training loss that a radius sees in later passes is that of the chosen samples.
+    With a learned radius use `hypergradient="finite_difference"` and `prior_rise=None`: the secant would take the
+    difference between gradients of different samples, and the limit of the prior that of their lengths. The training
+    loss that a radius sees in later passes is that of the chosen samples.
 
     Args:
         losses_on: the losses of the samples with these indices (int64, shape (n,)), of all of them for None; one number

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from benchmarks.evidence import __main__ as command
-from benchmarks.evidence import figures, page, run, work
+from benchmarks.evidence import curvature, figures, page, run, work
 from benchmarks.evidence import mnist as mnist_task
 from benchmarks.evidence.optuna_search import TRIALS, search
 from benchmarks.evidence.records import Record, Store, thinned
@@ -432,3 +433,12 @@ def test_results_of_other_options_are_not_shown(store: Store) -> None:
     path.write_text(json.dumps(value))
     assert Measured.load(DIGITS, store) is None
     assert figures.write_figures([], store.kept) == []
+
+
+def test_the_curvature_is_told_for_each_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    curvature.main(["digits-0.0", "digits-0.6"])
+    lines = capsys.readouterr().out.splitlines()
+    found = [re.fullmatch(r"digits-0.[06]: R (-?\d.\d\d) to (\d.\d\d), 8 runs", line) for line in lines]
+    (low, high), (_, noisy) = [[float(group) for group in match.groups()] for match in found if match]
+    assert 0 <= low < high < 0.1
+    assert noisy < high  # wrong labels keep the loss high, and its curvature beside it low

@@ -11,6 +11,7 @@ import torch
 
 import letsam
 from letsam import ASAM, SAM, LearnedRadius, SharpnessAware
+from letsam.radius.log_radius import LogRadius
 from oracle import maths
 from oracle.problems import BASES, batch, closure_on, flat, network
 
@@ -131,7 +132,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "no prior": {"prior": None},
     "prior": {"prior": 0.05},
     "prior_weight": {"prior_weight": 0.5},
-    "prior_rise": {"prior_rise": 0.02},
+    "prior_rise": {"prior_rise": 1e-5},
     "burn_in": {"burn_in": 3},
     "lr": {"lr": 0.01},
 }
@@ -175,7 +176,7 @@ def test_the_defaults_are_the_best_form_known() -> None:
         "validation_loss", "next", True, None, True,
     )  # fmt: skip
     assert (radius.normalize, radius.prior, radius.prior_weight, radius.burn_in) == (True, 0.2, (0.7, 0.1), 100)
-    assert radius.prior_rise == 0.1
+    assert radius.prior_rise == 0.2
     assert radius.lr == 0.05
     assert type(radius.hypergradient).__name__ == "Secant"
 
@@ -258,7 +259,7 @@ def test_cosine_prior_and_burn_in(rho: float, rise: float | None, burn_in: int, 
     )  # fmt: skip
     opt = variant(torch.optim.SGD(model.parameters(), lr=0.1), rho=radius)
     params, changes = list(model.parameters()), torch.zeros(0)
-    slopes, reaches, radii, reach, priors, units = [], [], [], 1.0, [], []
+    slopes, reaches, radii, reach, priors, growths, scales = [], [], [], 1.0, [], 0.0, 0.0
     for i in range(30):
         seen: list[tuple[torch.Tensor, torch.Tensor]] = []  # weights and gradient of each pass
 
@@ -275,17 +276,18 @@ def test_cosine_prior_and_burn_in(rho: float, rise: float | None, burn_in: int, 
         (_, held_out), (theta, first), (perturbed, second) = seen
         used = opt.metrics["rho"].item()
         assert torch.equal(opt.rho, opt.metrics["rho"])
-        if i < 25:
-            units.append(math.log(opt.metrics["training_loss"].item() / first.norm().item()))
         if i:
             slopes.append(float(held_out @ changes / (held_out.norm() * changes.norm())))
             reaches.append(reach)
-            mean = math.exp(sum(units) / len(units))
-            priors.append(0.1 if rise is None else min(0.1, rise * mean))
+            share = 0.1**2 / 2 * growths / scales if i > 1 else 0.0  # by which the loss rises for its curvature
+            priors.append(0.1 if rise is None or share <= 0 else 0.1 * min(1.0, rise / share) ** 2)
         curvature = (second - first) / used
         changes = -0.1 * (curvature - (curvature @ second / second.square().sum()) * second)
         reach = float((perturbed - theta) @ first / (used * first.norm()))
         radii.append(used)
+        if 0 < i < 25:
+            growths += used * reach * (second.norm() - first.norm()).item()
+            scales += (used * reach) ** 2 * opt.metrics["training_loss"].item()
     expected = expected_radii(rho, slopes, reaches, priors, burn_in=burn_in, lr=0.05)
     if variant is SAM:
         assert reaches == pytest.approx([1.0] * len(reaches), rel=1e-9)
@@ -297,6 +299,31 @@ def test_cosine_prior_and_burn_in(rho: float, rise: float | None, burn_in: int, 
         farthest = max(r * n for r, n in zip(radii[2:burn_in], reaches[1:], strict=False))
         assert farthest < 0.1 * math.e**2 * 1.3
     assert len({round(r, 9) for r in radii}) > 3
+
+
+@pytest.mark.parametrize(
+    ("loss", "growth", "share"),
+    [
+        (2.0, 0.9, 0.3),  # over a distance of 0.03: the curvature is 30, the loss rises for it by 30 * 0.2^2 / 2 = 0.6
+        (2.0, 0.3, 0.1),
+        (2.0, 0.1, 0.0333),
+        (2.0, 0.0, 0.0),
+        (2.0, -0.9, 0.0),
+        (0.0, 0.9, math.inf),
+        (-2.0, 0.9, 0.0),  # a loss whose 0 means nothing
+        (-2.0, -0.9, 0.0),
+    ],
+)
+def test_the_prior_is_limited_where_the_loss_is_curved(loss: float, growth: float, share: float) -> None:
+    nu = LogRadius(0.1, (1e-4, 10.0), prior=0.2, weights=(0.7, 0.1), burn_in=100, rise=0.05)
+    assert nu.log_prior.exp().item() == pytest.approx(0.2)
+    for _ in range(3):  # sums: the same thrice is the same
+        nu.see_curvature(*torch.tensor([loss, 0.03, growth], dtype=torch.float64))
+        nu.commit(torch.tensor(True))
+    nu.see_curvature(*torch.tensor([1.0, 0.03, 5.0], dtype=torch.float64))
+    nu.commit(torch.tensor(False))
+    expected = 0.2 * min(1.0, 0.05 / share) ** 2 if share > 0.05 else 0.2
+    assert nu.log_prior.exp().item() == pytest.approx(expected, rel=1e-9)
 
 
 def test_without_evidence_the_prior_holds() -> None:
@@ -314,6 +341,20 @@ def test_without_evidence_the_prior_holds() -> None:
         for _ in range(800):
             opt.step(linear, linear)
         assert opt.rho.item() == pytest.approx(0.2, rel=0.02)
+
+
+def test_the_curvature_is_measured_from_the_second_step_to_the_25th() -> None:
+    """The first may begin anywhere; a step that does not climb says nothing."""
+    for variant, measured in (
+        (SAM, [*range(1, 25)]),
+        (lambda *a, **k: letsam.LookSAM(*a, k=2, **k), [*range(2, 25, 2)]),
+    ):
+        model, sums = network(), [torch.zeros((), dtype=torch.float64)]
+        opt = variant(torch.optim.SGD(model.parameters(), lr=0.05), rho=LearnedRadius(0.1))
+        for i in range(30):
+            opt.step(closure_on(model, batch(i)), closure_on(model, batch(50 + i)))
+            sums.append(opt.radius.state_dict()["curved_scale"])
+        assert [i for i, (a, b) in enumerate(itertools.pairwise(sums)) if not torch.equal(a, b)] == measured
 
 
 def test_between_updates_only_the_whole_prior_holds_the_radius() -> None:

@@ -48,7 +48,7 @@ class StochasticAscent(SteepestAscent):
 
     facts = Facts(
         "ESAM: perturb a random part of the weights", "arXiv:2110.03141",
-        learned='yes; beside `letsam.selected` with hypergradient="finite_difference" alone',
+        learned='yes; beside `letsam.selected` only with hypergradient="finite_difference" and prior_rise=None',
     )  # fmt: skip
 
     def __init__(self, beta: float = 0.6, seed: int = 0) -> None:

@@ -32,6 +32,7 @@ class Ascent:
             g_0; None where all have the same.
         scratch: memory in the shapes of the weights that nobody needs at this moment.
         parts: how many directions this step climbs in, one after the other: micro-batches that climb apart.
+        whole_norm: ||g_0|| over all weights (0-dim), where it is known.
     """
 
     step: int
@@ -43,6 +44,7 @@ class Ascent:
     average: Average | None = None
     scratch: Buffers | None = None
     parts: int = 1
+    whole_norm: Tensor | None = None
 
 
 class Radius:
@@ -138,6 +140,13 @@ class Radius:
             rho: the radius of the step, as `at` has returned it.
             evaluate: runs the training closure.
         """
+
+    def reads_growth(self, step: int) -> bool:
+        """Whether `see_growth` wants the length of g_rho."""
+        return False
+
+    def see_growth(self, gradient_norm: Tensor) -> None:
+        """||g_rho|| over all weights (0-dim)."""
 
     def see_perturbed_gradient(self, params: Tensors, rho: Tensor, derivative: Derivative) -> None:
         """The gradients are g_rho.

@@ -75,9 +75,11 @@ class LearnedRadius(Radius):
         prior_weight: pull of the prior, >= 0, beside Adam's term, mostly within -1 and 1; one number, or two: of a
             radius that is too small, and of one that is too large. The slopes of single steps speak for ever smaller
             radii in the first part of almost every run, so the first is the larger.
-        prior_rise: > 0, limits the prior: it reaches at most where the loss, linearized, has risen by this share of
-            itself, `prior_rise` * L / ||g_0||, as measured in the first 25 steps; None for no such limit, such as for
-            a loss whose 0 means nothing.
+        prior_rise: > 0, limits the prior where the loss is curved: with R the share of itself by which the loss, over
+            the prior, rises beyond what its gradient says, as measured in the first 25 steps, the prior is multiplied
+            by min(1, `prior_rise` / R)^2 (see `letsam.radius.log_radius`). None for no such limit, such as for a loss
+            whose 0 means nothing, or where the second pass sees other samples than the first (`letsam.selected`); in
+            m-sharpness across processes there is none.
         burn_in: steps, >= 0, at the beginning in which the start is forgotten and training begins, which it often does
             not under a large radius: the prior rises in a line, from a tenth of itself to the whole; nu moves up to
             twice as fast and the prior pulls down up to 3.6 times as hard; the perturbation, but for the first step's,
@@ -129,7 +131,7 @@ class LearnedRadius(Radius):
         normalize: bool = True,
         prior: float | None = 0.2,
         prior_weight: float | tuple[float, float] = (0.7, 0.1),
-        prior_rise: float | None = 0.1,
+        prior_rise: float | None = 0.2,
         burn_in: int = 100,
         per: str = "all",
     ) -> None:
@@ -163,6 +165,7 @@ class LearnedRadius(Radius):
         self._ascends: Callable[[int], bool] = _always
         self._parts = 1
         self._climbs: Tensor | None = None  # of this step: False where the perturbation is 0 by its own decision
+        self._before: tuple[Tensor, Tensor] | None = None  # (L, ||g_0||) of this step where the curvature is measured
         self._step = 0
         self._rate: float | Tensor = self.lr
         self._measured: dict[str, Tensor] = {}
@@ -264,8 +267,10 @@ class LearnedRadius(Radius):
         self._step, self._commits, self._climbs = ascent.step, 0, None
         self._derivative.average, self._parts = ascent.average, ascent.parts
         self._rate = self.lr * learning_rate_share(ascent) if self.follow_lr else self.lr
-        if self._nu.measures(ascent.step) and ascent.loss is not None:
-            self._nu.see_unit(ascent.loss, ascent.gradient_norm)
+        self._before = None
+        if self._nu.measures(ascent.step) and ascent.loss is not None and ascent.average is None:
+            whole = norm(gradients_of(ascent.params)) if ascent.whole_norm is None else ascent.whole_norm
+            self._before = ascent.loss, whole
         updates = self.validates_before(ascent.step)
         room = self._room(updates) if updates or ascent.step < self.burn_in else None
         highest = self._nu.highest(room, ascent.step)
@@ -288,7 +293,7 @@ class LearnedRadius(Radius):
         """Measure how far eps_hat reaches, and hold it for the estimators that need it."""
         climbs, first = factor != 0, self._climbs is None
         self._climbs = climbs if self._climbs is None else self._climbs | climbs
-        if self.prior is not None and (self._wants_curvature or self._step < self.burn_in):
+        if self.prior is not None and (self._wants_curvature or self._step < self.burn_in or self._before is not None):
             found = torch.where(climbs, reach().to(self.rho.dtype), self._reach)
             self._derivative.agree_on([found])
             if self._parts > 1:
@@ -301,6 +306,19 @@ class LearnedRadius(Radius):
         """One training pass at rho + h for the estimators that probe."""
         if self._wants_curvature:
             self._derivative.probe(params, weights, rho, evaluate)
+
+    def reads_growth(self, step: int) -> bool:
+        """In the first steps, which measure how curved the loss is."""
+        return self._before is not None
+
+    def see_growth(self, gradient_norm: Tensor) -> None:
+        """Compare ||g_rho|| with ||g_0||, for the prior."""
+        assert self._before is not None
+        assert self._climbs is not None
+        loss, length = self._before
+        rho = self._used if self._used.ndim == 0 else self._used.mean()
+        distance = torch.where(self._climbs, rho * self._new_reach, self._zero)
+        self._nu.see_curvature(loss, distance, gradient_norm - length)
 
     def see_perturbed_gradient(self, params: Tensors, rho: Tensor, derivative: Derivative) -> None:
         """The derivative of g_rho, and with it that of the gradient that descends."""

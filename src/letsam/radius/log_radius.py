@@ -12,13 +12,14 @@ from .blocks import grown
 from .scheduled import begun
 
 NAMES = ("nu", "exp_avg", "exp_avg_sq", "updates")
-UNITS = ("unit_logs", "units")  # sum of log(L / ||g_0||), and of how many steps
+CURVED = ("curved_growth", "curved_scale")  # sums of d (||g_rho|| - ||g_0||) and of d^2 L
 BETAS = (0.9, 0.999)
 EPSILON = 1e-16  # far below the hypergradients of a well-trained network, which fall with its loss
 BURN_IN_RATE = 2.0  # how many times faster the first step of the burn-in is
 BURN_IN_GROWTH = 2.0  # logarithm of the multiple of the prior that is allowed at the end of the burn-in
 BURN_IN_WEIGHT = 3.6  # how many times heavier the prior weighs above itself then
-MEASURED = 25  # steps at the beginning in which loss and gradient are compared
+STEEPNESS = 2.0  # with which power the prior falls where the loss would rise too much
+MEASURED = 25  # steps at the beginning in which the curvature is measured, but for the first
 
 
 class LogRadius:
@@ -31,8 +32,12 @@ class LogRadius:
     There are two weights, as the slopes of single steps speak for a smaller radius in the first part of almost every
     run, whatever is best in the end.
 
-    The prior is at most where the loss, linearized at the weights, has risen by the share `rise`: rise * L / ||g_0||,
-    the geometric mean over the first 25 steps.
+    The prior is multiplied by min(1, rise / R)^2, where R is the rise of the loss over the prior that is due to its
+    curvature, as a share of the loss: with c the growth of the gradient's norm per distance d of the ascent,
+
+        R = prior^2 c / (2 L),  c / L = sum of d (||g_rho|| - ||g_0||) / sum of d^2 L
+
+    The sums go over the first 25 steps but one: where the very first leads is the starting radius' affair.
 
     During the burn-in, `burn_in` steps, the prior rises in a line, from a tenth of itself to the whole. The rate is up
     to 2 times and the weight above the prior up to 3.6 times as high, both falling in a line, and the perturbation
@@ -53,9 +58,9 @@ class LogRadius:
     ) -> None:  # fmt: skip
         self.bounds, self.prior, self.weights, self.burn_in, self.rise = bounds, prior, weights, burn_in, rise
         self.values = torch.tensor([math.log(rho), 0.0, 0.0, 0.0], dtype=torch.float64)  # see NAMES
-        self.units = torch.zeros(2, dtype=torch.float64)  # see UNITS
+        self.curved = torch.zeros(2, dtype=torch.float64)  # see CURVED
         self.proposed: Tensor | None = None
-        self.proposed_units: Tensor | None = None
+        self.proposed_curved: Tensor | None = None
         self._constants()
 
     def _constants(self) -> None:
@@ -63,7 +68,7 @@ class LogRadius:
         like: dict[str, Any] = {"dtype": self.values.dtype, "device": self.values.device}
         self._betas = torch.tensor(BETAS, **like)
         self._powers = torch.tensor((1.0, 2.0), **like)
-        self._one = torch.ones((), **like)
+        self._zero = torch.zeros((), **like)
         self._lowest = torch.tensor(math.log(self.bounds[0]), **like)
         self._given = torch.tensor(math.log(self.prior or 1.0), **like)
         self._log_prior: Tensor | None = None
@@ -71,7 +76,7 @@ class LogRadius:
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move to where the weights are."""
         self.values = self.values.to(device=device, dtype=dtype)
-        self.units = self.units.to(device=device, dtype=dtype)
+        self.curved = self.curved.to(device=device, dtype=dtype)
         self._constants()
 
     def grow(self, count: int, rho: float) -> None:
@@ -80,24 +85,30 @@ class LogRadius:
         self.values = torch.stack([grown(v, count, x) for v, x in zip(self.values.unbind(), start, strict=True)])
 
     def measures(self, step: int) -> bool:
-        """Whether `see_unit` counts at this step."""
-        return self.prior is not None and self.rise is not None and step < MEASURED
+        """Whether `see_curvature` counts at this step."""
+        return self.prior is not None and self.rise is not None and 0 < step < MEASURED
 
-    def see_unit(self, loss: Tensor, gradient_norm: Tensor) -> None:
-        """Take L / ||g_0|| of a step into the mean, where it is a length; `commit` decides."""
-        log = (loss / gradient_norm).log().to(self.units)
-        more = self.units + torch.stack([log, self._one.expand_as(log)])
-        self.proposed_units = torch.where(log.abs() < torch.inf, more, self.units)
+    def see_curvature(self, loss: Tensor, distance: Tensor, growth: Tensor) -> None:
+        """Take a step into the sums; `commit` decides.
+
+        Args:
+            loss: L at the weights (0-dim).
+            distance: d, how far the perturbation reached (0-dim).
+            growth: ||g_rho|| - ||g_0|| (0-dim).
+        """
+        seen = torch.stack([growth.to(self.curved), distance * loss.to(self.curved)])
+        self.proposed_curved = torch.addcmul(self.curved, seen, distance)
         self._log_prior = None
 
     @property
     def log_prior(self) -> Tensor:
         """The logarithm of the prior: as given, or less where the loss would rise by more than the share `rise`."""
         if self._log_prior is None:
-            logs, count = (self.units if self.proposed_units is None else self.proposed_units).unbind()
             self._log_prior = self._given
-            if self.rise is not None:  # before the first step 0 / 0 is no number, and `fmin` takes the other
-                self._log_prior = torch.fmin(logs / count + math.log(self.rise), self._given)
+            if self.rise is not None and self.prior is not None:
+                growth, scale = (self.curved if self.proposed_curved is None else self.proposed_curved).unbind()
+                over = (scale / growth.relu() * (2 * self.rise / self.prior**2)).log()  # no curvature: NaN or infinite
+                self._log_prior = self._given.add(over.fmin(self._zero), alpha=STEEPNESS)
         return self._log_prior
 
     def share(self, step: int) -> float:
@@ -160,26 +171,26 @@ class LogRadius:
         """Adopt what was proposed where `finite`."""
         if self.proposed is not None:
             self.values = torch.where(finite, self.proposed, self.values)
-        if self.proposed_units is not None:
-            self.units = torch.where(finite, self.proposed_units, self.units)
+        if self.proposed_curved is not None:
+            self.curved = torch.where(finite, self.proposed_curved, self.curved)
         self.discard()
 
     def discard(self) -> None:
         """Forget what was proposed."""
         self.proposed = None
-        if self.proposed_units is not None:
-            self.proposed_units = self._log_prior = None
+        if self.proposed_curved is not None:
+            self.proposed_curved = self._log_prior = None
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Under the names in NAMES and UNITS."""
-        named = [*zip(NAMES, self.values.unbind(), strict=True), *zip(UNITS, self.units.unbind(), strict=True)]
+        """Under the names in NAMES and CURVED."""
+        named = [*zip(NAMES, self.values.unbind(), strict=True), *zip(CURVED, self.curved.unbind(), strict=True)]
         return {name: value.clone() for name, value in named}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         self.values = torch.stack([torch.as_tensor(state[name]).to(self.values) for name in NAMES])
-        self.units = torch.stack([torch.as_tensor(state[name]).to(self.units) for name in UNITS])
-        self.proposed = self.proposed_units = self._log_prior = None
+        self.curved = torch.stack([torch.as_tensor(state[name]).to(self.curved) for name in CURVED])
+        self.proposed = self.proposed_curved = self._log_prior = None
 
 
 def _plus(value: Tensor, factor: float | Tensor, change: Tensor) -> Tensor:
