@@ -248,7 +248,7 @@ BELOW, ABOVE = 0.5, 0.3
 
 @pytest.mark.parametrize("variant", [SAM, ASAM])
 @pytest.mark.parametrize("burn_in", [0, 7])
-@pytest.mark.parametrize("rise", [None, 1.0, 0.05])
+@pytest.mark.parametrize("rise", [None, 1.0, 0.05, 1e-3, 1e-4])
 @pytest.mark.parametrize("rho", [0.03, 0.1, 0.4])
 def test_cosine_prior_and_burn_in(rho: float, rise: float | None, burn_in: int, variant: type[SharpnessAware]) -> None:
     """The radius follows the rule, given cosines, reach and rise that are worked out from the passes outside."""
@@ -288,6 +288,7 @@ def test_cosine_prior_and_burn_in(rho: float, rise: float | None, burn_in: int, 
         if 0 < i < 25:
             growths += used * reach * (second.norm() - first.norm()).item()
             scales += (used * reach) ** 2 * opt.metrics["training_loss"].item()
+    assert (min(priors) < 0.1) == (rise is not None and rise < 0.01)
     expected = expected_radii(rho, slopes, reaches, priors, burn_in=burn_in, lr=0.05)
     if variant is SAM:
         assert reaches == pytest.approx([1.0] * len(reaches), rel=1e-9)
