@@ -16,16 +16,14 @@ import torch
 
 from benchmarks.evidence.__main__ import chosen
 from benchmarks.evidence.loading import loaded
-from benchmarks.evidence.suite import Setting
-from benchmarks.evidence.work import VALIDATION_SHARE
+from benchmarks.evidence.suite import Setting, Unit
+from benchmarks.evidence.work import runs_of
 from letsam import ASAM, SAM, LearnedRadius
 from letsam.radius import Ascent
 from letsam.radius.log_radius import MEASURED
 from letsam.tasks import TaskError
-from letsam.training.config import TrialConfig
 from letsam.training.devices import make_fabric
-from letsam.training.loop import Training
-from letsam.training.methods import KINDS, Kind, Method
+from letsam.training.methods import KINDS, Kind
 
 SEEDS = 2
 
@@ -63,14 +61,8 @@ def shares(setting: Setting) -> Iterator[float]:
     starts = {"sam": setting.sam_starts, "asam": setting.asam_starts}
     for method in [f"lets-curved-{kind}:{start}" for kind, all_ in starts.items() for start in (all_[0], all_[-1])]:
         for seed in range(SEEDS):
-            config = TrialConfig(
-                task=setting.task, methods=(method,), seeds=(seed,), epochs=setting.epochs, label_noise=setting.noise,
-                validation_share=VALIDATION_SHARE, max_grad_norm=setting.max_grad_norm,
-            )  # fmt: skip
-            training = Training(task, Method.parse(method), seed, config, fabric)
             try:
-                while not training.finished:
-                    training.advance()
+                runs_of(Unit(setting, "curvature", method, seed), task, fabric)
             except Found as found:
                 yield found.share
 

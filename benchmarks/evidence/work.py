@@ -38,7 +38,7 @@ def perform(order: Order, tell: Callable[[str | None], None]) -> None:
     fabric = make_fabric(order.device)
     try:
         task = loaded(unit.setting)
-        runs = _runs(unit, task, fabric)
+        runs = runs_of(unit, task, fabric)
     except TaskError as error:
         tell(f"{unit.setting.name}: {error}")
         return
@@ -52,7 +52,8 @@ def perform(order: Order, tell: Callable[[str | None], None]) -> None:
     tell(None)
 
 
-def _runs(unit: Unit, task: Task, fabric: Fabric) -> list[Run]:
+def runs_of(unit: Unit, task: Task, fabric: Fabric) -> list[Run]:
+    """Train the unit, and what is learned once more on all data."""
     setting, seed = unit.setting, unit.seed
 
     def train(task: Task, method: str, noise: float, searched: Run | None = None) -> Run:
