@@ -13,9 +13,13 @@ Piece = TypeVar("Piece")
 
 
 def main(
-    program: str, doc: str | None, noun: str, pieces: Mapping[str, Piece], run: Callable[[list[Piece], bool], None],
+    program: str,
+    doc: str | None,
+    noun: str,
+    pieces: Mapping[str, Piece],
+    run: Callable[[list[Piece], bool], None],
     table: Callable[[], None],
-) -> None:  # fmt: skip
+) -> None:
     """Read the command line and do what it says.
 
     Args:

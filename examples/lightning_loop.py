@@ -65,9 +65,15 @@ def main(epochs: int = 20) -> float:
 
     module = Digits(task.model())
     trainer = Trainer(
-        max_epochs=epochs, accelerator="cpu", callbacks=[SharpnessAwareCallback(validation)], log_every_n_steps=1,
-        logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-    )  # fmt: skip
+        max_epochs=epochs,
+        accelerator="cpu",
+        callbacks=[SharpnessAwareCallback(validation)],
+        log_every_n_steps=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
     trainer.fit(module, train)
 
     inputs, targets = task.test[:]

@@ -61,14 +61,28 @@ def main(epochs: int = 20) -> float:
 
     with tempfile.TemporaryDirectory() as folder:
         args = TrainingArguments(
-            folder, num_train_epochs=epochs, per_device_train_batch_size=64, learning_rate=0.05, weight_decay=5e-4,
-            optim="sgd", optim_args="momentum=0.9", lr_scheduler_type="cosine", logging_strategy="epoch",
-            save_strategy="no", use_cpu=True, report_to=[], disable_tqdm=True,
-        )  # fmt: skip
+            folder,
+            num_train_epochs=epochs,
+            per_device_train_batch_size=64,
+            learning_rate=0.05,
+            weight_decay=5e-4,
+            optim="sgd",
+            optim_args="momentum=0.9",
+            lr_scheduler_type="cosine",
+            logging_strategy="epoch",
+            save_strategy="no",
+            use_cpu=True,
+            report_to=[],
+            disable_tqdm=True,
+        )
         trainer = SharpnessAwareTrainer(
-            Digits(task.model()), args, train_dataset=rows(*noisy[kept]), radius_dataset=rows(*noisy[held_out]),
-            sharpness_aware=functools.partial(letsam.SAM, rho=letsam.LearnedRadius(0.05)), callbacks=[Show()],
-        )  # fmt: skip
+            Digits(task.model()),
+            args,
+            train_dataset=rows(*noisy[kept]),
+            radius_dataset=rows(*noisy[held_out]),
+            sharpness_aware=functools.partial(letsam.SAM, rho=letsam.LearnedRadius(0.05)),
+            callbacks=[Show()],
+        )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
         test: Any = rows(*task.test[:])

@@ -11,8 +11,10 @@ from benchmarks.evidence.summary import BELOW, Measured, Row, head, in_points, i
 from letsam.reports.table import NOTHING
 from letsam.training.methods import REFIT
 
-SCHEDULES = {"sam": {"rising": "sam-rising", "GSAM schedule": "gsam-schedule", "loss budget": "sam-budget"},
-             "asam": {"rising": "asam-rising"}}  # fmt: skip
+SCHEDULES = {
+    "sam": {"rising": "sam-rising", "GSAM schedule": "gsam-schedule", "loss budget": "sam-budget"},
+    "asam": {"rising": "asam-rising"},
+}
 PAPER = f"lets-paper-sam:{PAPER_START}"
 ALONE = {"Optuna": "optuna-sam", "the paper's reading, refit": PAPER + REFIT}
 PEERS = (*SCHEDULES["sam"], *ALONE)

@@ -70,9 +70,10 @@ def shares(setting: Setting) -> Iterator[float]:
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line and print a line a setting."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.evidence.curvature", description=__doc__,
+        prog="python -m benchmarks.evidence.curvature",
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.add_argument("settings", nargs="*", help="names or how they begin (digits, fashion-vit-0.0); all without")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)

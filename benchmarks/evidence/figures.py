@@ -24,10 +24,18 @@ FIXED, LEARNED, BASE, RISING = "#0072b2", "#d55e00", "#6b6b6b", "#7aa974"
 LEAST_SPAN = 2.0  # points above and below what must be seen, together
 STARTS = ("#e69f00", "#d55e00", "#cc79a7", "#7b3294")
 STYLE: dict[Any, Any] = {
-    "font.size": 8, "axes.titlesize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-    "grid.alpha": 0.25, "legend.frameon": False, "svg.hashsalt": "letsam", "svg.fonttype": "none",
-}  # fmt: skip
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "svg.hashsalt": "letsam",
+    "svg.fonttype": "none",
+}
 
 
 @mpl.rc_context(STYLE)

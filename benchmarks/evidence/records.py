@@ -51,9 +51,17 @@ class Record:
         """What is kept of `run`."""
         schedule = run.mean_radii
         return cls(
-            run.method, run.seed, run.test_accuracy, run.test_loss, run.train_loss, run.generalization_gap,
-            run.rho_final, run.gradient_passes, run.seconds, thinned(schedule) if schedule else None,
-        )  # fmt: skip
+            run.method,
+            run.seed,
+            run.test_accuracy,
+            run.test_loss,
+            run.train_loss,
+            run.generalization_gap,
+            run.rho_final,
+            run.gradient_passes,
+            run.seconds,
+            thinned(schedule) if schedule else None,
+        )
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Record:

@@ -25,9 +25,14 @@ def most_seeds(setting: Setting, store: Store, asked: int | None = None) -> int:
 
 
 def run(
-    settings: list[Setting], store: Store, *, families: tuple[str, ...] = FAMILIES, seeds: int | None = None,
-    jobs: int = 1, device: str = "cpu",
-) -> int:  # fmt: skip
+    settings: list[Setting],
+    store: Store,
+    *,
+    families: tuple[str, ...] = FAMILIES,
+    seeds: int | None = None,
+    jobs: int = 1,
+    device: str = "cpu",
+) -> int:
     """Run what is not finished; every finished run is kept at once, so that this may be killed at any moment.
 
     Args:

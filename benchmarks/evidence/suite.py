@@ -20,14 +20,21 @@ TRIED = ("lets-sam-whole-prior", "lets-sam-length", "lets-sam-length-squared")  
 TRIED_ON, TRIED_SEEDS = ("digits", "fashion", "snippets", "ding-de-en"), 3  # from the first and the last start
 SPARSE_SAM, SPARSE_ASAM = ("0.01", "0.05", "0.2", "1.0"), ("0.05", "0.2", "1", "5")  # grids of the dear settings
 PEERS = (
-    f"lets-paper-sam:{PAPER_START}", *(f"sam-rising:{rho}" for rho in SAM_GRID),
-    *(f"gsam-schedule:{rho}" for rho in SCHEDULED), *(f"sam-budget:{budget}" for budget in BUDGETS), "optuna-sam",
-    *(f"asam-rising:{rho}" for rho in ASAM_GRID), "optuna-asam",
-)  # fmt: skip
+    f"lets-paper-sam:{PAPER_START}",
+    *(f"sam-rising:{rho}" for rho in SAM_GRID),
+    *(f"gsam-schedule:{rho}" for rho in SCHEDULED),
+    *(f"sam-budget:{budget}" for budget in BUDGETS),
+    "optuna-sam",
+    *(f"asam-rising:{rho}" for rho in ASAM_GRID),
+    "optuna-asam",
+)
 FEW_PEERS = (
-    f"lets-paper-sam:{PAPER_START}", *(f"sam-rising:{rho}" for rho in SCHEDULED), f"gsam-schedule:{SCHEDULED[1]}",
-    f"sam-budget:{BUDGETS[1]}", "optuna-sam",
-)  # fmt: skip
+    f"lets-paper-sam:{PAPER_START}",
+    *(f"sam-rising:{rho}" for rho in SCHEDULED),
+    f"gsam-schedule:{SCHEDULED[1]}",
+    f"sam-budget:{BUDGETS[1]}",
+    "optuna-sam",
+)
 
 
 @dataclass(frozen=True)
@@ -82,16 +89,28 @@ class Setting:
         if self.gpu_size is None:
             return None
         return dataclasses.replace(
-            self, name=f"{self.name}-full", title=f"{self.title}, full size", group=f"{self.group}-full",
-            train_size=self.gpu_size, model=self.gpu_model or self.model, epochs=self.gpu_epochs,
-        )  # fmt: skip
+            self,
+            name=f"{self.name}-full",
+            title=f"{self.title}, full size",
+            group=f"{self.group}-full",
+            train_size=self.gpu_size,
+            model=self.gpu_model or self.model,
+            epochs=self.gpu_epochs,
+        )
 
     def quick(self) -> Setting:
         """The setting made tiny, to see that everything runs."""
         return dataclasses.replace(
-            self, train_size=100, epochs=2, seeds=1, sam_grid=self.sam_grid[2:4], asam_grid=self.asam_grid[2:4],
-            sam_starts=self.sam_starts[:2], asam_starts=self.asam_starts[:2], peers=FEW_PEERS,
-        )  # fmt: skip
+            self,
+            train_size=100,
+            epochs=2,
+            seeds=1,
+            sam_grid=self.sam_grid[2:4],
+            asam_grid=self.asam_grid[2:4],
+            sam_starts=self.sam_starts[:2],
+            asam_starts=self.asam_starts[:2],
+            peers=FEW_PEERS,
+        )
 
 
 @dataclass(frozen=True)
@@ -149,8 +168,16 @@ DEAR: dict[str, Any] = {"asam_grid": SPARSE_ASAM, "asam_starts": ("0.05", "1"), 
 
 def _language(name: str, title: str, task: str, **options: Any) -> Setting:
     return Setting(
-        name, title, name, task, seeds=3, text=True, sam_grid=SPARSE_SAM, sam_starts=("0.01", "0.2"), **DEAR | options,
-    )  # fmt: skip
+        name,
+        title,
+        name,
+        task,
+        seeds=3,
+        text=True,
+        sam_grid=SPARSE_SAM,
+        sam_starts=("0.01", "0.2"),
+        **DEAR | options,
+    )
 
 
 def _noisy(
@@ -174,23 +201,35 @@ SETTINGS: list[Setting] = [
     *_fashion("resnet", gpu_model="resnet18", **DEAR),
     *_fashion("vit", **DEAR),
     *_noisy(
-        "fashion-10k", "Fashion-MNIST, 10,000 labels, cnn", "fashion-mnist", (0.0, 0.4),
-        train_size=10000, model="cnn", epochs=12, **DEAR,
+        "fashion-10k",
+        "Fashion-MNIST, 10,000 labels, cnn",
+        "fashion-mnist",
+        (0.0, 0.4),
+        train_size=10000,
+        model="cnn",
+        epochs=12,
+        **DEAR,
     ),
     _language("ding-de-en", "Ding DE-EN translation", "ding-de-en", gpu_size=15000),
     _language("snippets-minilm", "movie snippets, MiniLM", "movie-snippets", model="minilm", gpu_size=8000),
     _language("reviews", "Amazon reviews, small (final check)", "benchmarks.evidence.reviews:reviews", model="small"),
     *_noisy("mnist", "MNIST, 4,000 labels (final check)", "benchmarks.evidence.mnist:mnist", (0.0, 0.4), **DEAR),
-]  # fmt: skip
+]
 """Cheapest first. Amazon reviews and MNIST come last: the method was not tuned on them."""
 
 
 def _clipped(name: str) -> Setting:
     setting = next(setting for setting in SETTINGS if setting.name == name)
     return dataclasses.replace(
-        setting, name=f"{name}-clipped", title=f"{setting.title}, clipped", group=f"{setting.group}-clipped",
-        max_grad_norm=1.0, seeds=3, gpu_size=None, **DEAR | {"peers": ()},
-    )  # fmt: skip
+        setting,
+        name=f"{name}-clipped",
+        title=f"{setting.title}, clipped",
+        group=f"{setting.group}-clipped",
+        max_grad_norm=1.0,
+        seeds=3,
+        gpu_size=None,
+        **DEAR | {"peers": ()},
+    )
 
 
 CLIPPED = [_clipped(f"fashion-{name}") for name in ("cnn-0.0", "cnn-0.6", "10k-0.0", "10k-0.4")]

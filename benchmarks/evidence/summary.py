@@ -119,12 +119,16 @@ class Measured:
         accuracy = [100 * run.accuracy for run in runs]
         radii = [run.rho for run in runs if run.rho is not None]
         return Row(
-            name, len(runs), statistics.fmean(accuracy),
+            name,
+            len(runs),
+            statistics.fmean(accuracy),
             statistics.stdev(accuracy) if len(runs) > 1 and all(map(math.isfinite, accuracy)) else 0.0,
-            statistics.fmean(run.loss for run in runs), statistics.fmean(run.gap for run in runs),
-            statistics.fmean(radii) if radii else None, statistics.fmean(run.passes for run in runs),
+            statistics.fmean(run.loss for run in runs),
+            statistics.fmean(run.gap for run in runs),
+            statistics.fmean(radii) if radii else None,
+            statistics.fmean(run.passes for run in runs),
             statistics.fmean(run.seconds for run in runs),
-        )  # fmt: skip
+        )
 
     def names(self, kind: str) -> list[str]:
         """The finished methods of a kind (`sam`, `lets-sam`), in order, without refits."""
@@ -163,9 +167,11 @@ class Measured:
             return None
         passes = [row.passes for name in names.values() if (row := self.row(name))]
         return Verdict(
-            suffix, {start: value for start, (value, _) in found.items()}, statistics.fmean(passes) / best.passes,
+            suffix,
+            {start: value for start, (value, _) in found.items()},
+            statistics.fmean(passes) / best.passes,
             min(count for _, count in found.values()),
-        )  # fmt: skip
+        )
 
 
 def measured(store: Store) -> list[Measured]:

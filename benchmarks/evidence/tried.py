@@ -69,13 +69,15 @@ class Idea:
 IDEAS = {
     "lets-sam-whole-prior": Idea("whole prior in the burn-in", "some starts do not begin to train", _WholePrior),
     "lets-sam-length": Idea(
-        "limit by length", "the default before, at most 0.1 L / ||g||: too small a prior on vit, too large on text",
+        "limit by length",
+        "the default before, at most 0.1 L / ||g||: too small a prior on vit, too large on text",
         partial(_LengthLimited, rise=0.1, power=1),
     ),
     "lets-sam-length-squared": Idea(
-        "the same, 0.2, squared", "larger radii on vit with noise, the same on text",
+        "the same, 0.2, squared",
+        "larger radii on vit with noise, the same on text",
         partial(_LengthLimited, rise=0.2, power=2),
     ),
-}  # fmt: skip
+}
 for _name, _idea in IDEAS.items():  # so that their names are those of methods, in worker processes too
     KINDS[_name] = Kind(f"SAM, learned radius: {_idea.title}", SAM, _idea.radius)

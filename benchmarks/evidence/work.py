@@ -58,9 +58,14 @@ def runs_of(unit: Unit, task: Task, fabric: Fabric) -> list[Run]:
 
     def train(task: Task, method: str, noise: float, searched: Run | None = None) -> Run:
         config = TrialConfig(
-            task=setting.task, methods=(method,), seeds=(seed,), epochs=setting.epochs, label_noise=noise,
-            validation_share=VALIDATION_SHARE, max_grad_norm=setting.max_grad_norm,
-        )  # fmt: skip
+            task=setting.task,
+            methods=(method,),
+            seeds=(seed,),
+            epochs=setting.epochs,
+            label_noise=noise,
+            validation_share=VALIDATION_SHARE,
+            max_grad_norm=setting.max_grad_norm,
+        )
         training = Training(task, Method.parse(method), seed, config, fabric, searched)
         while not training.finished:
             training.advance()

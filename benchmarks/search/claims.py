@@ -65,48 +65,70 @@ CLAIMS = (
     Claim("That costs accuracy under noise", "one weight, 0.1", ACCURACY, LOWER, NOISY),
     Claim("One weight of 0.7 holds it down under noise", "one weight, 0.7", ACCURACY, LOWER, NOISY),
     Claim("Without a burn-in a deep network may never start from 1", "no burn-in", FROM_ONE, LOWER, ("deep-0.4",)),
+    Claim("A ramp helps the dead start too", "ramp instead of burn-in", FROM_ONE, HIGHER, ("deep-0.4",), "no burn-in"),
     Claim(
-        "A ramp helps the dead start too", "ramp instead of burn-in", FROM_ONE, HIGHER, ("deep-0.4",), "no burn-in"
-    ),
-    Claim(
-        "The burn-in is no worse than the ramp", "ramp instead of burn-in", ACCURACY, NOT_HIGHER,
+        "The burn-in is no worse than the ramp",
+        "ramp instead of burn-in",
+        ACCURACY,
+        NOT_HIGHER,
         ("digits-0.4", "fashion-0.4", "deep-0.4"),
     ),
     Claim(
-        "A prior that is whole at once drives the starts apart", "whole prior in the burn-in", SPREAD, HIGHER,
+        "A prior that is whole at once drives the starts apart",
+        "whole prior in the burn-in",
+        SPREAD,
+        HIGHER,
         ("fashion-0.0", "fashion-0.4", "deep-0.4"),
     ),
     Claim(
-        "A calibrated loss weakens the signal under noise: smaller radii", "calibrated validation loss", RADIUS, LOWER,
+        "A calibrated loss weakens the signal under noise: smaller radii",
+        "calibrated validation loss",
+        RADIUS,
+        LOWER,
         NOISY,
     ),
     Claim("A calibrated loss costs accuracy under noise", "calibrated validation loss", ACCURACY, LOWER, NOISY),
     Claim("Steering by the expected error costs accuracy under noise", "expected error", ACCURACY, LOWER, NOISY),
     Claim(
-        "A prior by relative ascent is better on digits with noise", "prior by relative ascent", ACCURACY, HIGHER,
+        "A prior by relative ascent is better on digits with noise",
+        "prior by relative ascent",
+        ACCURACY,
+        HIGHER,
         ("digits-0.2", "digits-0.4"),
     ),
     Claim(
-        "A prior by relative ascent is worse on clean Fashion-MNIST and the deep network", "prior by relative ascent",
-        ACCURACY, LOWER, ("fashion-0.0", "deep-0.4"),
+        "A prior by relative ascent is worse on clean Fashion-MNIST and the deep network",
+        "prior by relative ascent",
+        ACCURACY,
+        LOWER,
+        ("fashion-0.0", "deep-0.4"),
     ),
     Claim(
-        "Without length invariance the radius grows on clean data", "not length-invariant", RADIUS, HIGHER,
+        "Without length invariance the radius grows on clean data",
+        "not length-invariant",
+        RADIUS,
+        HIGHER,
         ("digits-0.0", "fashion-0.0"),
     ),
     Claim(
-        "That costs accuracy on Fashion-MNIST and with the deep network", "not length-invariant", ACCURACY, LOWER,
+        "That costs accuracy on Fashion-MNIST and with the deep network",
+        "not length-invariant",
+        ACCURACY,
+        LOWER,
         ("fashion-0.0", "fashion-0.4", "deep-0.4"),
     ),
     Claim("That helps on clean digits", "not length-invariant", ACCURACY, HIGHER, ("digits-0.0",)),
     Claim(
-        "The paper's objective in the place of the validation loss is no better", "squared gap", ACCURACY, NOT_HIGHER,
+        "The paper's objective in the place of the validation loss is no better",
+        "squared gap",
+        ACCURACY,
+        NOT_HIGHER,
         ("digits-0.0", "digits-0.4"),
     ),
     Claim(
         "A held-out share of 20% is no better", "held-out share 20%", ACCURACY, NOT_HIGHER, ("digits-0.0", "digits-0.4")
     ),
-)  # fmt: skip
+)
 
 
 def answer(claim: Claim, rows: Sequence[Row]) -> list[Answer]:

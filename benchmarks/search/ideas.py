@@ -162,12 +162,16 @@ IDEAS = (
     Idea("not normalized", "late slopes fade with the loss: the start decides", {"normalize": False}, everywhere=True),
     Idea("no prior", "where the slope is noise the radius stays near its start", {"prior": None}, everywhere=True),
     Idea(
-        "one weight, 0.1", "the radius falls early, and with it what keeps wrong labels from being learned",
-        {"prior_weight": 0.1}, everywhere=True,
+        "one weight, 0.1",
+        "the radius falls early, and with it what keeps wrong labels from being learned",
+        {"prior_weight": 0.1},
+        everywhere=True,
     ),
     Idea(
-        "one weight, 0.1, prior 0.1", "an earlier default: near the best fixed radius from any start",
-        {"prior_weight": 0.1, "prior": 0.1, "prior_rise": None}, everywhere=True,
+        "one weight, 0.1, prior 0.1",
+        "an earlier default: near the best fixed radius from any start",
+        {"prior_weight": 0.1, "prior": 0.1, "prior_rise": None},
+        everywhere=True,
     ),
     Idea("one weight, 0.7", "holds the prior against late evidence too", {"prior_weight": 0.7}, everywhere=True),
     Idea("weights 0.4, 0.1", "falls where the evidence for that lasts", {"prior_weight": (0.4, 0.1)}, everywhere=True),
@@ -177,15 +181,24 @@ IDEAS = (
     Idea("rise 0.1", "smaller radii where the loss is rather curved", {"prior_rise": 0.1}, everywhere=True),
     Idea("quadratic prior", "one start forgets as fast as another", {}, QuadraticPrior, everywhere=True),
     Idea(
-        "prior by relative ascent", "noise makes the ascent small beside the loss: little pull there", {},
-        RelativeAscent, everywhere=True,
+        "prior by relative ascent",
+        "noise makes the ascent small beside the loss: little pull there",
+        {},
+        RelativeAscent,
+        everywhere=True,
     ),
     Idea(
-        "rising prior", "training is not slowed at first; late, when labels are learned by heart, more is asked", {},
-        RisingPrior, everywhere=True,
+        "rising prior",
+        "training is not slowed at first; late, when labels are learned by heart, more is asked",
+        {},
+        RisingPrior,
+        everywhere=True,
     ),
     Idea(
-        "whole prior in the burn-in", "some starts do not begin to train", {}, WholePriorAtOnce,
+        "whole prior in the burn-in",
+        "some starts do not begin to train",
+        {},
+        WholePriorAtOnce,
         everywhere=True,
     ),
     Idea("no burn-in", "a start at 1 may never begin to train", {"burn_in": 0}, everywhere=True),
@@ -194,8 +207,10 @@ IDEAS = (
         "ramp instead of burn-in", "training begins before the radius is felt", {"burn_in": 0}, Ramped, everywhere=True
     ),
     Idea(
-        "not length-invariant", "stronger slopes; a longer step may be mistaken for a flatter place",
-        {"length_invariant": False}, everywhere=True,
+        "not length-invariant",
+        "stronger slopes; a longer step may be mistaken for a flatter place",
+        {"length_invariant": False},
+        everywhere=True,
     ),
     Idea("invariant by 80%", "the good of both", {}, PartlyInvariant, everywhere=True),
     Idea("squared gap", "the paper's objective: lowers the gap", {"objective": "squared_gap"}),
@@ -209,5 +224,5 @@ IDEAS = (
     Idea("rate 0.08", "faster: more reach, more noise", {"lr": 0.08}),
     Idea("constant rate", "late slopes count as much as early ones", {"follow_lr": False}),
     Idea("held-out share 20%", "truer slopes, less to train on meanwhile", share=0.2),
-)  # fmt: skip
+)
 BY_NAME = {idea.name: idea for idea in IDEAS}

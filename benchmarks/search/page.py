@@ -65,7 +65,7 @@ def make() -> None:
         "way in all settings named; `seen in part`: in some of them; `not seen`: in none. In brackets how many seeds\n"
         "do. Points of accuracy, or the factor of the radius (there the two starts are counted), against the default\n"
         "where nothing else is said.\n\n" + _claims(rows),
-    ]  # fmt: skip
+    ]
     write_atomically(PAGE, "\n".join(parts))
 
 
@@ -73,8 +73,9 @@ def _measured(rows: Sequence[Row]) -> list[str]:
     return [name for name in SETTINGS if any(row.setting == name for row in rows)]
 
 
-def _table(first: Sequence[str], rows: Sequence[Row], lines: Sequence[tuple[str, Sequence[str]]],
-           cell: Callable[[Row], str]) -> str:  # fmt: skip
+def _table(
+    first: Sequence[str], rows: Sequence[Row], lines: Sequence[tuple[str, Sequence[str]]], cell: Callable[[Row], str]
+) -> str:
     """A line a name, a column a setting; empty where it was not tried."""
     settings = _measured(rows)
     by_place = {(row.setting, row.name): row for row in rows}

@@ -86,10 +86,12 @@ def load(setting: Setting) -> Task:
 def samples(task: Task, setting: Setting, share: float | None) -> Samples:
     """The splits of all seeds; without a share everything is trained on."""
     hold_out = share is not None
-    return Samples({
-        seed: make_splits(task, seed, label_noise=setting.noise, validation_share=share or 0.0, hold_out=hold_out)
-        for seed in range(setting.seeds)
-    })  # fmt: skip
+    return Samples(
+        {
+            seed: make_splits(task, seed, label_noise=setting.noise, validation_share=share or 0.0, hold_out=hold_out)
+            for seed in range(setting.seeds)
+        }
+    )
 
 
 def _flat(images: Tensor, pooled: int) -> Tensor:

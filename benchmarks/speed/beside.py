@@ -50,14 +50,16 @@ finite step copies no state: that it could be undone takes two operators which l
 
 def section(found: dict[str, Rows], rounds: int) -> str:
     """Who is faster, and the tables."""
-    return "\n".join([
-        TEXT.format(rounds=rounds),
-        _summary(found),
-        f"### Time\n\n{_table(found, _time)}\n",
-        f"### What it costs to check and to undo\n\n{PROTECTION}\n{_table(found, _time, PARTS)}\n",
-        f"### Operators\n\n{_table(found, _operators)}\n",
-        f"### Memory, in copies of the weights\n\n{_table(found, _copies)}\n",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            TEXT.format(rounds=rounds),
+            _summary(found),
+            f"### Time\n\n{_table(found, _time)}\n",
+            f"### What it costs to check and to undo\n\n{PROTECTION}\n{_table(found, _time, PARTS)}\n",
+            f"### Operators\n\n{_table(found, _operators)}\n",
+            f"### Memory, in copies of the weights\n\n{_table(found, _copies)}\n",
+        ]
+    )
 
 
 def _time(row: dict[str, float]) -> str:

@@ -15,8 +15,13 @@ COLOURS = ("#e0600d", "#808894", "#7cc4f2", "#1c63b0", "#12a37a", "#7a4fa3")
 def beside(found: dict[str, Rows]) -> Figure:
     """The ratio to letsam's time, a group of bars for each workload."""
     names = [name.replace("/", "\n") for name in found]
-    return _bars(names, PEERS, [{p: rows[p]["ratio"] for p in PEERS if p in rows} for rows in found.values()],
-                 "time of a step / letsam's", 3.8)  # fmt: skip
+    return _bars(
+        names,
+        PEERS,
+        [{p: rows[p]["ratio"] for p in PEERS if p in rows} for rows in found.values()],
+        "time of a step / letsam's",
+        3.8,
+    )
 
 
 def steps(found: dict[str, Rows]) -> Figure:

@@ -52,11 +52,15 @@ def messages(found: dict[str, Rows]) -> str:
     rows = [
         [
             f"{name.removeprefix('ranks/')} ranks, {contender}",
-            f"{row['calls']:,}", f"{row['bytes']:,}", f"{row['beyond']:,}",
+            f"{row['calls']:,}",
+            f"{row['bytes']:,}",
+            f"{row['beyond']:,}",
             _in_gradients(int(row["beyond"]), once),
         ]
-        for name, measured in found.items() if name not in silent for contender, row in measured.items()
-    ]  # fmt: skip
+        for name, measured in found.items()
+        if name not in silent
+        for contender, row in measured.items()
+    ]
     text = MESSAGES.format(numbers=numbers(), widths=" - ".join(map(str, WIDTHS)), bytes=once)
     head = ["", "all-reduces", "bytes", "beyond plain SAM", "that is"]
     return "\n".join([text, *said, f"{table(head, rows)}\n"])

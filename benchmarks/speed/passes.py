@@ -54,20 +54,23 @@ def section(found: dict[str, Rows]) -> str:
     what = WHAT.format(networks=named(networks), rounds=ROUNDS, turns=CONTENDERS[OURS][1])
     text = TEXT.format(what=filled(what))
     head = ["", *names.values()]
-    ratios = [
-        [contender, *(_cell(found[name].get(contender)) for name in names)]
-        for contender in CONTENDERS
-    ]  # fmt: skip
+    ratios = [[contender, *(_cell(found[name].get(contender)) for name in names)] for contender in CONTENDERS]
     shares = [
         [f"{contender}: {part}", *(f"{100 * found[name][contender][part]:.1f}" for name in names)]
         for contender in (OURS, EACH)
         for part in (*PARTS, "rest")
     ]
     goals = "\n".join(_goal(goal, found) for goal in GOALS)
-    return "\n".join([
-        text, f"{goals}\n", "Milliseconds of a step, in units of two passes and SGD, and of SAM:\n",
-        f"{table(head, ratios)}\n", PROFILE.format(steps=PROFILED), f"{table(head, shares)}\n",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            text,
+            f"{goals}\n",
+            "Milliseconds of a step, in units of two passes and SGD, and of SAM:\n",
+            f"{table(head, ratios)}\n",
+            PROFILE.format(steps=PROFILED),
+            f"{table(head, shares)}\n",
+        ]
+    )
 
 
 def _goal(goal: str, found: dict[str, Rows]) -> str:

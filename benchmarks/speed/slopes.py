@@ -29,11 +29,16 @@ def section(found: dict[str, Rows]) -> str:
     """What pays, and the table."""
     rows = [
         [
-            f"{name.removeprefix('forward/')}, {way}", f"{row['ms']:.3g} ({row['ratio']:.2f})", _error(row, "float32"),
-            _error(row, "best float32"), _error(row, "float64"), _error(row, "best float64"),
+            f"{name.removeprefix('forward/')}, {way}",
+            f"{row['ms']:.3g} ({row['ratio']:.2f})",
+            _error(row, "float32"),
+            _error(row, "best float32"),
+            _error(row, "float64"),
+            _error(row, "best float64"),
         ]
-        for name, measured in found.items() for way, row in measured.items()
-    ]  # fmt: skip
+        for name, measured in found.items()
+        for way, row in measured.items()
+    ]
     head = ["", "ms (of a backward)", "error, float32", "best", "error, float64", "best"]
     return "\n".join([TEXT.format(batches=BATCHES), f"{_verdict(found)}\n", f"{table(head, rows)}\n"])
 
@@ -49,9 +54,10 @@ def _verdict(found: dict[str, Rows]) -> str:
         ratios = [rows[way]["ratio"] for rows in found.values()]
         errors = [rows[way]["float32"] for rows in found.values()]
         pays = [
-            name.removeprefix("forward/") for name, rows in found.items()
+            name.removeprefix("forward/")
+            for name, rows in found.items()
             if rows[way]["ratio"] < 1 and rows[way]["float32"] < ACCURATE
-        ]  # fmt: skip
+        ]
         said.append(
             f"`{way}` takes {min(ratios):.2f} to {max(ratios):.2f} times as long as a backward, with errors of "
             f"{min(errors):.1e} to {max(errors):.1e} in float32: it pays on {named(pays) if pays else 'none of them'}"

@@ -13,9 +13,11 @@ Rows = dict[str, dict[str, float]]
 
 
 def seconds(
-    steps: Mapping[str, Step], rounds: int, turns: Mapping[str, int] | int = 1,
+    steps: Mapping[str, Step],
+    rounds: int,
+    turns: Mapping[str, int] | int = 1,
     before: Callable[[str], Any] = lambda name: None,
-) -> dict[str, list[float]]:  # fmt: skip
+) -> dict[str, list[float]]:
     """Seconds of processor time that a step takes, for each contender and round.
 
     Args:

@@ -56,9 +56,14 @@ def _run(name: str, rho: float, estimator: str, images: Tensor, labels: Tensor) 
     model = _network()
     base = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     radius = letsam.LearnedRadius(
-        rho, hypergradient=estimator, interval=1, length_invariant=False, prior=None, burn_in=0,
+        rho,
+        hypergradient=estimator,
+        interval=1,
+        length_invariant=False,
+        prior=None,
+        burn_in=0,
         bounds=(rho * (1 - 1e-9), rho * (1 + 1e-9)),
-    )  # fmt: skip
+    )
     options: dict[str, Any] = {"steps": STEPS} if Method.parse(name).kind.takes_steps else {}
     opt = VARIANTS[name](base, radius, model=model, **options)
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))

@@ -83,13 +83,17 @@ def _table(head: Sequence[str], lines: Sequence[Sequence[str]], numbers: int) ->
 def _list() -> str:
     lines = [
         (
-            f"`{name}`", f"`letsam.{kind.__name__}`", kind.facts.title.partition(": ")[2],
+            f"`{name}`",
+            f"`letsam.{kind.__name__}`",
+            kind.facts.title.partition(": ")[2],
             f"[{kind.facts.paper}](https://arxiv.org/abs/{kind.facts.paper.removeprefix('arXiv:')})",
-            f"`{kind.made_of.__module__.removeprefix('letsam.')}`", kind.facts.passes, str(kind.facts.copies),
+            f"`{kind.made_of.__module__.removeprefix('letsam.')}`",
+            kind.facts.passes,
+            str(kind.facts.copies),
             kind.facts.learned,
         )
         for name, kind in VARIANTS.items()
-    ]  # fmt: skip
+    ]
     return _table(("method", "class", "what", "paper", "told in", "passes", "copies", "learned radius"), lines, 0)
 
 

@@ -105,9 +105,12 @@ def perform(order: Order, tell: Callable[[list[Row]], None]) -> None:
     setting = order.setting
     task = loaded(setting)
     config = TrialConfig(
-        task=setting.task, methods=(order.method,), seeds=(order.seed,), epochs=setting.epochs,
+        task=setting.task,
+        methods=(order.method,),
+        seeds=(order.seed,),
+        epochs=setting.epochs,
         label_noise=setting.noise,
-    )  # fmt: skip
+    )
     place = (setting.name, order.seed, setting.epochs)
     searched: Run | None = None
     rows: list[Row] = []

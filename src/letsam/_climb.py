@@ -48,9 +48,14 @@ class Climb(Composition):
     """
 
     def __init__(
-        self, base_optimizer: Optimizer, perturbation: Perturbation, rho: float | Radius, model: nn.Module | None,
-        process_group: Group, m_sharpness: bool,
-    ) -> None:  # fmt: skip
+        self,
+        base_optimizer: Optimizer,
+        perturbation: Perturbation,
+        rho: float | Radius,
+        model: nn.Module | None,
+        process_group: Group,
+        m_sharpness: bool,
+    ) -> None:
         super().__init__(base_optimizer, perturbation, rho)
         self._spared: set[Tensor] = set()
         if perturbation.perturbs != "all" and model is None:
@@ -211,9 +216,11 @@ class Climb(Composition):
         gradients = gradients_of(moved)
         given = self.perturbation.direction(moved, gradients, gradient_norm)
         factor, reach = self.radius.scale(
-            list(compress(flight.weights, moves)), gradients, given,
+            list(compress(flight.weights, moves)),
+            gradients,
+            given,
             lambda: self.perturbation.reach(gradients, given, gradient_norm),
-        )  # fmt: skip
+        )
         if rho.ndim:
             rho = torch.stack(list(compress(rho.unbind(), moves)))
         if ascents == 1:

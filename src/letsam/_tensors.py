@@ -251,9 +251,18 @@ def copy_unless_(flag: Tensor, *pairs: Pair) -> None:
     keep = flag.float() if fused else flag
     for nows, befores in fused.values():
         torch._fused_sgd_(
-            befores, befores, nows, lr=0.0, momentum=1.0, dampening=0.0, weight_decay=0.0, nesterov=False,
-            maximize=False, is_first_step=True, found_inf=keep,
-        )  # fmt: skip
+            befores,
+            befores,
+            nows,
+            lr=0.0,
+            momentum=1.0,
+            dampening=0.0,
+            weight_decay=0.0,
+            nesterov=False,
+            maximize=False,
+            is_first_step=True,
+            found_inf=keep,
+        )
 
 
 def _alike(tensors: Tensors, others: Tensors) -> Alike:

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from letsam.results import Results
 
 app = typer.Typer(
-    add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help="Sharpness-aware training for PyTorch with a learned perturbation radius.",
-)  # fmt: skip
+)
 
 MOST_SEEDS = 1000  # a larger count is a seed by mistake
 
@@ -85,11 +87,22 @@ def trial(
 
     _checks.whole("jobs", jobs, 1)
     config = TrialConfig(
-        task=task, methods=tuple(part.strip() for part in methods.split(",") if part.strip()), seeds=_seeds(seeds),
-        rho=rho, epochs=epochs, batch_size=batch_size, label_noise=label_noise, validation_share=validation_share,
-        refit=refit, train_size=train_size, data_dir=_text(data_dir), model=model, precision=precision,
-        accumulate=accumulate, max_grad_norm=max_grad_norm,
-    )  # fmt: skip
+        task=task,
+        methods=tuple(part.strip() for part in methods.split(",") if part.strip()),
+        seeds=_seeds(seeds),
+        rho=rho,
+        epochs=epochs,
+        batch_size=batch_size,
+        label_noise=label_noise,
+        validation_share=validation_share,
+        refit=refit,
+        train_size=train_size,
+        data_dir=_text(data_dir),
+        model=model,
+        precision=precision,
+        accumulate=accumulate,
+        max_grad_norm=max_grad_norm,
+    )
     loaded = load_task(task, train_size=train_size, data_dir=data_dir, model=model)
     config = config.for_task(loaded)
     trials.check_data(loaded, config)
@@ -148,11 +161,22 @@ def train(
     from letsam.training.trial import REPORT, RESULTS, environment, open_results
 
     config = TrialConfig(
-        task=task, methods=(method,), seeds=(seed,), rho=rho, epochs=epochs, batch_size=batch_size,
-        label_noise=label_noise, validation_share=validation_share, refit=False, train_size=train_size,
-        data_dir=_text(data_dir), model=model, precision=precision, accumulate=accumulate,
+        task=task,
+        methods=(method,),
+        seeds=(seed,),
+        rho=rho,
+        epochs=epochs,
+        batch_size=batch_size,
+        label_noise=label_noise,
+        validation_share=validation_share,
+        refit=False,
+        train_size=train_size,
+        data_dir=_text(data_dir),
+        model=model,
+        precision=precision,
+        accumulate=accumulate,
         max_grad_norm=max_grad_norm,
-    )  # fmt: skip
+    )
     loaded = load_task(task, train_size=train_size, data_dir=data_dir, model=model)
     config = config.for_task(loaded)
     fabric = make_fabric(device, strategy, precision)

@@ -98,10 +98,17 @@ class SharpnessAware(Climb):
     """
 
     def __init__(
-        self, base_optimizer: Optimizer, perturbation: Perturbation, rho: float | Radius, *,
-        validation_closure: Closure | None = None, model: nn.Module | None = None, max_grad_norm: float | None = None,
-        process_group: Group = "default", m_sharpness: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        base_optimizer: Optimizer,
+        perturbation: Perturbation,
+        rho: float | Radius,
+        *,
+        validation_closure: Closure | None = None,
+        model: nn.Module | None = None,
+        max_grad_norm: float | None = None,
+        process_group: Group = "default",
+        m_sharpness: bool = False,
+    ) -> None:
         super().__init__(base_optimizer, perturbation, rho, model, process_group, m_sharpness)
         self.max_grad_norm = max_grad_norm
         self.validation_closure = validation_closure
@@ -126,9 +133,12 @@ class SharpnessAware(Climb):
     @not_traced
     @torch.no_grad()
     def step(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, closure: Closure | None = None, validation_closure: Closure | None = None, *,
+        self,
+        closure: Closure | None = None,
+        validation_closure: Closure | None = None,
+        *,
         grad_scaler: torch.amp.GradScaler | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """A whole step: all passes, the perturbation and back, the base optimizer's step, the radius.
 
         Args:

@@ -82,15 +82,27 @@ class Variant(SharpnessAware):
         VARIANTS[cls.__name__.lower()] = cls
 
     def __init__(
-        self, base_optimizer: Optimizer, rho: float | Radius = DEFAULT, *,
-        validation_closure: Closure | None = None, model: nn.Module | None = None, max_grad_norm: float | None = None,
-        process_group: Group = "default", m_sharpness: bool = False, **options: Any,
-    ) -> None:  # fmt: skip
+        self,
+        base_optimizer: Optimizer,
+        rho: float | Radius = DEFAULT,
+        *,
+        validation_closure: Closure | None = None,
+        model: nn.Module | None = None,
+        max_grad_norm: float | None = None,
+        process_group: Group = "default",
+        m_sharpness: bool = False,
+        **options: Any,
+    ) -> None:
         super().__init__(
-            base_optimizer, self.made_of(**options), self.facts.rho if rho is DEFAULT else rho,
-            validation_closure=validation_closure, model=model, max_grad_norm=max_grad_norm,
-            process_group=process_group, m_sharpness=m_sharpness,
-        )  # fmt: skip
+            base_optimizer,
+            self.made_of(**options),
+            self.facts.rho if rho is DEFAULT else rho,
+            validation_closure=validation_closure,
+            model=model,
+            max_grad_norm=max_grad_norm,
+            process_group=process_group,
+            m_sharpness=m_sharpness,
+        )
 
 
 VARIANTS: dict[str, type[Variant]] = {}
@@ -124,14 +136,27 @@ class SAM(Variant, made_of=SteepestAscent):
     """
 
     def __init__(
-        self, base_optimizer: Optimizer, rho: float | Radius = 0.05, *, validation_closure: Closure | None = None,
-        model: nn.Module | None = None, max_grad_norm: float | None = None,
-        process_group: Group = "default", m_sharpness: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        base_optimizer: Optimizer,
+        rho: float | Radius = 0.05,
+        *,
+        validation_closure: Closure | None = None,
+        model: nn.Module | None = None,
+        max_grad_norm: float | None = None,
+        process_group: Group = "default",
+        m_sharpness: bool = False,
+    ) -> None:
         SharpnessAware.__init__(
-            self, base_optimizer, SteepestAscent(), rho, validation_closure=validation_closure, model=model,
-            max_grad_norm=max_grad_norm, process_group=process_group, m_sharpness=m_sharpness,
-        )  # fmt: skip
+            self,
+            base_optimizer,
+            SteepestAscent(),
+            rho,
+            validation_closure=validation_closure,
+            model=model,
+            max_grad_norm=max_grad_norm,
+            process_group=process_group,
+            m_sharpness=m_sharpness,
+        )
 
 
 class ASAM(Variant, made_of=AdaptiveAscent):
@@ -165,14 +190,29 @@ class ASAM(Variant, made_of=AdaptiveAscent):
     """
 
     def __init__(
-        self, base_optimizer: Optimizer, rho: float | Radius = 0.5, *, scale: str = "all", eta: float = 0.0,
-        validation_closure: Closure | None = None, model: nn.Module | None = None, max_grad_norm: float | None = None,
-        process_group: Group = "default", m_sharpness: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        base_optimizer: Optimizer,
+        rho: float | Radius = 0.5,
+        *,
+        scale: str = "all",
+        eta: float = 0.0,
+        validation_closure: Closure | None = None,
+        model: nn.Module | None = None,
+        max_grad_norm: float | None = None,
+        process_group: Group = "default",
+        m_sharpness: bool = False,
+    ) -> None:
         SharpnessAware.__init__(
-            self, base_optimizer, AdaptiveAscent(scale, eta), rho, validation_closure=validation_closure, model=model,
-            max_grad_norm=max_grad_norm, process_group=process_group, m_sharpness=m_sharpness,
-        )  # fmt: skip
+            self,
+            base_optimizer,
+            AdaptiveAscent(scale, eta),
+            rho,
+            validation_closure=validation_closure,
+            model=model,
+            max_grad_norm=max_grad_norm,
+            process_group=process_group,
+            m_sharpness=m_sharpness,
+        )
 
 
 class GSAM(Variant, made_of=SurrogateGap):

@@ -102,8 +102,10 @@ def test_every_radius_has_a_row() -> None:
     classes = {kind for kind in public if isinstance(kind, type) and issubclass(kind, letsam.radius.Radius)}
     assert radii == classes - set(abstract)
     assert {make().units for make in RADII.values() if isinstance(make(), letsam.radius.Radius)} == {
-        None, "relative", "layerwise",
-    }  # fmt: skip
+        None,
+        "relative",
+        "layerwise",
+    }
 
 
 @pytest.mark.filterwarnings("error")

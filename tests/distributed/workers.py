@@ -65,9 +65,20 @@ CASES: dict[str, Factory] = {
     for objective in ("validation_loss", "squared_gap")
     for training_batch in ("next", "same")
 }
-SHARDED = ["sam-layerwise", "asam-relative", "sam-per_layer", "sam-fixed", "asam-fixed",
-           "sam-clipped", "sam-excluded", "asam-finite_difference",
-           "sam-diagonal", "sam-squared_gap-next", "asam-validation_loss-next", "asam-squared_gap-same"]  # fmt: skip
+SHARDED = [
+    "sam-layerwise",
+    "asam-relative",
+    "sam-per_layer",
+    "sam-fixed",
+    "asam-fixed",
+    "sam-clipped",
+    "sam-excluded",
+    "asam-finite_difference",
+    "sam-diagonal",
+    "sam-squared_gap-next",
+    "asam-validation_loss-next",
+    "asam-squared_gap-same",
+]
 M_SHARPNESS: dict[str, tuple[str, str, str, bool]] = {
     f"{variant}-{estimator}-{objective}-{normalize}": (variant, estimator, objective, normalize)
     for variant, estimator, objective, normalize in (
@@ -105,9 +116,15 @@ def m_sharp(name: str, weights: Any, **options: Any) -> SharpnessAware:
     """Without prior and burn-in, as the oracle has it."""
     variant, estimator, objective, normalize = M_SHARPNESS[name]
     radius = LearnedRadius(
-        0.1, interval=1, objective=objective, normalize=normalize, prior=None, burn_in=0, follow_lr=False,
+        0.1,
+        interval=1,
+        objective=objective,
+        normalize=normalize,
+        prior=None,
+        burn_in=0,
+        follow_lr=False,
         hypergradient=estimator,
-    )  # fmt: skip
+    )
     return {"SAM": SAM, "ASAM": ASAM}[variant](torch.optim.SGD(weights, lr=0.1), rho=radius, **options)
 
 
@@ -121,9 +138,13 @@ def whole(model: nn.Module) -> list[Tensor]:
 
 
 def train(
-    model: nn.Module, opt: SharpnessAware, rank: int | None, first: int = 0, last: int = STEPS,
+    model: nn.Module,
+    opt: SharpnessAware,
+    rank: int | None,
+    first: int = 0,
+    last: int = STEPS,
     change: Callable[[int, Callable[[], Tensor]], Callable[[], Tensor]] = lambda step, closure: closure,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Train on this process's share, or on whole batches; what came of it."""
     radii, losses = [], []
     for t in range(first, last):

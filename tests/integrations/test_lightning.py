@@ -229,24 +229,35 @@ def test_manual_optimization_accumulates(tmp_path: Path) -> None:
         (Plain, [SharpnessAwareCallback()], {}, TypeError, "`configure_optimizers` must return a letsam .* got SGD"),
         (ByHand, [SharpnessAwareCallback()], {}, ValueError, "`automatic_optimization` must be True"),
         (
-            Module, [SharpnessAwareCallback(held_out_loader())], {"accumulate_grad_batches": 2}, ValueError,
+            Module,
+            [SharpnessAwareCallback(held_out_loader())],
+            {"accumulate_grad_batches": 2},
+            ValueError,
             "`accumulate_grad_batches` must be 1, .* got 2: .* letsam.accumulated",
         ),
         (
-            Module, [SharpnessAwareCallback(held_out_loader()), GradientAccumulationScheduler({1: 2})], {}, ValueError,
+            Module,
+            [SharpnessAwareCallback(held_out_loader()), GradientAccumulationScheduler({1: 2})],
+            {},
+            ValueError,
             "`accumulate_grad_batches` must be 1, .* got 2",
         ),
         (
-            Module, [SharpnessAwareCallback(held_out_loader())],
-            {"plugins": [MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))]}, ValueError,
+            Module,
+            [SharpnessAwareCallback(held_out_loader())],
+            {"plugins": [MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))]},
+            ValueError,
             "`precision` must work without a gradient scaler, .*use 'bf16-mixed'",
         ),
         (
-            Module, [SharpnessAwareCallback(held_out_loader()), StochasticWeightAveraging(0.05)], {}, ValueError,
+            Module,
+            [SharpnessAwareCallback(held_out_loader()), StochasticWeightAveraging(0.05)],
+            {},
+            ValueError,
             "`callbacks` must hold no StochasticWeightAveraging where the module has BatchNorm",
         ),
     ],
-)  # fmt: skip
+)
 def test_mistakes_are_named(
     tmp_path: Path,
     module: Any,

@@ -83,9 +83,13 @@ def trained(path: Path, *, resume: str | None = None, model: Any = None, **optio
     }
     own = {"sharpness_aware": LETS, **own} if "optimizers" not in own else own
     trainer = Recorder(
-        bert() if model is None else model, arguments(path, **options),
-        train_dataset=TRAIN, radius_dataset=HELD_OUT, eval_dataset=REPORTED, **own,
-    )  # fmt: skip
+        bert() if model is None else model,
+        arguments(path, **options),
+        train_dataset=TRAIN,
+        radius_dataset=HELD_OUT,
+        eval_dataset=REPORTED,
+        **own,
+    )
     trainer.train(resume_from_checkpoint=resume)
     return trainer
 
@@ -213,9 +217,7 @@ def test_bf16(tmp_path: Path) -> None:
 
 def test_a_scaler_is_given_to_every_pass(tmp_path: Path) -> None:
     """What fp16 does; on the CPU, Accelerate makes no scaler, so this one is put in."""
-    trainer = Recorder(
-        bert(), arguments(tmp_path), train_dataset=TRAIN, radius_dataset=HELD_OUT, sharpness_aware=LETS
-    )  # fmt: skip
+    trainer = Recorder(bert(), arguments(tmp_path), train_dataset=TRAIN, radius_dataset=HELD_OUT, sharpness_aware=LETS)
     trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=10)
     trainer.train()
     assert trainer.accelerator.scaler.get_scale() == 16.0
@@ -293,7 +295,10 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
         SharpnessAwareTrainer(model, args, train_dataset=TRAIN, radius_dataset=HELD_OUT, eval_dataset={"a": HELD_OUT})
     with pytest.raises(TypeError, match="`sharpness_aware` must return a letsam optimizer, got SGD"):
         SharpnessAwareTrainer(
-            model, args, train_dataset=TRAIN, radius_dataset=HELD_OUT,
+            model,
+            args,
+            train_dataset=TRAIN,
+            radius_dataset=HELD_OUT,
             sharpness_aware=lambda base: torch.optim.SGD(model.parameters(), 0.1),  # pyright: ignore[reportArgumentType]
-        ).train()  # fmt: skip
+        ).train()
     assert same(bert(), model)

@@ -65,9 +65,20 @@ def no_module(): return make(model=lambda: 3)
 """
 
 RUN_FIELDS = [
-    "method", "seed", "rho_initial", "rho_final", "test_accuracy", "test_loss", "train_loss", "validation_loss",
-    "generalization_gap", "gradient_passes", "seconds", "history", "metric",
-]  # fmt: skip
+    "method",
+    "seed",
+    "rho_initial",
+    "rho_final",
+    "test_accuracy",
+    "test_loss",
+    "train_loss",
+    "validation_loss",
+    "generalization_gap",
+    "gradient_passes",
+    "seconds",
+    "history",
+    "metric",
+]
 TRIAL = ("trial", "my_task.py:make_task", "--methods", "sgd,sam:0.1,lets-sam", "--seeds", "2")
 ROWS = [(row, seed) for seed in (0, 1) for row in ("sgd", "sam:0.1", "lets-sam", "lets-sam+refit")]
 TRAIN = ("train", "my_task.py:make_task", "--method", "lets-sam", "--out", "one")
@@ -432,9 +443,18 @@ def test_what_a_trial_writes(real_report: None, trial: Path, here: Path) -> None
         columns = {name: len(column) for name, column in one["history"].items()}
         assert columns.pop("rho_schedule", None) == (12 if learned else None)
         assert columns == dict.fromkeys(
-            ["epoch", "train_loss", "test_loss", "test_accuracy", "validation_loss", "generalization_gap", "rho",
-             "hypergradient"], 3,
-        )  # fmt: skip
+            [
+                "epoch",
+                "train_loss",
+                "test_loss",
+                "test_accuracy",
+                "validation_loss",
+                "generalization_gap",
+                "rho",
+                "hypergradient",
+            ],
+            3,
+        )
     html = (trial / "report.html").read_text()
     assert "lets-sam+refit" in html
     assert "</html>" in html
@@ -508,9 +528,14 @@ def test_a_task_in_a_package_is_the_same_task(here: Path, letsam_run: Any) -> No
 
 def test_every_option_reaches_the_training(here: Path, letsam_run: Any) -> None:
     options = {
-        "rho": 0.2, "epochs": 2, "batch_size": 5, "label_noise": 0.25, "validation_share": 0.3, "refit": False,
+        "rho": 0.2,
+        "epochs": 2,
+        "batch_size": 5,
+        "label_noise": 0.25,
+        "validation_share": 0.3,
+        "refit": False,
         "max_grad_norm": 0.5,
-    }  # fmt: skip
+    }
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if name != "refit"]
     assert letsam_run("trial", MINE, "--methods", "sam,lets-sam", "--seeds", "1", "--no-refit", *flags)[0] == 0
     results = Results.load(here / "runs" / "my_task.py-make_task" / "results.json")
@@ -531,8 +556,10 @@ def test_digits(here: Path, letsam_run: Any) -> None:
     assert (status, err) == (0, "")
     assert rows(Path("o/results.json")) == [("sam", 0), ("lets-asam", 0), ("lets-asam+refit", 0)]
     assert [one.gradient_passes for one in Results.load("o/results.json").runs] == [
-        12, learned_passes(4), learned_passes(4) + 12
-    ]  # fmt: skip
+        12,
+        learned_passes(4),
+        learned_passes(4) + 12,
+    ]
 
 
 def test_validation_data_of_ones_own_leave_no_refit(here: Path, letsam_run: Any) -> None:
@@ -657,9 +684,12 @@ def test_progress_on_a_terminal(here: Path) -> None:
     ours, theirs = pty.openpty()
     arguments = ("trial", MINE, "--methods", "sgd,lets-sam", "--seeds", "1", "--out", "o")
     with subprocess.Popen(
-        [sys.executable, "-m", "letsam", *arguments], stdout=subprocess.PIPE, stderr=theirs, text=True,
+        [sys.executable, "-m", "letsam", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
         env=environment(TERM="xterm-256color", COLUMNS="100", SLOW="0.01"),
-    ) as child:  # fmt: skip
+    ) as child:
         os.close(theirs)
         shown = read_all(ours)
         out = child.stdout.read() if child.stdout else ""
@@ -684,9 +714,12 @@ def test_ctrl_c_keeps_what_is_finished(here: Path) -> None:
     )
     results = here / "o" / "results.json"
     with subprocess.Popen(
-        [sys.executable, "-c", script], env=environment(SLOW="0.03"), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [sys.executable, "-c", script],
+        env=environment(SLOW="0.03"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-    ) as child:  # fmt: skip
+    ) as child:
         deadline = time.monotonic() + 60
         while not results.exists() and child.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)

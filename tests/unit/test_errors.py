@@ -110,7 +110,7 @@ ARGUMENTS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: ASAM(base(), eta=NAN), ValueError, "`eta` must be > 0, got nan"),
     (lambda: ASAM(base(), eta="a"), TypeError, "`eta` must be a number, got 'a'"),
     (lambda: ASAM(base(), scale="weights"), ValueError, r'`scale="weights"` needs parameter names: .*named_'),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("make", "error", "message"), ARGUMENTS)

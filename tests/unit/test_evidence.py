@@ -186,8 +186,12 @@ def test_two_processes_give_what_one_gives_and_a_stopped_suite_goes_on(tmp_path:
     families = ("sam", "sam-learned")
     assert run.run([TINY], one, families=families, jobs=2) == 0
     assert [name for name, _ in saved(one)] == [
-        "sgd", "sam:0.05", "sam:0.2", "lets-sam:0.05", "lets-sam:0.05+refit",
-    ]  # fmt: skip
+        "sgd",
+        "sam:0.05",
+        "sam:0.2",
+        "lets-sam:0.05",
+        "lets-sam:0.05+refit",
+    ]
 
     here(two, families)
     assert saved(two) == saved(one)

@@ -15,21 +15,43 @@ import letsam
 
 PACKAGE = Path(letsam.__file__).parent
 RANKS = {
-    "_checks": 0, "_shards": 0, "_version": 0, "results": 0,
+    "_checks": 0,
+    "_shards": 0,
+    "_version": 0,
+    "results": 0,
     "_tensors": 1,
-    "hypergradient": 2, "perturbations": 2, "_guard": 2,
-    "_beside": 2, "_clipping": 2, "_closures": 2, "_distributed": 2, "_flight": 2, "_precision": 2,
-    "_randomness": 2, "_statistics": 2, "_wrapper": 2,
-    "_passes": 3, "accumulation": 3, "selection": 3, "groups": 3, "radius": 3,
+    "hypergradient": 2,
+    "perturbations": 2,
+    "_guard": 2,
+    "_beside": 2,
+    "_clipping": 2,
+    "_closures": 2,
+    "_distributed": 2,
+    "_flight": 2,
+    "_precision": 2,
+    "_randomness": 2,
+    "_statistics": 2,
+    "_wrapper": 2,
+    "_passes": 3,
+    "accumulation": 3,
+    "selection": 3,
+    "groups": 3,
+    "radius": 3,
     "_composition": 4,
     "_climb": 5,
     "optimizer": 6,
-    "checkpoint": 7, "variants": 7,
-    "doctor": 8, "sharpness": 8, "validation": 8, "integrations": 8, "tasks": 8,
+    "checkpoint": 7,
+    "variants": 7,
+    "doctor": 8,
+    "sharpness": 8,
+    "validation": 8,
+    "integrations": 8,
+    "tasks": 8,
     "training": 9,
     "reports": 9,
-    "cli": 10, "__main__": 11,
-}  # fmt: skip
+    "cli": 10,
+    "__main__": 11,
+}
 FACADE = "the public names"  # `import letsam`, `from letsam import SAM`: variants and what is below
 
 
@@ -116,7 +138,7 @@ HEAVY = (
     *("matplotlib", "sklearn", "rich", "typer", "lightning", "lightning_fabric", "jinja2", "pandas", "scipy"),
     *("transformers", "accelerate", "torchvision", "click", "datasets", "tokenizers", "sacrebleu"),
     *("hessian_eigenthings", "optuna", "PIL", "pyarrow"),
-)  # fmt: skip
+)
 
 
 def loaded_by(code: str) -> set[str]:

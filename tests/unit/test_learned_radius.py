@@ -173,8 +173,12 @@ def test_the_papers_reading() -> None:
 def test_the_defaults_are_the_best_form_known() -> None:
     radius = LearnedRadius(0.05)
     assert (radius.objective, radius.training_batch, radius.length_invariant, radius.interval, radius.follow_lr) == (
-        "validation_loss", "next", True, None, True,
-    )  # fmt: skip
+        "validation_loss",
+        "next",
+        True,
+        None,
+        True,
+    )
     assert (radius.normalize, radius.prior, radius.prior_weight, radius.burn_in) == (True, 0.2, (0.7, 0.1), 100)
     assert radius.prior_rise == 0.2
     assert radius.lr == 0.05
@@ -254,9 +258,15 @@ def test_cosine_prior_and_burn_in(rho: float, rise: float | None, burn_in: int, 
     """The radius follows the rule, given cosines, reach and rise that are worked out from the passes outside."""
     model = network()
     radius = LearnedRadius(
-        rho, prior=0.1, prior_weight=(BELOW, ABOVE), prior_rise=rise, burn_in=burn_in, interval=1, lr=0.05,
+        rho,
+        prior=0.1,
+        prior_weight=(BELOW, ABOVE),
+        prior_rise=rise,
+        burn_in=burn_in,
+        interval=1,
+        lr=0.05,
         follow_lr=False,
-    )  # fmt: skip
+    )
     opt = variant(torch.optim.SGD(model.parameters(), lr=0.1), rho=radius)
     params, changes = list(model.parameters()), torch.zeros(0)
     slopes, reaches, radii, reach, priors, growths, scales = [], [], [], 1.0, [], 0.0, 0.0

@@ -111,9 +111,14 @@ def test_the_hypergradients_of_a_separable_problem_are_exact(
     expected = central_differences(model, optimizer, variant, blocks, objective, int(training_batch == "next"))
 
     radius = LearnedRadius(
-        RHO, per=per, objective=objective, hypergradient="finite_difference", length_invariant=False, interval=1,
+        RHO,
+        per=per,
+        objective=objective,
+        hypergradient="finite_difference",
+        length_invariant=False,
+        interval=1,
         training_batch=training_batch,
-    )  # fmt: skip
+    )
     opt = VARIANTS[variant](optimizer, rho=radius)
     opt.step(model.closure(0), model.closure(HELD_OUT))
     if training_batch == "next":
@@ -128,9 +133,15 @@ def test_the_hypergradients_of_radii_that_differ() -> None:
     model = Separate()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     radius = LearnedRadius(
-        RHO, per="layer", hypergradient="finite_difference", length_invariant=False, prior=None, burn_in=0, interval=1,
+        RHO,
+        per="layer",
+        hypergradient="finite_difference",
+        length_invariant=False,
+        prior=None,
+        burn_in=0,
+        interval=1,
         lr=0.3,
-    )  # fmt: skip
+    )
     opt = SAM(optimizer, rho=radius)
     for i in range(2, 6):
         opt.step(model.closure(i), model.closure(20 + i))
@@ -198,9 +209,15 @@ def test_the_slopes_of_radii_that_differ_add_up_through_a_descent_rule(variant: 
     make = getattr(letsam, variant)
     model = network()
     radius = LearnedRadius(
-        RHO, per="layer", hypergradient="finite_difference", length_invariant=False, prior=None, burn_in=0, interval=1,
+        RHO,
+        per="layer",
+        hypergradient="finite_difference",
+        length_invariant=False,
+        prior=None,
+        burn_in=0,
+        interval=1,
         lr=0.3,
-    )  # fmt: skip
+    )
     opt = make(torch.optim.SGD(model.parameters(), lr=0.1), rho=radius)
     for t in range(5):
         opt.step(closure_on(model, batch(t)), closure_on(model, batch(50 + t)))
@@ -454,8 +471,10 @@ def test_what_is_refused() -> None:
         LearnedRadius(0.1, per="tensor")
     with pytest.raises(TypeError, match="`per` must be one of all, group, layer, got 1"):
         LearnedRadius(0.1, per=1)  # type: ignore[arg-type]
-    opts = [SAM(torch.optim.SGD(network().parameters(), lr=0.1), rho=LearnedRadius(0.1, per=per)) for per in
-            ("all", "layer")]  # fmt: skip
+    opts = [
+        SAM(torch.optim.SGD(network().parameters(), lr=0.1), rho=LearnedRadius(0.1, per=per))
+        for per in ("all", "layer")
+    ]
     with pytest.raises(ValueError, match="must hold a LearnedRadius per layer as its radius, got LearnedRadius"):
         opts[1].load_state_dict(opts[0].state_dict())
     with pytest.raises(ValueError, match="must hold a LearnedRadius as its radius, got LearnedRadius per layer"):

@@ -74,9 +74,14 @@ FORMS: dict[str, Callable[[], Any]] = {
     ),
 }
 PASSES = {
-    "fixed": 2, "secant": 3, "diagonal gap": 3, "finite difference": 4, "same": 4, "paper": 4,
+    "fixed": 2,
+    "secant": 3,
+    "diagonal gap": 3,
+    "finite difference": 4,
+    "same": 4,
+    "paper": 4,
     "finite difference, same": 5,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -72,9 +72,13 @@ def test_the_hypergradient_of_a_share(units: str, base: str, variant: str, objec
     start = maths.State(model, optimizer).copy()
     g = maths.gradient(model, start.theta, batch(10))
     step = maths.OneStep(
-        start, direction(start.theta, maths.DIRECTIONS[variant](start.theta, g)), batch(10), objective, batch(11),
+        start,
+        direction(start.theta, maths.DIRECTIONS[variant](start.theta, g)),
+        batch(10),
+        objective,
+        batch(11),
         batch(20),
-    )  # fmt: skip
+    )
     rho = wrap(
         LearnedRadius(RHO, objective=objective, hypergradient="finite_difference", length_invariant=False, interval=1)
     )

@@ -97,8 +97,13 @@ def test_ascent_moves_what_the_perturbation_perturbs_alone() -> None:
     opt.step(closure)
     assert measured == pytest.approx(seen[1] - seen[0], rel=1e-10)
     with pytest.raises(ValueError, match='`model` must have gradients in weights of perturb="norm", got none'):
-        ascent_sharpness(model.requires_grad_(False).append(nn.Linear(3, 3).double()), cross_entropy, UNEVEN, 0.5,
-            NormalisationAscent())  # fmt: skip
+        ascent_sharpness(
+            model.requires_grad_(False).append(nn.Linear(3, 3).double()),
+            cross_entropy,
+            UNEVEN,
+            0.5,
+            NormalisationAscent(),
+        )
 
 
 def test_ascent_where_there_is_no_slope_is_zero() -> None:
@@ -306,11 +311,13 @@ def test_the_model_is_put_back(name: str, fails_at: int | None) -> None:
         (lambda m: ascent_sharpness(m, cross_entropy, UNEVEN, "0.1"), TypeError, "`rho` must be a number"),
         (lambda m: ascent_sharpness(m, cross_entropy, UNEVEN, 1.0, "sgd"), ValueError, "`perturbation` must be one of"),
         (
-            lambda m: ascent_sharpness(m, cross_entropy, UNEVEN, 1.0, RepeatedAscent(5)), ValueError,
+            lambda m: ascent_sharpness(m, cross_entropy, UNEVEN, 1.0, RepeatedAscent(5)),
+            ValueError,
             "`perturbation` must climb once, .*, got RepeatedAscent with ascents = 5",
         ),
         (
-            lambda m: ascent_sharpness(m, cross_entropy, UNEVEN, 1.0, SubBatchAscent()), ValueError,
+            lambda m: ascent_sharpness(m, cross_entropy, UNEVEN, 1.0, SubBatchAscent()),
+            ValueError,
             "`perturbation` must climb once, .*, got SubBatchAscent with sub_batches = 4",
         ),
         (lambda m: ascent_sharpness(m, cross_entropy, [], 1.0), ValueError, "`batches` must hold at least one sample"),
@@ -324,11 +331,13 @@ def test_the_model_is_put_back(name: str, fails_at: int | None) -> None:
         (lambda m: hessian_spectrum(m, cross_entropy, UNEVEN, top=0), ValueError, "`top` must be a whole number >= 1"),
         (lambda m: hessian_spectrum(m, mean, UNEVEN, top=9, iterations=5), ValueError, "`iterations` must be .* >= 9"),
         pytest.param(
-            lambda m: hessian_spectrum(m, cross_entropy, UNEVEN, top=999, iterations=999), ValueError,
-            "`top` must be at most the number of trainable weights, 51, got 999", marks=needs_library,
+            lambda m: hessian_spectrum(m, cross_entropy, UNEVEN, top=999, iterations=999),
+            ValueError,
+            "`top` must be at most the number of trainable weights, 51, got 999",
+            marks=needs_library,
         ),
     ],
-)  # fmt: skip
+)
 def test_errors_name_the_argument(call: Callable[[nn.Module], Any], kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         call(network())

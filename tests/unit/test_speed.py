@@ -15,8 +15,11 @@ from letsam import SAM, LearnedRadius
 from letsam.tasks.models.resnet import resnet
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-PEERS = {"pytorch_optimizer, loop": "pytorch_optimizer", "pytorch_optimizer, foreach": "pytorch_optimizer",
-         "sam-pytorch": "sam"}  # fmt: skip
+PEERS = {
+    "pytorch_optimizer, loop": "pytorch_optimizer",
+    "pytorch_optimizer, foreach": "pytorch_optimizer",
+    "sam-pytorch": "sam",
+}
 
 
 @pytest.mark.parametrize("adaptive", [False, True], ids=["SAM", "ASAM"])
@@ -69,9 +72,15 @@ def test_networks_have_a_million_weights(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "passes"),
-    [(whole.REFERENCE, 20), (whole.OURS, 20), (whole.EACH, 30), (whole.TENTH, 21), ("LETS-SAM, the paper's", 40),
-     ("four passes written out", 40)],
-)  # fmt: skip
+    [
+        (whole.REFERENCE, 20),
+        (whole.OURS, 20),
+        (whole.EACH, 30),
+        (whole.TENTH, 21),
+        ("LETS-SAM, the paper's", 40),
+        ("four passes written out", 40),
+    ],
+)
 def test_passes_of_ten_steps(name: str, passes: int) -> None:
     network = small()
     step = whole.CONTENDERS[name][0](network)

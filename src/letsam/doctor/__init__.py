@@ -21,9 +21,13 @@ __all__ = ["Finding", "check"]
 
 
 def check(
-    optimizer: SharpnessAware, closure: Closure, validation_closure: Closure | None = None,
-    model: nn.Module | None = None, *, scheduler: object = None,
-) -> list[Finding]:  # fmt: skip
+    optimizer: SharpnessAware,
+    closure: Closure,
+    validation_closure: Closure | None = None,
+    model: nn.Module | None = None,
+    *,
+    scheduler: object = None,
+) -> list[Finding]:
     """Look for mistakes in a training loop that would not raise, or not where they are made.
 
     The closures run a few times, at the weights and near them. No step is taken: weights, gradients, moments,

@@ -99,9 +99,13 @@ class Bench:
         write_states(self._random)
 
     def run(
-        self, closure: Closure, name: str, *, weights: Sequence[Tensor] | None = None,
+        self,
+        closure: Closure,
+        name: str,
+        *,
+        weights: Sequence[Tensor] | None = None,
         gradients: Sequence[Tensor | None] | None = None,
-    ) -> Pass:  # fmt: skip
+    ) -> Pass:
         """One pass.
 
         Args:

@@ -47,9 +47,10 @@ class StochasticAscent(SteepestAscent):
     """
 
     facts = Facts(
-        "ESAM: perturb a random part of the weights", "arXiv:2110.03141",
+        "ESAM: perturb a random part of the weights",
+        "arXiv:2110.03141",
         learned='yes; beside `letsam.selected` only with hypergradient="finite_difference" and prior_rise=None',
-    )  # fmt: skip
+    )
 
     def __init__(self, beta: float = 0.6, seed: int = 0) -> None:
         self.beta = _checks.positive_share("beta", beta)

@@ -38,9 +38,12 @@ class PeriodicAscent(Remembering, SteepestAscent):
     """
 
     facts = Facts(
-        "LookSAM: climb at every k-th step", "arXiv:2203.02714", "1 + 1/k", 4,
+        "LookSAM: climb at every k-th step",
+        "arXiv:2203.02714",
+        "1 + 1/k",
+        4,
         "yes; an update waits for a step that climbs",
-    )  # fmt: skip
+    )
     keeps_ascent_gradient = True
 
     def __init__(self, k: int = 5, alpha: float = 0.7) -> None:

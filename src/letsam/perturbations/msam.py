@@ -55,9 +55,13 @@ class MomentumAscent(Perturbation):
     """
 
     facts = Facts(
-        "MSAM: climb along the momentum, in one pass", "arXiv:2401.12033", "1", 1,
-        "yes; a further pass in the steps that measure the curvature or update the radius", rho=0.3,
-    )  # fmt: skip
+        "MSAM: climb along the momentum, in one pass",
+        "arXiv:2401.12033",
+        "1",
+        1,
+        "yes; a further pass in the steps that measure the curvature or update the radius",
+        rho=0.3,
+    )
     follows_gradient = False
 
     def __init__(self) -> None:

@@ -31,7 +31,10 @@ class SubBatchAscent(SteepestAscent):
     """
 
     facts = Facts(
-        "m-SAM: every sub-batch climbs along its own gradient", "arXiv:2010.01412", "2", 2,
+        "m-SAM: every sub-batch climbs along its own gradient",
+        "arXiv:2010.01412",
+        "2",
+        2,
         learned="yes; one more pass at each update, and at the step before it",
-    )  # fmt: skip
+    )
     sub_batches = 4

@@ -53,9 +53,14 @@ class LogRadius:
     """
 
     def __init__(
-        self, rho: float, bounds: tuple[float, float], prior: float | None, weights: tuple[float, float], burn_in: int,
+        self,
+        rho: float,
+        bounds: tuple[float, float],
+        prior: float | None,
+        weights: tuple[float, float],
+        burn_in: int,
         rise: float | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.bounds, self.prior, self.weights, self.burn_in, self.rise = bounds, prior, weights, burn_in, rise
         self.values = torch.tensor([math.log(rho), 0.0, 0.0, 0.0], dtype=torch.float64)  # see NAMES
         self.curved = torch.zeros(2, dtype=torch.float64)  # see CURVED
@@ -129,9 +134,15 @@ class LogRadius:
         return (room + BURN_IN_GROWTH * step / self.burn_in).clamp(low, high)
 
     def propose(
-        self, rho: Tensor, slope: Tensor, rate: float | Tensor, room: Tensor | None, highest: Tensor | float, step: int,
+        self,
+        rho: Tensor,
+        slope: Tensor,
+        rate: float | Tensor,
+        room: Tensor | None,
+        highest: Tensor | float,
+        step: int,
         usable: Tensor,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """One update; `commit` decides whether it counts.
 
         Args:

@@ -41,9 +41,14 @@ class LossBudgetRadius(Radius):
     """
 
     def __init__(
-        self, budget: float, *, maximum: float = 1.0, relative: bool = False, steps: int | None = None,
+        self,
+        budget: float,
+        *,
+        maximum: float = 1.0,
+        relative: bool = False,
+        steps: int | None = None,
         annealed: float = 0.25,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.budget = _checks.positive("budget", budget)
         self.maximum = _checks.positive("maximum", maximum)
         self.relative = _checks.flag("relative", relative)

@@ -23,7 +23,7 @@ from letsam.tasks.text import (
     encode,
     load_package,
     trimmed,
-)  # fmt: skip
+)
 
 if TYPE_CHECKING:
     import tokenizers

@@ -58,9 +58,11 @@ def make_fabric(device: str, strategy: str | None = None, precision: str | None 
         raise ValueError(f"`precision` must be one that fsdp has (32-true, bf16-mixed, bf16-true), got {precision!r}")
     ranks, local = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
     fabric = Fabric(
-        devices=local, num_nodes=ranks // local,
-        strategy=_strategy(_checks.choice("strategy", strategy or "ddp", STRATEGIES), ranks), **options,
-    )  # fmt: skip
+        devices=local,
+        num_nodes=ranks // local,
+        strategy=_strategy(_checks.choice("strategy", strategy or "ddp", STRATEGIES), ranks),
+        **options,
+    )
     fabric.launch()
     return fabric
 

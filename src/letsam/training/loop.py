@@ -330,9 +330,15 @@ class Training:
 
 _PROGRESS = ("epoch", "step", "passes", "seconds", "rho_schedule", "slopes", "history")
 _HISTORY = (
-    "epoch", "train_loss", "test_loss", "test_accuracy", "validation_loss", "generalization_gap", "rho",
+    "epoch",
+    "train_loss",
+    "test_loss",
+    "test_accuracy",
+    "validation_loss",
+    "generalization_gap",
+    "rho",
     "hypergradient",
-)  # fmt: skip
+)
 
 
 def _schedule(searched: Run, per: str) -> list[float] | list[tuple[float, ...]]:

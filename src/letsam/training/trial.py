@@ -164,9 +164,14 @@ def _work(item: _Work, tell: Callable[[Any], None]) -> None:
     searched = item.searched
     for row in item.left:
         run = _run(
-            task, item.config, fabric, row, item.seed, searched if row.endswith(REFIT) else None,
+            task,
+            item.config,
+            fabric,
+            row,
+            item.seed,
+            searched if row.endswith(REFIT) else None,
             lambda *epoch: tell(epoch),
-        )  # fmt: skip
+        )
         searched = run
         tell(run)
 
