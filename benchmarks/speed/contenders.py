@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from letsam import ASAM, SAM, LearnedRadius
-from letsam._guard import StepGuard
-from letsam._tensors import Buffers, all_finite, gradients_of, lengths
+from letsam.step.undo import StepGuard
+from letsam.tensors import Buffers, all_finite, gradients_of, lengths
 
 Step = Callable[[], Any]
 RHO = 0.05

@@ -25,8 +25,8 @@ from benchmarks.speed.contenders import OPTIONS, RHO
 from benchmarks.speed.networks import NETWORKS, Network, network
 from benchmarks.speed.turns import Rows, Step, milliseconds, ratio, seconds
 from letsam import SAM, LearnedRadius, SharpnessAware
-from letsam._guard import StepGuard
-from letsam._passes import Passes
+from letsam.step.replay import Passes
+from letsam.step.undo import StepGuard
 
 ROUNDS = 5
 RATE = 0.02  # of nu, by Adam

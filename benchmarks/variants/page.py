@@ -33,8 +33,8 @@ OWN = """\
 [`examples/custom_variant.py`](../examples/custom_variant.py) is one in under 30 lines. A subclass of
 `letsam.perturbations.Perturbation` overrides what it changes: `direction` (which way to climb), `descent` (which
 gradient to descend with) and, if it overrides that one, `descent_derivative`, through which a learned radius sees it.
-What it remembers from step to step goes into the `memory` of a `letsam.perturbations.Remembering`, and a skipped step
-undoes it.
+What it remembers from step to step goes into the `memory` of a
+`letsam.perturbations.PerturbationWithMemory`, and a skipped step undoes it.
 
 ## Learned through the variant's own update
 

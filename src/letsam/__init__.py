@@ -8,11 +8,10 @@
 """
 
 from . import hypergradient, perturbations, radius, variants
-from ._passes import ReplayedRandomness
-from ._statistics import frozen_statistics
 from ._version import __version__
-from .accumulation import accumulated
 from .checkpoint import DistributedState
+from .closures.accumulation import accumulated
+from .closures.selection import selected
 from .doctor import check
 from .groups import param_groups
 from .optimizer import SharpnessAware
@@ -28,7 +27,8 @@ from .radius import (
     layerwise,
     relative,
 )
-from .selection import selected
+from .step.replay import ReplayedRandomness
+from .step.snapshot import frozen_statistics
 from .variants import *  # noqa: F403
 
 __all__ = [

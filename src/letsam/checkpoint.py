@@ -20,10 +20,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from . import _checks
-from ._shards import is_dtensor
-from ._statistics import checked_model
+from . import checks
 from .optimizer import SharpnessAware
+from .step.snapshot import checked_model
+from .tensors.shards import is_dtensor
 
 
 class DistributedState:
@@ -54,7 +54,7 @@ class DistributedState:
 
     def __init__(self, model: nn.Module, optimizer: SharpnessAware) -> None:
         if not isinstance(optimizer, SharpnessAware):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"`optimizer` must be a letsam optimizer, got {_checks.shown(optimizer)}")
+            raise TypeError(f"`optimizer` must be a letsam optimizer, got {checks.shown(optimizer)}")
         self.model = checked_model(model, optimizer._params())
         self.optimizer = optimizer
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from letsam import _checks
+from letsam import checks
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -85,7 +85,7 @@ def trial(
     from letsam.training.config import TrialConfig
     from letsam.training.devices import make_fabric
 
-    _checks.whole("jobs", jobs, 1)
+    checks.whole("jobs", jobs, 1)
     config = TrialConfig(
         task=task,
         methods=tuple(part.strip() for part in methods.split(",") if part.strip()),
@@ -331,7 +331,7 @@ def _arguments(setup: str, returned: object) -> dict[str, Any]:
     if isinstance(returned, (tuple, list)) and 2 <= len(returned) <= len(names):
         return dict(zip(names, returned, strict=False))
     if not isinstance(returned, Mapping) or not {"optimizer", "closure"} <= returned.keys():
-        shown = _checks.shown(returned)
+        shown = checks.shown(returned)
         raise ValueError(f"{setup} must return (optimizer, closure), optionally with more of {names}, got {shown}")
     if unknown := [str(name) for name in returned if name not in names]:
         raise ValueError(f"{setup} gives `{unknown[0]}`, expected {', '.join(names)}")

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from . import _checks
-from ._statistics import checked_module
+from . import checks
+from .checks import checked_module
 
 PERTURBED = ("weights", "norm", "all")
 NORMALISATION = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)  # pyright: ignore[reportPrivateUsage]
@@ -59,7 +59,7 @@ def selected(model: nn.Module, perturb: str) -> set[Tensor]:
         ValueError: an unknown `perturb`, or one that leaves nothing to perturb.
     """
     checked_module(model)
-    _checks.choice("perturb", perturb, PERTURBED)
+    checks.choice("perturb", perturb, PERTURBED)
     normalising = {p for module in model.modules() if _normalises(module) for p in module.parameters(recurse=False)}
     chosen: set[Tensor] = set()
     for name, param in model.named_parameters():
@@ -85,7 +85,7 @@ def unperturbed(groups: list[dict[str, Any]]) -> set[Tensor]:
     values = [group.get("perturb", True) for group in groups]
     for value in values:
         if not isinstance(value, bool):
-            raise ValueError(f"`perturb` of a param group must be True or False, got {_checks.shown(value)}")
+            raise ValueError(f"`perturb` of a param group must be True or False, got {checks.shown(value)}")
     if not any(values):
         raise ValueError("`perturb` must be True in at least one param group, got False in all (for that, rho=0)")
     return {p for group, perturbs in zip(groups, values, strict=True) if not perturbs for p in group["params"]}

@@ -8,14 +8,14 @@
 
 Three compositions:
 
-    SAM              SharpnessAware(SGD(...), SteepestAscent(), 0.05)
-    ASAM, AdamW      SharpnessAware(AdamW(...), AdaptiveAscent(), CosineRadius(0.5, 0.1, steps=1000))
-    LETS-SAM         SharpnessAware(SGD(...), SteepestAscent(), LearnedRadius(0.05))
+    SAM              SharpnessAware(SGD(...), SAMPerturbation(), 0.05)
+    ASAM, AdamW      SharpnessAware(AdamW(...), ASAMPerturbation(), CosineRadius(0.5, 0.1, steps=1000))
+    LETS-SAM         SharpnessAware(SGD(...), SAMPerturbation(), LearnedRadius(0.05))
 
-A step climbs from the weights theta to theta + rho eps_hat (`letsam._climb`), takes the gradient there, goes back to
-theta and lets the base optimizer descend with it. All its training passes see the same dropout masks, and of its passes
-only the first counts for running statistics and random generators (`letsam._passes`). Nothing in a step is read by the
-host: radius, losses and the decision to skip a step that is not finite stay on the device.
+A step climbs from the weights theta to theta + rho eps_hat (`letsam.step.ascent`), takes the gradient there, goes back
+to theta and lets the base optimizer descend with it. All its training passes see the same dropout masks, and of its
+passes only the first counts for running statistics and random generators (`letsam.step.replay`). Nothing in a step is
+read by the host: radius, losses and the decision to skip a step that is not finite stay on the device.
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from . import _checks, _precision
-from ._beside import descend_beside
-from ._climb import Climb
-from ._clipping import clipping
-from ._closures import Closure, checked_closure, require_gradients
-from ._composition import not_traced
-from ._distributed import Group
-from ._flight import Flight, Slopes
-from ._guard import StepGuard, without_state
-from ._randomness import devices_of
-from ._tensors import Buffers, all_finite, copy_, gradients_of, lengths, norm, scale_
+from . import checks
+from .closures.closure import Closure, checked_closure, require_gradients
 from .perturbations import Perturbation
+from .perturbations.decoupled import descend_decoupled
 from .radius import Ascent, Radius
+from .step import precision
+from .step.ascent import Climb
+from .step.clipping import clipping
+from .step.composition import not_traced
+from .step.randomness import devices_of
+from .step.ranks import Group
+from .step.record import Flight, Slopes
+from .step.undo import StepGuard, without_state
+from .tensors import Buffers, all_finite, copy_, gradients_of, lengths, norm, scale_
 
 __all__ = ["Closure", "SharpnessAware"]
 
@@ -84,7 +85,7 @@ class SharpnessAware(Climb):
         >>> import torch, letsam
         >>> weight = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
         >>> base = torch.optim.SGD([weight], lr=0.1)
-        >>> opt = SharpnessAware(base, letsam.perturbations.SteepestAscent(), 0.5)
+        >>> opt = SharpnessAware(base, letsam.perturbations.SAMPerturbation(), 0.5)
         >>> def closure():
         ...     opt.zero_grad()
         ...     loss = weight.square().sum() / 2
@@ -126,7 +127,7 @@ class SharpnessAware(Climb):
 
     @max_grad_norm.setter
     def max_grad_norm(self, value: float | None) -> None:
-        self._max_grad_norm = value if value is None else _checks.positive("max_grad_norm", value)
+        self._max_grad_norm = value if value is None else checks.positive("max_grad_norm", value)
 
     # --- a step ---------------------------------------------------------------------------------------------------
 
@@ -167,7 +168,7 @@ class SharpnessAware(Climb):
                 "`validation_closure` must be given for a learned radius, to `step` or as an attribute, got None"
             )
         self._ranks.check(self.model)
-        self._grad_scaler = _precision.begin(grad_scaler, self)
+        self._grad_scaler = precision.begin(grad_scaler, self)
         self._abort()
         self._place()
         params, parts = self._trainable(), self._parts(closure)
@@ -225,8 +226,8 @@ class SharpnessAware(Climb):
         self._place()
         params = self._trainable()
         require_gradients(params, "the backward() before ascent_step()")
-        _precision.unscale_(_precision.checked_scaler(grad_scaler), self, params)
-        self._grad_scaler = _precision.begin(grad_scaler, self)  # may change the scale, which this pass had before
+        precision.unscale_(checks.checked_scaler(grad_scaler), self, params)
+        self._grad_scaler = precision.begin(grad_scaler, self)  # may change the scale, which this pass had before
         self._passes.begin(())
         slopes = self._slopes(params)
         flight = self._begin(params, [], None, slopes)
@@ -251,11 +252,11 @@ class SharpnessAware(Climb):
         flight = self._flight
         if flight is None:
             raise RuntimeError("descent_step() needs an ascent_step() before it")
-        if _precision.checked_scaler(grad_scaler) is not self._grad_scaler:
-            raise ValueError(f"`grad_scaler` must be the one of ascent_step(), got {_checks.shown(grad_scaler)}")
+        if checks.checked_scaler(grad_scaler) is not self._grad_scaler:
+            raise ValueError(f"`grad_scaler` must be the one of ascent_step(), got {checks.shown(grad_scaler)}")
         try:
             require_gradients(flight.params, "the backward() before descent_step()")
-            _precision.unscale_(self._grad_scaler, self, flight.params)
+            precision.unscale_(self._grad_scaler, self, flight.params)
         except ValueError:
             self._abort()
             raise
@@ -319,7 +320,7 @@ class SharpnessAware(Climb):
         if flight.climbed:
             self.radius.see_base_step(self.base_optimizer, params, weights, fresh)
         if beside is not None:
-            descend_beside(self.base_optimizer, params, params, beside)
+            descend_decoupled(self.base_optimizer, params, params, beside)
         self._guard.settle(self.base_optimizer, flight.finite, params, self._weights)
         self.radius.commit(flight.finite)
 
@@ -340,7 +341,7 @@ class SharpnessAware(Climb):
         """Count the step and publish what it saw."""
         self._passes.end(flight.finite)
         self.perturbation.commit(flight.finite)
-        _precision.record(self._grad_scaler, self, flight.finite)
+        precision.record(self._grad_scaler, self, flight.finite)
         self._steps += 1
         self._skipped = self._skipped + ~flight.finite
         self._opt_called = True  # what torch's schedulers look for when they warn of a wrong order

@@ -11,22 +11,23 @@ from typing import Any, ClassVar
 from torch import nn
 from torch.optim import Optimizer
 
-from ._distributed import Group
 from .optimizer import Closure, SharpnessAware
-from .perturbations import AdaptiveAscent, Facts, Perturbation, SteepestAscent
-from .perturbations.aesam import GatedAscent
-from .perturbations.esam import StochasticAscent
-from .perturbations.fsam import NoiseAscent
-from .perturbations.gsam import SurrogateGap
-from .perturbations.looksam import PeriodicAscent
-from .perturbations.msam import MomentumAscent
-from .perturbations.multistep import RepeatedAscent
-from .perturbations.samon import NormalisationAscent
-from .perturbations.ssam import DynamicAscent, FisherAscent
-from .perturbations.subbatch import SubBatchAscent
-from .perturbations.vasso import SmoothedAscent
-from .perturbations.wsam import WeightedSharpness
+from .perturbations import ASAMPerturbation, Facts, Perturbation, SAMPerturbation
+from .perturbations.aesam import AESAMPerturbation
+from .perturbations.esam import ESAMPerturbation
+from .perturbations.fsam import FSAMPerturbation
+from .perturbations.gsam import GSAMPerturbation
+from .perturbations.looksam import LookSAMPerturbation
+from .perturbations.msam import MSAMPerturbation
+from .perturbations.multistepsam import MultiStepSAMPerturbation
+from .perturbations.samon import SAMONPerturbation
+from .perturbations.ssamd import SSAMDPerturbation
+from .perturbations.ssamf import SSAMFPerturbation
+from .perturbations.subbatchsam import SubBatchSAMPerturbation
+from .perturbations.vasso import VaSSOPerturbation
+from .perturbations.wsam import WSAMPerturbation
 from .radius import Radius
+from .step.ranks import Group
 
 __all__ = [
     "AESAM",
@@ -109,7 +110,7 @@ VARIANTS: dict[str, type[Variant]] = {}
 """Every variant by its name in `--methods`."""
 
 
-class SAM(Variant, made_of=SteepestAscent):
+class SAM(Variant, made_of=SAMPerturbation):
     """theta <- base(theta, grad L(theta + rho g / ||g||)).
 
     Args:
@@ -149,7 +150,7 @@ class SAM(Variant, made_of=SteepestAscent):
         SharpnessAware.__init__(
             self,
             base_optimizer,
-            SteepestAscent(),
+            SAMPerturbation(),
             rho,
             validation_closure=validation_closure,
             model=model,
@@ -159,7 +160,7 @@ class SAM(Variant, made_of=SteepestAscent):
         )
 
 
-class ASAM(Variant, made_of=AdaptiveAscent):
+class ASAM(Variant, made_of=ASAMPerturbation):
     """theta <- base(theta, grad L(theta + rho T^2 g / ||T g||)), T = diag(|theta| + eta).
 
     Args:
@@ -167,7 +168,7 @@ class ASAM(Variant, made_of=AdaptiveAscent):
         rho: a number > 0 relative to the weights (0: the base optimizer alone), a schedule or a `LearnedRadius`.
         scale: which tensors are scaled: "all" (the paper's T; the default), "weights" (the authors' code: not the
             biases; needs parameter names) or "matrices" (neither biases nor normalisation layers). See
-            `AdaptiveAscent`.
+            `ASAMPerturbation`.
         eta: >= 0, added to |theta|; 0.01 in the authors' code.
         validation_closure: for a learned radius, where `step` is not given one.
         model: the network, so that its running statistics move once in a step (see `SharpnessAware`).
@@ -205,7 +206,7 @@ class ASAM(Variant, made_of=AdaptiveAscent):
         SharpnessAware.__init__(
             self,
             base_optimizer,
-            AdaptiveAscent(scale, eta),
+            ASAMPerturbation(scale, eta),
             rho,
             validation_closure=validation_closure,
             model=model,
@@ -215,53 +216,53 @@ class ASAM(Variant, made_of=AdaptiveAscent):
         )
 
 
-class GSAM(Variant, made_of=SurrogateGap):
-    """theta <- base(theta, g_rho - alpha (g_0 orthogonal to g_rho)); `alpha`: see `perturbations.gsam.SurrogateGap`."""
+class GSAM(Variant, made_of=GSAMPerturbation):
+    """theta <- base(theta, g_rho - alpha (g_0 orthogonal to g_rho)); `alpha`: see `GSAMPerturbation`."""
 
 
-class WSAM(Variant, made_of=WeightedSharpness):
-    """theta <- base(theta, g_0) - lr gamma / (1 - gamma) (g_rho - g_0); see `perturbations.wsam.WeightedSharpness`."""
+class WSAM(Variant, made_of=WSAMPerturbation):
+    """theta <- base(theta, g_0) - lr gamma / (1 - gamma) (g_rho - g_0); see `WSAMPerturbation`."""
 
 
-class LookSAM(Variant, made_of=PeriodicAscent):
-    """SAM at every k-th step, its flat part in between; see `perturbations.looksam.PeriodicAscent`."""
+class LookSAM(Variant, made_of=LookSAMPerturbation):
+    """SAM at every k-th step, its flat part in between; see `LookSAMPerturbation`."""
 
 
-class FSAM(Variant, made_of=NoiseAscent):
-    """climbs along g - sigma times the average gradient; see `perturbations.fsam.NoiseAscent`."""
+class FSAM(Variant, made_of=FSAMPerturbation):
+    """climbs along g - sigma times the average gradient; see `FSAMPerturbation`."""
 
 
-class VaSSO(Variant, made_of=SmoothedAscent):
-    """climbs along an average of the gradients; see `perturbations.vasso.SmoothedAscent`."""
+class VaSSO(Variant, made_of=VaSSOPerturbation):
+    """climbs along an average of the gradients; see `VaSSOPerturbation`."""
 
 
-class MSAM(Variant, made_of=MomentumAscent):
-    """climbs along the momentum, in one pass; see `perturbations.msam.MomentumAscent`."""
+class MSAM(Variant, made_of=MSAMPerturbation):
+    """climbs along the momentum, in one pass; see `MSAMPerturbation`."""
 
 
-class SSAMF(Variant, made_of=FisherAscent):
-    """perturbs the weights with the largest Fisher information; see `perturbations.ssam.FisherAscent`."""
+class SSAMF(Variant, made_of=SSAMFPerturbation):
+    """perturbs the weights with the largest Fisher information; see `SSAMFPerturbation`."""
 
 
-class SSAMD(Variant, made_of=DynamicAscent):
-    """perturbs weights that change, at random and by the gradient; see `perturbations.ssam.DynamicAscent`."""
+class SSAMD(Variant, made_of=SSAMDPerturbation):
+    """perturbs weights that change, at random and by the gradient; see `SSAMDPerturbation`."""
 
 
-class MultiStepSAM(Variant, made_of=RepeatedAscent):
-    """climbs in k parts, each along the gradient found there; see `perturbations.multistep.RepeatedAscent`."""
+class MultiStepSAM(Variant, made_of=MultiStepSAMPerturbation):
+    """climbs in k parts, each along the gradient found there; see `MultiStepSAMPerturbation`."""
 
 
-class AESAM(Variant, made_of=GatedAscent):
-    """climbs in the steps whose gradient is long; see `perturbations.aesam.GatedAscent`."""
+class AESAM(Variant, made_of=AESAMPerturbation):
+    """climbs in the steps whose gradient is long; see `AESAMPerturbation`."""
 
 
-class SAMON(Variant, made_of=NormalisationAscent):
-    """perturbs the normalisation layers alone; see `perturbations.samon.NormalisationAscent`."""
+class SAMON(Variant, made_of=SAMONPerturbation):
+    """perturbs the normalisation layers alone; see `SAMONPerturbation`."""
 
 
-class ESAM(Variant, made_of=StochasticAscent):
-    """perturbs a random part of the weights; see `perturbations.esam.StochasticAscent`."""
+class ESAM(Variant, made_of=ESAMPerturbation):
+    """perturbs a random part of the weights; see `ESAMPerturbation`."""
 
 
-class SubBatchSAM(Variant, made_of=SubBatchAscent):
-    """every sub-batch climbs along its own gradient; see `perturbations.subbatch.SubBatchAscent`."""
+class SubBatchSAM(Variant, made_of=SubBatchSAMPerturbation):
+    """every sub-batch climbs along its own gradient; see `SubBatchSAMPerturbation`."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from letsam import LearnedRadius, SharpnessAware
-from letsam.perturbations import SteepestAscent
+from letsam.perturbations import SAMPerturbation
 from letsam.radius import Ascent, Radius
 from oracle import maths
 from oracle.problems import batch, closure_on, flat, network, same_bits, weights_of
@@ -57,7 +57,7 @@ def steps_by_hand(kind: str, count: int, momentum: float = 0.0) -> Tensor:
 
 def composed(kind: str, model: torch.nn.Module) -> SharpnessAware:
     radius: Any = {"LossBudget": LossBudget(0.11, RHO), "PerWeight": PerWeight(0.1)}.get(kind, RHO)
-    return SharpnessAware(torch.optim.SGD(model.parameters(), lr=LR), SteepestAscent(), radius)
+    return SharpnessAware(torch.optim.SGD(model.parameters(), lr=LR), SAMPerturbation(), radius)
 
 
 KINDS = ["SAM", "LossBudget", "PerWeight"]
@@ -92,7 +92,7 @@ def test_the_loss_budget_uses_both_of_its_branches() -> None:
 def test_a_radius_per_weight_keeps_its_place_beside_unused_weights() -> None:
     """The second weight has no gradient: the third still climbs by its own 0.3."""
     ws = [torch.nn.Parameter(torch.tensor([1.0 + i], dtype=torch.float64)) for i in range(3)]
-    opt = SharpnessAware(torch.optim.SGD(ws, lr=LR), SteepestAscent(), PerWeight(0.1))
+    opt = SharpnessAware(torch.optim.SGD(ws, lr=LR), SAMPerturbation(), PerWeight(0.1))
     seen = []
 
     def closure() -> Tensor:
@@ -121,7 +121,7 @@ def test_a_variant_in_two_calls(kind: str) -> None:
     assert same_bits(weights_of(models[0]), weights_of(models[1]))
 
 
-class Half(SteepestAscent):
+class Half(SAMPerturbation):
     """A variant of one's own that descends with the mean of both gradients."""
 
     keeps_ascent_gradient = True
@@ -142,7 +142,7 @@ def test_a_descent_without_its_derivative_cannot_be_learned_through() -> None:
         SharpnessAware(base, Half(), LearnedRadius(RHO))
 
 
-class Everywhere(SteepestAscent):
+class Everywhere(SAMPerturbation):
     """One that climbs in two parts."""
 
     ascents = 2

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 import letsam
+from learned_radius import learned_radius
 from letsam import ASAM, SAM, LearnedRadius, SharpnessAware
 from oracle.problems import BASES, WITHOUT_RULE, batch, closure_on, generator, loss_on, same_bits, weights_of
 from oracle.variants import ROWS, InParts
@@ -46,8 +47,8 @@ RADII: dict[str, Callable[[], Any]] = {
     "layerwise, learned": lambda: letsam.layerwise(LearnedRadius(0.05, interval=2)),
     "learned": lambda: LearnedRadius(0.1, interval=2),
     "per layer": lambda: LearnedRadius(0.1, interval=2, per="layer"),
-    "per group": lambda: LearnedRadius(0.1, per="group", training_batch="same"),
-    "finite difference": lambda: LearnedRadius(0.1, hypergradient="finite_difference", training_batch="same"),
+    "per group": lambda: learned_radius(0.1, per="group", training_batch="same"),
+    "finite difference": lambda: learned_radius(0.1, hypergradient="finite_difference", training_batch="same"),
     "paper": lambda: LearnedRadius.paper(0.1),
 }
 ALL: dict[str, Callable[[Any], torch.optim.Optimizer]] = {

@@ -16,7 +16,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from letsam import LearnedRadius, ReplayedRadius, SharpnessAware, accumulated
+from learned_radius import learned_radius
+from letsam import ReplayedRadius, SharpnessAware, accumulated
 from letsam.variants import VARIANTS
 from oracle.problems import BASES, Batch, batch, flat, loss_on, same_bits, weights_of
 from oracle.variants import ROWS, pieces
@@ -33,7 +34,7 @@ CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA de
 on_devices = pytest.mark.parametrize("device", ["cpu", "cuda"][: 1 + torch.cuda.is_available()])
 RADII: dict[str, Callable[[int], Any]] = {  # from the number of weight tensors
     "fixed": lambda count: RHO,
-    "learned": lambda count: LearnedRadius(RHO, interval=1, burn_in=0, lr=0.2),
+    "learned": lambda count: learned_radius(RHO, interval=1, burn_in=0, lr=0.2),
     "replayed per layer": lambda count: ReplayedRadius([[RHO * 1.3**i for i in range(count)]] * 2, STEPS, per="layer"),
 }
 with_every_radius = pytest.mark.parametrize("radius", RADII)

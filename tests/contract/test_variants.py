@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import letsam
+from learned_radius import learned_radius
 from letsam import LearnedRadius, SharpnessAware
 from letsam.variants import VARIANTS
 from oracle import maths
@@ -119,7 +120,7 @@ def opt_of(model: torch.nn.Module, by_hand: ByHand) -> torch.optim.Optimizer:
 @pytest.mark.parametrize(("name", "base"), PAIRS)
 def test_the_hypergradient_of_its_own_update(name: str, base: str, projected: bool) -> None:
     """Central differences of the true one-step objective, eps_hat held fixed, at every step that climbs."""
-    opt, by_hand, model = pair(name, base, LearnedRadius(RHO, **EXACT, length_invariant=projected))
+    opt, by_hand, model = pair(name, base, learned_radius(RHO, **EXACT, length_invariant=projected))
     expected, held_out, seen = None, batch(50), 0
     for t in range(7):
         log: list[str] = []
@@ -154,7 +155,7 @@ def true_hypergradient(by_hand: ByHand, t: int, rho: float, projected: bool) -> 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_hypergradient_at_the_same_batch(name: str) -> None:
     """Measured at the end of the step itself, on the weights it has made."""
-    radius = LearnedRadius(RHO, **EXACT, training_batch="same", length_invariant=False)
+    radius = learned_radius(RHO, **EXACT, training_batch="same", length_invariant=False)
     opt, by_hand, model = pair(name, "momentum", radius)
     for t in range(5):
         rho_before, log = opt.rho.item(), []
@@ -280,7 +281,7 @@ def test_wsam_through_the_base_optimizer(base: str) -> None:
     optimizer = BASES[base](model.parameters())
     descend(model, optimizer, 4)
     start = maths.State(model, optimizer).copy()
-    opt = NAMES["WSAM"](optimizer, LearnedRadius(RHO, **EXACT, length_invariant=False), gamma=0.75, decouple=False)
+    opt = NAMES["WSAM"](optimizer, learned_radius(RHO, **EXACT, length_invariant=False), gamma=0.75, decouple=False)
     g = maths.gradient(model, start.theta, batch(3))
 
     def objective(rho: float) -> float:
@@ -307,7 +308,7 @@ def test_sam_on_is_sam_with_the_groups_of_sam_on() -> None:
         models[0], opts[0] = pickle.loads(pickle.dumps((models[0], opts[0])))
     assert same_bits(weights_of(models[0]), weights_of(models[1]))
 
-    message = '^`model` must be given for a NormalisationAscent, which perturbs "norm" alone, got None$'
+    message = '^`model` must be given for a SAMONPerturbation, which perturbs "norm" alone, got None$'
     with pytest.raises(ValueError, match=message):
         NAMES["SAMON"](torch.optim.SGD(models[0].parameters(), lr=0.1), RHO)
     model = network()

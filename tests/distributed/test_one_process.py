@@ -14,8 +14,8 @@ import torch.distributed.checkpoint as dcp
 import letsam
 from distributed.workers import CASES, train
 from letsam import ASAM, SAM, DistributedState, LearnedRadius, SharpnessAware
-from letsam._distributed import Ranks
-from letsam.perturbations import SteepestAscent
+from letsam.perturbations import SAMPerturbation
+from letsam.step.ranks import Ranks
 from oracle.problems import BASES, network, same_bits, snapshot
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
@@ -31,7 +31,7 @@ def test_m_sharpness_changes_nothing(name: str) -> None:
     assert same_bits(runs[2], runs[0])
 
 
-@pytest.mark.parametrize("make", [SAM, ASAM, lambda base, **o: SharpnessAware(base, SteepestAscent(), 0.1, **o)])
+@pytest.mark.parametrize("make", [SAM, ASAM, lambda base, **o: SharpnessAware(base, SAMPerturbation(), 0.1, **o)])
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [

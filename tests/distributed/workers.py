@@ -19,10 +19,11 @@ from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, 
 from torch.nn.parallel import DistributedDataParallel
 
 import letsam
+from learned_radius import learned_radius
 from letsam import ASAM, SAM, LearnedRadius, SharpnessAware
-from letsam._shards import complete_gradients
-from letsam._tensors import Buffers, dot, norm
-from letsam.perturbations import SteepestAscent
+from letsam.perturbations import SAMPerturbation
+from letsam.tensors import Buffers, dot, norm
+from letsam.tensors.shards import complete_gradients
 from oracle.problems import BASES, Batch, batch, closure_on, network
 from page_code import blocks_of, run_code
 
@@ -36,7 +37,7 @@ def _case(variant: type[SharpnessAware], base: str, rho: Callable[[], Any], **op
 
 
 def _learned(**options: Any) -> Callable[[], LearnedRadius]:
-    return lambda: LearnedRadius(0.1, interval=1, **options)
+    return lambda: learned_radius(0.1, interval=1, **options)
 
 
 def _partly_perturbed(weights: Any, **options: Any) -> SharpnessAware:
@@ -99,7 +100,7 @@ CHECKPOINTS: dict[str, tuple[Factory, int]] = {  # and the step after which it i
 }
 
 
-class MixedDescent(SteepestAscent):
+class MixedDescent(SAMPerturbation):
     """Climbs in every other step, and descends with g_rho - 0.3 g_0 then."""
 
     keeps_ascent_gradient = True
@@ -115,7 +116,7 @@ class MixedDescent(SteepestAscent):
 def m_sharp(name: str, weights: Any, **options: Any) -> SharpnessAware:
     """Without prior and burn-in, as the oracle has it."""
     variant, estimator, objective, normalize = M_SHARPNESS[name]
-    radius = LearnedRadius(
+    radius = learned_radius(
         0.1,
         interval=1,
         objective=objective,

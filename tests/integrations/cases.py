@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 import letsam
+from learned_radius import learned_radius
 
 
 def network(dropout: float = 0.2) -> nn.Sequential:
@@ -25,7 +26,7 @@ def data(count: int, seed: int) -> TensorDataset:
 def learned(params: object, model: nn.Module | None = None, **options: object) -> letsam.SAM:
     """LETS-SAM over SGD with momentum; from its 6th step on it validates in every second one."""
     base = torch.optim.SGD(params, lr=0.1, momentum=0.9)  # pyright: ignore[reportArgumentType]
-    return letsam.SAM(base, rho=letsam.LearnedRadius(0.05, interval=2, burn_in=5), model=model, **options)  # pyright: ignore[reportArgumentType]
+    return letsam.SAM(base, rho=learned_radius(0.05, interval=2, burn_in=5), model=model, **options)  # pyright: ignore[reportArgumentType]
 
 
 def same(left: nn.Module, right: nn.Module) -> bool:

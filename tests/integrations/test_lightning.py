@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 import letsam
 from integrations.cases import cross_entropy, data, learned, network, same
+from learned_radius import learned_radius
 from letsam.integrations import EndlessBatches
 from letsam.integrations.lightning import SharpnessAwareCallback
 
@@ -27,7 +28,7 @@ class Module(LightningModule):
     def __init__(self, rho: Any = None, **options: Any) -> None:
         super().__init__()
         self.model = network()
-        self.rho = letsam.LearnedRadius(0.05, interval=2, burn_in=5) if rho is None else rho
+        self.rho = learned_radius(0.05, interval=2, burn_in=5) if rho is None else rho
         self.options = options
         self.seen: list[tuple[Tensor, Tensor, Tensor]] = []
 

@@ -17,13 +17,14 @@ from transformers import (
 )
 
 import letsam
-from letsam._closures import InParts
+from learned_radius import learned_radius
+from letsam.closures.closure import InParts
 from letsam.integrations import EndlessBatches
 from letsam.integrations.transformers import SharpnessAwareTrainer
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-LETS = functools.partial(letsam.SAM, rho=letsam.LearnedRadius(0.05, interval=2, burn_in=3))
-M_SAM = functools.partial(letsam.SubBatchSAM, rho=letsam.LearnedRadius(0.05, interval=2, burn_in=3))
+LETS = functools.partial(letsam.SAM, rho=learned_radius(0.05, interval=2, burn_in=3))
+M_SAM = functools.partial(letsam.SubBatchSAM, rho=learned_radius(0.05, interval=2, burn_in=3))
 
 
 class Bert(BertForSequenceClassification):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import letsam
+from learned_radius import learned_radius
 from letsam.hypergradient import FiniteDifference
 from oracle import maths
 from oracle.problems import BASES, WITHOUT_RULE, Batch, batch, closure_on, descend, network
@@ -76,9 +77,7 @@ def test_finite_difference_is_the_true_hypergradient(
     step = one_step(start, variant, objective, training_batch)
     options = {"objective": objective, "training_batch": training_batch, "length_invariant": False}
 
-    value = measured(
-        start, variant, letsam.LearnedRadius(RHO, hypergradient="finite_difference", **options), step.validation
-    )
+    value = measured(start, variant, learned_radius(RHO, hypergradient="finite_difference", **options), step.validation)
 
     assert value == pytest.approx(step.hypergradient(RHO), rel=1e-6)
     assert value == pytest.approx(step.central_difference(RHO), rel=1e-6)
@@ -93,9 +92,7 @@ def test_finite_difference_with_the_projection(base: str, variant: str, objectiv
     step = one_step(start, variant, objective, training_batch)
     options = {"objective": objective, "training_batch": training_batch, "length_invariant": True}
 
-    value = measured(
-        start, variant, letsam.LearnedRadius(RHO, hypergradient="finite_difference", **options), step.validation
-    )
+    value = measured(start, variant, learned_radius(RHO, hypergradient="finite_difference", **options), step.validation)
 
     expected = step.hypergradient(RHO, projected=True)
     assert value == pytest.approx(expected, rel=1e-6)
@@ -105,7 +102,7 @@ def test_finite_difference_with_the_projection(base: str, variant: str, objectiv
 @pytest.mark.parametrize("step", [1e-6, 1e-7, 1e-8])
 def test_a_chosen_finite_difference_step(step: float) -> None:
     start = start_of("momentum")
-    radius = letsam.LearnedRadius(RHO, hypergradient=FiniteDifference(step), length_invariant=False)
+    radius = learned_radius(RHO, hypergradient=FiniteDifference(step), length_invariant=False)
 
     one = one_step(start, "SAM", "validation_loss", "next")
 
@@ -120,7 +117,7 @@ def test_a_chosen_step_is_the_step_that_is_taken() -> None:
     exact = one.hypergradient(RHO)
 
     def error(h: float) -> float:
-        radius = letsam.LearnedRadius(RHO, hypergradient=FiniteDifference(h), length_invariant=False)
+        radius = learned_radius(RHO, hypergradient=FiniteDifference(h), length_invariant=False)
         return measured(start, "SAM", radius, one.validation) - exact
 
     assert error(2e-3) / error(1e-3) == pytest.approx(2, rel=0.02)
@@ -137,7 +134,7 @@ def test_secant_and_diagonal_are_their_formulas(
     start = start_of(base)
     for variant in maths.DIRECTIONS:
         step = one_step(start, variant, objective, training_batch)
-        radius = letsam.LearnedRadius(
+        radius = learned_radius(
             RHO, objective=objective, hypergradient=estimator, training_batch=training_batch, length_invariant=projected
         )
         expected = step.hypergradient(RHO, estimator=estimator, projected=projected)
@@ -153,7 +150,7 @@ def test_secant_tends_to_the_truth(base: str, variant: str, objective: str, proj
     step = one_step(start, variant, objective, "next")
     errors = []
     for rho in (1e-1, 1e-2, 1e-3, 1e-4):
-        radius = letsam.LearnedRadius(rho, objective=objective, length_invariant=projected, bounds=(1e-6, 10.0))
+        radius = learned_radius(rho, objective=objective, length_invariant=projected, bounds=(1e-6, 10.0))
         exact = step.hypergradient(rho, projected=projected)
         errors.append(abs(measured(start, variant, radius, step.validation) / exact - 1))
 
@@ -169,7 +166,7 @@ def test_secant_is_exact_on_a_quadratic() -> None:
     theta = torch.tensor([0.7, -1.1], dtype=torch.float64)
     lr, rho = 0.1, 0.8
     w = torch.nn.Parameter(theta.clone())
-    opt = letsam.SAM(torch.optim.SGD([w], lr=lr), rho=letsam.LearnedRadius(rho, length_invariant=False))
+    opt = letsam.SAM(torch.optim.SGD([w], lr=lr), rho=learned_radius(rho, length_invariant=False))
 
     def quadratic() -> torch.Tensor:
         opt.zero_grad()
@@ -207,7 +204,7 @@ def test_a_base_without_a_rule_counts_as_plain_descent(base: str, training_batch
     )
     expected = (maths.gradient(start.model, after, HELD_OUT) @ z).item()
 
-    radius = letsam.LearnedRadius(
+    radius = learned_radius(
         RHO, hypergradient="finite_difference", length_invariant=False, training_batch=training_batch
     )
     assert measured(start, "SAM", radius) == pytest.approx(expected, rel=1e-6)
@@ -224,7 +221,7 @@ def test_the_first_step_of_all(base: str) -> None:
     direction = maths.sam_direction(start.theta, maths.gradient(model, start.theta, NOW))
     step = maths.OneStep(start, direction, NOW, "validation_loss", NEXT, HELD_OUT)
 
-    radius = letsam.LearnedRadius(RHO, hypergradient="finite_difference", length_invariant=False)
+    radius = learned_radius(RHO, hypergradient="finite_difference", length_invariant=False)
 
     assert measured(start, "SAM", radius, step.validation) == pytest.approx(step.central_difference(RHO), rel=1e-5)
 
@@ -236,9 +233,7 @@ def test_parameter_groups_keep_their_own_rate() -> None:
     descend(model, start.base, 3)
     step = one_step(start, "SAM", "squared_gap", "next")
 
-    radius = letsam.LearnedRadius(
-        RHO, hypergradient="finite_difference", objective="squared_gap", length_invariant=False
-    )
+    radius = learned_radius(RHO, hypergradient="finite_difference", objective="squared_gap", length_invariant=False)
 
     assert measured(start, "SAM", radius, step.validation) == pytest.approx(step.central_difference(RHO), rel=1e-6)
 
@@ -246,7 +241,7 @@ def test_parameter_groups_keep_their_own_rate() -> None:
 def test_metrics_are_those_of_the_new_weights() -> None:
     start = start_of("momentum")
     state = start.copy()
-    opt = letsam.SAM(state.base, rho=letsam.LearnedRadius(RHO, objective="squared_gap"))
+    opt = letsam.SAM(state.base, rho=learned_radius(RHO, objective="squared_gap"))
     opt.step(closure_on(state.model, NOW), closure_on(state.model, HELD_OUT))
     theta = state.theta
     opt.step(closure_on(state.model, NEXT), closure_on(state.model, HELD_OUT))

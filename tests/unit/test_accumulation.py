@@ -10,14 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from learned_radius import learned_radius
 from letsam import ASAM, SAM, LearnedRadius, SharpnessAware, accumulated
 from oracle.problems import BASES, Batch, batch, closure_on, loss_on, network, same_bits, snapshot, weights_of
 from page_code import blocks_of, run_code
 
 RADII: dict[str, Callable[[], Any]] = {
     "fixed": lambda: 0.1,
-    "secant": lambda: LearnedRadius(0.1, interval=1, burn_in=0),
-    "gap": lambda: LearnedRadius(0.1, objective="squared_gap", interval=1, burn_in=0),
+    "secant": lambda: learned_radius(0.1, interval=1, burn_in=0),
+    "gap": lambda: learned_radius(0.1, objective="squared_gap", interval=1, burn_in=0),
     "paper": lambda: LearnedRadius.paper(0.1),
 }
 

@@ -16,16 +16,17 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import letsam
+from learned_radius import learned_radius
 from letsam import ASAM, SAM, LearnedRadius, SharpnessAware
 from oracle.problems import BASES, batch, closure_on, same_bits, weights_of
 
 RADII: dict[str, Callable[[], Any]] = {
     "fixed": lambda: 0.2,
     "next": lambda: LearnedRadius(0.2, interval=1),
-    "same": lambda: LearnedRadius(0.2, training_batch="same", interval=1),
+    "same": lambda: learned_radius(0.2, training_batch="same", interval=1),
     "paper": lambda: LearnedRadius.paper(0.2),
-    "finite difference": lambda: LearnedRadius(0.2, hypergradient="finite_difference", interval=1),
-    "finite difference, same": lambda: LearnedRadius(
+    "finite difference": lambda: learned_radius(0.2, hypergradient="finite_difference", interval=1),
+    "finite difference, same": lambda: learned_radius(
         0.2, hypergradient="finite_difference", training_batch="same", interval=2
     ),
 }

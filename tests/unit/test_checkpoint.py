@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import letsam
+from learned_radius import learned_radius
 from letsam import ASAM, SAM, LearnedRadius, SharpnessAware
 from oracle.problems import BASES, batch, closure_on, network, same_bits, snapshot, weights_of
 
@@ -24,7 +25,7 @@ RADII: dict[str, Callable[[], Any]] = {
     "replayed": lambda: letsam.ReplayedRadius([0.1, 0.3, 0.2], STEPS),
     "paper": lambda: LearnedRadius.paper(0.1),
 } | {
-    f"{e}-{t}-{k}": lambda e=e, t=t, k=k: LearnedRadius(
+    f"{e}-{t}-{k}": lambda e=e, t=t, k=k: learned_radius(
         0.1, hypergradient=e, training_batch=t, interval=k, objective="squared_gap", burn_in=2
     )
     for e in ("secant", "finite_difference", "diagonal")
@@ -184,8 +185,8 @@ DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
         "must hold a LearnedRadius as its radius, got Fixed",
     ),
     "another perturbation": (
-        _set("AdaptiveAscent", OWN, "perturbation", "type"),
-        "must hold a SteepestAscent as its perturbation, got Adaptive",
+        _set("ASAMPerturbation", OWN, "perturbation", "type"),
+        "must hold a SAMPerturbation as its perturbation, got Adaptive",
     ),
     "radius not a dictionary": (_set(None, OWN, "radius"), "must hold a LearnedRadius as its radius"),
     "radius without nu": (_drop(OWN, "radius", "nu"), "damaged"),

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from learned_radius import learned_radius
 from letsam import ASAM, SAM, LearnedRadius, SharpnessAware
 from oracle import maths
 from oracle.problems import BASES, batch, closure_on, descend, network, same_bits, weights_of
@@ -105,7 +106,7 @@ def test_bad_values(value: Any, error: type[Exception], message: str) -> None:
 
 def test_a_gradient_that_vanishes_or_is_not_finite() -> None:
     w = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
-    radius = LearnedRadius(0.1, interval=1, burn_in=0)
+    radius = learned_radius(0.1, interval=1, burn_in=0)
     opt = SAM(torch.optim.SGD([w], lr=0.1, momentum=0.9), rho=radius, max_grad_norm=1e-9)
     size = [0.0]
 
@@ -178,10 +179,10 @@ def test_the_hypergradient_is_that_of_the_clipped_step(
     step = ClippedStep(start, direction, NOW, objective, training, HELD_OUT, max_norm)
     options: dict[str, Any] = {"objective": objective, "training_batch": training_batch, "length_invariant": False}
 
-    value = measured(start, variant, LearnedRadius(RHO, hypergradient="finite_difference", **options), max_norm)
+    value = measured(start, variant, learned_radius(RHO, hypergradient="finite_difference", **options), max_norm)
 
     assert value == pytest.approx(step.central_difference(RHO), rel=3e-6)
-    free = measured(start, variant, LearnedRadius(RHO, hypergradient="finite_difference", **options), None)
+    free = measured(start, variant, learned_radius(RHO, hypergradient="finite_difference", **options), None)
     assert (abs(value / free - 1) > 1e-3) == (share < 1), "clipping must matter where it clips, and there alone"
 
 
@@ -190,7 +191,7 @@ def test_secant_on_a_quadratic() -> None:
     a = torch.tensor([[2.0, 0.3], [0.3, 0.5]], dtype=torch.float64)
     theta, lr, rho, max_norm = torch.tensor([0.7, -1.1], dtype=torch.float64), 0.1, 0.8, 0.9
     w = torch.nn.Parameter(theta.clone())
-    radius = LearnedRadius(rho, length_invariant=False, interval=1)
+    radius = learned_radius(rho, length_invariant=False, interval=1)
     opt = SAM(torch.optim.SGD([w], lr=lr), rho=radius, max_grad_norm=max_norm)
 
     def quadratic() -> Tensor:

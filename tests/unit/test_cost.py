@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from learned_radius import learned_radius
 from letsam import ASAM, SAM, LearnedRadius, SharpnessAware
-from letsam._guard import StepGuard
+from letsam.step.undo import StepGuard
 
 MANY = 200  # entries: what has fewer is a number, or a number for each of the weights
 
@@ -191,7 +192,7 @@ def test_every_step_issues_the_same_operators(
     shapes = resnet50(largest=4)
 
     def make(params: Any) -> SharpnessAware:
-        rho = LearnedRadius(0.05, interval=1, burn_in=0) if radius == "learned" else radius
+        rho = learned_radius(0.05, interval=1, burn_in=0) if radius == "learned" else radius
         return variant(torch.optim.SGD(params, lr=lr, momentum=0.9, foreach=True), rho)
 
     opt, closure = prepared(make, shapes)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import letsam
+from learned_radius import learned_radius
 from letsam import ASAM, SAM, LearnedRadius, SharpnessAware
 from letsam.cli import run
 from letsam.doctor import Finding
@@ -30,7 +31,7 @@ RADII: dict[str, Callable[[], Any]] = {
     "cosine": lambda: letsam.CosineRadius(0.2, 0.1, 4),
     "budget": lambda: letsam.LossBudgetRadius(0.1, relative=True),
     "learned": lambda: LearnedRadius(0.1),
-    "finite difference": lambda: LearnedRadius(0.1, hypergradient="finite_difference", interval=1),
+    "finite difference": lambda: learned_radius(0.1, hypergradient="finite_difference", interval=1),
     "paper": lambda: LearnedRadius.paper(0.1),
 }
 
@@ -469,7 +470,7 @@ def test_weights_that_the_perturbation_leaves_out(variant: Any) -> None:
 
 
 def test_a_step_that_decides_on_the_device_not_to_climb() -> None:
-    class Waiting(letsam.perturbations.SteepestAscent):
+    class Waiting(letsam.perturbations.SAMPerturbation):
         def direction(self, weights: Any, gradients: Any, gradient_norm: Tensor) -> Tensor:
             return 0 * super().direction(weights, gradients, gradient_norm)
 
@@ -488,7 +489,7 @@ def test_weights_that_begin_at_zero() -> None:
 def test_a_step_that_does_not_climb() -> None:
     """There is no perturbation to judge, and the base optimizer must not step instead."""
 
-    class Plain(letsam.perturbations.SteepestAscent):
+    class Plain(letsam.perturbations.SAMPerturbation):
         def ascends(self, step: int) -> bool:
             return False
 
@@ -534,6 +535,7 @@ def test_bad_arguments() -> None:
 SCRIPT = """
 import letsam, torch
 from torch import nn
+from learned_radius import learned_radius
 
 model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
 

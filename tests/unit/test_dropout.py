@@ -12,16 +12,17 @@ import torch
 from torch import Tensor, nn
 
 import letsam
+from learned_radius import learned_radius
 from letsam import ASAM, SAM, LearnedRadius, SharpnessAware
-from letsam._randomness import devices_of, read_states, stream, write_states
+from letsam.step.randomness import devices_of, read_states, stream, write_states
 from oracle.problems import BASES, batch, closure_on, same_bits, weights_of
 
 RADII: dict[str, Callable[[], Any]] = {
     "fixed": lambda: 0.2,
     "next": lambda: LearnedRadius(0.2, interval=1),
-    "same": lambda: LearnedRadius(0.2, training_batch="same", interval=1),
-    "finite difference": lambda: LearnedRadius(0.2, hypergradient="finite_difference", interval=1),
-    "finite difference, same": lambda: LearnedRadius(
+    "same": lambda: learned_radius(0.2, training_batch="same", interval=1),
+    "finite difference": lambda: learned_radius(0.2, hypergradient="finite_difference", interval=1),
+    "finite difference, same": lambda: learned_radius(
         0.2, hypergradient="finite_difference", training_batch="same", interval=1
     ),
 }
@@ -113,7 +114,7 @@ def test_the_returned_losses_are_of_one_function() -> None:
 def test_validation_draws_anew_where_training_draws_nothing(training_batch: str) -> None:
     """Closures that pick a batch at random: validation must not see the same one for ever, and not move the stream."""
     model = nn.Linear(4, 3).double()
-    opt = SAM(BASES["sgd"](model.parameters()), rho=LearnedRadius(0.1, training_batch=training_batch, interval=1))
+    opt = SAM(BASES["sgd"](model.parameters()), rho=learned_radius(0.1, training_batch=training_batch, interval=1))
     drawn: list[int] = []
 
     def held_out() -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import letsam
 from letsam import ASAM, SAM, CosineRadius, LearnedRadius, LinearRadius, ProportionalRadius, ReplayedRadius
 from letsam.hypergradient import FiniteDifference
-from letsam.perturbations import SteepestAscent
+from letsam.perturbations import SAMPerturbation
 from oracle.problems import batch, closure_on, loss_on, network, same_bits, snapshot, weights_of
 
 
@@ -103,7 +103,7 @@ ARGUMENTS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: SAM(SAM(base())), TypeError, "`base_optimizer` must step without a closure of its own, got SAM"),
     (lambda: SAM(torch.optim.LBFGS(network().parameters())), TypeError, "must step without a closure .*, got LBFGS"),
     (lambda: letsam.SharpnessAware(base(), "sam", 0.1), TypeError, "`perturbation` must be a Perturbation, got 'sam'"),
-    (lambda: letsam.SharpnessAware(base(), SteepestAscent, 0.1), TypeError, "must be a Perturbation, got <class"),
+    (lambda: letsam.SharpnessAware(base(), SAMPerturbation, 0.1), TypeError, "must be a Perturbation, got <class"),
     (lambda: ASAM(base(), scale="biases"), ValueError, "`scale` must be one of all, weights, matrices, got 'biases'"),
     (lambda: ASAM(base(), scale=None), TypeError, "`scale` must be one of all, weights, matrices, got None"),
     (lambda: ASAM(base(), eta=-1.0), ValueError, "`eta` must be > 0, got -1.0"),

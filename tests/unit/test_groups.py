@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import letsam
+from learned_radius import learned_radius
 from letsam import ASAM, SAM, LearnedRadius, LossBudgetRadius, Radius, SharpnessAware
-from letsam.perturbations import SteepestAscent
+from letsam.perturbations import SAMPerturbation
 from letsam.radius import Ascent
 from oracle import maths
 from oracle.problems import BASES, batch, closure_on, descend, flat, network, same_bits, snapshot, weights_of
@@ -78,7 +79,7 @@ def test_what_is_excluded_stays_in_all_passes_and_descends(
     variant: type[SharpnessAware], estimator: str | None
 ) -> None:
     model = network()
-    rho = 0.5 if estimator is None else LearnedRadius(0.5, hypergradient=estimator, interval=1)
+    rho = 0.5 if estimator is None else learned_radius(0.5, hypergradient=estimator, interval=1)
     opt = variant(BASES["momentum"](grouped(model)), rho=rho)
     for i in range(3):
         before, seen = weights_of(model), []
@@ -116,7 +117,7 @@ def test_the_descent_still_has_the_whole_ascent_gradient() -> None:
     """For perturbations that descend with g_0 as well, that of excluded weights included."""
     seen: list[list[Tensor]] = []
 
-    class Watching(SteepestAscent):
+    class Watching(SAMPerturbation):
         keeps_ascent_gradient = True
 
         def descent(self, weights: Any, gradients: Any, ascent_gradients: Any) -> None:
@@ -278,7 +279,7 @@ def test_the_hypergradient_is_that_of_the_real_step(
         for group, saved in zip(base_optimizer.param_groups, ([0, 1], [2, 3]), strict=True):
             for p, index in zip(group["params"], saved, strict=True):
                 base_optimizer.state[p] = moments["state"][index]
-        radius = LearnedRadius(
+        radius = learned_radius(
             RHO, hypergradient=estimator, objective=objective, training_batch=training_batch, length_invariant=False
         )
         opt = getattr(letsam, variant)(base_optimizer, rho=radius)
@@ -300,7 +301,7 @@ def test_secant_is_exact_on_a_quadratic() -> None:
     theta, lr, rho = torch.tensor([0.7, -1.1], dtype=torch.float64), 0.1, 0.8
     first, second = (nn.Parameter(theta[i : i + 1].clone()) for i in (0, 1))
     groups = [{"params": [first]}, {"params": [second], "perturb": False}]
-    opt = SAM(torch.optim.SGD(groups, lr=lr), rho=LearnedRadius(rho, length_invariant=False, interval=1))
+    opt = SAM(torch.optim.SGD(groups, lr=lr), rho=learned_radius(rho, length_invariant=False, interval=1))
 
     def run(function: Callable[[Tensor], Tensor]) -> Callable[[], Tensor]:
         def closure() -> Tensor:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import letsam
+from learned_radius import learned_radius
 from letsam import ASAM, SAM, LearnedRadius, SharpnessAware
 from letsam.radius.log_radius import LogRadius
 from oracle import maths
@@ -43,7 +44,7 @@ def run(
 @pytest.mark.parametrize("training_batch", ["next", "same"])
 @pytest.mark.parametrize("objective", ["squared_gap", "validation_loss"])
 def test_nu_is_moved_by_adam(objective: str, training_batch: str, follow_lr: bool, bounds: tuple[float, float]) -> None:
-    radius = LearnedRadius(
+    radius = learned_radius(
         0.1, objective=objective, training_batch=training_batch, lr=0.03, follow_lr=follow_lr, bounds=bounds, **PLAIN
     )
     hypergradients, radii, lrs = run(radius)
@@ -66,13 +67,13 @@ def test_nu_is_moved_by_adam(objective: str, training_batch: str, follow_lr: boo
 
 def test_the_first_update_is_one_rate_long() -> None:
     """Adam's first step has the size of its rate: log(rho) moves by lr, whatever the hypergradient."""
-    _, radii, _ = run(LearnedRadius(0.1, lr=0.05, follow_lr=False, **PLAIN))
+    _, radii, _ = run(learned_radius(0.1, lr=0.05, follow_lr=False, **PLAIN))
     assert abs(math.log(radii[1] / radii[0])) == pytest.approx(0.05, rel=1e-6)
 
 
 def test_interval_counts_its_own_updates() -> None:
     """Between updates nothing moves, Adam counts updates, not steps, and an update moves as far as 4 steps would."""
-    hypergradients, radii, _ = run(LearnedRadius(0.1, lr=0.02, follow_lr=False, **PLAIN | {"interval": 4}))
+    hypergradients, radii, _ = run(learned_radius(0.1, lr=0.02, follow_lr=False, **PLAIN | {"interval": 4}))
     at = range(3, STEPS, 4)
     expected = maths.adam_on_log_radius(0.1, [hypergradients[i] for i in at], [0.08] * len(at), (1e-4, 10.0))
     assert [radii[i] for i in at] == pytest.approx(expected, rel=1e-9)
@@ -83,7 +84,7 @@ def test_interval_counts_its_own_updates() -> None:
 def test_small_hypergradients_still_move_the_radius() -> None:
     """Far below Adam's usual epsilon of 1e-8: what counts is the sign and the consistency, not the size."""
     w = torch.nn.Parameter(torch.tensor([1.0, 2.0], dtype=torch.float64))
-    opt = SAM(torch.optim.SGD([w], lr=0.1), rho=LearnedRadius(0.1, lr=0.02, **PLAIN | {"length_invariant": False}))
+    opt = SAM(torch.optim.SGD([w], lr=0.1), rho=learned_radius(0.1, lr=0.02, **PLAIN | {"length_invariant": False}))
 
     def closure() -> torch.Tensor:
         opt.zero_grad()
@@ -109,7 +110,7 @@ def test_learning_follows_the_hypergradient_downhill(base: str, variant: type[Sh
 @pytest.mark.parametrize("variant", [SAM, ASAM])
 def test_a_learned_radius_is_not_a_fixed_one(variant: type[SharpnessAware]) -> None:
     weights: list[torch.Tensor] = []
-    for rho in (0.3, LearnedRadius(0.3, lr=0.1, follow_lr=False)):
+    for rho in (0.3, learned_radius(0.3, lr=0.1, follow_lr=False)):
         model = network()
         opt = variant(torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), rho=rho)
         for i in range(STEPS):
@@ -140,9 +141,9 @@ FORMS: dict[str, dict[str, Any]] = {
 
 def test_every_option_makes_a_difference() -> None:
     ends = {
-        name: run(LearnedRadius(0.1, **{"burn_in": 5, "bounds": (1e-3, 1.0)} | options))[1][-1]
+        name: run(learned_radius(0.1, **{"burn_in": 5, "bounds": (1e-3, 1.0)} | options))[1][-1]
         for name, options in FORMS.items()
-    } | {"bounds": run(LearnedRadius(0.092, bounds=(0.09, 0.0921)))[1][-1]}
+    } | {"bounds": run(learned_radius(0.092, bounds=(0.09, 0.0921)))[1][-1]}
     ends.pop("same")  # the validation loss does not look at the training batch: only the moment of the update differs
     values = sorted(ends.values())
     gaps = [b - a for a, b in itertools.pairwise(values)]
@@ -154,7 +155,7 @@ def test_the_papers_reading() -> None:
     assert (paper.objective, paper.training_batch, paper.length_invariant) == ("squared_gap", "same", False)
     assert type(paper.hypergradient).__name__ == "Diagonal"
     assert (paper.interval, paper.lr, paper.bounds, paper.follow_lr) == (3, 0.01, (0.1, 0.4), False)
-    explicit = LearnedRadius(
+    explicit = learned_radius(
         0.1,
         objective="squared_gap",
         hypergradient="diagonal",
@@ -187,14 +188,14 @@ def test_the_defaults_are_the_best_form_known() -> None:
 
 def test_skipping_the_ascent_carries_no_stale_z() -> None:
     """After a step that has not climbed there is no Z, so the radius rests (LookSAM with a learned radius)."""
-    from letsam.perturbations import SteepestAscent
+    from letsam.perturbations import SAMPerturbation
 
-    class EveryOther(SteepestAscent):
+    class EveryOther(SAMPerturbation):
         def ascends(self, step: int) -> bool:
             return step % 2 == 0
 
     model = network()
-    opt = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), EveryOther(), LearnedRadius(0.1, **PLAIN))
+    opt = SharpnessAware(torch.optim.SGD(model.parameters(), lr=0.1), EveryOther(), learned_radius(0.1, **PLAIN))
     radii = []
     for i in range(6):
         log: list[str] = []
@@ -207,7 +208,7 @@ def test_skipping_the_ascent_carries_no_stale_z() -> None:
 def test_a_slope_whose_square_overflows_leaves_the_radius_alone() -> None:
     """1e30 is a float32, its square is not: Adam's second moment would stay infinite for ever."""
     weight = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
-    opt = letsam.SAM(torch.optim.SGD([weight], lr=1e-3), rho=letsam.LearnedRadius(0.1, **PLAIN))
+    opt = letsam.SAM(torch.optim.SGD([weight], lr=1e-3), rho=learned_radius(0.1, **PLAIN))
 
     def quadratic(scale: float) -> torch.Tensor:
         opt.zero_grad()
@@ -257,7 +258,7 @@ BELOW, ABOVE = 0.5, 0.3
 def test_cosine_prior_and_burn_in(rho: float, rise: float | None, burn_in: int, variant: type[SharpnessAware]) -> None:
     """The radius follows the rule, given cosines, reach and rise that are worked out from the passes outside."""
     model = network()
-    radius = LearnedRadius(
+    radius = learned_radius(
         rho,
         prior=0.1,
         prior_weight=(BELOW, ABOVE),
@@ -341,7 +342,7 @@ def test_without_evidence_the_prior_holds() -> None:
     """A linear loss has no curvature: every slope is 0, and rho goes to the prior from both sides."""
     for start in (0.02, 0.9):
         weight = torch.nn.Parameter(torch.tensor([3.0, 4.0], dtype=torch.float64))
-        opt = SAM(torch.optim.SGD([weight], lr=1e-3), rho=LearnedRadius(start, prior_rise=None, follow_lr=False))
+        opt = SAM(torch.optim.SGD([weight], lr=1e-3), rho=learned_radius(start, prior_rise=None, follow_lr=False))
 
         def linear(opt: SAM = opt, weight: torch.Tensor = weight) -> torch.Tensor:
             opt.zero_grad()
@@ -371,14 +372,14 @@ def test_the_curvature_is_measured_from_the_second_step_to_the_25th() -> None:
 def test_between_updates_only_the_whole_prior_holds_the_radius() -> None:
     """From the second step on, which has no update at this interval; at the first update a tenth of the prior does."""
     for start, held in ((0.15, 0.15), (0.9, 0.2 * math.exp(2 / 100))):
-        _, radii, _ = run(LearnedRadius(start, prior_rise=None, interval=3))
+        _, radii, _ = run(learned_radius(start, prior_rise=None, interval=3))
         assert radii[0] == pytest.approx(start)
         assert radii[1] == pytest.approx(held, rel=1e-6)
         assert radii[2] == pytest.approx(0.2 * (0.1 + 0.9 * 2 / 100) * math.exp(4 / 100), rel=1e-6)
 
 
 def test_bounds_come_before_the_prior() -> None:
-    _, radii, _ = run(LearnedRadius(0.5, bounds=(0.4, 0.6)))
+    _, radii, _ = run(learned_radius(0.5, bounds=(0.4, 0.6)))
     assert all(0.4 <= rho <= 0.6 for rho in radii)
 
 
@@ -398,11 +399,11 @@ def test_bounds_come_before_the_prior() -> None:
 )
 def test_bad_options_are_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
-        LearnedRadius(0.1, **options)
+        learned_radius(0.1, **options)
 
 
 def test_an_update_at_every_step_of_the_burn_in_and_every_fourth_after_it() -> None:
     for training_batch in ("next", "same"):
-        _, radii, _ = run(LearnedRadius(0.05, burn_in=6, training_batch=training_batch))
+        _, radii, _ = run(learned_radius(0.05, burn_in=6, training_batch=training_batch))
         moved = [i for i, (a, b) in enumerate(itertools.pairwise([0.05, *radii])) if a != b]
         assert moved == [*range(training_batch == "next", 6), *range(7, STEPS, 4)]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import letsam
+from learned_radius import learned_radius
 from letsam import ASAM, SAM, LearnedRadius, SharpnessAware, layerwise
 from letsam.radius import Ascent, Radius
 from oracle import maths
@@ -110,7 +111,7 @@ def test_the_hypergradients_of_a_separable_problem_are_exact(
     blocks = [[0], [1, 2]] if per == "group" else [[0], [1], [2]]
     expected = central_differences(model, optimizer, variant, blocks, objective, int(training_batch == "next"))
 
-    radius = LearnedRadius(
+    radius = learned_radius(
         RHO,
         per=per,
         objective=objective,
@@ -132,7 +133,7 @@ def test_the_hypergradients_of_radii_that_differ() -> None:
     """Each radius is probed in proportion to itself: exact as well."""
     model = Separate()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    radius = LearnedRadius(
+    radius = learned_radius(
         RHO,
         per="layer",
         hypergradient="finite_difference",
@@ -185,8 +186,8 @@ def hypergradients(radius: LearnedRadius, base: str = "momentum", **options: Any
 def test_the_slopes_add_up_to_that_of_a_common_factor(estimator: str) -> None:
     """Here all radii are equal: the sum of the hypergradients is the hypergradient of the one radius."""
     options: dict[str, Any] = {"hypergradient": estimator, "length_invariant": False, "interval": 1}
-    one = hypergradients(LearnedRadius(RHO, **options))[1]
-    many = hypergradients(LearnedRadius(RHO, per="layer", **options))[1]
+    one = hypergradients(learned_radius(RHO, **options))[1]
+    many = hypergradients(learned_radius(RHO, per="layer", **options))[1]
     assert many.shape == (4,)
     assert many.sum().item() == pytest.approx(one.item(), rel=1e-9)
     assert many.abs().min() > 1e-9
@@ -208,7 +209,7 @@ def test_the_slopes_of_radii_that_differ_add_up_through_a_descent_rule(variant: 
     """Along the logarithm, by central differences; what GSAM and WSAM do to the gradient mixes the layers."""
     make = getattr(letsam, variant)
     model = network()
-    radius = LearnedRadius(
+    radius = learned_radius(
         RHO,
         per="layer",
         hypergradient="finite_difference",
@@ -241,7 +242,7 @@ def test_the_slopes_of_radii_that_differ_add_up_through_a_descent_rule(variant: 
 @pytest.mark.parametrize("projected", [False, True])
 def test_secants_per_layer_are_their_formula(projected: bool, max_grad_norm: float | None) -> None:
     """Written out: blocks of (g_rho - g_0) / rho, each projected by itself, clipped, times the gradient's block."""
-    radius = LearnedRadius(RHO, per="layer", length_invariant=projected, interval=1)
+    radius = learned_radius(RHO, per="layer", length_invariant=projected, interval=1)
     start, found = hypergradients(radius, "sgd", max_grad_norm=max_grad_norm)
     model, theta = start.model, start.theta
     g0 = maths.gradient(model, theta, batch(10))
@@ -283,7 +284,7 @@ def test_one_block_is_the_scalar_form_bit_for_bit(per: str, base: str, variant: 
             for p in list(model.parameters())[1:]:
                 p.requires_grad_(False)
         params = [p for p in model.parameters() if p.requires_grad]
-        radius = LearnedRadius(RHO, per=blocks, **{"burn_in": 5} | FORMS[form])
+        radius = learned_radius(RHO, per=blocks, **{"burn_in": 5} | FORMS[form])
         opt = VARIANTS[variant](BASES[base](params), rho=radius, max_grad_norm=0.5)
         for i in range(12):
             opt.step(closure_on(model, batch(i)), closure_on(model, batch(50 + i)))
@@ -314,7 +315,7 @@ def test_many_radii_are_not_one() -> None:
 
 def test_each_weight_climbs_by_its_radius() -> None:
     model = network()
-    opt = SAM(torch.optim.SGD(groups_of(model), lr=0.1), rho=LearnedRadius(RHO, per="group", interval=1, lr=0.3))
+    opt = SAM(torch.optim.SGD(groups_of(model), lr=0.1), rho=learned_radius(RHO, per="group", interval=1, lr=0.3))
     for i in range(5):
         seen: list[list[Tensor]] = []
 
@@ -335,7 +336,7 @@ def test_without_evidence_all_radii_go_to_the_prior() -> None:
     """Layers that are never used and those of one entry have no evidence at all, whatever the loss."""
     torch.manual_seed(0)
     model = nn.ModuleDict({"used": nn.Linear(4, 1), "unused": nn.Linear(2, 2)}).double()
-    rho = LearnedRadius(0.5, per="layer", follow_lr=False, prior=0.1, prior_rise=None)
+    rho = learned_radius(0.5, per="layer", follow_lr=False, prior=0.1, prior_rise=None)
     opt = SAM(torch.optim.SGD(model.parameters(), lr=1e-3), rho=rho)
 
     def closure(seed: int) -> Any:
@@ -358,7 +359,7 @@ def test_bounds_hold_for_each() -> None:
     model = network()
     opt = SAM(
         torch.optim.SGD(model.parameters(), lr=0.1),
-        rho=LearnedRadius(RHO, per="layer", bounds=(0.09, 0.11), lr=0.5, interval=1, prior=None),
+        rho=learned_radius(RHO, per="layer", bounds=(0.09, 0.11), lr=0.5, interval=1, prior=None),
     )
     for i in range(6):
         opt.step(closure_on(model, batch(i)), closure_on(model, batch(50 + i)))
@@ -375,7 +376,7 @@ def test_bounds_hold_for_each() -> None:
 @pytest.mark.parametrize("per", ["group", "layer"])
 def test_copies_and_files_go_on_bit_for_bit(per: str, wrap: Any, training_batch: str) -> None:
     def make(model: nn.Module) -> SharpnessAware:
-        rho = wrap(LearnedRadius(RHO, per=per, interval=2, training_batch=training_batch))
+        rho = wrap(learned_radius(RHO, per=per, interval=2, training_batch=training_batch))
         return SAM(BASES["adamw"](groups_of(model)), rho=rho)
 
     def go(model: nn.Module, opt: SharpnessAware, first: int, last: int) -> None:
@@ -423,7 +424,7 @@ def test_freezing_a_layer_moves_no_other_radius_to_another_place() -> None:
     model = network()
     opt = SAM(
         torch.optim.SGD(model.parameters(), lr=0.1),
-        rho=LearnedRadius(RHO, per="layer", prior=None, interval=1, burn_in=0),
+        rho=learned_radius(RHO, per="layer", prior=None, interval=1, burn_in=0),
     )
     for i in range(10):
         frozen = i in (4, 5, 6)

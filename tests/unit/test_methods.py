@@ -7,8 +7,8 @@ import torch
 
 import training_cases
 from letsam.optimizer import SharpnessAware
-from letsam.perturbations import AdaptiveAscent, SteepestAscent
-from letsam.perturbations.aesam import GatedAscent
+from letsam.perturbations import ASAMPerturbation, SAMPerturbation
+from letsam.perturbations.aesam import AESAMPerturbation
 from letsam.radius import FixedRadius, LearnedRadius, LinearRadius, LossBudgetRadius, ProportionalRadius, ReplayedRadius
 from letsam.results import is_learned
 from letsam.tasks import Task
@@ -29,17 +29,17 @@ def task() -> Task:
 @pytest.mark.parametrize(
     ("name", "perturbation", "radius", "rho"),
     [
-        ("sam", SteepestAscent, FixedRadius, 0.03),
-        ("sam:0.1", SteepestAscent, FixedRadius, 0.1),
-        ("sam:1e-3", SteepestAscent, FixedRadius, 0.001),
-        ("asam", AdaptiveAscent, FixedRadius, 0.7),
-        ("asam:2", AdaptiveAscent, FixedRadius, 2.0),
-        ("lets-sam", SteepestAscent, LearnedRadius, 0.03),
-        ("lets-sam:0.1", SteepestAscent, LearnedRadius, 0.1),
-        ("lets-asam", AdaptiveAscent, LearnedRadius, 0.7),
-        ("lets-asam:0.2", AdaptiveAscent, LearnedRadius, 0.2),
-        ("lets-paper-sam", SteepestAscent, LearnedRadius, 0.03),
-        ("lets-paper-asam:0.4", AdaptiveAscent, LearnedRadius, 0.4),
+        ("sam", SAMPerturbation, FixedRadius, 0.03),
+        ("sam:0.1", SAMPerturbation, FixedRadius, 0.1),
+        ("sam:1e-3", SAMPerturbation, FixedRadius, 0.001),
+        ("asam", ASAMPerturbation, FixedRadius, 0.7),
+        ("asam:2", ASAMPerturbation, FixedRadius, 2.0),
+        ("lets-sam", SAMPerturbation, LearnedRadius, 0.03),
+        ("lets-sam:0.1", SAMPerturbation, LearnedRadius, 0.1),
+        ("lets-asam", ASAMPerturbation, LearnedRadius, 0.7),
+        ("lets-asam:0.2", ASAMPerturbation, LearnedRadius, 0.2),
+        ("lets-paper-sam", SAMPerturbation, LearnedRadius, 0.03),
+        ("lets-paper-asam:0.4", ASAMPerturbation, LearnedRadius, 0.4),
     ],
 )
 def test_names_and_the_optimizers_they_stand_for(
@@ -99,7 +99,7 @@ def test_scheduled_methods_and_the_radii_they_stand_for(base: torch.optim.Optimi
         assert isinstance(optimizer, SharpnessAware)
         return optimizer
 
-    for name, perturbation in (("sam-rising:0.2", SteepestAscent), ("asam-rising:0.2", AdaptiveAscent)):
+    for name, perturbation in (("sam-rising:0.2", SAMPerturbation), ("asam-rising:0.2", ASAMPerturbation)):
         rising = made(name)
         assert type(rising.perturbation) is perturbation
         assert isinstance(rising.radius, LinearRadius)
@@ -220,5 +220,5 @@ def test_a_variant_with_a_schedule_gets_the_length_of_the_run() -> None:
     base = torch.optim.SGD(torch.nn.Linear(2, 2).parameters(), lr=0.1)
     optimizer = Method.parse("lets-aesam").optimizer(base, 0.1, None, 50)
     assert isinstance(optimizer, SharpnessAware)
-    assert isinstance(optimizer.perturbation, GatedAscent)
+    assert isinstance(optimizer.perturbation, AESAMPerturbation)
     assert optimizer.perturbation.steps == 50

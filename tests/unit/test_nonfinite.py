@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from learned_radius import learned_radius
 from letsam import ASAM, SAM, SSAMD, SSAMF, CosineRadius, LearnedRadius, SharpnessAware
 from oracle.problems import BASES, batch, closure_on, flat, loss_on, network, same_bits, weights_of
 
@@ -62,14 +63,14 @@ def vital(model: torch.nn.Module, opt: SharpnessAware) -> Any:
 
 FORMS: dict[str, Callable[[], Any]] = {
     "fixed": lambda: 0.1,
-    "secant": lambda: LearnedRadius(0.1, interval=1, burn_in=0),
-    "diagonal gap": lambda: LearnedRadius(
+    "secant": lambda: learned_radius(0.1, interval=1, burn_in=0),
+    "diagonal gap": lambda: learned_radius(
         0.1, hypergradient="diagonal", objective="squared_gap", interval=1, burn_in=0
     ),
-    "finite difference": lambda: LearnedRadius(0.1, hypergradient="finite_difference", interval=1, burn_in=0),
-    "same": lambda: LearnedRadius(0.1, training_batch="same", interval=1, burn_in=0),
+    "finite difference": lambda: learned_radius(0.1, hypergradient="finite_difference", interval=1, burn_in=0),
+    "same": lambda: learned_radius(0.1, training_batch="same", interval=1, burn_in=0),
     "paper": lambda: LearnedRadius.paper(0.1),
-    "finite difference, same": lambda: LearnedRadius(
+    "finite difference, same": lambda: learned_radius(
         0.1, hypergradient="finite_difference", training_batch="same", interval=1, burn_in=0
     ),
 }
@@ -119,7 +120,7 @@ def test_a_step_that_is_not_finite_is_skipped(form: str, bad_call: int, kind: st
 @pytest.mark.parametrize("variant", [SAM, ASAM])
 def test_all_bases(variant: type[SharpnessAware], base: str, bad_call: int) -> None:
     model = network()
-    opt = variant(BASES[base](model.parameters()), rho=LearnedRadius(0.1, interval=1, burn_in=0))
+    opt = variant(BASES[base](model.parameters()), rho=learned_radius(0.1, interval=1, burn_in=0))
     for i in range(3):
         run_passes(opt, model, i, None)
     before = vital(model, opt)
@@ -233,7 +234,7 @@ def test_two_calls(bad: int) -> None:
 def test_bf16_overflow() -> None:
     """An overflow that the arithmetic itself makes."""
     w = torch.nn.Parameter(torch.tensor([1.0, 2.0], dtype=torch.bfloat16))
-    opt = SAM(torch.optim.SGD([w], lr=0.1, momentum=0.9), rho=LearnedRadius(0.1, interval=1, burn_in=0))
+    opt = SAM(torch.optim.SGD([w], lr=0.1, momentum=0.9), rho=learned_radius(0.1, interval=1, burn_in=0))
     size = [1.0]
 
     def closure() -> Tensor:
@@ -285,7 +286,7 @@ def test_weights_that_do_not_fill_their_memory(bad_call: int) -> None:
     weights = [torch.nn.Parameter(w) for w in (whole[:, ::2], torch.ones(3, 2).t(), torch.ones(2, 3, 2, 2))]
     weights[2].data = weights[2].data.to(memory_format=torch.channels_last)
     assert not weights[0].is_contiguous()
-    opt = SAM(torch.optim.Adam(weights, lr=0.1), LearnedRadius(0.1, interval=1, training_batch="same"))
+    opt = SAM(torch.optim.Adam(weights, lr=0.1), learned_radius(0.1, interval=1, training_batch="same"))
     calls = [0]
 
     def closure() -> Tensor:
@@ -310,7 +311,7 @@ def test_weights_that_do_not_fill_their_memory(bad_call: int) -> None:
 def test_a_step_undone_before_it_looks_back_is_not_undone_again(bad_call: int) -> None:
     """The sign of a zero would be lost in the second time, and infinity would become NaN."""
     w = torch.nn.Parameter(torch.tensor([-0.0, 1.0]))
-    opt = SAM(torch.optim.SGD([w], lr=0.1, momentum=0.9), LearnedRadius(0.1, interval=1, training_batch="same"))
+    opt = SAM(torch.optim.SGD([w], lr=0.1, momentum=0.9), learned_radius(0.1, interval=1, training_batch="same"))
     calls = [100]
 
     def closure() -> Tensor:

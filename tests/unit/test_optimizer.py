@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import letsam
+from learned_radius import learned_radius
 from letsam import ASAM, SAM, CosineRadius, LearnedRadius, SharpnessAware
 from oracle import maths
 from oracle.problems import BASES, WITHOUT_RULE, batch, closure_on, flat, loss_on, network, same_bits, weights_of
@@ -100,7 +101,7 @@ def test_weights_come_back_bit_for_bit(
     """200 cycles with a base optimizer that does not move."""
     model = network(dtype=dtype)
     before = weights_of(model)
-    rho = 0.1 if estimator is None else LearnedRadius(0.1, hypergradient=estimator, interval=1)
+    rho = 0.1 if estimator is None else learned_radius(0.1, hypergradient=estimator, interval=1)
     opt = variant(torch.optim.SGD(model.parameters(), lr=0.0), rho=rho)
     seen = []
     for i in range(200):
@@ -142,7 +143,7 @@ def test_a_closure_that_raises_changes_nothing(estimator: str, training_batch: s
     model = network()
     opt = SAM(
         momentum(model),
-        rho=LearnedRadius(0.1, hypergradient=estimator, training_batch=training_batch, interval=1),
+        rho=learned_radius(0.1, hypergradient=estimator, training_batch=training_batch, interval=1),
     )
     for i in range(3):
         opt.step(closure_on(model, batch(i)), closure_on(model, batch(9)))
@@ -194,7 +195,7 @@ def test_a_gradient_in_one_pass_only(missing_in: int, estimator: str | None, dty
     """A head that only one of the two passes uses comes back too, and counts for nothing in the other."""
     body = torch.nn.Parameter(torch.tensor([1.0, -2.0, 0.3], dtype=dtype))
     head = torch.nn.Parameter(torch.tensor([0.7, 0.1, -1.3], dtype=dtype))
-    rho = 0.1 if estimator is None else LearnedRadius(0.1, hypergradient=estimator, interval=1)
+    rho = 0.1 if estimator is None else learned_radius(0.1, hypergradient=estimator, interval=1)
     opt = SAM(torch.optim.SGD([body, head], lr=0.0), rho=rho)
     before = [body.detach().clone(), head.detach().clone()]
     calls = [0]
@@ -228,7 +229,7 @@ def test_a_weight_that_is_not_moved_has_no_share_in_z(estimator: str) -> None:
     lr, rho = 0.01, 0.1
     body = torch.nn.Parameter(torch.tensor([1.0, -2.0, 0.3], dtype=torch.float64))
     head = torch.nn.Parameter(torch.tensor([0.7, 0.1, -1.3], dtype=torch.float64))
-    radius = LearnedRadius(rho, hypergradient=estimator, length_invariant=False, interval=1)
+    radius = learned_radius(rho, hypergradient=estimator, length_invariant=False, interval=1)
     opt = SAM(torch.optim.SGD([body, head], lr=lr), rho=radius)
     calls = [0]
 
@@ -309,17 +310,17 @@ V, T = "validation", "training"
         (0.1, [T, T], [T, T]),
         (CosineRadius(0.2, 0.1, 3), [T, T], [T, T]),
         (LearnedRadius(0.1, interval=1), [V, T, T], None),
-        (LearnedRadius(0.1, hypergradient="diagonal", interval=1), [V, T, T], None),
-        (LearnedRadius(0.1, hypergradient="finite_difference", interval=1), [V, T, T, T], None),
-        (LearnedRadius(0.1, training_batch="same", interval=1), [T, T, T, V], None),
-        (LearnedRadius(0.1, training_batch="same", hypergradient="diagonal", interval=1), [T, T, T, V], None),
+        (learned_radius(0.1, hypergradient="diagonal", interval=1), [V, T, T], None),
+        (learned_radius(0.1, hypergradient="finite_difference", interval=1), [V, T, T, T], None),
+        (learned_radius(0.1, training_batch="same", interval=1), [T, T, T, V], None),
+        (learned_radius(0.1, training_batch="same", hypergradient="diagonal", interval=1), [T, T, T, V], None),
         (
-            LearnedRadius(0.1, training_batch="same", hypergradient="finite_difference", interval=1),
+            learned_radius(0.1, training_batch="same", hypergradient="finite_difference", interval=1),
             [T, T, T, T, V],
             None,
         ),
         (LearnedRadius(0.1, interval=3), [V, T, T], [T, T]),
-        (LearnedRadius(0.1, interval=3, training_batch="same"), [T, T, T, V], [T, T]),
+        (learned_radius(0.1, interval=3, training_batch="same"), [T, T, T, V], [T, T]),
         (LearnedRadius.paper(0.1), [T, T, T, V], None),
         (LearnedRadius.paper(0.1, interval=4), [T, T, T, V], [T, T]),
     ],
@@ -334,7 +335,7 @@ def test_passes_of_a_step(
 
 
 def test_finite_difference_probes_only_where_its_curvature_is_used() -> None:
-    logs = log_of_steps(LearnedRadius(0.1, hypergradient="finite_difference", interval=3), 9)
+    logs = log_of_steps(learned_radius(0.1, hypergradient="finite_difference", interval=3), 9)
     assert logs == [[T, T], [T, T, T], [V, T, T]] * 3
 
 
@@ -355,7 +356,7 @@ def test_the_radius_moves_at_every_upper_level_update_only(interval: int) -> Non
 def test_validation_runs_unperturbed(training_batch: str) -> None:
     """At the weights that the step before has made ("next"), or that this one makes ("same")."""
     model = network()
-    opt = SAM(momentum(model), rho=LearnedRadius(0.5, training_batch=training_batch, interval=1))
+    opt = SAM(momentum(model), rho=learned_radius(0.5, training_batch=training_batch, interval=1))
     for i in range(4):
         before = weights_of(model)
         training, validation = [], []
@@ -468,10 +469,10 @@ RADII: dict[str, Callable[[], Any]] = {
     "relative": lambda: letsam.relative(0.05),
     "layerwise": lambda: letsam.layerwise(LearnedRadius(0.05)),
     "per layer": lambda: LearnedRadius(0.1, per="layer"),
-    "per group": lambda: LearnedRadius(0.1, per="group", hypergradient="finite_difference"),
+    "per group": lambda: learned_radius(0.1, per="group", hypergradient="finite_difference"),
     "paper": lambda: LearnedRadius.paper(0.1),
 } | {
-    f"{estimator}-{objective}-{training_batch}": lambda e=estimator, o=objective, t=training_batch: LearnedRadius(
+    f"{estimator}-{objective}-{training_batch}": lambda e=estimator, o=objective, t=training_batch: learned_radius(
         0.1, hypergradient=e, objective=o, training_batch=t
     )
     for estimator in ESTIMATORS
@@ -740,7 +741,7 @@ def test_z_is_not_taken_for_that_of_another_weight() -> None:
     """Of equal shape, trained in its place: there is no Z that fits, and the radius stays."""
     torch.manual_seed(0)
     halves = [torch.nn.Parameter(torch.randn(4, dtype=torch.float64)) for _ in "ab"]
-    opt = SAM(torch.optim.SGD(halves, lr=0.1), rho=LearnedRadius(0.5, prior=None, burn_in=0, interval=1))
+    opt = SAM(torch.optim.SGD(halves, lr=0.1), rho=learned_radius(0.5, prior=None, burn_in=0, interval=1))
 
     def on(x: Tensor) -> Callable[[], Tensor]:
         def closure() -> Tensor:

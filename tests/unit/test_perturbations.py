@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from letsam import ASAM, SAM, CosineRadius, LearnedRadius, SharpnessAware
-from letsam.perturbations import AdaptiveAscent, SteepestAscent
+from letsam.perturbations import ASAMPerturbation, SAMPerturbation
 from oracle.problems import batch, closure_on, flat, network, normalised_network
 
 
@@ -157,9 +157,9 @@ def test_directions_alone() -> None:
         [torch.tensor([3.0, 0.0]), torch.tensor([4.0])],
     )
     for perturbation, expected in (
-        (SteepestAscent(), [[0.6, 0.0], [0.8]]),
-        (AdaptiveAscent(), [[12 / 40**0.5, 0.0], [1 / 40**0.5]]),
-        (AdaptiveAscent(eta=1.0), [[27 / 117**0.5, 0.0], [9 / 117**0.5]]),
+        (SAMPerturbation(), [[0.6, 0.0], [0.8]]),
+        (ASAMPerturbation(), [[12 / 40**0.5, 0.0], [1 / 40**0.5]]),
+        (ASAMPerturbation(eta=1.0), [[27 / 117**0.5, 0.0], [9 / 117**0.5]]),
     ):
         g = [t.clone() for t in gradients]
         w = [t.clone() for t in weights]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import letsam
+from learned_radius import learned_radius
 from letsam import ASAM, SAM, LearnedRadius, SharpnessAware
 from oracle.problems import BASES, Batch, batch, loss_on, network, same_bits, snapshot, weights_of
 from page_code import blocks_of, run_code
@@ -23,8 +24,8 @@ Scaler = torch.amp.GradScaler
 
 RADII: dict[str, Callable[[], Any]] = {
     "fixed": lambda: 0.1,
-    "secant": lambda: LearnedRadius(0.1, interval=1, burn_in=0),
-    "finite difference": lambda: LearnedRadius(0.1, hypergradient="finite_difference", interval=1),
+    "secant": lambda: learned_radius(0.1, interval=1, burn_in=0),
+    "finite difference": lambda: learned_radius(0.1, hypergradient="finite_difference", interval=1),
     "paper": lambda: LearnedRadius.paper(0.1),
 }
 PASSES = {"fixed": 2, "secant": 3, "finite difference": 4, "paper": 4}

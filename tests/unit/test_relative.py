@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import letsam
+from learned_radius import learned_radius
 from letsam import ASAM, SAM, CosineRadius, LearnedRadius, layerwise, relative
 from letsam.radius import Radius
 from oracle import maths
@@ -80,7 +81,7 @@ def test_the_hypergradient_of_a_share(units: str, base: str, variant: str, objec
         batch(20),
     )
     rho = wrap(
-        LearnedRadius(RHO, objective=objective, hypergradient="finite_difference", length_invariant=False, interval=1)
+        learned_radius(RHO, objective=objective, hypergradient="finite_difference", length_invariant=False, interval=1)
     )
     opt = getattr(letsam, variant)(optimizer, rho=rho)
     for t in (10, 11):
@@ -101,7 +102,7 @@ def test_secant_and_diagonal_are_their_formulas(units: str, estimator: str) -> N
     step = maths.OneStep(
         start, direction(start.theta, g / g.norm()), batch(10), "validation_loss", batch(11), batch(20)
     )
-    opt = SAM(optimizer, rho=wrap(LearnedRadius(RHO, hypergradient=estimator)))
+    opt = SAM(optimizer, rho=wrap(learned_radius(RHO, hypergradient=estimator)))
     for t in (10, 11):
         opt.step(closure_on(model, batch(t)), closure_on(model, batch(20)))
     expected = step.hypergradient(RHO, estimator=estimator, projected=True)
@@ -117,7 +118,7 @@ def test_the_prior_is_a_reach_in_units_of_the_weights(units: str, variant: str) 
     """
     weights = [torch.nn.Parameter(torch.full((2,), value, dtype=torch.float64)) for value in (3.0, 40.0)]
     opt = getattr(letsam, variant)(
-        torch.optim.SGD(weights, lr=1e-9), rho=SHARES[units][0](LearnedRadius(0.5, prior=0.2, follow_lr=False))
+        torch.optim.SGD(weights, lr=1e-9), rho=SHARES[units][0](learned_radius(0.5, prior=0.2, follow_lr=False))
     )
 
     def linear() -> Tensor:

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 import letsam
+from learned_radius import learned_radius
 from letsam.radius import Radius
 from letsam.tasks import Task
 from letsam.training.data import make_splits, training_order, validation_batch
@@ -110,7 +111,7 @@ def starts() -> Tensor:
     ids=str,
 )
 def test_the_harness_trains_as_the_library_does(options: dict[str, Any]) -> None:
-    rho = assert_same(LearnedRadii(starts(), **options), lambda start: letsam.LearnedRadius(start, **options))
+    rho = assert_same(LearnedRadii(starts(), **options), lambda start: learned_radius(start, **options))
     assert ((rho[-1] - starts()).abs() > 1e-3).all()  # the radii have moved
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import letsam
-from letsam import LearnedRadius
+from learned_radius import learned_radius
 from oracle import maths
 from oracle.problems import batch, closure_on, descend, flat, network
 
@@ -71,7 +71,7 @@ def test_the_hypergradient_of_the_chosen_samples() -> None:
     base = torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9)
     descend(model, base, 3)
     start = maths.State(model, base).copy()
-    radius = LearnedRadius(RHO, hypergradient="finite_difference", interval=1, length_invariant=False)
+    radius = learned_radius(RHO, hypergradient="finite_difference", interval=1, length_invariant=False)
     opt = letsam.SAM(base, radius)
     g = maths.gradient(start.model, start.theta, batch(3))
     chosen = part_of(3, start.model, start.theta, RHO * g / g.norm(), 6)

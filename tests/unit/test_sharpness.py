@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 import letsam
-from letsam.perturbations import AdaptiveAscent
-from letsam.perturbations.multistep import RepeatedAscent
-from letsam.perturbations.samon import NormalisationAscent
-from letsam.perturbations.subbatch import SubBatchAscent
+from letsam.perturbations import ASAMPerturbation
+from letsam.perturbations.multistepsam import MultiStepSAMPerturbation
+from letsam.perturbations.samon import SAMONPerturbation
+from letsam.perturbations.subbatchsam import SubBatchSAMPerturbation
 from letsam.sharpness import ascent_sharpness, hessian_spectrum, landscape_slice
 from oracle import maths
 from oracle.problems import batch, flat, generator, network, same_bits
@@ -77,8 +77,8 @@ def test_ascent_over_uneven_batches_is_that_of_all_samples(name: str) -> None:
 
 def test_ascent_takes_a_perturbation_that_needs_names() -> None:
     model = network()
-    by_name = ascent_sharpness(model, cross_entropy, UNEVEN, 0.3, AdaptiveAscent("weights"))
-    assert by_name == ascent_sharpness(model, cross_entropy, UNEVEN, 0.3, AdaptiveAscent("matrices"))
+    by_name = ascent_sharpness(model, cross_entropy, UNEVEN, 0.3, ASAMPerturbation("weights"))
+    assert by_name == ascent_sharpness(model, cross_entropy, UNEVEN, 0.3, ASAMPerturbation("matrices"))
     assert by_name != ascent_sharpness(model, cross_entropy, UNEVEN, 0.3, "asam")
 
 
@@ -93,7 +93,7 @@ def test_ascent_moves_what_the_perturbation_perturbs_alone() -> None:
         seen.append(loss.item())
         return loss
 
-    measured = ascent_sharpness(model, cross_entropy, UNEVEN, 0.5, NormalisationAscent())
+    measured = ascent_sharpness(model, cross_entropy, UNEVEN, 0.5, SAMONPerturbation())
     opt.step(closure)
     assert measured == pytest.approx(seen[1] - seen[0], rel=1e-10)
     with pytest.raises(ValueError, match='`model` must have gradients in weights of perturb="norm", got none'):
@@ -102,7 +102,7 @@ def test_ascent_moves_what_the_perturbation_perturbs_alone() -> None:
             cross_entropy,
             UNEVEN,
             0.5,
-            NormalisationAscent(),
+            SAMONPerturbation(),
         )
 
 
@@ -311,14 +311,14 @@ def test_the_model_is_put_back(name: str, fails_at: int | None) -> None:
         (lambda m: ascent_sharpness(m, cross_entropy, UNEVEN, "0.1"), TypeError, "`rho` must be a number"),
         (lambda m: ascent_sharpness(m, cross_entropy, UNEVEN, 1.0, "sgd"), ValueError, "`perturbation` must be one of"),
         (
-            lambda m: ascent_sharpness(m, cross_entropy, UNEVEN, 1.0, RepeatedAscent(5)),
+            lambda m: ascent_sharpness(m, cross_entropy, UNEVEN, 1.0, MultiStepSAMPerturbation(5)),
             ValueError,
-            "`perturbation` must climb once, .*, got RepeatedAscent with ascents = 5",
+            "`perturbation` must climb once, .*, got MultiStepSAMPerturbation with ascents = 5",
         ),
         (
-            lambda m: ascent_sharpness(m, cross_entropy, UNEVEN, 1.0, SubBatchAscent()),
+            lambda m: ascent_sharpness(m, cross_entropy, UNEVEN, 1.0, SubBatchSAMPerturbation()),
             ValueError,
-            "`perturbation` must climb once, .*, got SubBatchAscent with sub_batches = 4",
+            "`perturbation` must climb once, .*, got SubBatchSAMPerturbation with sub_batches = 4",
         ),
         (lambda m: ascent_sharpness(m, cross_entropy, [], 1.0), ValueError, "`batches` must hold at least one sample"),
         (lambda m: ascent_sharpness(m, cross_entropy, [1, 2], 1.0), TypeError, "`batches` must hold .inputs, targets."),

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from learned_radius import learned_radius
 from letsam import (
     AESAM,
     ASAM,
@@ -93,7 +94,7 @@ def test_several_ascents_in_each_part() -> None:
         (lambda: 0.1, [0, 0, 0, 0, 0, 0]),
         (lambda: LossBudgetRadius(0.1), [1, 1, 1, 1, 1, 1]),
         (
-            lambda: LearnedRadius(0.1, interval=4, burn_in=0),
+            lambda: learned_radius(0.1, interval=4, burn_in=0),
             [0, 0, 1, 1, 0, 0],
         ),  # Z is made, and used
     ],
@@ -147,7 +148,7 @@ def test_masks_statistics_and_generator(radius: str) -> None:
     """Each part sees the mask of its first pass in all of its passes, and the step leaves what one pass would."""
     makers: dict[str, Callable[[], Any]] = {
         "fixed": lambda: 0.1,
-        "learned": lambda: LearnedRadius(0.1, interval=1, hypergradient="finite_difference", training_batch="same"),
+        "learned": lambda: learned_radius(0.1, interval=1, hypergradient="finite_difference", training_batch="same"),
         "budget": lambda: LossBudgetRadius(0.1),
     }
     masks: list[tuple[int, Tensor]] = []

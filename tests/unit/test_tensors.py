@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from letsam._tensors import MANY, PIECE, SMALL, Buffers, copy_unless_, lengths, norm, spend_
+from letsam.tensors import Buffers, add_consuming_, copy_unless_, lengths, norm
+from letsam.tensors.foreach import MANY, PIECE, SMALL
 
 KINDS = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 
@@ -48,7 +49,7 @@ def test_a_factor_is_not_rounded_to_the_weights(dtype: torch.dtype, each: bool) 
     others = [torch.full((16,), 3.0, dtype=dtype), torch.arange(16.0).to(dtype).view(4, 4)]
     factor = torch.tensor([0.1, 0.7] if each else 0.1, dtype=torch.float64 if dtype == torch.float64 else torch.float32)
     expected = [o.double() * f.double() for o, f in zip(others, factor.expand(2), strict=True)]
-    spend_(tensors, others, factor)
+    add_consuming_(tensors, others, factor)
     for tensor, one in zip(tensors, expected, strict=True):
         assert torch.equal(tensor, one.to(dtype))
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from .. import _checks
-from .._closures import Closure, checked_closure
-from .._statistics import checked_model
+from .. import checks
+from ..closures.closure import Closure, checked_closure
 from ..optimizer import SharpnessAware
+from ..step.snapshot import checked_model
 from . import findings
 from .bench import Bench, Broken
 from .findings import Finding
@@ -61,16 +61,16 @@ def check(
         warning gradients-not-cleared
     """
     if not isinstance(optimizer, SharpnessAware):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"`optimizer` must be one of letsam's, got {_checks.shown(optimizer)}")
+        raise TypeError(f"`optimizer` must be one of letsam's, got {checks.shown(optimizer)}")
     checked_closure(closure)
     validation_closure = validation_closure or optimizer.validation_closure
     if validation_closure is not None and not callable(validation_closure):
-        raise TypeError(f"`validation_closure` must be a function or None, got {_checks.shown(validation_closure)}")
+        raise TypeError(f"`validation_closure` must be a function or None, got {checks.shown(validation_closure)}")
     model = optimizer.model if model is None else model
     if model is not None:
         checked_model(model, [p for group in optimizer.param_groups for p in group["params"]])
     if scheduler is not None and not hasattr(scheduler, "optimizer"):
-        raise TypeError(f"`scheduler` must be a learning rate scheduler or None, got {_checks.shown(scheduler)}")
+        raise TypeError(f"`scheduler` must be a learning rate scheduler or None, got {checks.shown(scheduler)}")
 
     with Bench(optimizer, model) as bench:
         found = list(_examine(bench, closure, validation_closure, scheduler))

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from .._closures import Closure
-from .._randomness import devices_of, read_states, write_states
-from .._tensors import Tensors, copy_, norm
+from ..closures.closure import Closure
 from ..optimizer import SharpnessAware
+from ..step.randomness import devices_of, read_states, write_states
+from ..tensors import Tensors, copy_, norm
 from .findings import Finding, Pass, stale
 
 NEARBY = 1e-2  # how far `run_nearby` goes in each tensor, as a share of its norm: enough to be seen in bf16

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from .._closures import Closure
-from .._tensors import norm
+from ..closures.closure import Closure
 from ..optimizer import SharpnessAware
+from ..tensors import norm
 
 # Passes over one batch with equal random numbers differ by a device's order of summation, by 1e-3 of the gradient in
 # bf16; over another batch, or an augmented one, by a good part of it.

@@ -21,8 +21,8 @@ from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
-from .. import _checks
-from ..accumulation import accumulated
+from .. import checks
+from ..closures.accumulation import accumulated
 from ..optimizer import SharpnessAware
 
 Batch = TypeVar("Batch")
@@ -78,7 +78,7 @@ def step(
     """
     optimizer = unwrapped(optimizer)
     if not isinstance(optimizer, SharpnessAware):
-        raise TypeError(f"`optimizer` must be a letsam optimizer, got {_checks.shown(optimizer)}")
+        raise TypeError(f"`optimizer` must be a letsam optimizer, got {checks.shown(optimizer)}")
     if accelerator.distributed_type in UNSUPPORTED:
         raise ValueError(
             f"`accelerator` must leave the step to the optimizer, got {accelerator.distributed_type.value}"

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import torch
 
-from .. import _checks
+from .. import checks
 
 Batch = TypeVar("Batch")
 _END = object()
@@ -43,9 +43,9 @@ class EndlessBatches(Generic[Batch]):
 
     def __init__(self, loader: Iterable[Batch], *, seed: int = 0) -> None:
         if not isinstance(loader, Iterable) or isinstance(loader, Iterator):
-            raise TypeError(f"`loader` must be a DataLoader or another iterable, got {_checks.shown(loader)}")
+            raise TypeError(f"`loader` must be a DataLoader or another iterable, got {checks.shown(loader)}")
         self.loader = loader
-        self.seed = _checks.whole("seed", seed, 0)
+        self.seed = checks.whole("seed", seed, 0)
         self._epoch = self._position = 0
         self._batches: Iterator[Batch] | None = None
 

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signatu
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .. import _checks
+from .. import checks
 from ..optimizer import SharpnessAware
 from .batches import EndlessBatches
 from .metrics import logged
@@ -72,9 +72,9 @@ class SharpnessAwareCallback(Callback):
         self, validation_dataloader: Iterable[Any] | None = None, loss: Loss | None = None, *, seed: int = 0
     ) -> None:
         if loss is not None and not callable(loss):
-            raise TypeError(f"`loss` must be a function of a module and a batch, got {_checks.shown(loss)}")
+            raise TypeError(f"`loss` must be a function of a module and a batch, got {checks.shown(loss)}")
         self.loss = loss
-        self.seed = _checks.whole("seed", seed, 0)
+        self.seed = checks.whole("seed", seed, 0)
         self._batches: EndlessBatches[Any] | None = None
         if validation_dataloader is not None:
             self._batches = EndlessBatches(validation_dataloader, seed=self.seed)
@@ -88,7 +88,7 @@ class SharpnessAwareCallback(Callback):
         _check_trainer(trainer, pl_module, self.loss)
         optimizer: Any = trainer.optimizers[0]
         if not isinstance(optimizer, SharpnessAware):
-            raise TypeError(f"`configure_optimizers` must return a letsam optimizer, got {_checks.shown(optimizer)}")
+            raise TypeError(f"`configure_optimizers` must return a letsam optimizer, got {checks.shown(optimizer)}")
         if optimizer.radius.learns and self._batches is None:
             raise ValueError("`validation_dataloader` must be given for a learned radius, got None")
         if self._batches is not None:
@@ -179,7 +179,7 @@ def _check_trainer(trainer: Trainer, pl_module: LightningModule, loss: Loss | No
         )
     if loss is not None and trainer.world_size > 1:
         raise ValueError(
-            f"`loss` must be None with several processes (it would run outside DDP), got {_checks.shown(loss)}"
+            f"`loss` must be None with several processes (it would run outside DDP), got {checks.shown(loss)}"
         )
 
 

@@ -18,8 +18,8 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from transformers import Trainer
 
-from .. import _checks
-from .._closures import InParts
+from .. import checks
+from ..closures.closure import InParts
 from ..optimizer import SharpnessAware
 from ..radius import LearnedRadius
 from ..variants import SAM
@@ -113,7 +113,7 @@ class SharpnessAwareTrainer(Trainer):
         if not isinstance(own, SharpnessAware):
             own = (self.sharpness_aware or _lets_sam)(optimizer)
             if not isinstance(own, SharpnessAware):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise TypeError(f"`sharpness_aware` must return a letsam optimizer, got {_checks.shown(own)}")
+                raise TypeError(f"`sharpness_aware` must return a letsam optimizer, got {checks.shown(own)}")
             self.optimizer = own
         if own is not self._sharpness_aware:
             self._adopt(own)

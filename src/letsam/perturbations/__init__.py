@@ -1,8 +1,8 @@
 """Perturbations: one variant per file."""
 
-from .asam import AdaptiveAscent
+from .asam import ASAMPerturbation
 from .base import Facts, Perturbation
-from .memory import Memory, Remembering
-from .sam import SteepestAscent
+from .memory import Memory, PerturbationWithMemory
+from .sam import SAMPerturbation
 
-__all__ = ["AdaptiveAscent", "Facts", "Memory", "Perturbation", "Remembering", "SteepestAscent"]
+__all__ = ["ASAMPerturbation", "Facts", "Memory", "Perturbation", "PerturbationWithMemory", "SAMPerturbation"]

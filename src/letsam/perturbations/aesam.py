@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .. import _checks
-from .._tensors import Tensors
+from .. import checks
+from ..tensors import Tensors
 from .base import Facts
-from .sam import SteepestAscent, reciprocal
+from .sam import SAMPerturbation, reciprocal
 
 
-class GatedAscent(SteepestAscent):
+class AESAMPerturbation(SAMPerturbation):
     """eps_hat = g / ||g|| where ||g||^2 >= mu + c sigma, else 0.
 
     mu and sigma^2 are moving averages of ||g||^2 and of its squared distance from mu, this step's included. Here they
@@ -40,7 +40,7 @@ class GatedAscent(SteepestAscent):
 
     Example:
         >>> import torch
-        >>> perturbation, weight = GatedAscent(), torch.zeros(1)
+        >>> perturbation, weight = AESAMPerturbation(), torch.zeros(1)
         >>> factors = []
         >>> for g in (torch.tensor([2.0]), torch.tensor([0.1])):
         ...     factors.append(perturbation.direction([weight], [g], g.norm()))
@@ -63,11 +63,11 @@ class GatedAscent(SteepestAscent):
     def __init__(
         self, steps: int | None = None, lowest: float = -1.0, highest: float = 1.0, decay: float = 0.9
     ) -> None:
-        self.steps = steps if steps is None else _checks.whole("steps", steps, 1)
-        self.lowest, self.highest = _checks.number("lowest", lowest), _checks.number("highest", highest)
+        self.steps = steps if steps is None else checks.whole("steps", steps, 1)
+        self.lowest, self.highest = checks.number("lowest", lowest), checks.number("highest", highest)
         if self.highest < self.lowest:
             raise ValueError(f"`highest` must be at least `lowest` = {self.lowest}, got {self.highest}")
-        self.decay = _checks.share("decay", decay)
+        self.decay = checks.share("decay", decay)
         self._moments: tuple[Tensor, Tensor] | None = None  # mu, sigma^2
         self._proposed: tuple[Tensor, Tensor] | None = None
         self._step = 0

@@ -10,15 +10,15 @@ from typing import Any
 
 from torch import Tensor
 
-from .. import _checks
-from .._tensors import Tensors, multiply_, norm
+from .. import checks
+from ..tensors import Tensors, multiply_, norm
 from .base import Facts, Perturbation
 from .sam import reciprocal
 
 SCALINGS = ("all", "weights", "matrices")
 
 
-class AdaptiveAscent(Perturbation):
+class ASAMPerturbation(Perturbation):
     """eps_hat = T^2 g / ||T g||, with T = diag(|theta| + eta) on scaled tensors and T = 1 on the others.
 
     Two conventions are published, and the best rho differs between them by a factor of up to 4:
@@ -40,7 +40,7 @@ class AdaptiveAscent(Perturbation):
     Example:
         >>> import torch
         >>> gradient = [torch.tensor([3.0, 4.0])]
-        >>> factor = AdaptiveAscent().direction([torch.tensor([1.0, 0.0])], gradient, torch.tensor(5.0))
+        >>> factor = ASAMPerturbation().direction([torch.tensor([1.0, 0.0])], gradient, torch.tensor(5.0))
         >>> factor * gradient[0]
         tensor([1., 0.])
 
@@ -51,8 +51,8 @@ class AdaptiveAscent(Perturbation):
     facts = Facts("ASAM: climb along the gradient in units of each weight", "arXiv:2102.11600", rho=0.5)
 
     def __init__(self, scale: str = "all", eta: float = 0.0) -> None:
-        self.scale = _checks.choice("scale", scale, SCALINGS)
-        self.eta = _checks.not_negative("eta", eta, "|theta| alone")
+        self.scale = checks.choice("scale", scale, SCALINGS)
+        self.eta = checks.not_negative("eta", eta, "|theta| alone")
         self._named_weights: list[Tensor] = []
 
     def attach(self, param_groups: list[dict[str, Any]]) -> None:

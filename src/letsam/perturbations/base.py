@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .._tensors import Tensors, norm
+from ..tensors import Tensors, norm
 
 
 @dataclass(frozen=True)

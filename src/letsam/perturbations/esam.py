@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .. import _checks
-from .._shards import locals_of
-from .._tensors import Tensors, multiply_
+from .. import checks
+from ..tensors import Tensors, multiply_
+from ..tensors.shards import locals_of
 from .base import Facts
-from .sam import SteepestAscent, reciprocal
+from .sam import SAMPerturbation, reciprocal
 
 
-class StochasticAscent(SteepestAscent):
+class ESAMPerturbation(SAMPerturbation):
     """eps_hat = m / beta * g / ||g||, each entry of m being 1 with probability beta, else 0: SAM's in expectation.
 
     The mask is that of the paper, entry by entry, with the length of the whole gradient; the authors' code draws whole
@@ -38,7 +38,7 @@ class StochasticAscent(SteepestAscent):
     Example:
         >>> import torch
         >>> g = torch.tensor([3.0, 4.0])
-        >>> StochasticAscent(beta=1.0).direction([torch.zeros(2)], [g], g.norm()) * g
+        >>> ESAMPerturbation(beta=1.0).direction([torch.zeros(2)], [g], g.norm()) * g
         tensor([0.6000, 0.8000])
 
     Reference:
@@ -53,8 +53,8 @@ class StochasticAscent(SteepestAscent):
     )
 
     def __init__(self, beta: float = 0.6, seed: int = 0) -> None:
-        self.beta = _checks.positive_share("beta", beta)
-        self.seed = _checks.whole("seed", seed, 0)
+        self.beta = checks.positive_share("beta", beta)
+        self.seed = checks.whole("seed", seed, 0)
         self._step = 0
 
     def begin(self, step: int, base: Optimizer) -> None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import _checks
-from .._tensors import Tensors, add_scaled_, norm
+from .. import checks
+from ..tensors import Tensors, add_scaled_, norm
 from .base import Facts
-from .memory import Remembering
+from .memory import PerturbationWithMemory
 from .sam import reciprocal
 
 
-class NoiseAscent(Remembering):
+class FSAMPerturbation(PerturbationWithMemory):
     """eps_hat = d / ||d||, d = g - sigma m, with m an average of the gradients of earlier steps.
 
     The full gradient, of which m is an estimate, does not help generalisation in the perturbation; what remains is the
@@ -31,7 +31,7 @@ class NoiseAscent(Remembering):
 
     Example:
         >>> import torch
-        >>> weight, perturbation = torch.zeros(2), NoiseAscent()
+        >>> weight, perturbation = torch.zeros(2), FSAMPerturbation()
         >>> for g in (torch.tensor([1.0, 0.0]), torch.tensor([1.0, 2.0])):
         ...     factor = perturbation.direction([weight], [g], g.norm())
         ...     perturbation.commit(torch.tensor(True))
@@ -46,8 +46,8 @@ class NoiseAscent(Remembering):
 
     def __init__(self, sigma: float = 1.0, decay: float = 0.9) -> None:
         super().__init__()
-        self.sigma = _checks.not_negative("sigma", sigma)
-        self.decay = _checks.share("decay", decay)
+        self.sigma = checks.not_negative("sigma", sigma)
+        self.decay = checks.share("decay", decay)
 
     def direction(self, weights: Tensors, gradients: Tensors, gradient_norm: Tensor) -> Tensor:
         """The gradients less sigma times the average before this step."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import _checks
-from .._tensors import Tensors, add_scaled_, inner, norm
+from .. import checks
+from ..tensors import Tensors, add_scaled_, inner, norm
 from .base import Facts
-from .sam import SteepestAscent
+from .sam import SAMPerturbation
 
 
-class SurrogateGap(SteepestAscent):
+class GSAMPerturbation(SAMPerturbation):
     """theta <- base(theta, g_rho - alpha * (g_0's part orthogonal to g_rho)), climbing as SAM does.
 
     The orthogonal part is g_0 - g_rho (g_0 . g_rho) / ||g_rho||^2. The step moves along it, which to first order leaves
@@ -31,7 +31,7 @@ class SurrogateGap(SteepestAscent):
     Example:
         >>> import torch
         >>> g_rho, g_0 = [torch.tensor([2.0, 0.0])], [torch.tensor([1.0, 1.0])]
-        >>> SurrogateGap(alpha=0.5).descent([torch.zeros(2)], g_rho, g_0)
+        >>> GSAMPerturbation(alpha=0.5).descent([torch.zeros(2)], g_rho, g_0)
         >>> g_rho
         [tensor([ 2.0000, -0.5000])]
 
@@ -43,7 +43,7 @@ class SurrogateGap(SteepestAscent):
     keeps_ascent_gradient = True
 
     def __init__(self, alpha: float = 0.4) -> None:
-        self.alpha = _checks.not_negative("alpha", alpha)
+        self.alpha = checks.not_negative("alpha", alpha)
 
     def descent(self, weights: Tensors, gradients: Tensors, ascent_gradients: Tensors | None) -> None:
         """g_rho (1 + alpha c) - alpha g_0, with c = (g_0 . g_rho) / ||g_rho||^2."""

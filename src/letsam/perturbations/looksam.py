@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import torch
 
-from .. import _checks
-from .._tensors import Tensors, add_scaled_, copy_, inner, norm
+from .. import checks
+from ..tensors import Tensors, add_scaled_, copy_, inner, norm
 from .base import Facts
-from .memory import Remembering
-from .sam import SteepestAscent, reciprocal
+from .memory import PerturbationWithMemory
+from .sam import SAMPerturbation, reciprocal
 
 
-class PeriodicAscent(Remembering, SteepestAscent):
+class LookSAMPerturbation(PerturbationWithMemory, SAMPerturbation):
     """Every k-th step is SAM's; the others descend with g + alpha ||g|| / ||g_v|| g_v.
 
     g_v = g_rho - g_0 (g_rho . g_0) / ||g_0||^2 is the part of the last perturbed gradient that is orthogonal to its
@@ -30,7 +30,7 @@ class PeriodicAscent(Remembering, SteepestAscent):
         TypeError: `k` is no whole number.
 
     Example:
-        >>> [PeriodicAscent(k=3).ascends(step) for step in range(5)]
+        >>> [LookSAMPerturbation(k=3).ascends(step) for step in range(5)]
         [True, False, False, True, False]
 
     Reference:
@@ -48,8 +48,8 @@ class PeriodicAscent(Remembering, SteepestAscent):
 
     def __init__(self, k: int = 5, alpha: float = 0.7) -> None:
         super().__init__()
-        self.k = _checks.whole("k", k, 1)
-        self.alpha = _checks.not_negative("alpha", alpha)
+        self.k = checks.whole("k", k, 1)
+        self.alpha = checks.not_negative("alpha", alpha)
 
     def ascends(self, step: int) -> bool:
         """At steps 0, k, 2k, ..."""

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._shards import local
-from .._tensors import Pair, Tensors, copy_, copy_unless_, scalar_dtype
+from ..tensors import Pair, Tensors, copy_, copy_unless_, scalar_dtype
+from ..tensors.shards import local
 from .base import Perturbation
 
 State = dict[str, dict[int, Tensor]]
@@ -116,7 +116,7 @@ def _fits(value: Tensor, weight: Tensor) -> bool:
     return value.device == weight.device and value.dtype == weight.dtype
 
 
-class Remembering(Perturbation):
+class PerturbationWithMemory(Perturbation):
     """A perturbation with a `memory`: kept at the end of a finite step, undone with any other, saved and loaded.
 
     Goes first among the bases of a class, whose `__init__` calls this one's.

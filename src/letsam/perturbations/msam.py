@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .._tensors import Tensors, copy_, norm
+from ..tensors import Tensors, copy_, norm
 from .base import Facts, Perturbation
 from .sam import reciprocal
 
 MOMENTS = ("momentum_buffer", "exp_avg")  # SGD, RMSprop, Muon; Adam and its relatives
 
 
-class MomentumAscent(Perturbation):
+class MSAMPerturbation(Perturbation):
     """eps_hat = -v / ||v||, with v the base optimizer's momentum; the only pass is at theta + rho eps_hat.
 
     The sign is the paper's: theta is about to move along -v, and the gradient is taken rho further on. There is no

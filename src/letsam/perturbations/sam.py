@@ -9,17 +9,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .._tensors import Tensors
+from ..tensors import Tensors
 from .base import Facts, Perturbation
 
 
-class SteepestAscent(Perturbation):
+class SAMPerturbation(Perturbation):
     """eps_hat = g / ||g||, so that ||eps|| = rho. A zero gradient gives a zero perturbation.
 
     Example:
         >>> import torch
         >>> gradient = [torch.tensor([3.0, 4.0])]
-        >>> SteepestAscent().direction([torch.zeros(2)], gradient, torch.tensor(5.0)) * gradient[0]
+        >>> SAMPerturbation().direction([torch.zeros(2)], gradient, torch.tensor(5.0)) * gradient[0]
         tensor([0.6000, 0.8000])
 
     Reference:

@@ -7,10 +7,10 @@ arXiv:2306.04226.
 from __future__ import annotations
 
 from .base import Facts
-from .sam import SteepestAscent
+from .sam import SAMPerturbation
 
 
-class NormalisationAscent(SteepestAscent):
+class SAMONPerturbation(SAMPerturbation):
     """eps_hat = g_N / ||g_N||, with g_N the gradient of the normalisation layers' weights and biases; 0 elsewhere.
 
     About a tenth of a percent of the weights, so rho is best larger than that of SAM. All weights descend. Which layers

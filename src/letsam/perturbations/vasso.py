@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .. import _checks
-from .._tensors import Tensors, copy_, norm
+from .. import checks
+from ..tensors import Tensors, copy_, norm
 from .base import Facts
-from .memory import Remembering
+from .memory import PerturbationWithMemory
 from .sam import reciprocal
 
 
-class SmoothedAscent(Remembering):
+class VaSSOPerturbation(PerturbationWithMemory):
     """eps_hat = d / ||d||, d <- (1 - theta) d + theta g: an average suppresses the variance of the direction.
 
     The average begins with the first gradient, as in the authors' code; g has entered it when it is used.
@@ -27,7 +27,7 @@ class SmoothedAscent(Remembering):
 
     Example:
         >>> import torch
-        >>> weight, perturbation = torch.zeros(2), SmoothedAscent(theta=0.5)
+        >>> weight, perturbation = torch.zeros(2), VaSSOPerturbation(theta=0.5)
         >>> for g in (torch.tensor([3.0, 0.0]), torch.tensor([3.0, 8.0])):
         ...     factor = perturbation.direction([weight], [g], g.norm())
         ...     perturbation.commit(torch.tensor(True))
@@ -42,7 +42,7 @@ class SmoothedAscent(Remembering):
 
     def __init__(self, theta: float = 0.9) -> None:
         super().__init__()
-        self.theta = _checks.positive_share("theta", theta)
+        self.theta = checks.positive_share("theta", theta)
 
     def direction(self, weights: Tensors, gradients: Tensors, gradient_norm: Tensor) -> Tensor:
         """The average, this step's gradient included."""

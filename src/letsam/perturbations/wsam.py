@@ -6,13 +6,13 @@ KDD 2023, arXiv:2305.15817.
 
 from __future__ import annotations
 
-from .. import _checks
-from .._tensors import Tensors, add_, copy_, scale_, subtract_
+from .. import checks
+from ..tensors import Tensors, add_, copy_, scale_, subtract_
 from .base import Facts
-from .sam import SteepestAscent
+from .sam import SAMPerturbation
 
 
-class WeightedSharpness(SteepestAscent):
+class WSAMPerturbation(SAMPerturbation):
     """theta <- base(theta, g_0) - lr * gamma / (1 - gamma) * (g_rho - g_0), climbing as SAM does.
 
     The loss is L + gamma / (1 - gamma) * (L_rho - L): the sharpness L_rho - L has a weight of its own, 1 in SAM. As the
@@ -33,7 +33,7 @@ class WeightedSharpness(SteepestAscent):
     Example:
         >>> import torch
         >>> g_rho, g_0 = [torch.tensor([2.0, 0.0])], [torch.tensor([1.0, 1.0])]
-        >>> WeightedSharpness(gamma=0.75).descent([torch.zeros(2)], g_rho, g_0), g_rho
+        >>> WSAMPerturbation(gamma=0.75).descent([torch.zeros(2)], g_rho, g_0), g_rho
         ([tensor([ 3., -3.])], [tensor([1., 1.])])
 
     Reference:
@@ -44,8 +44,8 @@ class WeightedSharpness(SteepestAscent):
     keeps_ascent_gradient = True
 
     def __init__(self, gamma: float = 0.9, decouple: bool = True) -> None:
-        self.gamma = _checks.share("gamma", gamma)
-        self.decouple = _checks.flag("decouple", decouple)
+        self.gamma = checks.share("gamma", gamma)
+        self.decouple = checks.flag("decouple", decouple)
 
     @property
     def weight(self) -> float:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .._tensors import Average, Buffers, Tensors
-from .units import Reach, in_units
+from ..perturbations.units import Reach, in_units
+from ..tensors import Average, Buffers, Tensors
 
 Evaluate = Callable[[], Tensor]
 Derivative = Callable[[Tensors], "Tensors | None"]

@@ -6,7 +6,7 @@ import copy
 
 from torch import Tensor
 
-from .. import _checks
+from .. import checks
 from .base import Radius
 
 
@@ -28,7 +28,7 @@ class FixedRadius(Radius):
     """
 
     def __init__(self, rho: float) -> None:
-        super().__init__(_checks.not_negative("rho", rho, "the base optimizer alone"))
+        super().__init__(checks.not_negative("rho", rho, "the base optimizer alone"))
 
     def reads_ascent(self, step: int) -> bool:
         """There is nothing to decide."""
@@ -47,5 +47,5 @@ def as_radius(rho: object) -> Radius:
     if isinstance(rho, Tensor) and rho.ndim == 0:
         rho = rho.item()
     if isinstance(rho, bool) or not isinstance(rho, (int, float)):
-        raise TypeError(f"`rho` must be a number > 0, a schedule or a LearnedRadius, got {_checks.shown(rho)}")
+        raise TypeError(f"`rho` must be a number > 0, a schedule or a LearnedRadius, got {checks.shown(rho)}")
     return FixedRadius(float(rho))

@@ -29,15 +29,15 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .. import _checks
-from .._tensors import Buffers, Tensors, gradients_of, norm
+from .. import checks
 from ..hypergradient import HYPERGRADIENTS, Hypergradient
+from ..perturbations.units import Reach
+from ..tangent.blocks import PER, Blocks, grown
+from ..tangent.tangent import StepDerivative
+from ..tensors import Buffers, Tensors, gradients_of, norm
 from .base import Ascent, Derivative, Evaluate, Radius
-from .blocks import PER, Blocks, grown
-from .derivative import StepDerivative
 from .log_radius import LogRadius
 from .scheduled import learning_rate_share
-from .units import Reach
 
 OBJECTIVES = ("squared_gap", "validation_loss")
 TRAINING_BATCHES = ("next", "same")
@@ -135,29 +135,29 @@ class LearnedRadius(Radius):
         burn_in: int = 100,
         per: str = "all",
     ) -> None:
-        self.objective = _checks.choice("objective", objective, OBJECTIVES)
+        self.objective = checks.choice("objective", objective, OBJECTIVES)
         if not isinstance(hypergradient, Hypergradient):
-            hypergradient = HYPERGRADIENTS[_checks.choice("hypergradient", hypergradient, tuple(HYPERGRADIENTS))]()
+            hypergradient = HYPERGRADIENTS[checks.choice("hypergradient", hypergradient, tuple(HYPERGRADIENTS))]()
         self.hypergradient = hypergradient
-        self.training_batch = _checks.choice("training_batch", training_batch, TRAINING_BATCHES)
-        self.length_invariant = _checks.flag("length_invariant", length_invariant)
-        self.interval = interval if interval is None else _checks.whole("interval", interval, 1)
-        self.lr = _checks.positive("lr", lr)
-        self.follow_lr = _checks.flag("follow_lr", follow_lr)
+        self.training_batch = checks.choice("training_batch", training_batch, TRAINING_BATCHES)
+        self.length_invariant = checks.flag("length_invariant", length_invariant)
+        self.interval = interval if interval is None else checks.whole("interval", interval, 1)
+        self.lr = checks.positive("lr", lr)
+        self.follow_lr = checks.flag("follow_lr", follow_lr)
         self.bounds = _bounds(bounds)
-        self.normalize = _checks.flag("normalize", normalize)
-        self.prior = prior if prior is None else _checks.positive("prior", prior)
+        self.normalize = checks.flag("normalize", normalize)
+        self.prior = prior if prior is None else checks.positive("prior", prior)
         self.prior_weight = _weights(prior_weight)
-        self.prior_rise = prior_rise if prior_rise is None else _checks.positive("prior_rise", prior_rise)
-        self.burn_in = _checks.whole("burn_in", burn_in, 0)
-        super().__init__(_within(self.bounds, _checks.positive("rho", rho)))
+        self.prior_rise = prior_rise if prior_rise is None else checks.positive("prior_rise", prior_rise)
+        self.burn_in = checks.whole("burn_in", burn_in, 0)
+        super().__init__(_within(self.bounds, checks.positive("rho", rho)))
         self._nu = LogRadius(float(self.rho), self.bounds, self.prior, self.prior_weight, self.burn_in, self.prior_rise)
         self._proposed: Tensor | None = None
         self._reach = self._new_reach = torch.ones_like(self.rho)  # of eps_hat; adopted at the end of a step
         self._commits = 0  # of this step: a step that looks back has two
         self._start = float(self.rho)
         self._used = self.rho  # in the step, before it is known whether that is finite
-        self.per = _checks.choice("per", per, PER)
+        self.per = checks.choice("per", per, PER)
         self._blocks = Blocks(self.per)
         self._derivative = StepDerivative(self.hypergradient, self.length_invariant, self._blocks)
         self._zero = torch.zeros_like(self.rho)
@@ -205,7 +205,7 @@ class LearnedRadius(Radius):
             "burn_in": 0,
         }
         if fixed := sorted(reading.keys() & options.keys()):
-            raise TypeError(f"`{fixed[0]}` is part of the paper's reading, got {_checks.shown(options[fixed[0]])}")
+            raise TypeError(f"`{fixed[0]}` is part of the paper's reading, got {checks.shown(options[fixed[0]])}")
         settings: dict[str, Any] = {"follow_lr": False, "interval": 1, "lr": 0.02, **reading, **options}
         return cls(rho, **settings)
 
@@ -465,9 +465,9 @@ def _weights(weight: Any) -> tuple[float, float]:
         below = above = weight
     except ValueError as error:
         raise ValueError(
-            f"`prior_weight` must be one number or two, (below, above), got {_checks.shown(weight)}"
+            f"`prior_weight` must be one number or two, (below, above), got {checks.shown(weight)}"
         ) from error
-    return _checks.not_negative("prior_weight", below), _checks.not_negative("prior_weight", above)
+    return checks.not_negative("prior_weight", below), checks.not_negative("prior_weight", above)
 
 
 def _always(step: int) -> bool:
@@ -478,8 +478,8 @@ def _bounds(bounds: Any) -> tuple[float, float]:
     try:
         low, high = bounds
     except (TypeError, ValueError) as error:
-        raise TypeError(f"`bounds` must be a pair (lowest, highest), got {_checks.shown(bounds)}") from error
-    low, high = _checks.positive("bounds", low), _checks.positive("bounds", high)
+        raise TypeError(f"`bounds` must be a pair (lowest, highest), got {checks.shown(bounds)}") from error
+    low, high = checks.positive("bounds", low), checks.positive("bounds", high)
     if not low < high:
         raise ValueError(f"`bounds` must be (lowest, highest) with lowest < highest, got ({low}, {high})")
     return low, high

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .blocks import grown
+from ..tangent.blocks import grown
 from .scheduled import begun
 
 NAMES = ("nu", "exp_avg", "exp_avg_sq", "updates")

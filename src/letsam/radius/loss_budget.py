@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _checks
+from .. import checks
 from .base import Ascent, Radius
 
 
@@ -49,11 +49,11 @@ class LossBudgetRadius(Radius):
         steps: int | None = None,
         annealed: float = 0.25,
     ) -> None:
-        self.budget = _checks.positive("budget", budget)
-        self.maximum = _checks.positive("maximum", maximum)
-        self.relative = _checks.flag("relative", relative)
-        self.steps = None if steps is None else _checks.whole("steps", steps, 1)
-        self.annealed = _checks.positive("annealed", annealed)
+        self.budget = checks.positive("budget", budget)
+        self.maximum = checks.positive("maximum", maximum)
+        self.relative = checks.flag("relative", relative)
+        self.steps = None if steps is None else checks.whole("steps", steps, 1)
+        self.annealed = checks.positive("annealed", annealed)
         if self.annealed > 1:
             raise ValueError(f"`annealed` must be above 0 and at most 1, got {self.annealed}")
         super().__init__(self.maximum)

@@ -9,9 +9,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from .. import _checks
+from .. import checks
+from ..tangent.blocks import PER, Blocks
 from .base import Ascent, Radius
-from .blocks import PER, Blocks
 
 BEGINNING = 0.1  # see `begun`
 
@@ -29,9 +29,9 @@ class ScheduledRadius(Radius):
     """
 
     def __init__(self, start: float, end: float, steps: int) -> None:
-        self.start = _checks.positive("start", start)
-        self.end = _checks.positive("end", end)
-        self.steps = _checks.whole("steps", steps, 1)
+        self.start = checks.positive("start", start)
+        self.end = checks.positive("end", end)
+        self.steps = checks.whole("steps", steps, 1)
         super().__init__(self.start)
 
     def weight(self, fraction: float) -> float:
@@ -113,8 +113,8 @@ class ProportionalRadius(Radius):
     """
 
     def __init__(self, maximum: float, minimum: float) -> None:
-        self.maximum = _checks.positive("maximum", maximum)
-        self.minimum = _checks.positive("minimum", minimum)
+        self.maximum = checks.positive("maximum", maximum)
+        self.minimum = checks.positive("minimum", minimum)
         if self.minimum > self.maximum:
             raise ValueError(f"`minimum` must be at most `maximum` = {self.maximum}, got {self.minimum}")
         super().__init__(self.maximum)
@@ -166,10 +166,10 @@ class ReplayedRadius(Radius):
         burn_in: int = 0,
         per: str = "all",
     ) -> None:
-        self.per = _checks.choice("per", per, PER)
+        self.per = checks.choice("per", per, PER)
         self._blocks = Blocks(self.per)
-        self._rows = _begun(_rows(schedule, per), _checks.whole("burn_in", burn_in, 0))
-        self.steps = _checks.whole("steps", steps, 1)
+        self._rows = _begun(_rows(schedule, per), checks.whole("burn_in", burn_in, 0))
+        self.steps = checks.whole("steps", steps, 1)
         super().__init__(self._rows[0][0])
         self._read()
 
@@ -255,16 +255,16 @@ def _rows(schedule: object, per: str) -> tuple[tuple[float, ...], ...]:
         raise ValueError("`schedule` must hold at least one radius, got none")
     if per == "all":
         if isinstance(values[0], (list, tuple)):
-            found = _checks.shown(cast(object, values[0]))
+            found = checks.shown(cast(object, values[0]))
             raise TypeError(f"`schedule` must hold one number for each step unless `per` is given, got {found}")
-        return tuple((_checks.positive("schedule", value),) for value in values)
+        return tuple((checks.positive("schedule", value),) for value in values)
     rows: list[tuple[float, ...]] = []
     for value in values:
         row = _listed(value, f"hold a list of radii for each step, with one for each {per}")
         if not row or len(row) != len(rows[0] if rows else row):
             expected = f"{len(rows[0])} radii" if rows else "at least one radius"
             raise ValueError(f"`schedule` must hold {expected} for each step, got {len(row)} for step {len(rows)}")
-        rows.append(tuple(_checks.positive("schedule", one) for one in row))
+        rows.append(tuple(checks.positive("schedule", one) for one in row))
     return tuple(rows)
 
 
@@ -272,7 +272,7 @@ def _listed(value: object, expected: str) -> list[object]:
     try:
         return list(cast(Iterable[object], value))
     except TypeError:
-        raise TypeError(f"`schedule` must {expected}, got {_checks.shown(value)}") from None
+        raise TypeError(f"`schedule` must {expected}, got {checks.shown(value)}") from None
 
 
 def _begun(rows: tuple[tuple[float, ...], ...], burn_in: int) -> tuple[tuple[float, ...], ...]:

@@ -9,13 +9,13 @@ from typing import Any, overload
 import torch
 from torch import nn
 
-from .. import _checks
-from .._tensors import norm
+from .. import checks
 from ..groups import selected
-from ..perturbations import AdaptiveAscent, Perturbation, SteepestAscent
-from ._passes import LossFunction, mean_gradient, mean_loss, measured, shares
+from ..perturbations import ASAMPerturbation, Perturbation, SAMPerturbation
+from ..tensors import norm
+from .losses import LossFunction, mean_gradient, mean_loss, measured, shares
 
-PERTURBATIONS: dict[str, type[Perturbation]] = {"sam": SteepestAscent, "asam": AdaptiveAscent}
+PERTURBATIONS: dict[str, type[Perturbation]] = {"sam": SAMPerturbation, "asam": ASAMPerturbation}
 
 
 @overload
@@ -55,7 +55,7 @@ def ascent_sharpness(
             With a single batch of m samples this is the paper's m-sharpness of that batch.
         rho: radius > 0, or several, in units of the weights ("asam": relative to them).
         perturbation: "sam", "asam" or a `letsam.perturbations.Perturbation` that climbs once. One that perturbs a part
-            of the weights, such as `letsam.perturbations.samon.NormalisationAscent`, moves those alone.
+            of the weights, such as `letsam.perturbations.samon.SAMONPerturbation`, moves those alone.
 
     Returns:
         The rise of the loss, or a list of them in the order of `rho`. A gradient pass, and a forward pass a radius.
@@ -77,13 +77,13 @@ def ascent_sharpness(
     """
     several = isinstance(rho, Sequence) and not isinstance(rho, str)
     values = list(rho) if isinstance(rho, Sequence) and several else [rho]
-    radii = [_checks.positive("rho", value) for value in values]
+    radii = [checks.positive("rho", value) for value in values]
     if not radii:
         raise ValueError("`rho` must be a number > 0 or several, got none")
     if isinstance(perturbation, Perturbation):
         chosen = copy.deepcopy(_checked(perturbation))
     else:
-        chosen = PERTURBATIONS[_checks.choice("perturbation", perturbation, tuple(PERTURBATIONS))]()
+        chosen = PERTURBATIONS[checks.choice("perturbation", perturbation, tuple(PERTURBATIONS))]()
     parts = shares(batches)
     with measured(model) as weights:
         perturbed = selected(model, chosen.perturbs)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from .. import _checks
-from ._passes import LossFunction, loss_of, mean_gradient, measured, shares, trainable
+from .. import checks
+from .losses import LossFunction, loss_of, mean_gradient, measured, shares, trainable
 
 if TYPE_CHECKING:
     from hessian_eigenthings import HessianOperator
@@ -79,10 +79,10 @@ def hessian_spectrum(
     Reference:
         Lanczos: C. Lanczos 1950, as in hessian-eigenthings. Hutch++: Meyer et al., arXiv:2010.09649, algorithm 1.
     """
-    _checks.whole("top", top, 1)
-    _checks.whole("iterations", iterations, top)
-    _checks.whole("trace_products", trace_products, 6)
-    _checks.whole("seed", seed, 0)
+    checks.whole("top", top, 1)
+    checks.whole("iterations", iterations, top)
+    checks.whole("trace_products", trace_products, 6)
+    checks.whole("seed", seed, 0)
     try:
         import hessian_eigenthings as library  # an extra: only when asked for
     except ImportError as error:

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import _checks
-from ._passes import LossFunction, mean_loss, measured, shares, trainable
+from .. import checks
+from .losses import LossFunction, mean_loss, measured, shares, trainable
 
 
 @dataclass(frozen=True)
@@ -76,11 +76,11 @@ def landscape_slice(
     Reference:
         arXiv:1712.09913, section 4 (filter normalization) and equation (1).
     """
-    if _checks.whole("dimensions", dimensions, 1) > 2:
+    if checks.whole("dimensions", dimensions, 1) > 2:
         raise ValueError(f"`dimensions` must be 1 or 2, got {dimensions}")
-    reach = _checks.positive("radius", radius)
-    _checks.whole("points", points, 2)
-    source = torch.Generator().manual_seed(_checks.whole("seed", seed, 0))
+    reach = checks.positive("radius", radius)
+    checks.whole("points", points, 2)
+    source = torch.Generator().manual_seed(checks.whole("seed", seed, 0))
     parts = shares(batches)
     offsets = (torch.arange(points, dtype=torch.float64) - (points - 1) / 2) * (2 * reach / (points - 1))
     with measured(model) as weights, torch.no_grad():

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset
 
-from letsam import _checks
+from letsam import checks
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -99,9 +99,9 @@ class Task:
         if isinstance(self.optimizer, torch.optim.Optimizer):
             raise TypeError("`optimizer` must be a function of the parameters, got an optimizer already built")
         for field in ("epochs", "batch_size", "evaluations", "evaluation_batch"):
-            _checks.whole(field, getattr(self, field), minimum=1)
+            checks.whole(field, getattr(self, field), minimum=1)
         for field in ("sam_rho", "asam_rho"):
-            _checks.positive(field, getattr(self, field))
+            checks.positive(field, getattr(self, field))
         _check_dataset("train", self.train)
         _check_dataset("test", self.test)
         if self.validation is not None:

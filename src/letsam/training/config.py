@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from letsam import _checks
+from letsam import checks
 from letsam.tasks import Task
 from letsam.training.devices import PRECISIONS
 from letsam.training.methods import Method
@@ -65,22 +65,22 @@ class TrialConfig:
         for method in self.methods:
             Method.parse(method)
         for seed in self.seeds:
-            if _checks.whole("seeds", seed, 0) >= 2**63:
+            if checks.whole("seeds", seed, 0) >= 2**63:
                 raise ValueError(f"`seeds` must be whole numbers below 2**63, got {seed}")
         for name in ("epochs", "batch_size", "train_size"):
             if getattr(self, name) is not None:
-                _checks.whole(name, getattr(self, name), 1)
-        _checks.whole("accumulate", self.accumulate, 1)
+                checks.whole(name, getattr(self, name), 1)
+        checks.whole("accumulate", self.accumulate, 1)
         if self.precision is not None:
-            _checks.choice("precision", self.precision, PRECISIONS)
+            checks.choice("precision", self.precision, PRECISIONS)
         if self.model is not None and (not isinstance(self.model, str) or not self.model):
             raise ValueError(f"`model` must be the name of a model, got {self.model!r}")
         for name in ("rho", "max_grad_norm"):
             if getattr(self, name) is not None:
-                _checks.positive(name, getattr(self, name))
-        if not 0 <= _checks.number("label_noise", self.label_noise) < 1:
+                checks.positive(name, getattr(self, name))
+        if not 0 <= checks.number("label_noise", self.label_noise) < 1:
             raise ValueError(f"`label_noise` must be at least 0 and below 1, got {self.label_noise}")
-        if not 0 < _checks.number("validation_share", self.validation_share) < 1:
+        if not 0 < checks.number("validation_share", self.validation_share) < 1:
             raise ValueError(f"`validation_share` must be between 0 and 1, got {self.validation_share}")
 
     def for_task(self, task: Task) -> TrialConfig:

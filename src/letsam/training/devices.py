@@ -15,7 +15,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from letsam import _checks
+from letsam import checks
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 STRATEGIES = ("ddp", "fsdp")
@@ -38,8 +38,8 @@ def make_fabric(device: str, strategy: str | None = None, precision: str | None 
     Raises:
         ValueError: a device that is not there, a strategy without torchrun, or a precision that the device lacks.
     """
-    _checks.choice("device", device, DEVICES)
-    precision = _checks.choice("precision", precision or "32-true", PRECISIONS)
+    checks.choice("device", device, DEVICES)
+    precision = checks.choice("precision", precision or "32-true", PRECISIONS)
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     chosen = next((name for name in ("cuda", "mps") if available[name]), "cpu") if device == "auto" else device
     if not available[chosen]:
@@ -49,7 +49,7 @@ def make_fabric(device: str, strategy: str | None = None, precision: str | None 
     options: dict[str, Any] = {"accelerator": chosen, "precision": precision}
     if not torch.distributed.is_torchelastic_launched():
         if strategy is not None:
-            _checks.choice("strategy", strategy, STRATEGIES)
+            checks.choice("strategy", strategy, STRATEGIES)
             raise ValueError(
                 f"`strategy` needs several ranks (torchrun --nproc-per-node 2 -m letsam ...), got {strategy!r}"
             )
@@ -60,7 +60,7 @@ def make_fabric(device: str, strategy: str | None = None, precision: str | None 
     fabric = Fabric(
         devices=local,
         num_nodes=ranks // local,
-        strategy=_strategy(_checks.choice("strategy", strategy or "ddp", STRATEGIES), ranks),
+        strategy=_strategy(checks.choice("strategy", strategy or "ddp", STRATEGIES), ranks),
         **options,
     )
     fabric.launch()

@@ -15,15 +15,15 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
 
-from letsam import _checks
-from letsam._clipping import clipping
-from letsam._closures import Closure, InParts
-from letsam._tensors import gradients_of, scale_
-from letsam._wrapper import STATE_KEY
+from letsam import checks
+from letsam.closures.closure import Closure, InParts
 from letsam.optimizer import SharpnessAware
 from letsam.radius import ReplayedRadius
 from letsam.results import Run
+from letsam.step.clipping import clipping
+from letsam.step.wrapper import STATE_KEY
 from letsam.tasks import Task
+from letsam.tensors import gradients_of, scale_
 from letsam.training.config import TrialConfig
 from letsam.training.data import RANKS, Batches, generator, make_splits, training_order, validation_batch
 from letsam.training.devices import gathered, scattered, sharded
@@ -245,7 +245,7 @@ class Training:
         for name, (_, put) in self._generators().items():
             put(kept[name])
         self.model.train(training)
-        return _checks.number("score", value)
+        return checks.number("score", value)
 
     def result(self) -> Run:
         """The record of the finished run; a refit counts the passes and seconds of its search as well."""

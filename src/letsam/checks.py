@@ -1,0 +1,97 @@
+"""Checks of arguments: one line that names the argument, what was expected and what came."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import nn
+from torch.amp.grad_scaler import GradScaler
+
+
+def shown(value: object) -> str:
+    """A short form of a value for an error message."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{type(value).__name__} {text[:60]}..."
+
+
+def number(name: str, value: object) -> float:
+    """Return `value` as a float, or raise `TypeError` when it is not a real number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"`{name}` must be a number, got {shown(value)}")
+    return float(value)
+
+
+def positive(name: str, value: object) -> float:
+    """Return `value` as a float > 0 and finite, or raise."""
+    checked = number(name, value)
+    if not (checked > 0 and math.isfinite(checked)):
+        raise ValueError(f"`{name}` must be > 0, got {checked}")
+    return checked
+
+
+def not_negative(name: str, value: object, zero_means: str | None = None) -> float:
+    """Return `value` as a float >= 0 and finite, or raise; `zero_means` says what 0 is good for where it is special."""
+    checked = number(name, value)
+    if not (checked >= 0 and math.isfinite(checked)):
+        if zero_means is None:
+            raise ValueError(f"`{name}` must be >= 0, got {checked}")
+        raise ValueError(f"`{name}` must be > 0, got {checked} (0 is allowed: {zero_means})")
+    return checked
+
+
+def share(name: str, value: object) -> float:
+    """Return `value` as a float from 0 to below 1, or raise."""
+    checked = number(name, value)
+    if not 0 <= checked < 1:
+        raise ValueError(f"`{name}` must be >= 0 and < 1, got {checked}")
+    return checked
+
+
+def positive_share(name: str, value: object) -> float:
+    """Return `value` as a float above 0 and at most 1, or raise."""
+    checked = positive(name, value)
+    if checked > 1:
+        raise ValueError(f"`{name}` must be > 0 and <= 1, got {value}")
+    return checked
+
+
+def whole(name: str, value: object, minimum: int) -> int:
+    """Return `value` as an int >= `minimum`, or raise."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"`{name}` must be a whole number >= {minimum}, got {shown(value)}")
+    if value < minimum:
+        raise ValueError(f"`{name}` must be a whole number >= {minimum}, got {value}")
+    return value
+
+
+def flag(name: str, value: object) -> bool:
+    """Return `value` when it is True or False, or raise."""
+    if not isinstance(value, bool):
+        raise TypeError(f"`{name}` must be True or False, got {shown(value)}")
+    return value
+
+
+def choice(name: str, value: object, allowed: Sequence[str]) -> str:
+    """Return `value` when it is one of `allowed`, or raise."""
+    if not isinstance(value, str):
+        raise TypeError(f"`{name}` must be one of {', '.join(allowed)}, got {shown(value)}")
+    if value not in allowed:
+        raise ValueError(f"`{name}` must be one of {', '.join(allowed)}, got {value!r}")
+    return value
+
+
+def checked_module(model: object) -> nn.Module:
+    """Return `model` when it is a module, or raise `TypeError`."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"`model` must be a torch.nn.Module, got {shown(model)}")
+    return model
+
+
+def checked_scaler(grad_scaler: object) -> GradScaler | None:
+    """Return `grad_scaler`, None for a disabled one, or raise `TypeError`."""
+    if grad_scaler is None:
+        return None
+    if not isinstance(grad_scaler, GradScaler):
+        raise TypeError(f"`grad_scaler` must be a torch.amp.GradScaler or None, got {shown(grad_scaler)}")
+    return grad_scaler if grad_scaler.is_enabled() else None

@@ -1,0 +1,108 @@
+"""Gradient accumulation: one closure over several micro-batches, the same ones in every pass of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from .. import checks
+from ..checks import checked_module, checked_scaler
+from .closure import Closure, InParts
+
+Batch = TypeVar("Batch")
+
+
+def accumulated(
+    loss_on: Callable[[Batch], Tensor],
+    micro_batches: Iterable[Batch],
+    optimizer: Optimizer,
+    *,
+    weights: Sequence[float] | None = None,
+    grad_scaler: torch.amp.GradScaler | None = None,
+    model: nn.Module | None = None,
+) -> Closure:
+    """A closure whose loss is sum_i share_i loss_i over micro-batches, one forward and backward pass after the other.
+
+    A step calls it in every pass, and so replays the same micro-batches with the same dropout masks. With losses that
+    are means and shares in proportion to their sizes, the gradient is that of the one big batch. With `m_sharpness`,
+    each micro-batch climbs along its own gradient instead (see `letsam.SubBatchSAM`).
+
+    Args:
+        loss_on: computes the loss of one micro-batch (a scalar); no `backward()`.
+        micro_batches: at least one; read at once, so that a generator will do.
+        optimizer: whose gradients are cleared first.
+        weights: of the micro-batches, > 0, as many as there are; the share of each is its weight over their sum. Their
+            sizes, or their counts of tokens, where these differ. None: equal shares.
+        grad_scaler: scales the losses; give it to `step`, too.
+        model: a DistributedDataParallel, whose gradients are then exchanged in the last micro-batch alone: the others
+            run forward and backward under its `no_sync()`. A model without `no_sync` is as None.
+
+    Returns:
+        A closure for `step`; it returns the total loss (0-dim, detached, not scaled).
+
+    Raises:
+        ValueError: no micro-batch, or weights that do not fit; from the closure, a `loss_on` that returns no scalar.
+        TypeError: an argument of the wrong type; from the closure, a `loss_on` that returns no tensor.
+
+    Example:
+        >>> import torch, letsam
+        >>> weight = torch.nn.Parameter(torch.tensor(1.0))
+        >>> opt = letsam.SAM(torch.optim.SGD([weight], lr=0.1), rho=0.05)
+        >>> closure = accumulated(lambda x: (weight * x) ** 2, iter([1.0, 3.0]), opt)
+        >>> closure(), weight.grad
+        (tensor(5.), tensor(10.))
+    """
+    batches = tuple(micro_batches)
+    if not batches:
+        raise ValueError("`micro_batches` must hold at least one micro-batch, got none")
+    if not isinstance(optimizer, Optimizer):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"`optimizer` must be a torch.optim.Optimizer, got {checks.shown(optimizer)}")
+    shares = _shares(weights, len(batches))
+    scaler = checked_scaler(grad_scaler)
+    if model is not None:
+        checked_module(model)
+    without_exchange: Callable[[], Any] = getattr(model, "no_sync", nullcontext)
+
+    def descend_on(batch: Batch, share: float) -> Tensor:
+        loss = loss_on(batch)
+        if not isinstance(loss, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"`loss_on` must return the loss as a tensor, got {checks.shown(loss)}")
+        if loss.numel() != 1:
+            raise ValueError(f"`loss_on` must return a scalar loss, got a tensor of shape {tuple(loss.shape)}")
+        loss = loss * share
+        scaled: Tensor = loss if scaler is None else scaler.scale(loss)
+        scaled.backward()  # pyright: ignore[reportUnknownMemberType]
+        return loss.detach().reshape(())
+
+    @torch.enable_grad()
+    def whole() -> Tensor:
+        optimizer.zero_grad()
+        losses: list[Tensor] = []
+        for position, (batch, share) in enumerate(zip(batches, shares, strict=True), start=1):
+            with nullcontext() if position == len(batches) else without_exchange():
+                losses.append(descend_on(batch, share))
+        return torch.stack(losses).sum()
+
+    def part(batch: Batch, share: float) -> Closure:
+        @torch.enable_grad()
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            return descend_on(batch, share)
+
+        return closure
+
+    return InParts(whole, [part(batch, share) for batch, share in zip(batches, shares, strict=True)])
+
+
+def _shares(weights: Sequence[float] | None, count: int) -> list[float]:
+    if weights is None:
+        return [1 / count] * count
+    if len(weights) != count:
+        raise ValueError(f"`weights` must be as many as the micro-batches, {count}, got {len(weights)}")
+    checked = [checks.positive("weights", weight) for weight in weights]
+    return [weight / sum(checked) for weight in checked]

@@ -1,0 +1,121 @@
+"""What all measures share: a model that is put back as it was, and means over batches weighted by sample count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import checks
+from ..tensors import copy_
+
+LossFunction = Callable[[Any, Any], Tensor]
+Batch = tuple[Any, Any]
+Shares = list[tuple[Batch, float]]
+"""The batches, each with its share of all samples."""
+
+
+@contextmanager
+def measured(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Evaluation mode inside; at the end weights, buffers, gradients and modes are as before, bit for bit.
+
+    Args:
+        model: its weights may be overwritten inside.
+
+    Yields:
+        Copies of the trainable weights, in the order of `trainable`.
+
+    Raises:
+        ValueError: no parameter is trainable.
+    """
+    params = list(model.parameters())
+    modes = {module: module.training for module in model.modules()}
+    buffers = [(module._buffers, dict(module._buffers)) for module in modes]
+    values = [(b, b.detach().clone()) for _, named in buffers for b in named.values() if b is not None]
+    weights = [p.detach().clone() for p in params]
+    gradients = [None if p.grad is None else (p.grad, p.grad.detach().clone()) for p in params]
+    trainable(model)
+    try:
+        model.eval()
+        yield [w for w, p in zip(weights, params, strict=True) if p.requires_grad]
+    finally:
+        with torch.no_grad():
+            copy_(params, weights)
+            for buffer, value in values:
+                buffer.copy_(value)
+            for param, held in zip(params, gradients, strict=True):
+                param.grad = None if held is None else held[0].copy_(held[1])
+        for place, named in buffers:
+            place.clear()
+            place.update(named)
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that measures move; frozen ones stay where they are."""
+    params = [p for p in model.parameters() if p.requires_grad]
+    if not params:
+        raise ValueError("`model` must have at least one parameter with requires_grad=True, got none")
+    return params
+
+
+def shares(batches: Iterable[Any]) -> Shares:
+    """Read the batches once, so that every pass sees the same ones, and weigh them by their number of targets.
+
+    Raises:
+        TypeError: what comes is no (inputs, targets) pair.
+        ValueError: there is nothing in it.
+    """
+    kept: list[Batch] = []
+    sizes: list[int] = []
+    for batch in batches:
+        if not isinstance(batch, Sequence) or len(batch) != 2:
+            raise TypeError(f"`batches` must hold (inputs, targets) pairs, got {type(batch).__name__}")
+        try:
+            sizes.append(len(batch[1]))
+        except TypeError as error:
+            raise TypeError(f"`batches`: targets must have a length, got {checks.shown(batch[1])}") from error
+        kept.append((batch[0], batch[1]))
+    if not sum(sizes):
+        raise ValueError("`batches` must hold at least one sample, got none")
+    return [(batch, size / sum(sizes)) for batch, size in zip(kept, sizes, strict=True) if size]
+
+
+def loss_of(model: nn.Module, loss_fn: LossFunction, batch: Batch) -> Tensor:
+    """The mean loss of one batch (0-dim).
+
+    Raises:
+        TypeError, ValueError: `loss_fn` returns no scalar tensor.
+    """
+    loss = loss_fn(model(batch[0]), batch[1])
+    if not isinstance(loss, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"`loss_fn` must return the loss as a tensor, got {checks.shown(loss)}")
+    if loss.numel() != 1:
+        raise ValueError(f"`loss_fn` must return a scalar (the mean), got a tensor of shape {tuple(loss.shape)}")
+    return loss.reshape(())
+
+
+@torch.no_grad()
+def mean_loss(model: nn.Module, loss_fn: LossFunction, parts: Shares) -> float:
+    """The mean loss over all samples, summed in float64."""
+    return float(sum(share * loss_of(model, loss_fn, batch).double() for batch, share in parts))
+
+
+def mean_gradient(model: nn.Module, loss_fn: LossFunction, parts: Shares) -> list[Tensor | None]:
+    """The gradient of the mean loss, one entry per trainable parameter; None where the loss does not depend on it."""
+    params = trainable(model)
+    total: list[Tensor | None] = [None] * len(params)
+    with torch.enable_grad():
+        for batch, share in parts:
+            loss = loss_of(model, loss_fn, batch)
+            if not loss.requires_grad:
+                raise ValueError("`loss_fn` must return a loss that depends on the model, got one that does not")
+            for i, gradient in enumerate(torch.autograd.grad(share * loss, params, allow_unused=True)):
+                if gradient is not None:
+                    before = total[i]
+                    total[i] = gradient if before is None else before + gradient
+    return total

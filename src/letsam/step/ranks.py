@@ -1,0 +1,131 @@
+"""What the processes that train one model must agree on, and where they may differ.
+
+DDP and FSDP average the gradients over the processes; the losses stay each process's own. Averaged here, in one
+all-reduce of a scalar for each pass, they give every process the same gap, the same radius and the same decision to
+skip a step.
+Norms and dot products of DTensors are taken over all their parts in `letsam.tensors.foreach`.
+
+With m-sharpness the ascent's pass is not averaged: each process climbs along the gradient of its own share of the batch
+(arXiv:2010.01412, section 4.1; arXiv:2206.06232). What the radius sees of the ascent is averaged instead.
+"""
+
+# pyright: reportUnknownMemberType=false, reportPrivateUsage=false
+# (torch.distributed carries few annotations; whether a join is active is known to DDP's `_join_config` alone)
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeAlias
+
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from .. import checks
+from ..tensors import Average, Tensors, scale_
+
+Group: TypeAlias = "dist.ProcessGroup | str | None"  # text: the class is missing in builds of torch without distributed
+
+
+class Ranks:
+    """The processes that train one model together.
+
+    Args:
+        process_group: "default" for the default group where torch.distributed is initialised; a process group; None for
+            no communication.
+        m_sharpness: whether each process climbs along its own gradient.
+
+    Raises:
+        TypeError: `process_group` is none of these, or `m_sharpness` not a bool.
+        ValueError: m-sharpness without communication.
+    """
+
+    def __init__(self, process_group: Group, m_sharpness: bool) -> None:
+        self.process_group = _checked_group(process_group)
+        self._searched: tuple[nn.Module | None, DistributedDataParallel | None] | None = None
+        self.m_sharpness = checks.flag("m_sharpness", m_sharpness)
+        if m_sharpness and process_group is None:
+            raise ValueError("`m_sharpness` needs the processes to agree on the radius, got process_group=None")
+
+    @property
+    def _group(self) -> Any:
+        """The group to communicate in; None where a process is alone."""
+        if self.process_group is None or not (dist.is_available() and dist.is_initialized()):
+            return None
+        group = dist.group.WORLD if self.process_group == "default" else self.process_group
+        return group if dist.get_world_size(group) > 1 else None  # pyright: ignore[reportArgumentType]
+
+    def check(self, model: nn.Module | None) -> None:
+        """Raise unless the passes of a step can run.
+
+        Raises:
+            ValueError: m-sharpness without a DDP in `model`.
+            RuntimeError: inside DDP's `join()`, which counts one forward pass a step.
+        """
+        if self._group is None:
+            return
+        ddp = self._ddp(model)
+        if self.m_sharpness and ddp is None:
+            raise ValueError(
+                "`m_sharpness` needs `model=` with a DistributedDataParallel, where each process perturbs weights of "
+                f"its own, got {'None' if model is None else type(model).__name__}"
+            )
+        if ddp is not None and ddp._join_config.enable:
+            raise RuntimeError(
+                "a sharpness-aware step cannot run with DistributedDataParallel.join(): a process that has run out of "
+                "batches would wait for ever; give every process the same number of batches instead "
+                "(DistributedSampler, drop_last=True)"
+            )
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean over the processes of a value that differs between them."""
+        group = self._group
+        if group is None:
+            return value
+        mean = value / dist.get_world_size(group)
+        dist.all_reduce(mean, group=group)
+        return mean
+
+    def average(self, tensors: Tensors) -> None:
+        """Replace the tensors, in place, by their means over the processes."""
+        group = self._group
+        scale_(tensors, 1 / dist.get_world_size(group))
+        works: list[Any] = [dist.all_reduce(tensor, group=group, async_op=True) for tensor in tensors]
+        for work in works:
+            work.wait()  # of the device, not of the host
+
+    @property
+    def ascent_average(self) -> Average | None:
+        """`average` where the processes climb along gradients of their own, else None."""
+        return self.average if self.m_sharpness and self._group is not None else None
+
+    def ascent_mean(self, value: Tensor) -> Tensor:
+        """`mean` where the processes climb along gradients of their own, else the value itself."""
+        return value if self.ascent_average is None else self.mean(value)
+
+    def ascent_pass(self, model: nn.Module | None) -> AbstractContextManager[None]:
+        """A context for the pass that the ascent climbs along, forward and backward."""
+        ddp = None if self.ascent_average is None else self._ddp(model)
+        return nullcontext() if ddp is None else ddp.no_sync()
+
+    def _ddp(self, model: nn.Module | None) -> DistributedDataParallel | None:
+        """The DDP in a model, also under the wrappers of Fabric and `torch.compile`; looked for once."""
+        if self._searched is None or self._searched[0] is not model:
+            modules = () if model is None else model.modules()
+            found = next((module for module in modules if isinstance(module, DistributedDataParallel)), None)
+            self._searched = model, found
+        return self._searched[1]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A group does not outlive its processes: a pickle has the default one in its place."""
+        return Ranks, (None if self.process_group is None else "default", self.m_sharpness)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Ranks:
+        return self
+
+
+def _checked_group(group: object) -> Any:
+    known = dist.is_available() and isinstance(group, dist.ProcessGroup)
+    if not (group is None or known or group == "default"):
+        raise TypeError(f'`process_group` must be "default", a ProcessGroup or None, got {checks.shown(group)}')
+    return group

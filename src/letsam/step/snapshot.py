@@ -1,0 +1,163 @@
+"""The buffers of a model, BatchNorm's running statistics above all: copied, put back, frozen for a while.
+
+Buffers are followed by the module that owns them and their name, so wrappers (DDP, Fabric, `torch.compile`) change
+nothing, and a buffer that a forward pass replaces by a new tensor is put back too. A copy lies in one block of memory
+for each device and dtype: taking it, putting it back and choosing between two of them are one operator per block.
+Sparse buffers are followed by their indices and values, expanded ones by what they have of memory; buffers of other
+layouts keep their places, but not their values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from ..checks import checked_module
+from ..tensors import copy_
+
+Kind = tuple[torch.device, torch.dtype]
+
+
+class BufferCopy:
+    """The values of a model's buffers at one moment; its memory is used again at the next one."""
+
+    def __init__(self) -> None:
+        self._places: list[tuple[dict[str, Tensor | None], str]] = []
+        self._tensors: list[Tensor] = []
+        self._parts: list[Tensor] = []  # of the tensors, in their memory: what is copied
+        self._sparse: list[tuple[Tensor, Tensor]] = []  # sparse tensors, with their indices and values of then
+        self._layout: list[tuple[torch.Size, torch.dtype, torch.device]] = []
+        self._blocks: dict[Kind, Tensor] = {}
+        self._views: list[Tensor] = []
+        self._members: dict[Kind, list[int]] = {}
+
+    def take(self, model: nn.Module) -> None:
+        """Copy all buffers of `model` and of the modules in it; lazy ones that are not made yet are left out."""
+        found = [(_places(module), name, value) for module in model.modules() for name, value in _own(module)]
+        self._places = [(owner, name) for owner, name, _ in found]
+        self._tensors = [value for _, _, value in found]
+        self._parts = [part for tensor in self._tensors for part in _parts(tensor)]
+        self._sparse = [(tensor, tensor.detach()) for tensor in self._tensors if tensor.layout is torch.sparse_coo]
+        layout = [(t.shape, t.dtype, t.device) for t in self._parts]
+        if layout != self._layout:
+            self._allocate()
+            self._layout = layout
+        for indices in self._members.values():
+            copy_([self._views[i] for i in indices], [self._parts[i] for i in indices])
+
+    def put_back(self) -> None:
+        """Give the buffers the values, and the places the tensors, that they had."""
+        for (owner, name), tensor in zip(self._places, self._tensors, strict=True):
+            if owner.get(name) is not tensor:
+                owner[name] = tensor
+        for indices in self._members.values():
+            copy_([self._parts[i] for i in indices], [self._views[i] for i in indices])
+        for tensor, then in self._sparse:
+            if not _values(tensor).is_set_to(_values(then)):  # adding in place gives it others
+                tensor.copy_(then)
+
+    def keep_where(self, flag: Tensor, other: BufferCopy) -> None:
+        """Where `flag` (0-dim bool) is False, take the values of `other`; without reading the flag.
+
+        Blocks on another device than the flag keep their own values, and so do all where the buffers have changed
+        their shapes in between.
+        """
+        if self._layout != other._layout:
+            return
+        for (device, dtype), block in self._blocks.items():
+            if device == flag.device:
+                torch.where(flag, block, other._blocks[device, dtype], out=block)
+
+    def _allocate(self) -> None:
+        self._members = {}
+        for i, tensor in enumerate(self._parts):
+            self._members.setdefault((tensor.device, tensor.dtype), []).append(i)
+        self._views = list(self._parts)  # each is replaced below
+        self._blocks = {}
+        for (device, dtype), indices in self._members.items():
+            sizes = [self._parts[i].numel() for i in indices]
+            self._blocks[device, dtype] = torch.empty(sum(sizes), dtype=dtype, device=device)
+            for i, part in zip(indices, torch.split(self._blocks[device, dtype], sizes), strict=True):
+                self._views[i] = part.view(self._parts[i].shape)
+
+
+def _places(module: nn.Module) -> dict[str, Tensor | None]:
+    return module._buffers  # pyright: ignore[reportPrivateUsage]
+
+
+def _own(module: nn.Module) -> list[tuple[str, Tensor]]:
+    return [(name, value) for name, value in _places(module).items() if value is not None and not is_lazy(value)]
+
+
+def _parts(tensor: Tensor) -> list[Tensor]:
+    """Dense tensors in the memory of this one, which hold all that it does."""
+    if tensor.layout is torch.strided:
+        parts = [] if tensor.is_nested else [tensor]
+    elif tensor.layout is torch.sparse_coo:
+        parts = [tensor._indices(), _values(tensor)]  # pyright: ignore[reportPrivateUsage]
+    elif tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        parts = [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    elif tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        parts = [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    else:
+        parts = []
+    return [_unexpanded(part) if 0 in part.stride() else part for part in parts]
+
+
+def _unexpanded(tensor: Tensor) -> Tensor:
+    return tensor[tuple(slice(None if step else 1) for step in tensor.stride())]
+
+
+def _values(tensor: Tensor) -> Tensor:
+    return tensor._values()  # pyright: ignore[reportPrivateUsage]
+
+
+def checked_model(model: object, weights: Iterable[Tensor]) -> nn.Module:
+    """Return `model` when it is a module with at least one of `weights` among its own, or raise."""
+    module = checked_module(model)
+    if {id(w) for w in weights}.isdisjoint(id(p) for p in module.parameters()):
+        raise ValueError(
+            f"`model` must hold the weights of the optimizer, got a {type(module).__name__} with none of them"
+        )
+    return module
+
+
+@contextmanager
+def frozen_statistics(model: nn.Module) -> Generator[None]:
+    """Forward passes inside leave no trace in the buffers of `model`, such as BatchNorm's running statistics.
+
+    The layers compute as they always do, in training mode with the statistics of the batch. On the way out every
+    buffer (`running_mean`, `running_var`, `num_batches_tracked`, and those of any other module) gets back the value it
+    had on the way in, also when the body raises. May be nested; a backward pass belongs inside, too. A `SharpnessAware`
+    that was given `model` does this itself; this is for passes of one's own, such as a measurement in training mode.
+
+    Args:
+        model: the network, wrapped (DDP, Fabric, `torch.compile`) or not; must not be moved to another device inside.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        TypeError: `model` is not a module.
+
+    Example:
+        >>> import torch, letsam
+        >>> layer = torch.nn.BatchNorm1d(2)
+        >>> with letsam.frozen_statistics(layer):
+        ...     _ = layer(torch.ones(4, 2))
+        >>> layer.running_mean, layer.num_batches_tracked
+        (tensor([0., 0.]), tensor(0))
+    """
+    checked_module(model)
+    before = BufferCopy()
+    with torch.no_grad():
+        before.take(model)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            before.put_back()

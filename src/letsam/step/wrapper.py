@@ -1,0 +1,182 @@
+"""Wrapper: a `torch.optim.Optimizer` whose groups, state and defaults are those of another, which it wraps.
+
+`state_dict` is the wrapped optimizer's with one more entry, in which the subclass keeps its own state. This is torch's
+contract and nothing else; what a step does stands in `letsam.optimizer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any, Protocol, cast
+
+import torch
+from torch.optim import Optimizer
+
+from .. import checks
+
+STATE_KEY = "sharpness_aware"
+
+
+class Wrapper(Optimizer):
+    """Everything of `torch.optim.Optimizer` but the step.
+
+    Args:
+        base_optimizer: any `torch.optim.Optimizer` whose step needs no closure.
+
+    Raises:
+        TypeError: not an optimizer, or one that calls closures of its own.
+    """
+
+    def __init__(self, base_optimizer: Optimizer) -> None:
+        base = _checked_base(base_optimizer)
+        # torch's own __init__ sets up its hooks; the groups it makes land in a stand-in, because ours are the base's
+        self.__dict__["base_optimizer"] = SimpleNamespace(param_groups=[], state={}, defaults={})
+        super().__init__([torch.empty(0)], {})
+        self.base_optimizer = base
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The base optimizer's groups, the very same objects."""
+        return self.base_optimizer.param_groups
+
+    @param_groups.setter
+    def param_groups(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self, value: list[dict[str, Any]]
+    ) -> None:
+        self.base_optimizer.param_groups = value
+
+    @property
+    def state(self) -> Any:
+        """The base optimizer's state."""
+        return self.base_optimizer.state
+
+    @state.setter
+    def state(self, value: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.base_optimizer.state = value
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The base optimizer's defaults."""
+        return self.base_optimizer.defaults
+
+    @defaults.setter
+    def defaults(self, value: dict[str, Any]) -> None:
+        self.base_optimizer.defaults = value
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group to the base optimizer (see `torch.optim.Optimizer.add_param_group`)."""
+        if not isinstance(self.base_optimizer, Optimizer):  # pyright: ignore[reportUnnecessaryIsInstance]
+            super().add_param_group(param_group)  # torch's __init__, into the stand-in
+            return
+        self.base_optimizer.add_param_group(param_group)
+        self._group_added()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The base optimizer's state_dict plus, under "sharpness_aware", radius, perturbation and counters.
+
+        Returns:
+            A dictionary that `torch.save` writes and `load_state_dict` of a fresh object reads. No scratch buffers:
+            between two steps there is only Z, and only where the next step's upper-level update needs it.
+        """
+        for hook in self._optimizer_state_dict_pre_hooks.values():
+            hook(self)
+        state_dict = {**self.base_optimizer.state_dict(), STATE_KEY: self._own_state()}
+        for hook in self._optimizer_state_dict_post_hooks.values():
+            changed = hook(self, state_dict)
+            state_dict = state_dict if changed is None else changed
+        return state_dict
+
+    @torch.no_grad()
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave; continues bit for bit.
+
+        Args:
+            state_dict: of an optimizer with the same groups, perturbation and kind of radius.
+
+        Raises:
+            ValueError: it comes from something else. Nothing has changed then.
+        """
+        state_dict = dict(state_dict)
+        for hook in self._optimizer_load_state_dict_pre_hooks.values():
+            changed = hook(self, state_dict)
+            state_dict = state_dict if changed is None else dict(changed)
+        own: Any = state_dict.pop(STATE_KEY, None)
+        if not isinstance(own, dict) or not {"state", "param_groups"} <= state_dict.keys():
+            raise _foreign_state()
+        self._check_own_state(cast(dict[str, Any], own))
+        self.base_optimizer.load_state_dict(state_dict)
+        self._load_own_state(cast(dict[str, Any], own))
+        for hook in self._optimizer_load_state_dict_post_hooks.values():
+            hook(self)
+
+    # --- what the subclass adds -----------------------------------------------------------------------------------
+
+    def _group_added(self) -> None:
+        """The base optimizer has a new group."""
+        raise NotImplementedError
+
+    def _own_state(self) -> dict[str, Any]:
+        """What stands under STATE_KEY."""
+        raise NotImplementedError
+
+    def _check_own_state(self, own: dict[str, Any]) -> None:
+        """Raise `ValueError` unless `_load_own_state` will succeed; changes nothing."""
+        raise NotImplementedError
+
+    def _load_own_state(self, own: dict[str, Any]) -> None:
+        """Take back what `_own_state` gave."""
+        raise NotImplementedError
+
+
+class Part(Protocol):
+    """A radius or a perturbation."""
+
+    @property
+    def kind(self) -> str:
+        """What its state must be of."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back a state; raises where it is damaged."""
+
+
+def check_own_state(own: dict[str, Any], parts: Mapping[str, Part]) -> None:
+    """Raise `ValueError` unless `own` is a complete state of an optimizer with these parts.
+
+    Args:
+        own: what stands under STATE_KEY.
+        parts: copies of the radius and the perturbation; they are changed.
+
+    Raises:
+        ValueError: another optimizer's state, other parts, or a damaged state.
+    """
+    if any(key not in own for key in (*parts, "steps", "skipped_steps", "peak_lr")):
+        raise _foreign_state()
+    for name, part in parts.items():
+        state: Any = own[name]
+        found: object = cast(dict[str, object], state).get("type") if isinstance(state, dict) else None
+        if found != part.kind:
+            raise ValueError(f"`state_dict` must hold a {part.kind} as its {name}, got {found}")
+    try:
+        for name, part in parts.items():
+            part.load_state_dict(own[name])
+        checks.whole("steps", own["steps"], 0)
+        torch.as_tensor(own["skipped_steps"])
+        torch.as_tensor(own["peak_lr"])
+    except Exception as error:
+        raise ValueError(f"`state_dict` must be complete, got a damaged one ({error!r})") from error
+
+
+def _foreign_state() -> ValueError:
+    return ValueError(
+        f"`state_dict` must be one of a letsam optimizer (with the key {STATE_KEY!r}), got another optimizer's"
+    )
+
+
+def _checked_base(base: object) -> Optimizer:
+    if not isinstance(base, Optimizer):
+        raise TypeError(f"`base_optimizer` must be a torch.optim.Optimizer, got {checks.shown(base)}")
+    if isinstance(base, (Wrapper, torch.optim.LBFGS)):
+        raise TypeError(f"`base_optimizer` must step without a closure of its own, got {type(base).__name__}")
+    return base

@@ -1,0 +1,30 @@
+"""The paper's reading: the diagonal of the empirical Fisher in place of the Hessian."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..tensors import Tensors, multiply_
+from .estimator import Hypergradient
+
+
+class Diagonal(Hypergradient):
+    """H_rho eps_hat ~ g_rho^2 * eps_hat, entry by entry: no further pass; its size and often its sign are wrong.
+
+    Example:
+        >>> import torch
+        >>> held, g_rho = [torch.tensor([0.5])], [torch.tensor([2.0])]
+        >>> Diagonal().curvature(held, g_rho, torch.tensor(1.0), None)
+        >>> held
+        [tensor([2.])]
+
+    Reference:
+        arXiv:2408.08222, section 3.
+    """
+
+    holds = "direction"
+
+    def curvature(self, held: Tensors, gradients: Tensors, rho: Tensor, probe_step: Tensor | None) -> None:
+        """held: eps_hat -> g_rho^2 * eps_hat."""
+        multiply_(held, gradients)
+        multiply_(held, gradients)

@@ -1,0 +1,169 @@
+"""d theta' / d g: how the base optimizer's own update answers to its gradient, entry by entry.
+
+Z = (d theta' / d g) H_rho eps_hat. For SGD the factor is -lr, for the adaptive optimizers it is the exact derivative of
+their update, the second moment's own dependence on g included. It is computed after the base step, from the new state.
+The adaptive rules need two tensors in the shape of a weight: they go through the weights in portions, so that this is
+small beside the weights together, and each portion is a few `foreach` operators.
+"""
+
+# pyright: reportPrivateUsage=false, reportPrivateImportUsage=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (torch's foreach functions)
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..tensors import scale_
+from ..tensors.shards import locals_of
+
+Group = dict[str, Any]
+PORTION = 2**22  # entries of the weights that are worked on together, where one weight is not larger
+
+
+def apply_update_derivative(
+    base: torch.optim.Optimizer,
+    params: Sequence[Tensor],
+    old: Sequence[Tensor],
+    fresh: set[Tensor],
+    held: Sequence[Tensor],
+) -> None:
+    """held <- (d theta' / d g) held, in place.
+
+    SGD (momentum, dampening, Nesterov), Adam, AdamW and RMSprop (centered, momentum) have their own rule; any other
+    base optimizer counts as theta' = theta - lr g.
+
+    Args:
+        base: the base optimizer, right after its step.
+        params: weights whose gradient is still the one that the base optimizer descended with.
+        old: their values before the base step.
+        fresh: the weights whose state the base optimizer has made in this step.
+        held: H_rho eps_hat, one per weight.
+    """
+    place_of = {p: place for place, group in enumerate(base.param_groups) for p in group["params"]}
+    alike: dict[tuple[int, float], list[Tensor]] = {}
+    adaptive: dict[tuple[int, torch.dtype, torch.device], list[int]] = {}
+    for i, (param, z) in enumerate(zip(params, held, strict=True)):
+        place = place_of[param]
+        factor = 1.0
+        if isinstance(base, torch.optim.SGD):
+            factor = _sgd(base.param_groups[place], param in fresh)
+        elif isinstance(base, ADAPTIVE) and param.grad is not None and base.state.get(param):
+            adaptive.setdefault((place, param.dtype, param.device), []).append(i)
+        alike.setdefault((place, factor), []).append(z)
+    for (place, _, _), indices in adaptive.items():
+        group = base.param_groups[place]
+        for part in _portions(indices, params):
+            some = [params[i] for i in part]
+            gradients = _regularised(base, group, some, [old[i] for i in part])
+            rule = _rmsprop if isinstance(base, torch.optim.RMSprop) else _adam
+            rule(group, _States(base, some), gradients, locals_of([held[i] for i in part]))
+    for (place, factor), changes in alike.items():
+        group = base.param_groups[place]
+        sign = 1.0 if group.get("maximize", False) else -1.0
+        scale_(changes, sign * factor * group.get("lr", 1.0))
+
+
+ADAPTIVE = (torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop)
+
+
+def _portions(indices: list[int], params: Sequence[Tensor]) -> Iterator[list[int]]:
+    """The indices, cut where `PORTION` entries are exceeded."""
+    part: list[int] = []
+    size = 0
+    for i in indices:
+        if part and size + params[i].numel() > PORTION:
+            yield part
+            part, size = [], 0
+        part.append(i)
+        size += params[i].numel()
+    yield part
+
+
+class _States:
+    """The state tensors of some weights, by name."""
+
+    def __init__(self, base: torch.optim.Optimizer, params: list[Tensor]) -> None:
+        self._states = [base.state[param] for param in params]
+
+    def __getitem__(self, name: str) -> list[Tensor]:
+        return locals_of([state[name] for state in self._states])
+
+
+def _regularised(base: torch.optim.Optimizer, group: Group, params: list[Tensor], old: list[Tensor]) -> list[Tensor]:
+    """The gradients as the moments saw them: sign-flipped for `maximize`, with the coupled weight decay."""
+    gradients = locals_of([p.grad for p in params if p.grad is not None])
+    if group.get("maximize", False):
+        gradients = torch._foreach_neg(gradients)
+    decoupled = isinstance(base, torch.optim.AdamW) or group.get("decoupled_weight_decay", False)
+    if not decoupled and group["weight_decay"] != 0:
+        gradients = torch._foreach_add(gradients, locals_of(old), alpha=group["weight_decay"])
+    return list(gradients)
+
+
+def _sgd(group: Group, fresh: bool) -> float:
+    """buf' = mu buf + (1 - dampening) g; u = buf', or g + mu buf' with Nesterov. The first buf' is g itself."""
+    if group["momentum"] == 0:
+        return 1.0
+    share = 1.0 if fresh else 1.0 - group["dampening"]
+    return 1.0 + group["momentum"] * share if group["nesterov"] else share
+
+
+def _adam(group: Group, state: _States, gradients: list[Tensor], held: list[Tensor]) -> None:
+    """u = m^ / D, D = sqrt(v^) + eps, m^ = m / c1, v^ = v / c2.
+
+    du/dg = ((1 - b1) - m (1 - b2) g / (c2 sqrt(v^) D)) / (c1 D)
+    """
+    beta1, beta2 = group["betas"]
+    steps = torch.stack(state["step"]).double().to(held[0].device)
+    correction1, correction2 = 1 - beta1**steps, 1 - beta2**steps
+    second = state["max_exp_avg_sq"] if group["amsgrad"] else state["exp_avg_sq"]
+    root = torch._foreach_sqrt(second)
+    torch._foreach_mul_(root, _each(correction2.rsqrt(), held))
+    torch._foreach_clamp_min_(root, torch.finfo(root[0].dtype).tiny)
+    slope = torch._foreach_div(gradients, root)
+    torch._foreach_mul_(slope, state["exp_avg"])
+    if group["amsgrad"]:  # the running maximum moves only where it is the newest: 1 there, 0 elsewhere
+        newest = torch._foreach_sub(state["exp_avg_sq"], second)
+        torch._foreach_sign_(newest)
+        torch._foreach_add_(newest, 1.0)
+        torch._foreach_mul_(slope, newest)
+    torch._foreach_add_(root, group["eps"])
+    torch._foreach_div_(slope, root)
+    torch._foreach_mul_(slope, _each((beta2 - 1) / correction2, held))
+    torch._foreach_add_(slope, 1 - beta1)
+    torch._foreach_mul_(held, slope)
+    torch._foreach_div_(held, root)
+    torch._foreach_mul_(held, _each(1 / correction1, held))
+
+
+def _rmsprop(group: Group, state: _States, gradients: list[Tensor], held: list[Tensor]) -> None:
+    """u = g / D (momentum adds to it), D = r + eps, r = sqrt(v - m^2); du/dg = (1 - (1-a) g (g - m) / (r D)) / D."""
+    if group["centered"]:
+        centre = state["grad_avg"]
+        root = torch._foreach_mul(centre, centre)
+        torch._foreach_neg_(root)
+        torch._foreach_add_(root, state["square_avg"])
+        torch._foreach_sqrt_(root)
+        slope = torch._foreach_sub(gradients, centre)
+    else:
+        root = torch._foreach_sqrt(state["square_avg"])
+        slope = torch._foreach_add(gradients, 0.0)
+    torch._foreach_clamp_min_(root, torch.finfo(root[0].dtype).tiny)
+    torch._foreach_div_(slope, root)
+    torch._foreach_mul_(slope, gradients)
+    torch._foreach_add_(root, group["eps"])
+    torch._foreach_div_(slope, root)
+    torch._foreach_mul_(slope, group["alpha"] - 1)
+    torch._foreach_add_(slope, 1.0)
+    torch._foreach_mul_(held, slope)
+    torch._foreach_div_(held, root)
+
+
+def _each(values: Tensor, tensors: list[Tensor]) -> list[Tensor]:
+    """One number for each tensor, in its dtype."""
+    return list(values.to(tensors[0].dtype).unbind())

@@ -1,0 +1,54 @@
+"""Arithmetic over lists of tensors, and memory in their shapes; DTensors are worked on where they lie.
+
+`foreach` has the operators, `buffers` the memory, `shards` what DTensors need. Everything above may use this package;
+it uses nothing of letsam.
+"""
+
+from .buffers import Buffers, GradientSum, dot, dots
+from .foreach import (
+    Average,
+    Pair,
+    add_,
+    add_consuming_,
+    add_scaled_,
+    all_finite,
+    copy_,
+    copy_unless_,
+    gradients_of,
+    inner,
+    lengths,
+    multiply_,
+    norm,
+    norms,
+    scalar_dtype,
+    scale_,
+    subtract_,
+    zero_,
+)
+from .shards import Tensors
+
+__all__ = [
+    "Average",
+    "Buffers",
+    "GradientSum",
+    "Pair",
+    "Tensors",
+    "add_",
+    "add_consuming_",
+    "add_scaled_",
+    "all_finite",
+    "copy_",
+    "copy_unless_",
+    "dot",
+    "dots",
+    "gradients_of",
+    "inner",
+    "lengths",
+    "multiply_",
+    "norm",
+    "norms",
+    "scalar_dtype",
+    "scale_",
+    "subtract_",
+    "zero_",
+]

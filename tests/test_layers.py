@@ -1,0 +1,142 @@
+"""The import rule of the house: downward only. And `import letsam` is light."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import letsam
+
+PACKAGE = Path(letsam.__file__).parent
+CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
+
+
+def layers(page: str) -> dict[str, int]:
+    """The layer of each part of letsam, as the table in CONTRIBUTING.md has them from the bottom up."""
+    table = page.split("| layer | what is there |\n|---|---|\n")[1].split("\n\n")[0]
+    rows = [row.split("|")[1] for row in table.splitlines()]
+    return {name: rank for rank, row in enumerate(rows) for name in re.findall(r"`(\w+)`", row)}
+
+
+RANKS = layers(CONTRIBUTING.read_text(encoding="utf-8"))
+FACADE = "the public names"  # `import letsam`, `from letsam import SAM`: variants and what is below
+
+
+def part_of(path: Path, package: Path = PACKAGE) -> str:
+    return path.relative_to(package).with_suffix("").parts[0]
+
+
+def imports(source: str, module: tuple[str, ...]) -> Iterator[str]:
+    """The top-level parts of letsam that a module imports, at whatever depth of its code.
+
+    Args:
+        source: Python code.
+        module: its dotted name in pieces, "__init__" included for a package.
+    """
+    for node in ast.walk(ast.parse(source)):
+        names: list[tuple[str, ...]] = []
+        if isinstance(node, ast.Import):
+            names = [tuple(alias.name.split(".")) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            origin = tuple(node.module.split(".")) if node.module else ()
+            if node.level:
+                origin = module[: len(module) - node.level] + origin
+            names = [(*origin, alias.name) for alias in node.names]
+        for name in names:
+            if name[0] == "letsam":
+                known = len(name) > 1 and name[1] in RANKS
+                yield name[1] if known else FACADE
+
+
+def violations(source: str, module: tuple[str, ...]) -> list[str]:
+    part = module[1]
+    found = []
+    for target in imports(source, module):
+        if target == part:
+            continue
+        rank = RANKS["variants"] if target == FACADE else RANKS[target]
+        if rank >= RANKS[part] or target == "integrations" or (part == "reports" and target != "results"):
+            found.append(f"{'.'.join(module)} imports {target}")
+    return found
+
+
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_modules_import_downward_only(path: Path) -> None:
+    module = ("letsam", *path.relative_to(PACKAGE).with_suffix("").parts)
+    assert module[1] in RANKS, f"{module[1]} has no rank: give it one in this test"
+    assert violations(path.read_text(encoding="utf-8"), module) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "module"),
+    [
+        ("from ..optimizer import SharpnessAware", "radius.learned"),
+        ("from ..radius import Radius", "tensors.foreach"),
+        ("import letsam.radius", "perturbations.sam"),
+        ("from letsam import SAM", "radius.fixed"),
+        ("def f():\n    from ..training import loop", "tasks.digits"),
+        ("from .. import training", "reports.html"),
+        ("from .. import integrations", "training.loop"),
+        ("from ..validation import split", "tasks.digits"),
+        ("from . import cli", "results"),
+    ],
+)
+def test_the_rule_sees_violations(source: str, module: str) -> None:
+    assert violations(source, ("letsam", *module.split(".")))
+
+
+@pytest.mark.parametrize(
+    ("source", "module"),
+    [
+        ("from .base import Radius\nfrom ..hypergradient import Secant\nfrom .. import checks", "radius.learned"),
+        ("from ..results import Run", "reports.html"),
+        ("from letsam import SAM\nimport torch", "training.loop"),
+        ("from . import checks", "optimizer"),
+    ],
+)
+def test_the_rule_allows_the_rest(source: str, module: str) -> None:
+    assert violations(source, ("letsam", *module.split("."))) == []
+
+
+HEAVY = (
+    *("matplotlib", "sklearn", "rich", "typer", "lightning", "lightning_fabric", "jinja2", "pandas", "scipy"),
+    *("transformers", "accelerate", "torchvision", "click", "datasets", "tokenizers", "sacrebleu"),
+    *("hessian_eigenthings", "optuna", "PIL", "pyarrow"),
+)
+
+
+def loaded_by(code: str) -> set[str]:
+    """Those of the packages above that a process of its own has loaded once the code has run."""
+    code = f"import sys\n{code}\nprint('loaded', *[name for name in {HEAVY!r} if name in sys.modules])"
+    path = os.pathsep.join([str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")])
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": path}
+    )
+    return set(result.stdout.splitlines()[-1].split()[1:])
+
+
+def test_importing_letsam_is_light() -> None:
+    assert loaded_by("import letsam") == set()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["trial", "--help"], ["methods"], ["tasks"]], ids=" ".join)
+def test_a_command_imports_what_it_needs_alone(arguments: list[str]) -> None:
+    """Those that only tell something draw no figures, train nothing and read no data."""
+    assert loaded_by(f"from letsam.cli import run; run({arguments!r})") <= {"rich", "typer", "click"}
+
+
+def test_the_public_names() -> None:
+    for name in letsam.__all__:
+        assert hasattr(letsam, name)
+    assert {"SAM", "ASAM", "SharpnessAware", "LearnedRadius"} <= set(letsam.__all__)
+    assert (PACKAGE / "py.typed").exists()
