@@ -151,7 +151,7 @@ def check_own_state(own: dict[str, Any], parts: Mapping[str, Part]) -> None:
     Raises:
         ValueError: another optimizer's state, other parts, or a damaged state.
     """
-    if any(key not in own for key in (*parts, "steps", "skipped_steps", "peak_lr")):
+    if any(key not in own for key in (*parts, "tangent", "steps", "skipped_steps", "peak_lr")):
         raise _foreign_state()
     for name, part in parts.items():
         state: Any = own[name]
