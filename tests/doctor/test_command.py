@@ -15,7 +15,6 @@ from page_code import blocks_of, run_code
 SCRIPT = """
 import letsam, torch
 from torch import nn
-from learned_radius import learned_radius
 
 model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
 
