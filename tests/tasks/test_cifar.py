@@ -1,10 +1,9 @@
-"""CIFAR and ImageNet from small files in the real formats, down to an epoch of training, and the hub's failures."""
+"""CIFAR from small files in the real formats, down to an epoch of training; and the option --model."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,6 @@ import torch
 from torch.utils.data import Subset, TensorDataset
 
 from letsam.tasks import Task, TaskError, load_task, targets_of, with_label_noise
-from letsam.tasks.hub import load_splits
-from letsam.tasks.imagenet import central_box, random_box
 from letsam.tasks.images import CroppedImages, without_augmentation
 from letsam.tasks.models.resnet import resnet
 from training_cases import config, finish, learned_passes, same, start, without_seconds
@@ -51,18 +48,6 @@ def write_cifar(folder: Path, *, train: int = 30, classes: int = 10, size: tuple
             columns["coarse_label"] = [0] * count
         rows = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
         rows.to_parquet(where / f"{split}-00000-of-00001.parquet")
-    return folder
-
-
-def write_folders(folder: Path) -> Path:
-    """JPEGs of different shapes, 8 and 2 of each of three classes."""
-    for part, count in (("train", 8), ("val", 2)):
-        for label, name in enumerate(("n01440764", "n01443537", "n01484850")):
-            where = folder / part / name
-            where.mkdir(parents=True)
-            for number in range(count):
-                shape = (40 + 4 * number, 60) if number % 2 else (64, 40)
-                Image.new("RGB", shape, (80 * label, 10 * number, 255 - 80 * label)).save(where / f"{number}.JPEG")
     return folder
 
 
@@ -185,183 +170,6 @@ def test_cifar_of_other_sizes_and_columns(tmp_path: Path) -> None:
         TaskError, match=r"`model` must be one of resnet18, .*, got 'wrn-28-1' \(did you mean 'wrn-28-10'"
     ):
         load_task("cifar10", model="wrn-28-1")
-
-
-# ImageNet
-
-
-def test_imagenet_from_folders(tmp_path: Path) -> None:
-    task = load_task("imagenet", data_dir=write_folders(tmp_path / "imagenet").parent)
-    assert (len(task.train), len(task.test)) == (24, 6)  # type: ignore[arg-type]
-    assert targets_of(task.train).tolist() == [0] * 8 + [1] * 8 + [2] * 8
-    image, target = task.test[4]
-    assert (image.shape, target) == ((3, 224, 224), 2)
-    bytes_of = (
-        image * torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1) + torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
-    ) * 255
-    torch.testing.assert_close(bytes_of.mean((1, 2)), torch.tensor([160.0, 0.0, 95.0]), atol=4, rtol=0)
-    model: Any = task.model().eval()
-    with torch.no_grad():
-        assert model(image.unsqueeze(0)).shape == (1, 3)
-    assert model.model.config.num_labels == 3
-
-
-@pytest.mark.parametrize("method", ["sgd", "lets-sam"])
-def test_imagenet_trains(tmp_path: Path, method: str) -> None:
-    task = load_task("imagenet", data_dir=write_folders(tmp_path / "data"), train_size=12, model="vit-s")
-    assert torch.bincount(targets_of(task.train)).tolist() == [4, 4, 4]
-    run = finish(start(small(task, 3, evaluations=1), method, label_noise=0.25, validation_share=0.34))
-    assert run.passes == {"sgd": 1, "lets-sam": learned_passes(1)}[method]
-    assert run.result().test_loss > 0
-
-
-def test_photographs_are_cropped_at_random_only_for_training(tmp_path: Path) -> None:
-    task = load_task("imagenet", data_dir=write_folders(tmp_path / "data"))
-    train: Any = task.train
-    rows: Any = [{"image": picture(0, (96, 64))}]
-    train.rows = rows
-    torch.manual_seed(0)
-    first, second = train[0][0], train[0][0]
-    torch.manual_seed(0)
-    assert torch.equal(train[0][0], first)
-    assert not torch.equal(first, second)
-    plain: Any = without_augmentation(train)
-    assert torch.equal(plain[0][0], plain[0][0])
-
-
-def test_boxes_lie_inside_and_have_their_proportions() -> None:
-    torch.manual_seed(0)
-    drawn = [random_box(200, 120) for _ in range(2000)]
-    shares, ratios = [], []
-    for (left, top, right, bottom), _ in drawn:
-        assert 0 <= left < right <= 200
-        assert 0 <= top < bottom <= 120
-        shares.append((right - left) * (bottom - top) / (200 * 120))
-        ratios.append((right - left) / (bottom - top))
-    assert min(shares) == pytest.approx(0.08, abs=0.01)
-    assert max(shares) > 0.75
-    assert (min(ratios), max(ratios)) == (pytest.approx(3 / 4, abs=0.01), pytest.approx(4 / 3, abs=0.01))
-    assert sum(flip for _, flip in drawn) == pytest.approx(1000, abs=100)
-    assert random_box(1000, 10)[0] == (495, 0, 505, 10)  # nothing of these proportions fits in
-    assert central_box(256, 512) == (16, 144, 240, 368)
-
-
-def test_imagenet_with_other_classes_in_val(tmp_path: Path) -> None:
-    folder = write_folders(tmp_path / "data")
-    (folder / "val" / "n01484850").rename(folder / "val" / "n09999999")
-    with pytest.raises(TaskError, match=r"every class of the test images in train too, got n09999999 in val$"):
-        load_task("imagenet", data_dir=folder)
-
-
-# Where data come from
-
-
-def splits(**options: Any) -> Any:
-    return load_splits("uoft-cs/cifar10", ("train", "test"), ("img", "label"), folder_name="cifar10", **options)
-
-
-def test_configurations_are_folders_or_named_in_the_readme(tmp_path: Path) -> None:
-    for name, text in (("cola", "a"), ("sst2", "b")):
-        (tmp_path / name).mkdir()
-        for split in ("train", "validation"):
-            rows = datasets.Dataset.from_dict({"sentence": [text], "label": [0]})
-            rows.to_parquet(tmp_path / name / f"{split}-00000-of-00001.parquet")
-    load = partial(load_splits, "nyu-mll/glue", ("train", "validation"), ("sentence", "label"), folder_name="glue")
-    assert load(data_dir=tmp_path, config="sst2")[1]["sentence"][:] == ["b"]
-    (tmp_path / "cola").rename(tmp_path / "one")
-    files = "".join(f"\n  - split: {split}\n    path: one/{split}-*" for split in ("train", "validation"))
-    (tmp_path / "README.md").write_text(f"---\nconfigs:\n- config_name: cola\n  data_files:{files}\n---\n")
-    assert load(data_dir=tmp_path, config="cola")[0]["sentence"][:] == ["a"]
-
-
-@pytest.mark.parametrize("clone", [False, True], ids=["plain", "with a README"])
-def test_splits_whose_names_begin_alike_stay_apart(tmp_path: Path, clone: bool) -> None:
-    names = ("train", "validation", "validation_matched", "validation_mismatched")
-    (tmp_path / "mnli").mkdir()
-    for name in names:
-        rows = datasets.Dataset.from_dict({"premise": [name], "label": [0]})
-        rows.to_parquet(tmp_path / "mnli" / f"{name}-00000-of-00001.parquet")
-    if clone:
-        files = "".join(f"\n  - split: {name}\n    path: mnli/{name}-*" for name in names)
-        (tmp_path / "README.md").write_text(f"---\nconfigs:\n- config_name: mnli\n  data_files:{files}\n---\n")
-    found = load_splits(
-        "nyu-mll/glue", names[1:], ("premise", "label"), folder_name="glue", data_dir=tmp_path, config="mnli"
-    )
-    assert [rows["premise"][:] for rows in found] == [[name] for name in names[1:]]
-
-
-def test_a_readme_names_the_files_that_are_called_otherwise(tmp_path: Path) -> None:
-    (tmp_path / "mnli").mkdir()
-    for name in ("one", "two"):
-        (tmp_path / "mnli" / f"{name}.csv").write_text(f"premise,label\n{name},0\n")
-    pairs = (("train", "one"), ("validation_matched", "two"))
-    files = "".join(f"\n  - split: {split}\n    path: mnli/{name}.csv" for split, name in pairs)
-    (tmp_path / "README.md").write_text(f"---\nconfigs:\n- config_name: mnli\n  data_files:{files}\n---\n")
-    found = load_splits(
-        "nyu-mll/glue",
-        [split for split, _ in pairs],
-        ("premise",),
-        folder_name="glue",
-        data_dir=tmp_path,
-        config="mnli",
-    )
-    assert [rows["premise"][:] for rows in found] == [["one"], ["two"]]
-
-
-def test_what_save_to_disk_wrote(tmp_path: Path) -> None:
-    rows = datasets.Dataset.from_dict({"img": [1, 2], "label": [0, 1]})
-    datasets.DatasetDict({"train": rows, "test": rows}).save_to_disk(tmp_path / "cifar10")
-    assert splits(data_dir=tmp_path)[1]["label"][:] == [0, 1]
-
-
-@pytest.mark.parametrize(
-    ("write", "message"),
-    [
-        (lambda folder: None, r"must be a folder with the files of cifar10, got .*data$"),
-        (lambda folder: folder.mkdir(), r"data: cannot be read as the data set uoft-cs/cifar10 \(EmptyDatasetError"),
-        (
-            lambda folder: (folder.mkdir(), (folder / "train.parquet").write_bytes(b"PAR1 no")),
-            r"data: cannot be read as",
-        ),
-        (
-            lambda folder: (folder.mkdir(), (folder / "train.csv").write_text("img,label\n1,2\n")),
-            r"data: expected the splits train, test, got train$",
-        ),
-        (
-            lambda folder: (
-                folder.mkdir(),
-                [(folder / f"{part}.csv").write_text("image,label\n1,2\n") for part in ("train", "test")],
-            ),
-            r"data: expected the columns img, label in train, got image, label$",
-        ),
-    ],
-    ids=["missing", "empty", "damaged", "split", "column"],
-)
-def test_folders_that_are_no_such_data_set(tmp_path: Path, write: Any, message: str) -> None:
-    write(tmp_path / "data")
-    with pytest.raises(TaskError, match=message) as caught:
-        splits(data_dir=tmp_path / "data")
-    assert "\n" not in str(caught.value)
-
-
-def test_the_hub_offline_is_one_line(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    for module in (datasets.config, pytest.importorskip("huggingface_hub").constants):
-        monkeypatch.setattr(module, "HF_HUB_OFFLINE", True)
-    with pytest.raises(TaskError) as caught:
-        load_task("cifar10")
-    message = str(caught.value)
-    assert message.startswith("cannot load uoft-cs/cifar10 from the Hugging Face hub (ConnectionError: ")
-    assert message.endswith("give a folder with its files as `data_dir` (--data-dir), or as cifar10 in LETSAM_DATA")
-    assert "\n" not in message
-    assert capfd.readouterr() == ("", "")
-
-
-def test_datasets_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(
-        TaskError, match=r'`cifar10` needs the package datasets; install it with `pip install "letsam\['
-    ):
-        load_task("cifar10")
 
 
 # The option --model

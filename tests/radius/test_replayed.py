@@ -1,11 +1,10 @@
-"""Schedules: their values, and that no step, warm-up included, is outside the interval."""
+"""Recorded radii, replayed: interpolated, one or many, the burn-in limited."""
 
 from __future__ import annotations
 
 import copy
 import io
 import itertools
-import math
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -15,22 +14,13 @@ import torch
 from torch import nn
 
 from letsam import (
-    ASAM,
     SAM,
-    CosineRadius,
-    LinearRadius,
-    LossBudgetRadius,
-    ProportionalRadius,
     ReplayedRadius,
     SharpnessAware,
     layerwise,
 )
-from letsam.radius import Ascent, Radius
+from letsam.radius import Radius
 from oracle.problems import batch, closure_on, flat, generator, network, same_bits, weights_of
-
-
-def ascent(step: int = 0, lr: float = 0.1, peak_lr: float = 0.1) -> Ascent:
-    return Ascent(step, lr, peak_lr, None, torch.ones(()), [])
 
 
 def radii(radius: Radius, steps: int, scheduler: Callable[[Any], Any] | None = None, lr: float = 0.1) -> list[float]:
@@ -46,90 +36,6 @@ def radii(radius: Radius, steps: int, scheduler: Callable[[Any], Any] | None = N
         if schedule:
             schedule.step()
     return used
-
-
-def test_linear_and_cosine_values() -> None:
-    linear = [0.3 - 0.02 * min(t, 10) for t in range(13)]
-    cosine = [0.1 + 0.1 * (1 + math.cos(math.pi * min(t, 10) / 10)) for t in range(13)]
-    assert radii(LinearRadius(0.3, 0.1, 10), 13) == pytest.approx(linear, rel=1e-12)
-    assert radii(CosineRadius(0.3, 0.1, 10), 13) == pytest.approx(cosine, rel=1e-12)
-    assert radii(LinearRadius(0.1, 0.3, 4), 6) == pytest.approx([0.1, 0.15, 0.2, 0.25, 0.3, 0.3], rel=1e-12)
-
-
-@pytest.mark.parametrize("kind", [LinearRadius, CosineRadius])
-def test_scheduled_radii_never_leave_their_interval(kind: type[LinearRadius] | type[CosineRadius]) -> None:
-    """Not by one rounding either, for many end points, at every step and far after the end."""
-    g = generator(0)
-    for _ in range(300):
-        start, end = (torch.rand(2, generator=g, dtype=torch.float64) * 3 + 1e-4).tolist()
-        radius = kind(start, end, steps=7)
-        for step in (*range(9), 10**6):
-            value = radius.at(ascent(step)).item()
-            assert min(start, end) <= value <= max(start, end), (start, end, step)
-        assert value == end
-
-
-SCHEDULERS: dict[str, Callable[[Any], Any]] = {
-    "warm-up from 0": lambda o: torch.optim.lr_scheduler.LambdaLR(o, lambda t: min(t / 5, 1.0)),
-    "above the initial": lambda o: torch.optim.lr_scheduler.LambdaLR(o, lambda t: 1.0 + t),
-    "up and down": lambda o: torch.optim.lr_scheduler.LambdaLR(o, lambda t: 3.0 * math.sin(t) ** 2),
-    "one cycle": lambda o: torch.optim.lr_scheduler.OneCycleLR(o, max_lr=1.0, total_steps=21),
-    "cosine to 0": lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 10),
-    "linear warm-up": lambda o: torch.optim.lr_scheduler.LinearLR(o, 0.01, 1.0, 10),
-    "constant": lambda o: torch.optim.lr_scheduler.ConstantLR(o, 1.0, 1),
-}
-
-
-@pytest.mark.parametrize("name", SCHEDULERS)
-def test_proportional_stays_within_its_interval(name: str) -> None:
-    used = radii(ProportionalRadius(0.3, minimum=0.05), 20, SCHEDULERS[name])
-    assert all(0.05 <= value <= 0.3 for value in used), used
-
-
-def test_proportional_follows_the_learning_rate() -> None:
-    used = radii(ProportionalRadius(0.3, minimum=0.05), 10, SCHEDULERS["cosine to 0"])
-    expected = [0.05 + 0.25 * (1 + math.cos(math.pi * t / 10)) / 2 for t in range(10)]
-    assert used == pytest.approx(expected, rel=1e-9)
-    warm_up = radii(ProportionalRadius(0.3, minimum=0.05), 8, SCHEDULERS["warm-up from 0"])
-    assert warm_up == pytest.approx([0.05 + 0.25 * min(t / 5, 1) for t in range(8)], rel=1e-9)
-
-
-def test_proportional_never_leaves_its_interval_by_rounding() -> None:
-    g = generator(1)
-    for _ in range(500):
-        low, span, lr = (torch.rand(3, generator=g, dtype=torch.float64) + 1e-4).tolist()
-        radius = ProportionalRadius(low + span, minimum=low)
-        for share in (0.0, 0.3, 1.0):
-            value = radius.at(ascent(lr=lr * share, peak_lr=lr)).item()
-            assert low <= value <= low + span
-    assert ProportionalRadius(0.3, minimum=0.05).at(ascent(lr=0.0, peak_lr=0.0)).item() <= 0.3
-
-
-def test_nor_by_a_rounding_of_float32() -> None:
-    g = generator(3)
-    for _ in range(1000):
-        low, span, share = torch.rand(3, generator=g, dtype=torch.float64).tolist()
-        low, high = low + 1e-4, low + span + 2e-4
-        for radius in (ProportionalRadius(high, minimum=low), LinearRadius(high, low, 3), CosineRadius(low, high, 3)):
-            radius.to(torch.device("cpu"), torch.float32)
-            bottom, top = torch.tensor([low, high], dtype=torch.float32)
-            for lr in (share, 1.0):
-                assert bottom <= radius.at(ascent(step=2, lr=lr, peak_lr=1.0)) <= top
-
-
-@pytest.mark.parametrize("lr", [0.1, 0.0])
-def test_a_learning_rate_that_is_a_tensor(lr: float) -> None:
-    model = network()
-    base = torch.optim.SGD(model.parameters(), lr=torch.tensor(lr, dtype=torch.float64))
-    opt = SAM(base, rho=ProportionalRadius(0.3, minimum=0.05))
-    used = []
-    for i in range(3):
-        opt.step(closure_on(model, batch(i)))
-        used.append(opt.metrics["rho"].item())
-        base.param_groups[0]["lr"] = base.param_groups[0]["lr"] / 2
-    if lr:
-        assert used == pytest.approx([0.3, 0.175, 0.1125], rel=1e-6)
-    assert all(0.05 <= value <= 0.3 for value in used)
 
 
 def test_replayed_interpolates() -> None:
@@ -328,139 +234,3 @@ def test_a_frozen_layer_keeps_its_place_in_the_schedule() -> None:
     assert same_bits(weights_of(model)[0], before[0])
     for p, w, g, rho in zip(list(model.parameters())[1:], before[1:], gradients, (0.2, 0.3, 0.4), strict=True):
         torch.testing.assert_close(p.detach(), w + rho * g / length, rtol=1e-12, atol=1e-14)
-
-
-def test_a_scheduled_radius_is_not_a_fixed_one() -> None:
-    """ASAM with a schedule and ASAM with its first value part ways."""
-    ends = []
-    for rho in (0.5, CosineRadius(0.5, 0.1, 5)):
-        model = network()
-        opt = ASAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=rho)
-        for i in range(5):
-            opt.step(closure_on(model, batch(i)))
-        ends.append(model[0].weight.detach().clone())
-    assert not torch.allclose(ends[0], ends[1], rtol=1e-4)
-
-
-def test_a_bf16_model_has_a_float32_radius() -> None:
-    model = network(dtype=torch.bfloat16)
-    opt = SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=0.05)
-    opt.step(closure_on(model, batch(0, dtype=torch.bfloat16)))
-    assert opt.rho.dtype == torch.float32
-    assert opt.rho.item() == pytest.approx(0.05, rel=1e-7)
-
-
-# A budget in the loss
-
-
-def test_a_step_raises_the_linearized_loss_by_its_budget() -> None:
-    model = network()
-    opt = SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=LossBudgetRadius(0.01))
-    for i in range(5):
-        opt.step(closure_on(model, batch(i)))
-        assert (opt.metrics["rho"] * opt.metrics["gradient_norm"]).item() == pytest.approx(0.01, rel=1e-9)
-        assert opt.rho == opt.metrics["rho"]
-    relative = SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=LossBudgetRadius(0.01, relative=True))
-    loss = relative.step(closure_on(model, batch(9)))
-    assert (relative.rho * relative.metrics["gradient_norm"]).item() == pytest.approx(0.01 * loss.item(), rel=1e-9)
-
-
-def test_a_budget_is_capped_where_the_gradient_vanishes() -> None:
-    weight = torch.nn.Parameter(torch.zeros(2))
-    opt = SAM(torch.optim.SGD([weight], lr=0.1), rho=LossBudgetRadius(0.1, maximum=0.7))
-
-    def closure() -> torch.Tensor:
-        opt.zero_grad()
-        loss = weight.square().sum()
-        loss.backward()
-        return loss
-
-    opt.step(closure)
-    assert opt.rho.item() == pytest.approx(0.7)
-    assert weight.isfinite().all()
-
-
-def test_a_budget_is_annealed_at_the_end_of_the_run() -> None:
-    radius = LossBudgetRadius(0.2, steps=100, annealed=0.25)
-    assert [radius.budget_at(step) for step in (0, 50, 75)] == [0.2] * 3
-    assert radius.budget_at(80) == pytest.approx(0.1 * (1 - math.cos(math.pi * 0.8)))
-    assert 0 < radius.budget_at(99) < 0.002
-    assert radius.budget_at(100) == radius.budget_at(10**6) == 0.0
-    assert LossBudgetRadius(0.2).budget_at(10**6) == 0.2
-
-
-@pytest.mark.parametrize("in_pass", [0, 1])
-def test_a_skipped_step_leaves_the_radius_of_a_budget(in_pass: int) -> None:
-    model = network()
-    opt = SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=LossBudgetRadius(0.01))
-    opt.step(closure_on(model, batch(0)))
-    before, passes = opt.rho.clone(), [0]
-    whole = closure_on(model, batch(1))
-
-    def closure() -> torch.Tensor:
-        loss = whole()
-        if passes[0] == in_pass:
-            for param in model.parameters():
-                assert param.grad is not None
-                param.grad.fill_(math.nan)
-        passes[0] += 1
-        return loss
-
-    opt.step(closure)
-    assert opt.metrics["skipped_steps"] == 1
-    assert opt.rho == before
-    opt.step(whole)
-    assert opt.rho != before
-
-
-def test_a_closure_that_raises_leaves_the_radius_of_a_budget() -> None:
-    model = network()
-    opt = SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=LossBudgetRadius(0.01))
-    opt.step(closure_on(model, batch(0)))
-    before, passes, whole = opt.rho.clone(), [0], closure_on(model, batch(1))
-
-    def closure() -> torch.Tensor:
-        passes[0] += 1
-        if passes[0] == 2:
-            raise RuntimeError("no")
-        return whole()
-
-    with pytest.raises(RuntimeError, match="no"):
-        opt.step(closure)
-    assert opt.rho == before
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"budget": 0.0}, ValueError, "`budget` must be > 0, got 0.0"),
-        ({"budget": "0.1"}, TypeError, "`budget` must be a number, got '0.1'"),
-        ({"budget": 0.1, "maximum": -1.0}, ValueError, "`maximum` must be > 0, got -1.0"),
-        ({"budget": 0.1, "relative": 1}, TypeError, "`relative` must be True or False, got 1"),
-        ({"budget": 0.1, "steps": 0}, ValueError, "`steps` must be a whole number >= 1, got 0"),
-        ({"budget": 0.1, "annealed": 1.5}, ValueError, "`annealed` must be above 0 and at most 1, got 1.5"),
-    ],
-)
-def test_budgets_that_are_refused(options: dict[str, Any], error: type[Exception], message: str) -> None:
-    with pytest.raises(error) as caught:
-        LossBudgetRadius(**options)
-    assert str(caught.value) == message
-
-
-def test_a_relative_budget_needs_the_loss() -> None:
-    model = network()
-    opt = SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=LossBudgetRadius(0.1, relative=True))
-    closure_on(model, batch(0))()
-    with pytest.raises(
-        ValueError, match=r"^`relative` must be False for ascent_step\(\), which sees no loss; got True$"
-    ):
-        opt.ascent_step()
-
-
-def test_a_budget_is_saved_and_loaded() -> None:
-    model = network()
-    opt = SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=LossBudgetRadius(0.01))
-    opt.step(closure_on(model, batch(0)))
-    other = SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=LossBudgetRadius(0.01))
-    other.load_state_dict(opt.state_dict())
-    assert other.rho == opt.rho
