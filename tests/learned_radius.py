@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from letsam import LearnedRadius, LogAdam, Prior, SquaredGap, ValidationLoss
-from letsam.hypergradient import HYPERGRADIENTS
+from letsam.hypergradient import HYPERGRADIENTS, Hypergradient
 
 OBJECTIVES = {"validation_loss": ValidationLoss, "squared_gap": SquaredGap}
 
@@ -27,6 +27,8 @@ def learned_radius(
     """`LearnedRadius` with the options of all of its parts as keywords; those of `LogAdam` are the rest."""
     if isinstance(hypergradient, str):
         hypergradient = HYPERGRADIENTS[hypergradient](length_invariant=length_invariant)
+    elif isinstance(hypergradient, Hypergradient):
+        hypergradient.length_invariant = length_invariant
     return LearnedRadius(
         rho,
         objective=OBJECTIVES[objective](training_batch=training_batch),

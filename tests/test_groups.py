@@ -133,7 +133,7 @@ def test_the_descent_still_has_the_whole_ascent_gradient() -> None:
 def test_a_radius_for_each_weight() -> None:
     class PerWeight(Radius):
         def at(self, ascent: Ascent) -> Tensor:
-            return self.rho * torch.arange(1, len(ascent.params) + 1).to(self.rho)
+            return self.rho * torch.arange(1, ascent.weights + 1).to(self.rho)
 
     model = network()
     groups = [{"params": [model[0].weight, model[2].bias]}, {"params": [model[0].bias], "perturb": False}]

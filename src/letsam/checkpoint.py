@@ -72,7 +72,7 @@ class DistributedState:
 
         base, names, fresh = self._base_state()
         own = self.optimizer._own_state()
-        held: dict[int, Tensor] = own["tangent"].pop("Z", {})
+        held: dict[int, Tensor] = own["radius"].pop("Z", {})
         state = {
             "model": get_model_state_dict(self.model),
             "base_optimizer": base,
@@ -95,7 +95,7 @@ class DistributedState:
         packed: Any = torch.load(io.BytesIO(state_dict["sharpness_aware"]), map_location="cpu", weights_only=True)
         own, base = packed["own"], self.optimizer.base_optimizer
         if packed["holds_Z"]:
-            own["tangent"]["Z"] = {i: state_dict["Z"][name] for i, name in enumerate(self._base_state()[1])}
+            own["radius"]["Z"] = {i: state_dict["Z"][name] for i, name in enumerate(self._base_state()[1])}
         self.optimizer._check_own_state(own)
         set_model_state_dict(self.model, state_dict["model"])
         with _without_gradients(self.optimizer._parts.params()):

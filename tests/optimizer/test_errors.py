@@ -11,7 +11,21 @@ import torch
 from torch import Tensor, nn
 
 import letsam
-from letsam import ASAM, SAM, CosineRadius, LearnedRadius, LinearRadius, ProportionalRadius, ReplayedRadius
+from learned_radius import learned_radius
+from letsam import (
+    ASAM,
+    SAM,
+    CosineRadius,
+    Diagonal,
+    LearnedRadius,
+    LinearRadius,
+    LogAdam,
+    Prior,
+    ProportionalRadius,
+    ReplayedRadius,
+    Secant,
+    SquaredGap,
+)
 from letsam.hypergradient import FiniteDifference
 from letsam.perturbations import SAMPerturbation
 from oracle.problems import batch, closure_on, loss_on, network, same_bits, snapshot, weights_of
@@ -22,7 +36,7 @@ def base(model: nn.Module | None = None) -> torch.optim.Optimizer:
 
 
 def learned(**options: Any) -> Callable[[], Any]:
-    return lambda: LearnedRadius(0.1, **options)
+    return lambda: learned_radius(0.1, **options)
 
 
 NAN, INF = math.nan, math.inf
@@ -54,10 +68,18 @@ ARGUMENTS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (learned(bounds=(1, 2, 3)), TypeError, r"`bounds` must be a pair \(lowest, highest\), got \(1, 2, 3\)"),
     (learned(bounds=None), TypeError, r"`bounds` must be a pair \(lowest, highest\), got None"),
     (learned(bounds=("a", 1.0)), TypeError, "`bounds` must be a number, got 'a'"),
-    (learned(objective="gap"), ValueError, "`objective` must be one of squared_gap, validation_loss, got 'gap'"),
-    (learned(objective=1), TypeError, "`objective` must be one of squared_gap, validation_loss, got 1"),
-    (learned(hypergradient="a"), ValueError, "`hypergradient` must be one of secant, finite_difference, diagonal, got"),
-    (learned(hypergradient=None), TypeError, "`hypergradient` must be one of .*, got None"),
+    (lambda: LearnedRadius(0.1, objective="gap"), TypeError, "`objective` must be a letsam Objective .*, got 'gap'"),
+    (lambda: LearnedRadius(0.1, objective=SquaredGap), TypeError, "`objective` must be a letsam Objective .*, got <cl"),
+    (lambda: LearnedRadius(0.1, hypergradient="secant"), TypeError, "`hypergradient` must be a letsam Hypergradient"),
+    (lambda: LearnedRadius(0.1, rule=0.05), TypeError, "`rule` must be a letsam Rule object or None, got 0.05"),
+    (lambda: LogAdam(prior=0.2), TypeError, "`prior` must be a letsam.Prior or None, got 0.2"),
+    (lambda: Prior(0.0), ValueError, "`reach` must be > 0, got 0.0"),
+    (lambda: Prior(weight=-0.1), ValueError, "`weight` must be >= 0, got -0.1"),
+    (lambda: Prior(weight=(0.1, NAN)), ValueError, "`weight` must be >= 0, got nan"),
+    (lambda: Prior(weight=(1, 2, 3)), ValueError, r"`weight` must be one number or two, \(below, above\), got \(1, 2"),
+    (lambda: Prior(rise=0.0), ValueError, "`rise` must be > 0, got 0.0"),
+    (lambda: Secant(length_invariant=1), TypeError, "`length_invariant` must be True or False, got 1"),
+    (lambda: Diagonal(length_invariant=None), TypeError, "`length_invariant` must be True or False, got None"),
     (learned(training_batch="last"), ValueError, "`training_batch` must be one of next, same, got 'last'"),
     (learned(training_batch=1), TypeError, "`training_batch` must be one of next, same, got 1"),
     (learned(length_invariant=1), TypeError, "`length_invariant` must be True or False, got 1"),
@@ -70,8 +92,7 @@ ARGUMENTS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (learned(lr=NAN), ValueError, "`lr` must be > 0, got nan"),
     (learned(lr="fast"), TypeError, "`lr` must be a number, got 'fast'"),
     (lambda: LearnedRadius.paper(-1.0), ValueError, "`rho` must be > 0, got -1.0"),
-    (lambda: LearnedRadius.paper(0.1, objective="squared_gap"), TypeError, "`objective` is part of the paper's"),
-    (lambda: LearnedRadius.paper(0.1, length_invariant=True), TypeError, "`length_invariant` is part of the paper's"),
+    (lambda: LearnedRadius.paper(0.1, objective=SquaredGap()), TypeError, "unexpected keyword argument 'objective'"),
     (lambda: LearnedRadius.paper(0.1, interval=0), ValueError, "`interval` must be a whole number >= 1, got 0"),
     (lambda: FiniteDifference(0.0), ValueError, "`step` must be > 0, got 0.0"),
     (lambda: FiniteDifference("a"), TypeError, "`step` must be a number, got 'a'"),
@@ -177,7 +198,7 @@ def test_bad_closures(name: str, where: str, later: bool) -> None:
     bad, error, message = CLOSURES[name]
     model = network()
     same = where.endswith("same")
-    opt = SAM(base(model), rho=LearnedRadius(0.1, training_batch="same" if same else "next", interval=1))
+    opt = SAM(base(model), rho=learned_radius(0.1, training_batch="same" if same else "next", interval=1))
     good, held_out = closure_on(model, batch(0)), closure_on(model, batch(9))
     if later:
         for _ in range(2):

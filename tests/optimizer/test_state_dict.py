@@ -127,7 +127,9 @@ def test_state_dict_holds_no_scratch(base: str, radius: str) -> None:
     for step in range(7):
         run.go(step, step + 1)
         state = run.opt.state_dict()
-        pending = learned is not None and learned.training_batch == "next" and (step + 2) % learned.interval == 0
+        pending = (
+            learned is not None and learned.objective.training_batch == "next" and (step + 2) % learned.interval == 0
+        )
         assert elements(state) == elements(run.opt.base_optimizer.state_dict()) + pending * size
         assert len(list(tensors_in(state["sharpness_aware"]))) <= 18
         storages = {t.untyped_storage().data_ptr() for t in tensors_in(state["sharpness_aware"])}
@@ -186,7 +188,7 @@ DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     ),
     "another perturbation": (
         _set("ASAMPerturbation", OWN, "perturbation", "type"),
-        "must hold a SAMPerturbation as its perturbation, got Adaptive",
+        "must hold a SAMPerturbation as its perturbation, got ASAM",
     ),
     "radius not a dictionary": (_set(None, OWN, "radius"), "must hold a LearnedRadius as its radius"),
     "radius without nu": (_drop(OWN, "radius", "nu"), "damaged"),

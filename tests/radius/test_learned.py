@@ -11,8 +11,18 @@ import torch
 
 import letsam
 from learned_radius import learned_radius
-from letsam import ASAM, SAM, LearnedRadius, SharpnessAware
-from letsam.radius.log_radius import LogRadius
+from letsam import (
+    ASAM,
+    SAM,
+    Diagonal,
+    LearnedRadius,
+    LogAdam,
+    Prior,
+    Secant,
+    SharpnessAware,
+    SquaredGap,
+    ValidationLoss,
+)
 from oracle import maths
 from oracle.problems import BASES, batch, closure_on, flat, network
 
@@ -152,9 +162,10 @@ def test_every_option_makes_a_difference() -> None:
 
 def test_the_papers_reading() -> None:
     paper = LearnedRadius.paper(0.2, interval=3, lr=0.01, bounds=(0.1, 0.4))
-    assert (paper.objective, paper.training_batch, paper.length_invariant) == ("squared_gap", "same", False)
-    assert type(paper.hypergradient).__name__ == "Diagonal"
-    assert (paper.interval, paper.lr, paper.bounds, paper.follow_lr) == (3, 0.01, (0.1, 0.4), False)
+    assert (type(paper.objective), paper.objective.training_batch) == (SquaredGap, "same")
+    assert (type(paper.hypergradient), paper.hypergradient.length_invariant) == (Diagonal, False)
+    assert isinstance(paper.rule, LogAdam)
+    assert (paper.interval, paper.rule.lr, paper.rule.bounds, paper.rule.follow_lr) == (3, 0.01, (0.1, 0.4), False)
     explicit = learned_radius(
         0.1,
         objective="squared_gap",
@@ -173,17 +184,12 @@ def test_the_papers_reading() -> None:
 
 def test_the_defaults_are_the_best_form_known() -> None:
     radius = LearnedRadius(0.05)
-    assert (radius.objective, radius.training_batch, radius.length_invariant, radius.interval, radius.follow_lr) == (
-        "validation_loss",
-        "next",
-        True,
-        None,
-        True,
-    )
-    assert (radius.normalize, radius.prior, radius.prior_weight, radius.burn_in) == (True, 0.2, (0.7, 0.1), 100)
-    assert radius.prior_rise == 0.2
-    assert radius.lr == 0.05
-    assert type(radius.hypergradient).__name__ == "Secant"
+    assert (type(radius.objective), radius.objective.training_batch, radius.interval) == (ValidationLoss, "next", None)
+    assert (type(radius.hypergradient), radius.hypergradient.length_invariant) == (Secant, True)
+    rule = radius.rule
+    assert (type(rule), rule.lr, rule.follow_lr, rule.normalize, rule.burn_in) == (LogAdam, 0.05, True, True, 100)
+    assert (rule.prior.reach, rule.prior.weight, rule.prior.rise) == (0.2, (0.7, 0.1), 0.2)
+    assert rule.bounds == (1e-4, 10.0)
 
 
 def test_skipping_the_ascent_carries_no_stale_z() -> None:
@@ -232,7 +238,7 @@ def test_a_slope_whose_square_overflows_leaves_the_radius_alone() -> None:
 def expected_radii(
     rho: float, slopes: list[float], reaches: list[float], priors: list[float], *, burn_in: int, lr: float
 ) -> list[float]:
-    """LogRadius' rule in Python floats, an update at every step from the second on; rho after each step."""
+    """`LogAdam` and `Prior` in Python floats, an update at every step from the second on; rho after each step."""
     nu, m, v, radii = math.log(rho), 0.0, 0.0, [rho]
     for step, (slope, reach, prior) in enumerate(zip(slopes, reaches, priors, strict=True), start=1):
         early = max(0.0, 1 - step / burn_in) if burn_in else 0.0
@@ -327,15 +333,15 @@ def test_cosine_prior_and_burn_in(rho: float, rise: float | None, burn_in: int, 
     ],
 )
 def test_the_prior_is_limited_where_the_loss_is_curved(loss: float, growth: float, share: float) -> None:
-    nu = LogRadius(0.1, (1e-4, 10.0), prior=0.2, weights=(0.7, 0.1), burn_in=100, rise=0.05)
-    assert nu.log_prior.exp().item() == pytest.approx(0.2)
+    prior = Prior(0.2, rise=0.05)
+    assert prior.log_reach.exp().item() == pytest.approx(0.2)
     for _ in range(3):  # sums: the same thrice is the same
-        nu.see_curvature(*torch.tensor([loss, 0.03, growth], dtype=torch.float64))
-        nu.commit(torch.tensor(True))
-    nu.see_curvature(*torch.tensor([1.0, 0.03, 5.0], dtype=torch.float64))
-    nu.commit(torch.tensor(False))
+        prior.observe(*torch.tensor([loss, 0.03, growth], dtype=torch.float64))
+        prior.commit(torch.tensor(True))
+    prior.observe(*torch.tensor([1.0, 0.03, 5.0], dtype=torch.float64))
+    prior.commit(torch.tensor(False))
     expected = 0.2 * min(1.0, 0.05 / share) ** 2 if share > 0.05 else 0.2
-    assert nu.log_prior.exp().item() == pytest.approx(expected, rel=1e-9)
+    assert prior.log_reach.exp().item() == pytest.approx(expected, rel=1e-9)
 
 
 def test_without_evidence_the_prior_holds() -> None:
@@ -386,13 +392,13 @@ def test_bounds_come_before_the_prior() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"prior": 0.0}, "`prior` must be > 0, got 0.0"),
-        ({"prior": "a"}, "`prior` must be a number, got 'a'"),
-        ({"prior_weight": -0.1}, "`prior_weight` must be >= 0, got -0.1"),
-        ({"prior_weight": math.nan}, "`prior_weight` must be >= 0, got nan"),
-        ({"prior_weight": (0.1, -0.2)}, "`prior_weight` must be >= 0, got -0.2"),
-        ({"prior_weight": (0.1, 0.2, 0.3)}, "`prior_weight` must be one number or two"),
-        ({"prior_rise": 0.0}, "`prior_rise` must be > 0, got 0.0"),
+        ({"prior": 0.0}, "`reach` must be > 0, got 0.0"),
+        ({"prior": "a"}, "`reach` must be a number, got 'a'"),
+        ({"prior_weight": -0.1}, "`weight` must be >= 0, got -0.1"),
+        ({"prior_weight": math.nan}, "`weight` must be >= 0, got nan"),
+        ({"prior_weight": (0.1, -0.2)}, "`weight` must be >= 0, got -0.2"),
+        ({"prior_weight": (0.1, 0.2, 0.3)}, "`weight` must be one number or two"),
+        ({"prior_rise": 0.0}, "`rise` must be > 0, got 0.0"),
         ({"burn_in": -1}, "`burn_in` must be a whole number >= 0, got -1"),
         ({"normalize": 1}, "`normalize` must be"),
     ],

@@ -49,7 +49,7 @@ def measured(start: maths.State, variant: str, radius: letsam.LearnedRadius, val
     opt = getattr(letsam, variant)(state.base, rho=radius)
     held_out = closure_on(state.model, validation)
     opt.step(closure_on(state.model, NOW), held_out)
-    if radius.training_batch == "next":
+    if radius.objective.training_batch == "next":
         opt.step(closure_on(state.model, NEXT), held_out)
     return opt.metrics["hypergradient"].item()
 

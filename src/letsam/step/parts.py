@@ -172,10 +172,10 @@ class Parts:
 
     def state_dict(self) -> dict[str, Any]:
         """What must survive a save and load."""
+        tangent = {} if self.tangent is None else self.tangent.state_dict()
         return {
-            "radius": {"type": self.radius.kind, **self.radius.state_dict()},
+            "radius": {"type": self.radius.kind, **self.radius.state_dict(), **tangent},
             "perturbation": {"type": self.perturbation.kind, **self.perturbation.state_dict()},
-            "tangent": {} if self.tangent is None else self.tangent.state_dict(),
             "steps": self.steps,
             "skipped_steps": self.skipped.clone(),
             "peak_lr": self.peak_lr,
@@ -183,15 +183,15 @@ class Parts:
 
     def check_state(self, own: dict[str, Any]) -> None:
         """Raise `ValueError` unless `load_state_dict` will succeed; changes nothing."""
-        parts = {"radius": copy.deepcopy(self.radius), "perturbation": copy.copy(self.perturbation)}
-        check_own_state(own, parts)
+        radius, tangent = copy.deepcopy((self.radius, self.tangent))
+        check_own_state(own, {"radius": radius, "perturbation": copy.copy(self.perturbation)}, tangent)
 
     def load_state_dict(self, own: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         self.radius.load_state_dict(own["radius"])
         self.perturbation.load_state_dict(own["perturbation"])
         if self.tangent is not None:
-            self.tangent.load_state_dict(own["tangent"])
+            self.tangent.load_state_dict(own["radius"])
         self.steps, self.peak_lr = own["steps"], own["peak_lr"]
         self.skipped = torch.as_tensor(own["skipped_steps"]).to(self.skipped.device, copy=True)
 
