@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from torch import nn
 from torch.amp.grad_scaler import GradScaler
+
+Part = TypeVar("Part")
 
 
 def shown(value: object) -> str:
@@ -95,3 +99,12 @@ def checked_scaler(grad_scaler: object) -> GradScaler | None:
     if not isinstance(grad_scaler, GradScaler):
         raise TypeError(f"`grad_scaler` must be a torch.amp.GradScaler or None, got {shown(grad_scaler)}")
     return grad_scaler if grad_scaler.is_enabled() else None
+
+
+def part(name: str, value: object, kind: type[Part], default: Callable[[], Part]) -> Part:
+    """Return a copy of `value` when it is a `kind`, a default one for None, or raise `TypeError`."""
+    if value is None:
+        return default()
+    if not isinstance(value, kind):
+        raise TypeError(f"`{name}` must be a letsam {kind.__name__} object or None, got {shown(value)}")
+    return copy.deepcopy(value)
