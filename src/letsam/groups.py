@@ -44,14 +44,14 @@ def param_groups(model: nn.Module, perturb: str = "all", **options: Any) -> list
     Reference:
         SAM-ON: Müller et al., arXiv:2306.04226.
     """
-    perturbed = selected(model, perturb)
+    perturbed = perturbed_parameters(model, perturb)
     groups: dict[bool, list[tuple[str, Tensor]]] = {True: [], False: []}
     for name, param in model.named_parameters():
         groups[param in perturbed].append((name, param))
     return [dict(params=params, perturb=moves, **options) for moves, params in groups.items() if params]
 
 
-def selected(model: nn.Module, perturb: str) -> set[Tensor]:
+def perturbed_parameters(model: nn.Module, perturb: str) -> set[Tensor]:
     """The parameters that `perturb` means, as for `param_groups`.
 
     Raises:

@@ -204,7 +204,7 @@ def test_movie_snippets_are_found_in_the_package_its_archive_or_as_they_are(
         assert movie_snippets.read_table(folder) == plain
         monkeypatch.setenv("LETSAM_DATA", str(tmp_path / name))
         assert movie_snippets.read_table() == plain
-    texts, ratings = movie_snippets.parse(plain)
+    texts, ratings = movie_snippets.parse_ratings(plain)
     assert ratings.tolist() == [-1, 2, -3, 1]
     assert texts[1] == "Scene 1: a great film, and a great one."
 
@@ -219,7 +219,7 @@ def test_movie_snippets_that_are_missing_or_damaged(tmp_path: Path, monkeypatch:
     with pytest.raises(
         TaskError, match=r"line 2: expected number, rating and sentence separated by tabs, got 'no tabs'"
     ):
-        movie_snippets.parse("1\t2.0\tGood.\nno tabs\n")
+        movie_snippets.parse_ratings("1\t2.0\tGood.\nno tabs\n")
 
 
 def test_movie_snippets_have_a_fixed_test_set_and_nested_training_sets(reviews: Path) -> None:
@@ -324,7 +324,7 @@ def dictionary_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_ding_keeps_entries_of_several_words_once() -> None:
-    pairs = ding.parse(
+    pairs = ding.parse_dictionary(
         [
             "# comment. a b :: comment.\n",
             "Er kommt {v} (bald) heim; er kommt. | Er ging.  | ein Haus :: He comes [Am.] home. | He went. | a house\n",
@@ -348,16 +348,16 @@ def test_ding_sets_rare_words_and_long_entries_apart() -> None:
 
 def test_more_training_pairs_of_ding_add_those_with_rare_words() -> None:
     common, rare = ([(f"{kind} {i}", f"{kind} {i}") for i in range(700)] for kind in ("common", "rare"))
-    train, test = ding.split(common, rare, None)
-    fewer, same_test = ding.split(common, rare, 150)
-    everything, _ = ding.split(common, rare, 900)
+    train, test = ding.split_pairs(common, rare, None)
+    fewer, same_test = ding.split_pairs(common, rare, 150)
+    everything, _ = ding.split_pairs(common, rare, 900)
 
     assert sorted(train + test) == sorted(common)
     assert (same_test, fewer) == (test, train[:150])
     assert everything[:200] == train
     assert set(everything[200:]) == set(rare)
     with pytest.raises(TaskError, match="`train_size` must be a whole number from 100 to 900, got 901"):
-        ding.split(common, rare, 901)
+        ding.split_pairs(common, rare, 901)
 
 
 def test_ding_is_translated(dictionary_folder: Path) -> None:
@@ -441,7 +441,7 @@ def parquet(folder: Path, **splits: dict[str, list[Any]]) -> None:
 
 
 def test_iwslt_end_to_end(tmp_path: Path) -> None:
-    pairs = [{"de": de, "en": en} for de, en in ding.parse(dictionary())]
+    pairs = [{"de": de, "en": en} for de, en in ding.parse_dictionary(dictionary())]
     cut = {"train": pairs[:200], "validation": pairs[200:230], "test": pairs[230:240]}
     parquet(tmp_path / "iwslt14-de-en", **{name: {"translation": rows} for name, rows in cut.items()})
     task = load_task("iwslt14-de-en", train_size=120, data_dir=tmp_path)

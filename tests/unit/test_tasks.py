@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from letsam.tasks import Task, TaskError, accuracy, available_tasks, load_task, targets_of, with_label_noise
-from letsam.tasks.fashion_mnist import DEBIAN_FOLDER, find_folder, read_idx
+from letsam.tasks.fashion_mnist import DEBIAN_FOLDER, find_idx_folder, read_idx
 from letsam.tasks.subset import stratified_order
 
 
@@ -418,14 +418,14 @@ def test_folder_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     debian = write_fashion(tmp_path / "debian")
     monkeypatch.setattr("letsam.tasks.fashion_mnist.DEBIAN_FOLDER", debian)
 
-    assert find_folder() == debian
+    assert find_idx_folder() == debian
     monkeypatch.setenv("LETSAM_DATA", str(tmp_path / "environment"))
-    assert find_folder() == environment
-    assert find_folder(argument) == argument
+    assert find_idx_folder() == environment
+    assert find_idx_folder(argument) == argument
     monkeypatch.setenv("LETSAM_DATA", str(tmp_path / "other data"))
-    assert find_folder() == debian
+    assert find_idx_folder() == debian
     with pytest.raises(TaskError, match=r"no Fashion-MNIST files .* in .*empty; "):
-        find_folder(tmp_path / "empty")  # a folder that was asked for is never replaced by another
+        find_idx_folder(tmp_path / "empty")  # a folder that was asked for is never replaced by another
 
 
 def test_fashion_mnist_not_installed() -> None:
@@ -533,7 +533,7 @@ def test_targets_at_hand_are_taken_without_loading_samples() -> None:
 @pytest.mark.data
 def test_real_fashion_mnist() -> None:
     try:
-        find_folder()
+        find_idx_folder()
     except TaskError as error:
         pytest.skip(f"{error} (looked in LETSAM_DATA={os.environ.get('LETSAM_DATA')} and {DEBIAN_FOLDER})")
     task = load_task("fashion-mnist")

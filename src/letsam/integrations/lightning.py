@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from .. import checks
 from ..optimizer import SharpnessAware
 from .batches import EndlessBatches
-from .metrics import logged
+from .logged_metrics import logged_metrics
 
 Loss = Callable[[LightningModule, Any], Tensor]
 
@@ -153,7 +153,7 @@ class SharpnessAwareCallback(Callback):
     ) -> None:
         """Log the radius and what moved it."""
         assert self._optimizer is not None
-        pl_module.log_dict(logged(self._optimizer))
+        pl_module.log_dict(logged_metrics(self._optimizer))
 
 
 def _check_trainer(trainer: Trainer, pl_module: LightningModule, loss: Loss | None) -> None:

@@ -25,7 +25,7 @@ from ..radius import LearnedRadius
 from ..variants import SAM
 from .accelerate import unwrapped
 from .batches import EndlessBatches
-from .metrics import logged
+from .logged_metrics import logged_metrics
 
 STATE_KEY = "radius_batches"
 
@@ -217,7 +217,7 @@ class SharpnessAwareTrainer(Trainer):
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Log as `Trainer.log` does; to the training loss come the radius and what moved it."""
         if "loss" in logs and self._sharpness_aware is not None:
-            logs |= {name: value.item() for name, value in logged(self._sharpness_aware).items()}
+            logs |= {name: value.item() for name, value in logged_metrics(self._sharpness_aware).items()}
         super().log(logs, *args, **kwargs)
 
 

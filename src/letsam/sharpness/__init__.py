@@ -9,8 +9,8 @@ bit, also when something raises. None of them proves that a model generalizes: d
 with the test accuracy and where they do not.
 """
 
-from .ascent import ascent_sharpness
 from .hessian import HessianSpectrum, hessian_spectrum
 from .landscape import LandscapeSlice, landscape_slice
+from .loss_increase import ascent_sharpness
 
 __all__ = ["HessianSpectrum", "LandscapeSlice", "ascent_sharpness", "hessian_spectrum", "landscape_slice"]

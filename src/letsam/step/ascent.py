@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..closures.closure import Closure, evaluate, parts_of
-from ..groups import selected, unperturbed
+from ..groups import perturbed_parameters, unperturbed
 from ..perturbations import Perturbation
 from ..radius import Radius
 from ..tensors import Buffers, GradientSum, add_consuming_, copy_, gradients_of, norm, zero_
@@ -83,7 +83,7 @@ class Climb(Composition):
     def model(self, model: nn.Module | None) -> None:
         self._passes = Passes(model if model is None else checked_model(model, self._params()))
         if model is not None and self.perturbation.perturbs != "all":
-            self._spared = set(self._params()) - selected(model, self.perturbation.perturbs)
+            self._spared = set(self._params()) - perturbed_parameters(model, self.perturbation.perturbs)
 
     # --- the passes -----------------------------------------------------------------------------------------------
 

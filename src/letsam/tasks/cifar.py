@@ -130,18 +130,18 @@ def _tensors(part: datasets.Dataset, variant: _Variant, split: str) -> tuple[Ten
     return images.permute(0, 3, 1, 2).contiguous(), targets
 
 
-def _sgd(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def _cifar_sgd(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=5e-4)
 
 
-def _adamw(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def _cifar_adamw(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.05)
 
 
 _Choice = tuple[Callable[[int], nn.Module], Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]]
 _MODELS: dict[str, _Choice] = {
-    "resnet18": (lambda classes: channels_last(resnet18(classes=classes)), _sgd),
-    "wrn-28-10": (lambda classes: channels_last(wide_resnet(28, 10, classes=classes)), _sgd),
-    "pyramidnet-110": (lambda classes: channels_last(pyramidnet(110, 270, classes=classes)), _sgd),
-    "vit-s": (lambda classes: vit_s(side=SIDE, patch=4, classes=classes), _adamw),
+    "resnet18": (lambda classes: channels_last(resnet18(classes=classes)), _cifar_sgd),
+    "wrn-28-10": (lambda classes: channels_last(wide_resnet(28, 10, classes=classes)), _cifar_sgd),
+    "pyramidnet-110": (lambda classes: channels_last(pyramidnet(110, 270, classes=classes)), _cifar_sgd),
+    "vit-s": (lambda classes: vit_s(side=SIDE, patch=4, classes=classes), _cifar_adamw),
 }

@@ -41,7 +41,7 @@ def digits(train_size: int | None = None) -> Task:
     return Task(
         name="digits",
         description="handwritten digits, 1,797 images of 8x8 from scikit-learn (1,000 train, 797 test)",
-        model=_model,
+        model=_perceptron,
         train=TensorDataset(images[train], targets[train]),
         test=TensorDataset(images[test], targets[test]),
         epochs=60,
@@ -49,7 +49,7 @@ def digits(train_size: int | None = None) -> Task:
     )
 
 
-def _model() -> nn.Module:
+def _perceptron() -> nn.Module:
     return nn.Sequential(
         nn.Flatten(),
         nn.Linear(64, 128),

@@ -53,7 +53,7 @@ def ding_de_en(train_size: int | None = None, data_dir: Path | None = None) -> T
     path = find_file(data_dir)
     try:
         with path.open(encoding="utf-8") as file:
-            pairs = parse(file)
+            pairs = parse_dictionary(file)
     except (OSError, UnicodeDecodeError) as error:
         raise TaskError(f"cannot read {path}, expected the Ding dictionary: {error}") from error
     common, rare = by_frequency(pairs)
@@ -61,7 +61,7 @@ def ding_de_en(train_size: int | None = None, data_dir: Path | None = None) -> T
         raise TaskError(
             f"{path} must hold at least {TEST_SIZE + FEWEST_TRAINING} pairs of common words, got {len(common)}"
         )
-    train, test = split(common, rare, train_size)
+    train, test = split_pairs(common, rare, train_size)
     return translation_task(
         "ding-de-en",
         "phrases and sentences of the Ding dictionary, German to English",
@@ -73,7 +73,7 @@ def ding_de_en(train_size: int | None = None, data_dir: Path | None = None) -> T
         layers=1,
         max_length=MAX_LENGTH,
         collate=unpadded,
-        optimizer=_adam,
+        optimizer=_ding_adam,
         epochs=12,
         batch_size=64,
         evaluations=1,
@@ -81,7 +81,7 @@ def ding_de_en(train_size: int | None = None, data_dir: Path | None = None) -> T
     )
 
 
-def parse(lines: Iterable[str]) -> list[tuple[str, str]]:
+def parse_dictionary(lines: Iterable[str]) -> list[tuple[str, str]]:
     """The phrases and sentences of the dictionary with their translations.
 
     A line is ``German :: English``; both sides hold the same number of variants, divided by ``|``. Of alternatives,
@@ -95,7 +95,7 @@ def parse(lines: Iterable[str]) -> list[tuple[str, str]]:
         Pairs of German and English, each German side once.
 
     Example:
-        >>> parse(["Haus {n}; Heim {n} | Wir gehen jetzt nach Hause. [ugs.] :: house | We are going home now."])
+        >>> parse_dictionary(["Haus {n}; Heim | Wir gehen jetzt nach Hause. [ugs.] :: house | We are going home now."])
         [('Wir gehen jetzt nach Hause.', 'We are going home now.')]
     """
     pairs: dict[str, str] = {}
@@ -105,7 +105,7 @@ def parse(lines: Iterable[str]) -> list[tuple[str, str]]:
         german, english = (side.rstrip("\n").split(VARIANT) for side in line.split(ENTRY, 1))
         if len(german) != len(english):
             continue
-        for source, target in zip(map(_plain, german), map(_plain, english), strict=True):
+        for source, target in zip(map(_first_alternative, german), map(_first_alternative, english), strict=True):
             if min(len(source.split()), len(target.split())) >= MIN_WORDS and "/" not in source + target:
                 pairs.setdefault(source, target)
     return list(pairs.items())
@@ -115,7 +115,7 @@ def by_frequency(pairs: list[tuple[str, str]]) -> tuple[list[tuple[str, str]], l
     """The pairs of at most 6 words: those of common words alone, and the others.
 
     Args:
-        pairs: From `parse`; longer ones count for how common a word is, and are left out.
+        pairs: From `parse_dictionary`; longer ones count for how common a word is, and are left out.
 
     Returns:
         Two lists, in the order of ``pairs``.
@@ -158,12 +158,14 @@ def find_file(data_dir: Path | None = None) -> Path:
     )
 
 
-def _plain(text: str) -> str:
+def _first_alternative(text: str) -> str:
     """The first alternative without notes in brackets."""
     return " ".join(_BRACKETS.sub(" ", text.split(";")[0]).split())
 
 
-def split(common: Pairs, rare: Pairs, train_size: int | None) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+def split_pairs(
+    common: Pairs, rare: Pairs, train_size: int | None
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """Training and test pairs, shuffled: the same test pairs for all sizes, and nested training sets.
 
     Args:
@@ -191,5 +193,5 @@ def _words(text: str) -> list[str]:
     return re.findall(r"\w+|[^\w\s]", text.lower())
 
 
-def _adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def _ding_adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.Adam(parameters, lr=4e-3, betas=(0.9, 0.98))

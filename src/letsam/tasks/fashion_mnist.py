@@ -53,7 +53,7 @@ def fashion_mnist(train_size: int | None = None, data_dir: Path | None = None, m
         TaskError: If the files are missing or damaged, ``train_size`` is out of range, or there is no such model.
     """
     recipe = chosen_model(model, _MODELS)
-    folder = find_folder(data_dir)
+    folder = find_idx_folder(data_dir)
     train_images, train_targets = _load_pair(folder, "train")
     test_images, test_targets = _load_pair(folder, "t10k")
     total = len(train_targets)
@@ -73,7 +73,7 @@ def fashion_mnist(train_size: int | None = None, data_dir: Path | None = None, m
     )
 
 
-def find_folder(data_dir: Path | None = None) -> Path:
+def find_idx_folder(data_dir: Path | None = None) -> Path:
     """The first folder that has the training images: ``data_dir``, or else ``LETSAM_DATA`` and the Debian package's.
 
     Args:
@@ -183,13 +183,13 @@ def _fast_sgd(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=5e-4)
 
 
-def _adamw(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def _vit_adamw(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.AdamW(parameters, lr=3e-3, weight_decay=0.01)
 
 
 _MODELS = {
     "cnn": _Recipe(_cnn, epochs=30, optimizer=_fast_sgd),
     "resnet": _Recipe(_resnet, epochs=35),
-    "vit": _Recipe(_vit, epochs=25, optimizer=_adamw),
+    "vit": _Recipe(_vit, epochs=25, optimizer=_vit_adamw),
     "resnet18": _Recipe(_resnet18, epochs=30, optimizer=_fast_sgd),
 }

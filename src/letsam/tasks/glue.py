@@ -129,7 +129,7 @@ def glue(
         chosen = stratified_order(strata, SUBSET_SEED)[:size].tolist()
         train_rows = train_rows.select(chosen)
         targets = targets[chosen]
-    tokenizer, build = _model(name, model, kind.classes)
+    tokenizer, build = _tokenizer_and_model(name, model, kind.classes)
     score = kind.score
 
     def whole(network: nn.Module, dataset: Dataset[Any]) -> float:
@@ -147,7 +147,7 @@ def glue(
         metric=accuracy if kind.classes > 1 else lambda outputs, targets: -_squared_error(outputs, targets),
         score=None if score is None else whole,
         metric_name=kind.metric_name,
-        optimizer=_adamw,
+        optimizer=_glue_adamw,
         epochs=kind.epochs,
         batch_size=32,
         evaluations=kind.epochs,
@@ -170,7 +170,7 @@ def _tokens(tokenizer: Any, rows: Any, kind: Glue) -> dict[str, Tensor]:
     return dict(encoded)
 
 
-def _model(task: str, model: str, classes: int) -> tuple[Any, Callable[[], nn.Module]]:
+def _tokenizer_and_model(task: str, model: str, classes: int) -> tuple[Any, Callable[[], nn.Module]]:
     transformers = load_package("transformers", task)
     folder = model_folder(model)
     place, local = folder or model, folder is not None
@@ -202,5 +202,5 @@ def _squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
     return nn.functional.mse_loss(outputs.squeeze(-1), targets)
 
 
-def _adamw(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def _glue_adamw(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.AdamW(parameters, lr=2e-5, weight_decay=0.01)

@@ -170,16 +170,16 @@ def _class_names(part: datasets.Dataset) -> list[str]:
     return list(feature.names)
 
 
-def _sgd(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def _imagenet_sgd(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=1e-4)
 
 
-def _adamw(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def _imagenet_adamw(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.1)
 
 
 _Choice = tuple[Callable[[int], nn.Module], Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]]
 _MODELS: dict[str, _Choice] = {
-    "resnet50": (lambda classes: channels_last(resnet50(classes=classes)), _sgd),
-    "vit-s": (lambda classes: vit_s(side=SIDE, patch=16, classes=classes), _adamw),
+    "resnet50": (lambda classes: channels_last(resnet50(classes=classes)), _imagenet_sgd),
+    "vit-s": (lambda classes: vit_s(side=SIDE, patch=16, classes=classes), _imagenet_adamw),
 }

@@ -56,7 +56,7 @@ def iwslt14_de_en(train_size: int | None = None, data_dir: Path | None = None) -
     if size < len(train_rows):
         order = torch.randperm(len(train_rows), generator=torch.Generator().manual_seed(SUBSET_SEED))
         train_rows = train_rows.select(order[:size].tolist())
-    train, validation, test = (_pairs(rows) for rows in (train_rows, validation_rows, test_rows))
+    train, validation, test = (_sentence_pairs(rows) for rows in (train_rows, validation_rows, test_rows))
     return translation_task(
         "iwslt14-de-en",
         "subtitles of talks, German to English",
@@ -70,7 +70,7 @@ def iwslt14_de_en(train_size: int | None = None, data_dir: Path | None = None) -
         max_length=MAX_LENGTH,
         label_smoothing=0.1,
         collate=trimmed,
-        optimizer=_adam,
+        optimizer=_iwslt_adam,
         epochs=50,
         batch_size=128,
         evaluations=5,
@@ -78,12 +78,12 @@ def iwslt14_de_en(train_size: int | None = None, data_dir: Path | None = None) -
     )
 
 
-def _pairs(rows: Any) -> list[tuple[str, str]]:
+def _sentence_pairs(rows: Any) -> list[tuple[str, str]]:
     pairs = rows["translation"]
     if not isinstance(pairs[0], dict) or not {"de", "en"} <= pairs[0].keys():
         raise TaskError(f"`translation` must hold {{'de': ..., 'en': ...}}, got {str(pairs[0])[:60]}")
     return [(pair["de"], pair["en"]) for pair in pairs]
 
 
-def _adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def _iwslt_adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.Adam(parameters, lr=5e-4, betas=(0.9, 0.98), weight_decay=1e-4)

@@ -83,7 +83,7 @@ def sentiment(
     Raises:
         TaskError: as for `movie_snippets`.
     """
-    texts, ratings = parse(read_table(data_dir, table), table)
+    texts, ratings = parse_ratings(read_table(data_dir, table), table)
     targets = (ratings > 0).long()
     order = stratified_order(targets, SUBSET_SEED)
     test, rest = order[:test_size], order[test_size:]
@@ -101,7 +101,7 @@ def sentiment(
         train=TokenRows(tokens(train_texts), targets[train]),
         test=TokenRows(tokens(test_texts), targets[test]),
         collate=trimmed,
-        optimizer=_adamw(1e-3 if small else 3e-4),
+        optimizer=_snippets_adamw(1e-3 if small else 3e-4),
         epochs=6 if small else 2,
         batch_size=32,
         evaluations=3 if small else 1,
@@ -109,7 +109,7 @@ def sentiment(
     )
 
 
-def parse(table: str, name: str = TABLE) -> tuple[list[str], Tensor]:
+def parse_ratings(table: str, name: str = TABLE) -> tuple[list[str], Tensor]:
     r"""Sentences with a clear rating.
 
     Args:
@@ -123,7 +123,7 @@ def parse(table: str, name: str = TABLE) -> tuple[list[str], Tensor]:
         TaskError: If a line has another form.
 
     Example:
-        >>> parse("1\t2.5\tA joy to watch.\n2\t0.1\tIt is a film.\n")
+        >>> parse_ratings("1\t2.5\tA joy to watch.\n2\t0.1\tIt is a film.\n")
         (['A joy to watch.'], tensor([2.5000]))
     """
     rated: dict[str, float] = {}
@@ -158,12 +158,12 @@ def read_table(data_dir: Path | None = None, table: str = TABLE) -> str:
     for folder in [place for root in roots for place in (root, root / "movie-snippets")]:
         for name, below in ((table, ()), (ARCHIVE, (table,)), (SDIST, (ARCHIVE, table))):
             if (folder / name).is_file():
-                return _read(folder / name, below)
+                return _read_text(folder / name, below)
     searched = " or ".join(map(str, roots)) or "LETSAM_DATA (not set)"
     raise TaskError(f"no movie snippets ({SDIST}) in {searched}; {COMMAND} gets them, then give the folder")
 
 
-def _read(path: Path, below: tuple[str, ...]) -> str:
+def _read_text(path: Path, below: tuple[str, ...]) -> str:
     """A file's text, or that of a file inside of an archive, inside of another."""
     try:
         content = path.read_bytes()
@@ -179,7 +179,7 @@ def _read(path: Path, below: tuple[str, ...]) -> str:
         ) from error
 
 
-def _adamw(lr: float) -> Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]:
+def _snippets_adamw(lr: float) -> Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]:
     def optimizer(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         return torch.optim.AdamW([p for p in parameters if p.requires_grad], lr=lr, weight_decay=0.01)
 
@@ -204,12 +204,12 @@ def _small(train_texts: list[str]) -> tuple[Callable[[], nn.Module], _Tokens]:
             **NO_DROPOUT,
             attn_implementation="eager",  # the fused kernel has no second derivative, which measures of sharpness need
         )
-        return _Mean(transformers.BertModel(config, add_pooling_layer=False), config.hidden_size)
+        return _MeanPooled(transformers.BertModel(config, add_pooling_layer=False), config.hidden_size)
 
     return build, lambda texts: encode(vocabulary, texts, MAX_LENGTH)
 
 
-class _Mean(nn.Module):
+class _MeanPooled(nn.Module):
     """A BERT without the pooling of its first token, which nothing marks here; the mean over the tokens is classified.
 
     With that pooling the loss is nearly flat around the initial weights, and SAM never leaves them.
@@ -221,10 +221,10 @@ class _Mean(nn.Module):
         self.classifier = nn.Linear(width, 2)
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
-        return self.classifier(_mean(self.bert(**inputs).last_hidden_state, inputs["attention_mask"]))
+        return self.classifier(_mean_over_tokens(self.bert(**inputs).last_hidden_state, inputs["attention_mask"]))
 
 
-class _Top(nn.Module):
+class _UpperLayers(nn.Module):
     """The upper layers of a BERT on the hidden states of the lower ones; the mean over the tokens is classified."""
 
     def __init__(self, layers: nn.ModuleList, width: int) -> None:
@@ -235,10 +235,10 @@ class _Top(nn.Module):
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         hidden, mask = inputs["hidden"], inputs["attention_mask"].to(inputs["hidden"].dtype)
         hidden = _through(self.layers, hidden, mask)
-        return self.classifier(_mean(hidden, mask))
+        return self.classifier(_mean_over_tokens(hidden, mask))
 
 
-def _mean(hidden: Tensor, mask: Tensor) -> Tensor:
+def _mean_over_tokens(hidden: Tensor, mask: Tensor) -> Tensor:
     """Mean of the hidden states over the real tokens."""
     mask = mask.to(hidden.dtype)
     return (hidden * mask.unsqueeze(-1)).sum(dim=1) / mask.sum(dim=1, keepdim=True)
@@ -263,7 +263,7 @@ def _minilm() -> tuple[Callable[[], nn.Module], _Tokens]:
     lower, upper = bert.encoder.layer[:FROZEN_LAYERS], bert.encoder.layer[FROZEN_LAYERS:]
 
     def build() -> nn.Module:
-        return _Top(copy.deepcopy(upper).train(), bert.config.hidden_size)
+        return _UpperLayers(copy.deepcopy(upper).train(), bert.config.hidden_size)
 
     @torch.no_grad()
     def features(texts: list[str]) -> dict[str, Tensor]:

@@ -9,6 +9,6 @@ from ..optimizer import SharpnessAware
 LOGGED = ("rho", "generalization_gap", "hypergradient")
 
 
-def logged(optimizer: SharpnessAware) -> dict[str, Tensor]:
+def logged_metrics(optimizer: SharpnessAware) -> dict[str, Tensor]:
     """The radius and what has moved it; a fixed radius has no more than itself. Of many radii, the means (0-dim)."""
     return {name: optimizer.metrics[name].mean() for name in LOGGED if name in optimizer.metrics}

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from .. import checks
-from ..groups import selected
+from ..groups import perturbed_parameters
 from ..perturbations import ASAMPerturbation, Perturbation, SAMPerturbation
 from ..tensors import norm
 from .losses import LossFunction, mean_gradient, mean_loss, measured, shares
@@ -86,7 +86,7 @@ def ascent_sharpness(
         chosen = PERTURBATIONS[checks.choice("perturbation", perturbation, tuple(PERTURBATIONS))]()
     parts = shares(batches)
     with measured(model) as weights:
-        perturbed = selected(model, chosen.perturbs)
+        perturbed = perturbed_parameters(model, chosen.perturbs)
         moved, gradients, starts = _uphill(model, mean_gradient(model, loss_fn, parts), weights, perturbed)
         if not moved:
             raise ValueError(f'`model` must have gradients in weights of perturb="{chosen.perturbs}", got none')
