@@ -103,6 +103,4 @@ def _normalises(module: nn.Module) -> bool:
 
 
 def _is_bias(name: str, param: Tensor) -> bool:
-    return (
-        "bias" in name.rpartition(".")[2] and param.ndim == 1
-    )  # a bias table, as of relative positions, counts as a weight
+    return "bias" in name.rpartition(".")[2] and param.ndim == 1  # a table of biases (relative positions) is a weight

@@ -151,7 +151,7 @@ def test_the_loss_is_computed_once() -> None:
 
         found = only(SAM(sgd(model)), closure)
         assert (found.code, found.severity) == ("not-recomputed", "error")
-        assert "`closure` must compute the loss anew at every call" in found.message
+        assert "`closure` must recompute the loss at every call" in found.message
 
 
 def stale_in(model: nn.Module, kept: str) -> Callable[[], Tensor]:
@@ -516,7 +516,7 @@ def test_bad_arguments() -> None:
     model = network()
     opt, closure, bad = SAM(sgd(model)), closure_on(model, batch(0)), 3
     any_check: Any = letsam.check
-    with pytest.raises(TypeError, match="`optimizer` must be one of letsam's, got SGD"):
+    with pytest.raises(TypeError, match="`optimizer` must be a letsam optimizer, got SGD"):
         any_check(sgd(model), closure)
     with pytest.raises(ValueError, match=r"`closure` must be a function that clears .* got 3"):
         any_check(opt, bad)
@@ -609,7 +609,7 @@ def test_the_command(
         ("nothing", "must return (optimizer, closure), optionally with more of"),
         ("six", "got [1, 1, 1, 1, 1, 1]"),
         ("unknown", "gives `loader`, expected optimizer, closure, validation_closure, model, scheduler"),
-        ("raising", "raised RuntimeError: no data (script.py, line 40)"),
+        ("raising", "raised RuntimeError: no data (script.py, line 41)"),
         ("missing", "has no function 'missing'; it has closure_on, optimizer, good"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What the adapters log of a step."""
+"""The metrics of a step that the adapters log."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ LOGGED = ("rho", "generalization_gap", "hypergradient")
 
 
 def logged_metrics(optimizer: SharpnessAware) -> dict[str, Tensor]:
-    """The radius and what has moved it; a fixed radius has no more than itself. Of many radii, the means (0-dim)."""
+    """The radius and, if it is learned, the generalization gap and hypergradient (0-dim; means of many radii)."""
     return {name: optimizer.metrics[name].mean() for name in LOGGED if name in optimizer.metrics}

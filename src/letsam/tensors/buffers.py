@@ -99,7 +99,7 @@ class Buffers:
         return sum_over(self.owners, torch._foreach_mul(norms, norms)).sqrt()
 
     def norms(self, labels: Sequence[int], count: int) -> Tensor:
-        """The norm over the tensors of each label 0, ..., `count` - 1, shape `(count,)`; 0 if a label has no tensors."""
+        """The norm over the tensors of each label 0, ..., `count` - 1, shape `(count,)`; 0 for a label without any."""
         dtype = scalar_dtype(self.blocks)
         found = [(label, groups, block_norm(run, dtype)) for label, groups, run in self.runs(labels)]
         if any(self.owners):
