@@ -160,7 +160,7 @@ def test_importing_and_listing_tasks_loads_no_heavy_package() -> None:
         ("Fashion_MNIST", r"did you mean 'fashion-mnist'\?"),
         ("zzz", r"^unknown task 'zzz', expected one of digits, fashion-mnist"),
         ("", r"^unknown task ''"),
-        ("my_task.py", r"names a file and no function, expected my_task\.py:function"),
+        ("my_task.py", r"names a file but no function, expected my_task\.py:function"),
         ("my_task.py:", r"must be written path/to/file\.py:function or package\.module:function"),
         (":make", r"must be written path/to/file\.py:function"),
         ("a.py:not a name", r"must be written path/to/file\.py:function"),
@@ -172,7 +172,7 @@ def test_importing_and_listing_tasks_loads_no_heavy_package() -> None:
         ("letsam.no_such_part:make", r"^no module named 'letsam\.no_such_part'"),
         ("..:make", r"^importing \.\. raised TypeError"),
         ("torch:no_such_function", r"^torch has no function 'no_such_function'"),
-        ("torch:pi", r"^torch has something that is no function under the name 'pi'"),
+        ("torch:pi", r"^torch has something that is not a function under the name 'pi'"),
     ],
 )
 def test_specs_that_lead_nowhere(spec: str, message: str) -> None:
@@ -452,7 +452,7 @@ def test_fashion_mnist_with_a_file_missing(tmp_path: Path, name: str) -> None:
     [
         (
             lambda content: gzip.compress(damage_magic(gzip.decompress(content))),
-            r"is no idx file of bytes: .* got 00 00 0d",
+            r"is not an idx file of bytes: .* got 00 00 0d",
         ),
         (lambda content: gzip.compress(gzip.decompress(content)[:-1]), r"is damaged: expected \d+ bytes for shape"),
         (lambda content: gzip.compress(gzip.decompress(content) + b"x"), r"is damaged: expected \d+ bytes for shape"),
@@ -460,8 +460,8 @@ def test_fashion_mnist_with_a_file_missing(tmp_path: Path, name: str) -> None:
         (lambda content: content[: len(content) // 2], r"cannot read .* EOFError"),
         (lambda content: content[:-8] + b"\0" * 8, r"cannot read .* BadGzipFile"),
         (lambda content: content[:12] + b"\xff" * 20 + content[32:], r"cannot read .*, expected an idx file: "),
-        (lambda content: b"<html>not found</html>", r"is no idx file of bytes"),
-        (lambda content: b"", r"is no idx file of bytes"),
+        (lambda content: b"<html>not found</html>", r"is not an idx file of bytes"),
+        (lambda content: b"", r"is not an idx file of bytes"),
         (lambda content: content[:2], r"cannot read .* EOFError"),
     ],
     ids=["magic", "short", "long", "header", "truncated", "checksum", "garbled", "html", "empty", "two-bytes"],
@@ -677,7 +677,7 @@ def test_options_reach_functions_that_take_them(task_file: Path, tmp_path: Path)
         ("fail", r"raised KeyError: 'first.*second' \(my_task\.py, line \d+\)$"),
         ("leave", r"raised SystemExit: 3 \(my_task\.py, line \d+\)$"),
         ("silent", r"raised NotImplementedError \(my_task\.py, line \d+\)$"),
-        ("constant", r"something that is no function under the name 'constant'"),
+        ("constant", r"something that is not a function under the name 'constant'"),
         ("make", r"has no function 'make'; it has data, make_task, make_sized"),
     ],
 )

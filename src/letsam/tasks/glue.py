@@ -1,4 +1,4 @@
-"""`glue/cola` and the others: the GLUE tasks, fine-tuning DeBERTa."""
+"""`glue/cola` and other GLUE tasks: fine-tuning DeBERTa."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SUBSET_SEED = 9
 
 
 def matthews(outputs: Tensor, targets: Tensor) -> float:
-    """Matthews correlation of the predicted classes with the right ones, -1 to 1 (CoLA's score).
+    """Matthews correlation of predicted and true classes, -1 to 1 (CoLA's score).
 
     Example:
         >>> matthews(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1]))
@@ -35,7 +35,7 @@ def matthews(outputs: Tensor, targets: Tensor) -> float:
 
 
 def pearson_spearman(outputs: Tensor, targets: Tensor) -> float:
-    """Mean of Pearson's and Spearman's correlation, -1 to 1 (STS-B's score); 0 where all outputs are equal.
+    """Mean of Pearson's and Spearman's correlation, -1 to 1 (STS-B's score); 0 if all outputs are equal.
 
     Example:
         >>> pearson_spearman(torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([0.0, 2.0, 4.0]))
@@ -53,15 +53,15 @@ def pearson_spearman(outputs: Tensor, targets: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Glue:
-    """What one GLUE task is.
+    """The properties of a GLUE task.
 
     Attributes:
-        columns: with the sentence, or the two.
+        columns: names of the columns with the one or two sentences.
         classes: number of classes; 1 for a regression.
-        test: the split that is reported: the test labels of GLUE are not public.
-        score: of all outputs and targets; None: accuracy.
-        metric_name: of what is reported.
-        epochs: of fine-tuning.
+        test: the split that is reported; a validation split, because GLUE's test labels are not public.
+        score: function of all outputs and targets; None: accuracy.
+        metric_name: name of the reported metric.
+        epochs: number of epochs of fine-tuning.
     """
 
     columns: tuple[str, ...]
@@ -93,17 +93,18 @@ GLUE: dict[str, Glue] = {
 def glue(
     task: str, train_size: int | None = None, data_dir: Path | None = None, model: str = "microsoft/deberta-base"
 ) -> Task:
-    """Fine-tune DeBERTa on a GLUE task; reported is GLUE's validation set, whose labels are public.
+    """Fine-tune DeBERTa on a GLUE task; the test set is GLUE's validation set, whose labels are public.
 
-    AdamW with learning rate 2e-5, batches of 32, sentences of up to 128 tokens. The model's dropout is set to 0, so
-    that both passes of a step see the same function.
+    AdamW with learning rate 2e-5, batches of 32, sentences of at most 128 tokens. The model's dropout is set to 0, so
+    both passes of a step see the same function.
 
     Args:
         task: cola, sst2, mrpc, stsb, qqp, mnli, qnli or rte.
-        train_size: Number of training samples, one per class to all; a smaller set is a part of a larger one.
-        data_dir: Folder with the files of GLUE, a folder for each task as on the hub, or with a folder ``glue`` that
-            has them. By default ``glue`` in the environment variable ``LETSAM_DATA``, then the Hugging Face hub.
-        model: A model folder, or a name on the hub, that ``AutoModelForSequenceClassification`` reads.
+        train_size: Number of training samples, one per class to all; smaller sets are subsets of larger ones.
+        data_dir: Folder with the files of GLUE, one subfolder per task as on the hub, or with a subfolder ``glue`` that
+            has them. Default: the subfolder ``glue`` of the folder in the environment variable ``LETSAM_DATA``, then
+            the Hugging Face hub.
+        model: A model folder or a name on the hub that ``AutoModelForSequenceClassification`` can load.
 
     Returns:
         The task, named ``glue/cola`` and so on.
