@@ -4,7 +4,7 @@
     opt = letsam.SAM(base, rho=letsam.LearnedRadius(0.05))
     loss = opt.step(closure, validation_closure)
 
-`letsam.optimizer` tells how a step works; `letsam.radius.learned` how the radius is learned.
+`letsam.optimizer` describes how a step works, `letsam.radius.learned` how the radius is learned.
 """
 
 from . import hypergradient, perturbations, radius, variants

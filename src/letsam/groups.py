@@ -11,8 +11,8 @@ from . import checks
 from .checks import checked_module
 
 PERTURBED = ("weights", "norm", "all")
-NORMALISATION = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)  # pyright: ignore[reportPrivateUsage]
-NAMED_NORMALISATION = re.compile(r"Norm(\d+d|Gated)?$")  # LlamaRMSNorm, T5LayerNorm, LayerNorm2d, RMSNormGated
+NORMALIZATION = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)  # pyright: ignore[reportPrivateUsage]
+NAMED_NORMALIZATION = re.compile(r"Norm(\d+d|Gated)?$")  # LlamaRMSNorm, T5LayerNorm, LayerNorm2d, RMSNormGated
 
 
 def param_groups(model: nn.Module, perturb: str = "all", **options: Any) -> list[dict[str, Any]]:
@@ -67,13 +67,13 @@ def perturbed_parameters(model: nn.Module, perturb: str) -> set[Tensor]:
     """
     checked_module(model)
     checks.choice("perturb", perturb, PERTURBED)
-    normalising = {p for module in model.modules() if _normalises(module) for p in module.parameters(recurse=False)}
+    normalizing = {p for module in model.modules() if _normalizes(module) for p in module.parameters(recurse=False)}
     chosen: set[Tensor] = set()
     for name, param in model.named_parameters():
         if perturb == "weights":
-            moves = param not in normalising and not _is_bias(name, param)
+            moves = param not in normalizing and not _is_bias(name, param)
         else:
-            moves = perturb == "all" or param in normalising
+            moves = perturb == "all" or param in normalizing
         if moves:
             chosen.add(param)
     if not chosen:
@@ -98,8 +98,8 @@ def unperturbed(groups: list[dict[str, Any]]) -> set[Tensor]:
     return {p for group, perturbs in zip(groups, values, strict=True) if not perturbs for p in group["params"]}
 
 
-def _normalises(module: nn.Module) -> bool:
-    return isinstance(module, NORMALISATION) or NAMED_NORMALISATION.search(type(module).__name__) is not None
+def _normalizes(module: nn.Module) -> bool:
+    return isinstance(module, NORMALIZATION) or NAMED_NORMALIZATION.search(type(module).__name__) is not None
 
 
 def _is_bias(name: str, param: Tensor) -> bool:

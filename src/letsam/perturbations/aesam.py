@@ -58,11 +58,11 @@ class AESAMPerturbation(SAMPerturbation):
     """
 
     facts = Facts(
-        "AE-SAM: climb where the gradient is long",
+        "AE-SAM: climb only in steps with a large gradient norm",
         "arXiv:2304.14647",
         "2",
         1,
-        "yes; steps that do not climb do not count",
+        "yes; steps that do not climb have no effect on it",
     )
 
     def __init__(

@@ -24,11 +24,11 @@ class ASAMPerturbation(Perturbation):
     Two conventions are in use, and the best rho differs between them by a factor of up to 4:
 
     - `scale="all"`: every parameter, T = diag(|theta|) as in the paper and in widely copied PyTorch implementations.
-    - `scale="weights"`: only tensors whose name contains "weight", those of normalisation layers included, and no
+    - `scale="weights"`: only tensors whose name contains "weight", those of normalization layers included, and no
       biases; with `eta=0.01` this is the authors' code. It needs parameter names: build the base optimizer from
       `model.named_parameters()`.
 
-    `scale="matrices"` scales only tensors with at least two dimensions: no biases and no normalisation layers.
+    `scale="matrices"` scales only tensors with at least two dimensions: no biases and no normalization layers.
 
     Args:
         scale: which tensors are scaled: "all", "weights" or "matrices".
@@ -48,7 +48,7 @@ class ASAMPerturbation(Perturbation):
         arXiv:2102.11600, algorithm 1 and section 4.
     """
 
-    facts = Facts("ASAM: climb along the gradient in units of each weight", "arXiv:2102.11600", rho=0.5)
+    facts = Facts("ASAM: perturb relative to the magnitude of each weight", "arXiv:2102.11600", rho=0.5)
 
     def __init__(self, scale: str = "all", eta: float = 0.0) -> None:
         self.scale = checks.choice("scale", scale, SCALINGS)

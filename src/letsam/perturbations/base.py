@@ -22,7 +22,7 @@ class Facts:
         copies: copies of the weights in memory, in addition to the base optimizer's state and the copy of it that is
             needed to undo a step: one for the unperturbed weights, plus those of the variant. A learned radius adds
             one.
-        learned: whether a learned radius works: "yes", followed by restrictions if there are any.
+        learned: whether a learned radius works: "yes", followed by restrictions and costs if there are any.
         rho: default radius.
     """
 

@@ -47,9 +47,9 @@ class ESAMPerturbation(SAMPerturbation):
     """
 
     facts = Facts(
-        "ESAM: perturb a random part of the weights",
+        "ESAM: perturb a random subset of the weights",
         "arXiv:2110.03141",
-        learned='yes; beside `letsam.selected` only with hypergradient="finite_difference" and prior_rise=None',
+        learned='yes; with `letsam.selected`, use hypergradient="finite_difference" and prior_rise=None',
     )
 
     def __init__(self, beta: float = 0.6, seed: int = 0) -> None:

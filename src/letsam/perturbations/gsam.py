@@ -40,7 +40,7 @@ class GSAMPerturbation(SAMPerturbation):
         arXiv:2203.08065, algorithm 1.
     """
 
-    facts = Facts("GSAM: also minimise the surrogate gap", "arXiv:2203.08065", copies=2)
+    facts = Facts("GSAM: also minimize the surrogate gap", "arXiv:2203.08065", copies=2)
     keeps_ascent_gradient = True
 
     def __init__(self, alpha: float = 0.4) -> None:

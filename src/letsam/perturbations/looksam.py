@@ -38,11 +38,11 @@ class LookSAMPerturbation(PerturbationWithMemory, SAMPerturbation):
     """
 
     facts = Facts(
-        "LookSAM: climb at every k-th step",
+        "LookSAM: climb in every k-th step",
         "arXiv:2203.02714",
         "1 + 1/k",
         4,
-        "yes; an update waits for a step that climbs",
+        "yes; updated only with steps that climb",
     )
     keeps_ascent_gradient = True
 

@@ -1,7 +1,7 @@
 """Multi-step SAM: reach the perturbed weights in k ascent steps, each along the gradient at the current point.
 
 Foret, Kleiner, Mobahi, Neyshabur, "Sharpness-Aware Minimization for Efficiently Improving Generalization", ICLR 2021,
-arXiv:2010.01412, appendix C.6 on several iterations of the inner maximisation; Kim, Park, Choi, Lee, Lee, "Exploring
+arXiv:2010.01412, appendix C.6 on several iterations of the inner maximization; Kim, Park, Choi, Lee, Lee, "Exploring
 the Effect of Multi-step Ascent in Sharpness-Aware Minimization", 2023, arXiv:2302.10181.
 """
 
@@ -36,7 +36,7 @@ class MultiStepSAMPerturbation(SAMPerturbation):
         arXiv:2010.01412, appendix C.6; arXiv:2302.10181.
     """
 
-    facts = Facts("multi-step SAM: climb in k parts", "arXiv:2010.01412", "k + 1", 2)
+    facts = Facts("multi-step SAM: climb in k steps", "arXiv:2010.01412", "k + 1", 2)
 
     def __init__(self, k: int = 2) -> None:
         self.ascents = checks.whole("k", k, 1)

@@ -30,5 +30,5 @@ class SAMONPerturbation(SAMPerturbation):
         Müller et al., arXiv:2306.04226.
     """
 
-    facts = Facts("SAM-ON: perturb the normalisation layers alone", "arXiv:2306.04226", rho=0.5)
+    facts = Facts("SAM-ON: perturb only the normalization layers", "arXiv:2306.04226", rho=0.5)
     perturbs = "norm"

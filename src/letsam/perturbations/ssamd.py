@@ -44,7 +44,7 @@ class SSAMDPerturbation(SSAMPerturbation):
         Mi et al., arXiv:2210.05177.
     """
 
-    facts = Facts("SSAM-D: perturb weights that change, at random and by the gradient", "arXiv:2210.05177", copies=3)
+    facts = Facts("SSAM-D: perturb a subset of the weights, partly renewed at random", "arXiv:2210.05177", copies=3)
 
     def __init__(
         self, sparsity: float = 0.5, interval: int = 100, drop: float = 0.5, steps: int | None = None, seed: int = 0

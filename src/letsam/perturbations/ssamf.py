@@ -36,7 +36,7 @@ class SSAMFPerturbation(SSAMPerturbation):
         Mi et al., arXiv:2210.05177.
     """
 
-    facts = Facts("SSAM-F: perturb the weights with most Fisher information", "arXiv:2210.05177", copies=3)
+    facts = Facts("SSAM-F: perturb the weights with the largest Fisher information", "arXiv:2210.05177", copies=3)
 
     def __init__(self, sparsity: float = 0.5, interval: int = 100) -> None:
         super().__init__(sparsity, interval)

@@ -38,6 +38,6 @@ class SubBatchSAMPerturbation(SAMPerturbation):
         "arXiv:2010.01412",
         "2",
         2,
-        learned="yes; one more pass at each update, and at the step before it",
+        learned="yes; one more pass in a step that updates it, and in the step before",
     )
     sub_batches = 4

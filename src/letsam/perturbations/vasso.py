@@ -39,7 +39,7 @@ class VaSSOPerturbation(PerturbationWithMemory):
         Li and Giannakis, arXiv:2309.15639.
     """
 
-    facts = Facts("VaSSO: climb along an average of the gradients", "arXiv:2309.15639", copies=3)
+    facts = Facts("VaSSO: climb along a moving average of the gradients", "arXiv:2309.15639", copies=3)
 
     def __init__(self, theta: float = 0.9) -> None:
         super().__init__()

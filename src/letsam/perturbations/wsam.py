@@ -41,7 +41,7 @@ class WSAMPerturbation(SAMPerturbation):
         Yue et al., arXiv:2305.15817.
     """
 
-    facts = Facts("WSAM: sharpness as a weighted regulariser", "arXiv:2305.15817", copies=3)
+    facts = Facts("WSAM: sharpness as a weighted regularization term", "arXiv:2305.15817", copies=3)
     keeps_ascent_gradient = True
 
     def __init__(self, gamma: float = 0.9, decouple: bool = True) -> None:

@@ -102,7 +102,7 @@ def _cifar(variant: _Variant, train_size: int | None, data_dir: Path | None, mod
         train_images, train_targets = train_images[chosen], train_targets[chosen]
     return Task(
         name=variant.name,
-        description=f"colour images of 32x32 in {variant.classes} classes (50,000 train, 10,000 test)",
+        description=f"color images of 32x32 in {variant.classes} classes (50,000 train, 10,000 test)",
         model=partial(build, variant.classes),
         train=CroppedImages(train_images, train_targets, variant.mean, variant.std),
         test=TensorDataset(normalised(test_images, variant.mean, variant.std), test_targets),

@@ -107,7 +107,7 @@ class Buffers:
         return torch.stack([length_of(some) for some in by_label([(label, n) for label, _, n in found], count)])
 
     def runs(self, labels: Sequence[int]) -> Iterator[tuple[int, Groups, Tensor]]:
-        """The blocks, split where the label changes between neighbouring tensors: label, owners, memory."""
+        """The blocks, split where the label changes between neighboring tensors: label, owners, memory."""
         sizes = [part.numel() for part in locals_of(self._tensors)]
         for block, groups, members in zip(self.blocks, self.owners, self._members, strict=True):
             start = 0
