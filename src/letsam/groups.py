@@ -64,6 +64,12 @@ def perturbed_parameters(model: nn.Module, perturb: str) -> set[Tensor]:
     Raises:
         TypeError: an argument of the wrong type.
         ValueError: an unknown `perturb`, or one that selects no parameter of the model.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.LayerNorm(3))
+        >>> perturbed_parameters(model, "weights") == {model[0].weight}
+        True
     """
     checked_module(model)
     checks.choice("perturb", perturb, PERTURBED)

@@ -31,6 +31,11 @@ class InParts:
     Args:
         whole: closure on the whole batch.
         parts: closures on the micro-batches. Each clears the gradients first; its loss is its term of the whole loss.
+
+    Example:
+        >>> closure = InParts(lambda: torch.tensor(3.0), [lambda: torch.tensor(1.0), lambda: torch.tensor(2.0)])
+        >>> closure(), sum(part() for part in parts_of(closure))
+        (tensor(3.), tensor(3.))
     """
 
     def __init__(self, whole: Closure, parts: Sequence[Closure]) -> None:
@@ -43,6 +48,12 @@ class InParts:
 
 def parts_of(closure: Closure) -> tuple[Closure, ...]:
     """The closures of the micro-batches; the closure itself if it has no attribute `parts`.
+
+    Args:
+        closure: a closure, with or without an attribute `parts`.
+
+    Returns:
+        At least one closure.
 
     Raises:
         ValueError: the attribute `parts` is not a list or tuple of closures, or is empty.
@@ -72,6 +83,15 @@ def evaluate(closure: Closure, name: str, params: Tensors) -> Tensor:
     Raises:
         TypeError: the closure returns no tensor.
         ValueError: it returns no scalar, or leaves no gradients or sparse ones.
+
+    Example:
+        >>> weight = torch.nn.Parameter(torch.tensor([3.0]))
+        >>> def closure():
+        ...     loss = weight.square().sum()
+        ...     loss.backward()
+        ...     return loss
+        >>> evaluate(closure, "closure", [weight]), weight.grad
+        (tensor(9.), tensor([6.]))
     """
     with torch.enable_grad():
         loss: object = closure()

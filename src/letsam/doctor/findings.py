@@ -33,6 +33,10 @@ class Finding:
         code: the kind of mistake, in one hyphenated word; stable across versions.
         message: what is wrong, and what to change.
         severity: "error" (the method does not work, or training is wrong) or "warning" (it may be intended).
+
+    Example:
+        >>> print(Finding("no-return", "`closure` returns nothing: end it with `return loss`"))
+        error: `closure` returns nothing: end it with `return loss` [no-return]
     """
 
     code: str

@@ -44,6 +44,16 @@ class Perturbation:
 
     All methods run under `torch.no_grad` and must not read a tensor's value on the host (no `.item()`, no Python
     `if` on a tensor).
+
+    Example:
+        >>> import torch, letsam
+        >>> class Normalized(letsam.perturbations.Perturbation):
+        ...     def direction(self, weights, gradients, gradient_norm):
+        ...         return 1 / gradient_norm
+        >>> weight = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+        >>> opt = letsam.SharpnessAware(torch.optim.SGD([weight], lr=0.1), Normalized(), 0.5)
+        >>> opt.perturbation.kind
+        'Normalized'
     """
 
     facts: ClassVar[Facts | None] = None

@@ -17,6 +17,14 @@ def descend_decoupled(base: Optimizer, params: Tensors, targets: Tensors, terms:
         params: the weights, with or without gradients.
         targets: the tensors to update, one per weight: the weights themselves or a derivative of them.
         terms: one tensor for each weight that has a gradient.
+
+    Example:
+        >>> weight = torch.nn.Parameter(torch.tensor([1.0]))
+        >>> weight.grad = torch.zeros(1)
+        >>> with torch.no_grad():
+        ...     descend_decoupled(torch.optim.SGD([weight], lr=0.5), [weight], [weight], [torch.tensor([1.0])])
+        >>> weight.detach()
+        tensor([0.5000])
     """
     place = {p: i for i, group in enumerate(base.param_groups) for p in group["params"]}
     moved = [(p, target) for p, target in zip(params, targets, strict=True) if p.grad is not None]

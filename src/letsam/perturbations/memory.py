@@ -22,6 +22,14 @@ class Memory:
         discard   if the step is abandoned: keeps the old values
 
     Whether a weight has a value yet is stored on the device, because only the device knows if a step was skipped.
+
+    Example:
+        >>> memory, weight = Memory(), torch.zeros(2)
+        >>> for finite in (True, False):  # the second step is skipped
+        ...     _ = memory.begin([weight])[0].add_(1.0)
+        ...     memory.commit(torch.tensor(finite))
+        >>> memory.values([weight])
+        [tensor([1., 1.])]
     """
 
     def __init__(self) -> None:
@@ -120,6 +128,20 @@ class PerturbationWithMemory(Perturbation):
     """A perturbation with a `memory` that finite steps update, other steps leave unchanged, and `state_dict` saves.
 
     With several base classes, list this one first, and call `super().__init__()` in the subclass.
+
+    Example:
+        >>> class Delayed(PerturbationWithMemory):  # climbs along the previous gradient
+        ...     def direction(self, weights, gradients, gradient_norm):
+        ...         previous = [value.clone() for value in self.memory.values(weights)]
+        ...         copy_(self.memory.begin(weights), gradients)
+        ...         copy_(gradients, previous)
+        ...         return torch.ones_like(gradient_norm)
+        >>> perturbation, weight = Delayed(), torch.zeros(2)
+        >>> for g in (torch.tensor([3.0, 0.0]), torch.tensor([0.0, 4.0])):
+        ...     factor = perturbation.direction([weight], [g], g.norm())
+        ...     perturbation.commit(torch.tensor(True))
+        >>> factor * g
+        tensor([3., 0.])
     """
 
     def __init__(self) -> None:

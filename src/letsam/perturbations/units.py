@@ -28,6 +28,12 @@ def in_units(
 
     Returns:
         The new factor (0-dim), and a function that returns the length of the new eps_hat.
+
+    Example:
+        >>> weight, gradient = torch.tensor([3.0, 4.0]), torch.tensor([0.0, 2.0])
+        >>> factor, _ = in_units("relative", [weight], [gradient], torch.tensor(0.5), lambda: torch.tensor(1.0))
+        >>> factor * gradient  # ||weight|| = 5
+        tensor([0., 5.])
     """
     if units is None:
         return factor, reach

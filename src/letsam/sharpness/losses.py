@@ -70,9 +70,19 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
 def shares(batches: Iterable[Any]) -> Shares:
     """Read the batches once, so that every pass sees the same ones, and weight them by their number of targets.
 
+    Args:
+        batches: (inputs, targets) pairs; the targets have a length.
+
+    Returns:
+        The batches, each with its fraction of all samples; the fractions add up to 1. Empty batches are dropped.
+
     Raises:
         TypeError: an item is not an (inputs, targets) pair.
         ValueError: there are no samples.
+
+    Example:
+        >>> [share for _, share in shares([(torch.ones(3, 1), torch.ones(3)), (torch.ones(1, 1), torch.ones(1))])]
+        [0.75, 0.25]
     """
     kept: list[Batch] = []
     sizes: list[int] = []
@@ -91,6 +101,14 @@ def shares(batches: Iterable[Any]) -> Shares:
 
 def loss_of(model: nn.Module, loss_fn: LossFunction, batch: Batch) -> Tensor:
     """The mean loss of one batch (0-dim).
+
+    Args:
+        model: the network.
+        loss_fn: (outputs, targets) -> mean loss, a scalar.
+        batch: an (inputs, targets) pair.
+
+    Returns:
+        The loss, with its graph.
 
     Raises:
         TypeError: `loss_fn` returns no tensor.

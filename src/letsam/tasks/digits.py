@@ -23,6 +23,11 @@ def digits(train_size: int | None = None) -> Task:
 
     Raises:
         TaskError: If scikit-learn is missing or ``train_size`` is out of range.
+
+    Example:
+        >>> task = digits(train_size=100)
+        >>> len(task.train), len(task.test), task.model()(task.test[0][0].unsqueeze(0)).shape
+        (100, 797, torch.Size([1, 10]))
     """
     size = check_train_size(train_size, 10, TRAIN_SIZE)
     try:

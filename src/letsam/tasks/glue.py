@@ -23,7 +23,14 @@ SUBSET_SEED = 9
 
 
 def matthews(outputs: Tensor, targets: Tensor) -> float:
-    """Matthews correlation of predicted and true classes, -1 to 1 (CoLA's score).
+    """Matthews correlation of predicted and true classes (CoLA's score).
+
+    Args:
+        outputs: Scores, shape ``(n, 2)``.
+        targets: Classes, shape ``(n,)``.
+
+    Returns:
+        The correlation, -1 to 1.
 
     Example:
         >>> matthews(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1]))
@@ -35,7 +42,14 @@ def matthews(outputs: Tensor, targets: Tensor) -> float:
 
 
 def pearson_spearman(outputs: Tensor, targets: Tensor) -> float:
-    """Mean of Pearson's and Spearman's correlation, -1 to 1 (STS-B's score); 0 if all outputs are equal.
+    """Mean of Pearson's and Spearman's correlation (STS-B's score).
+
+    Args:
+        outputs: Predictions, shape ``(n, 1)``.
+        targets: True values, shape ``(n,)``.
+
+    Returns:
+        The mean, -1 to 1; 0 if all outputs are equal.
 
     Example:
         >>> pearson_spearman(torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([0.0, 2.0, 4.0]))

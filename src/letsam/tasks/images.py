@@ -25,6 +25,12 @@ class CroppedImages(Dataset[tuple[Tensor, int]]):
         targets: Classes, int64, shape ``(n,)``.
         mean: Mean of each channel, for pixels in [0, 1].
         std: Standard deviation of each channel.
+
+    Example:
+        >>> images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+        >>> data = CroppedImages(images, torch.tensor([0, 1]), mean=[0.5] * 3, std=[0.25] * 3)
+        >>> data[1][0].shape, data[1][1], data.without_augmentation().augmented
+        (torch.Size([3, 32, 32]), 1, False)
     """
 
     def __init__(self, images: Tensor, targets: Tensor, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -88,6 +94,11 @@ def without_augmentation(dataset: Dataset[Any]) -> Dataset[Any]:
 
     Returns:
         A copy without augmentation; ``dataset`` itself if it has none.
+
+    Example:
+        >>> data = torch.utils.data.TensorDataset(torch.zeros(2, 1))
+        >>> without_augmentation(data) is data
+        True
     """
     layer = cast(Any, dataset)
     if hasattr(layer, "without_augmentation"):

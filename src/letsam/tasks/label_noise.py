@@ -22,6 +22,11 @@ def targets_of(dataset: Dataset[Any]) -> Tensor:
 
     Raises:
         ValueError: If the targets are not numbers or tensors of one common shape.
+
+    Example:
+        >>> data = TensorDataset(torch.zeros(4, 1), torch.tensor([2, 0, 1, 2]))
+        >>> targets_of(Subset(data, [3, 1]))
+        tensor([2, 0])
     """
     if type(dataset) is TensorDataset:
         return dataset.tensors[1]

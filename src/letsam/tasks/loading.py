@@ -39,7 +39,10 @@ _BUILT_IN: dict[str, tuple[Callable[..., Task], str]] = {
 
 
 def available_tasks() -> list[tuple[str, str]]:
-    """Names and descriptions of the built-in tasks, without loading any data.
+    """The built-in tasks; loads no data.
+
+    Returns:
+        Pairs of name and description.
 
     Example:
         >>> [name for name, _ in available_tasks()]

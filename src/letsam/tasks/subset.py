@@ -46,6 +46,10 @@ def check_train_size(train_size: int | None, smallest: int, largest: int) -> int
 
     Raises:
         TaskError: If it is not a whole number from ``smallest`` to ``largest``.
+
+    Example:
+        >>> check_train_size(100, 10, 1000), check_train_size(None, 10, 1000)
+        (100, 1000)
     """
     if train_size is None:
         return largest

@@ -191,7 +191,16 @@ def word_vocabulary(task: str, texts: Sequence[str], size: int) -> tokenizers.To
 
 
 def encode(tokenizer: tokenizers.Tokenizer, texts: Sequence[str], max_length: int) -> dict[str, Tensor]:
-    """``input_ids`` and ``attention_mask`` of texts, truncated to ``max_length`` tokens and padded on the right."""
+    """Tokenize texts, truncated to ``max_length`` tokens and padded on the right.
+
+    Args:
+        tokenizer: A tokenizer of the library `tokenizers` with the special tokens of `SPECIAL`.
+        texts: The texts.
+        max_length: Maximum number of tokens.
+
+    Returns:
+        ``input_ids`` and ``attention_mask``, int64, shape ``(n, length)``.
+    """
     tokenizer.enable_truncation(max_length)
     tokenizer.enable_padding(pad_id=PAD, pad_token=SPECIAL[PAD])
     rows = tokenizer.encode_batch(list(texts))

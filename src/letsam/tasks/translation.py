@@ -273,6 +273,13 @@ def token_loss(label_smoothing: float = 0.0) -> Callable[[Tensor, Tensor], Tenso
 def token_accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
     """Fraction of target tokens that have the highest probability, given all preceding target tokens.
 
+    Args:
+        outputs: Logits, shape ``(batch, length, vocabulary)``.
+        targets: Tokens, shape ``(batch, length)``, `IGNORED` for padding.
+
+    Returns:
+        A scalar tensor in [0, 1].
+
     Example:
         >>> token_accuracy(torch.eye(3).unsqueeze(0), torch.tensor([[0, 2, IGNORED]])).item()
         0.5

@@ -41,6 +41,13 @@ class Buffers:
     Attributes:
         blocks: the memory, 1-dim tensors; for DTensors the local part.
         owners: for each block, the process groups that it is split over.
+
+    Example:
+        >>> buffers = Buffers()
+        >>> [copy.shape for copy in buffers.copy_of([torch.full((2, 2), 3.0), torch.zeros(5)])]
+        [torch.Size([2, 2]), torch.Size([5])]
+        >>> len(buffers.blocks), buffers.norm()
+        (1, tensor(6.))
     """
 
     def __init__(self) -> None:
@@ -136,7 +143,17 @@ class Buffers:
 
 
 class GradientSum:
-    """Sums the gradients of several passes, in the memory of one copy of the weights."""
+    """Sums the gradients of several passes, in the memory of one copy of the weights.
+
+    Example:
+        >>> weight, total = torch.nn.Parameter(torch.zeros(2)), GradientSum()
+        >>> for value in (1.0, 2.0):
+        ...     weight.grad = torch.full((2,), value)
+        ...     total.add([weight])
+        >>> total.put([weight])
+        >>> weight.grad
+        tensor([3., 3.])
+    """
 
     def __init__(self) -> None:
         self._buffers = Buffers()

@@ -55,7 +55,12 @@ def all_finite(numbers: Tensors) -> Tensor:
 
 
 def norm(tensors: Tensors) -> Tensor:
-    """The Euclidean norm of all entries together (0-dim)."""
+    """The Euclidean norm of all entries together (0-dim).
+
+    Example:
+        >>> norm([torch.tensor([3.0]), torch.tensor([[0.0], [4.0]])])
+        tensor(5.)
+    """
     dtype, owners = scalar_dtype(tensors), owners_of(tensors)
     if owners is None:
         return length_of(_lengths(locals_of(tensors), dtype))
@@ -218,6 +223,17 @@ def copy_unless_(flag: Tensor, *pairs: Pair) -> None:
 
     torch has no operator for a conditional copy, but the first step of its fused SGD with momentum amounts to one: it
     copies the gradients into the momentum buffers, and does nothing if `found_inf` is 1.
+
+    Args:
+        flag: whether to keep `tensors` (0-dim bool).
+        *pairs: the tensors and the values to copy into them.
+
+    Example:
+        >>> kept, replaced = torch.zeros(2), torch.zeros(2)
+        >>> copy_unless_(torch.tensor(True), Pair.of([kept], [torch.ones(2)]))
+        >>> copy_unless_(torch.tensor(False), Pair.of([replaced], [torch.ones(2)]))
+        >>> kept, replaced
+        (tensor([0., 0.]), tensor([1., 1.]))
     """
     fused: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
     for pair in pairs:
