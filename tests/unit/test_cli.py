@@ -164,7 +164,7 @@ BAD_TASKS = [
     ("digit", r"unknown task 'digit' \(did you mean 'digits'\?\), expected one of digits, fashion-mnist"),
     ("coco", "unknown task 'coco', expected one of digits"),
     ("", "unknown task ''"),
-    ("my_task.py", "names a file and no function, expected my_task.py:function"),
+    ("my_task.py", "names a file but no function, expected my_task.py:function"),
     ("nowhere.py:make_task", "task file nowhere.py does not exist"),
     ("no_such_package.module:make_task", "no module named 'no_such_package.module'"),
     ("my_task.py:make_tsak", "has no function 'make_tsak'"),
