@@ -23,7 +23,7 @@ from letsam.radius import Ascent
 from letsam.radius.log_radius import MEASURED
 from letsam.tasks import TaskError
 from letsam.training.devices import make_fabric
-from letsam.training.methods import KINDS, Kind
+from letsam.training.methods import Kind, register
 
 SEEDS = 2
 
@@ -48,7 +48,7 @@ class _Measuring(LearnedRadius):
 
 
 for _kind in (SAM, ASAM):
-    KINDS[f"lets-curved-{_kind.__name__.lower()}"] = Kind(f"{_kind.__name__}, measuring", _kind, _Measuring)
+    register(f"lets-curved-{_kind.__name__.lower()}", Kind(f"{_kind.__name__}, measuring", _kind, _Measuring))
 
 
 def shares(setting: Setting) -> Iterator[float]:

@@ -10,7 +10,7 @@ from letsam.optimizer import SharpnessAware
 from letsam.perturbations import ASAMPerturbation, SAMPerturbation
 from letsam.perturbations.aesam import AESAMPerturbation
 from letsam.radius import FixedRadius, LearnedRadius, LinearRadius, LossBudgetRadius, ProportionalRadius, ReplayedRadius
-from letsam.results import is_learned
+from letsam.results import MethodName
 from letsam.tasks import Task
 from letsam.training.methods import KINDS, Method
 from letsam.variants import VARIANTS, Variant
@@ -54,7 +54,7 @@ def test_names_and_the_optimizers_they_stand_for(
     assert type(optimizer.perturbation) is perturbation
     assert type(optimizer.radius) is radius
     assert optimizer.rho.item() == pytest.approx(rho)
-    assert method.is_learned == is_learned(name) == (radius is LearnedRadius)
+    assert method.is_learned == MethodName.parse(name).learned == (radius is LearnedRadius)
 
 
 def test_sgd_is_the_base_optimizer_itself(task: Task, base: torch.optim.Optimizer) -> None:
@@ -134,7 +134,7 @@ def test_shares_and_many_radii(
     assert rho == (0.01 if units else 0.2), "the option `rho` is a radius, not a share"
     assert optimizer.radius.units == units
     assert method.is_learned == learned
-    assert optimizer.radius.per == method.per == per
+    assert optimizer.radius.per == method.kind.per == per
     if units:
         replayed = method.optimizer(base, rho, ReplayedRadius([0.2, 0.3], 2))
         assert isinstance(replayed, SharpnessAware)
@@ -172,7 +172,7 @@ def test_every_kind_has_a_description_and_tells_by_its_name_whether_it_learns() 
     assert list(KINDS)[:5] == ["sgd", "sam", "asam", "lets-sam", "lets-asam"]
     for name, kind in KINDS.items():
         assert kind.description
-        assert is_learned(name) == (kind.learned is not None)
+        assert MethodName.parse(name).learned == (kind.learned is not None)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import training_cases
-from letsam.training.checkpoint import FORMAT, load_checkpoint, save_checkpoint
+from letsam.training.checkpoint_file import FORMAT, load_checkpoint, save_checkpoint
 from letsam.training.loop import Training
 from training_cases import finish, same, start, weights, without_seconds
 
