@@ -11,10 +11,10 @@ from torch.utils.data import TensorDataset
 from letsam.sharpness import ascent_sharpness, hessian_spectrum, landscape_slice
 from letsam.tasks import Task, load_task
 from letsam.training.config import TrialConfig
-from letsam.training.sampling import make_splits
 from letsam.training.devices import make_fabric
 from letsam.training.loop import Training
 from letsam.training.methods import Method
+from letsam.training.sampling import make_splits
 
 RADII = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 OFFSETS, DIRECTIONS = 21, 3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 import torch
 
@@ -12,8 +14,9 @@ from letsam.perturbations.aesam import AESAMPerturbation
 from letsam.radius import FixedRadius, LearnedRadius, LinearRadius, LossBudgetRadius, ProportionalRadius, ReplayedRadius
 from letsam.results import MethodName
 from letsam.tasks import Task
-from letsam.training.methods import KINDS, Method
-from letsam.variants import VARIANTS, Variant
+from letsam.training import methods
+from letsam.training.methods import KINDS, Kind, Method, PlannedRun, register
+from letsam.variants import SAM, VARIANTS, Variant
 
 
 @pytest.fixture
@@ -222,3 +225,74 @@ def test_a_variant_with_a_schedule_gets_the_length_of_the_run() -> None:
     assert isinstance(optimizer, SharpnessAware)
     assert isinstance(optimizer.perturbation, AESAMPerturbation)
     assert optimizer.perturbation.steps == 50
+
+
+# The registry
+
+
+def burn_in(radius: LearnedRadius) -> int:
+    return radius.burn_in
+
+
+@pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if kind.learned is not None])
+def test_a_kind_knows_the_options_of_its_radius(name: str) -> None:
+    """A refit needs them, and makes no learned radius."""
+    kind = KINDS[name]
+    assert kind.learned is not None
+    radius = kind.learned(0.1)
+    assert (kind.per, kind.burn_in) == (radius.per, burn_in(radius))
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> dict[str, Kind]:
+    """A copy of the registry, so that what a test registers is gone after it."""
+    copy = dict(KINDS)
+    monkeypatch.setattr(methods, "KINDS", copy)
+    return copy
+
+
+def test_a_kind_is_registered(registry: dict[str, Kind], base: torch.optim.Optimizer) -> None:
+    fixed, learned = Kind("mine", SAM), Kind("mine, learned", SAM, LearnedRadius)
+    register("mine_2.0", fixed)
+    register("lets-mine", learned)
+    assert list(registry)[-2:] == ["mine_2.0", "lets-mine"]
+    assert Method.parse("mine_2.0:0.3") == Method("mine_2.0:0.3", fixed, 0.3)
+    optimizer = Method.parse("lets-mine").optimizer(base, 0.1)
+    assert isinstance(optimizer, SharpnessAware)
+    assert isinstance(optimizer.radius, LearnedRadius)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("sam", Kind("again", SAM), r"^`name` must be new, got 'sam', which is registered already$"),
+        ("a:b", Kind("colon", SAM), r"^`name` must be of letters, digits, '-', '_' and '.', got 'a:b'$"),
+        ("", Kind("nothing", SAM), r"^`name` must be of letters, .*, got ''$"),
+        ("a,b", Kind("comma", SAM), r"^`name` must be of letters, .*, got 'a,b'$"),
+        ("sam+refit", Kind("refit", SAM), r"^`name` must be of letters, .*, got 'sam\+refit'$"),
+        ("mine", Kind("learned", SAM, LearnedRadius), r"^`name` must begin with 'lets-', as .* learned, got 'mine'$"),
+        ("lets-mine", Kind("fixed", SAM), r"^`name` must not begin with 'lets-', as .* learned, got 'lets-mine'$"),
+    ],
+)
+def test_kinds_that_are_refused(registry: dict[str, Kind], name: str, kind: Kind, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        register(name, kind)
+    assert registry == KINDS
+
+
+# Planned runs
+
+
+def test_the_names_of_planned_runs() -> None:
+    search = PlannedRun(Method.parse("lets-sam:0.1"), 3)
+    refit = PlannedRun(search.method, 3, refit=True)
+    assert (search.name, search.key, search.search) == ("lets-sam:0.1", ("lets-sam:0.1", 3), search)
+    assert (refit.name, refit.key, refit.search) == ("lets-sam:0.1+refit", ("lets-sam:0.1+refit", 3), search)
+    assert MethodName.parse(refit.name).search == search.name
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_methods_can_be_sent_to_worker_processes(name: str) -> None:
+    one = PlannedRun(Method.parse(name), 1, refit=True)
+    assert pickle.loads(pickle.dumps(one)) == one
+    assert len({one, pickle.loads(pickle.dumps(one))}) == 1
