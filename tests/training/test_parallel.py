@@ -17,12 +17,12 @@ from training_cases import config, fabric
 from trial_cases import METHODS, ROWS, Recorder, records, rows, run, saved
 
 
-def in_parallel(out: Path, recorder: Recorder, *, resume: bool = False) -> Results:
-    """The trial in two processes, which load the task from its file."""
+def in_parallel(out: Path, recorder: Recorder, *, jobs: int, resume: bool = False) -> Results:
+    """The trial in worker processes, which load the task from its file."""
     spec = f"{Path(__file__).parents[1] / 'training_cases.py'}:task"
     options = config(task=spec, methods=METHODS, epochs=2, label_noise=0.2).for_task(training_cases.task())
     results = open_results(out, options, environment(fabric()), resume=resume)
-    for finished in run_trial_in_parallel(options, "cpu", 2, results, out, recorder):
+    for finished in run_trial_in_parallel(options, "cpu", jobs, results, out, recorder):
         results = finished
     return results
 
@@ -30,7 +30,7 @@ def in_parallel(out: Path, recorder: Recorder, *, resume: bool = False) -> Resul
 @pytest.mark.slow
 def test_parallel_processes_give_the_same_numbers(tmp_path: Path) -> None:
     recorder = Recorder()
-    results = in_parallel(tmp_path / "two", recorder)
+    results = in_parallel(tmp_path / "two", recorder, jobs=2)
     one = run(training_cases.task(epochs=2), config(methods=METHODS, label_noise=0.2, epochs=2), tmp_path / "one")
     assert rows(results) == ROWS
     assert records(results) == records(one)
@@ -42,7 +42,7 @@ def test_parallel_processes_give_the_same_numbers(tmp_path: Path) -> None:
     kept = tuple(r for r in results.runs if r.key not in {("lets-sam+refit", 0), ("sgd", 1)})
     dataclasses.replace(results, runs=kept).save(path)
     recorder = Recorder()
-    again = in_parallel(tmp_path / "two", recorder, resume=True)
+    again = in_parallel(tmp_path / "two", recorder, jobs=1, resume=True)
     assert set(recorder.rows) == {("lets-sam+refit", 0), ("sgd", 1)}
     assert records(again) == records(one)
     assert all(run in again.runs for run in kept)  # seconds included

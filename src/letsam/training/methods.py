@@ -216,7 +216,7 @@ class Method:
         """
         kind, colon, text = name.partition(":")
         if kind not in KINDS:
-            plain = kind.removesuffix(REFIT)
+            plain = MethodName.parse(kind).search
             close = [plain] if plain in KINDS else difflib.get_close_matches(kind, KINDS, n=1)
             hint = f", did you mean {close[0]!r}?" if close else ""
             raise ValueError(f"`methods` must be of {', '.join(KINDS)}, each with or without :rho, got {name!r}{hint}")

@@ -72,7 +72,7 @@ def open_results(out: Path, config: TrialConfig, environment: dict[str, Any], *,
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     # A search of many radii is needed with every radius, where its refit is asked for.
-    many = {one.search.key for one in planned(config) if one.refit and one.method.kind.per != "all"}
+    many = {row.search.key for row in planned(config) if row.refit and row.method.kind.per != "all"}
     runs = tuple(run for run in earlier.runs if run.key not in many or _has_every_radius(run))
     return Results(task=config.task, config=config.as_json(), environment=environment, runs=runs)
 
@@ -102,12 +102,12 @@ def run_trial(
     """
     splits = splits or SplitCache(task, **config.split_options)
     done = {run.key: run for run in results.runs}
-    for one in planned(config):
-        if one.key in done:
+    for row in planned(config):
+        if row.key in done:
             continue
-        searched = done[one.search.key] if one.refit else None
-        run = _run(one, searched, config, fabric, splits, callback)
-        done[one.key] = run
+        searched = done[row.search.key] if row.refit else None
+        run = _run(row, searched, config, fabric, splits, callback)
+        done[row.key] = run
         results = results.with_run(run)
         if fabric.is_global_zero:
             results.save(out / RESULTS)
@@ -140,10 +140,10 @@ def run_trial_in_parallel(
     """
     plan = planned(config)
     done = {run.key: run for run in results.runs}
-    missing: dict[PlannedRun, list[PlannedRun]] = {one.search: [] for one in plan}
-    for one in plan:
-        if one.key not in done:
-            missing[one.search].append(one)
+    missing: dict[PlannedRun, list[PlannedRun]] = {row.search: [] for row in plan}
+    for row in plan:
+        if row.key not in done:
+            missing[row.search].append(row)
     work = [_Work(config, device, tuple(runs), done.get(search.key)) for search, runs in missing.items() if runs]
     for _, message in run_in_parallel(_work, work, jobs):
         if isinstance(message, Run):
@@ -207,8 +207,8 @@ class _Work:
 def _work(item: _Work, send: Send) -> None:
     fabric, splits = _loaded(item.config, item.device)
     searched = item.searched
-    for one in item.runs:
-        run = _run(one, searched if one.refit else None, item.config, fabric, splits, lambda *epoch: send(epoch))
+    for row in item.runs:
+        run = _run(row, searched if row.refit else None, item.config, fabric, splits, lambda *epoch: send(epoch))
         searched = run
         send(run)
 
@@ -222,7 +222,7 @@ def _loaded(config: TrialConfig, device: str) -> tuple[Fabric, SplitCache]:
 
 
 def _run(
-    one: PlannedRun,
+    row: PlannedRun,
     searched: Run | None,
     config: TrialConfig,
     fabric: Fabric,
@@ -230,12 +230,12 @@ def _run(
     callback: EpochCallback | None,
 ) -> Run:
     """Train one run of the trial from beginning to end."""
-    data = splits.get(one.seed, hold_out=one.method.is_learned and not one.refit)
-    training = Training(splits.task, one.method, one.seed, config, fabric, searched, data)
+    data = splits.get(row.seed, hold_out=row.method.is_learned and not row.refit)
+    training = Training(splits.task, row.method, row.seed, config, fabric, searched, data)
     while not training.finished:
         training.advance()
         if callback:
-            callback(one, training.epoch, training.epochs)
+            callback(row, training.epoch, training.epochs)
     return training.result()
 
 
@@ -246,6 +246,6 @@ def _has_every_radius(run: Run) -> bool:
 
 def _in_order(results: Results, plan: list[PlannedRun]) -> Results:
     """The planned runs in their order. Runs that are not planned, of an earlier trial, come first."""
-    place = {one.key: index for index, one in enumerate(plan)}
+    place = {row.key: index for index, row in enumerate(plan)}
     runs = sorted(results.runs, key=lambda run: place.get(run.key, -1))
     return dataclasses.replace(results, runs=tuple(runs))
