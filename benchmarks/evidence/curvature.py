@@ -13,6 +13,7 @@ import argparse
 from collections.abc import Iterator
 
 import torch
+from letsam.radius.log_radius import MEASURED
 
 from benchmarks.evidence.__main__ import chosen
 from benchmarks.evidence.loading import loaded
@@ -20,10 +21,9 @@ from benchmarks.evidence.suite import Setting, Unit
 from benchmarks.evidence.work import runs_of
 from letsam import ASAM, SAM, LearnedRadius
 from letsam.radius import Ascent
-from letsam.radius.log_radius import MEASURED
 from letsam.tasks import TaskError
 from letsam.training.devices import make_fabric
-from letsam.training.methods import KINDS, Kind
+from letsam.training.methods import Kind, register
 
 SEEDS = 2
 
@@ -48,7 +48,7 @@ class _Measuring(LearnedRadius):
 
 
 for _kind in (SAM, ASAM):
-    KINDS[f"lets-curved-{_kind.__name__.lower()}"] = Kind(f"{_kind.__name__}, measuring", _kind, _Measuring)
+    register(f"lets-curved-{_kind.__name__.lower()}", Kind(f"{_kind.__name__}, measuring", _kind, _Measuring))
 
 
 def shares(setting: Setting) -> Iterator[float]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from letsam.results import Run
 from letsam.tasks import Task
-from letsam.training.data import make_splits
+from letsam.training.sampling import make_splits
 
 TRIALS = 7
 RANGES = {"sam": (0.01, 1.0), "asam": (0.05, 5.0)}

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from benchmarks.evidence.records import Store
 from benchmarks.evidence.suite import ALL_FAMILIES, FAMILIES, Setting, Unit, units
 from benchmarks.evidence.work import Order, perform
-from letsam.training.parallel import side_by_side
+from letsam.training.parallel import run_in_parallel
 
 
 def rows(setting: Setting, seeds: int | None = None) -> list[tuple[str, int]]:
@@ -51,7 +51,7 @@ def run(
     hindered: dict[str, int] = {}
     started = time.perf_counter()
     orders = [Order(unit, store, device) for unit in waiting]
-    for count, (order, message) in enumerate(side_by_side(perform, orders, jobs), start=1):
+    for count, (order, message) in enumerate(run_in_parallel(perform, orders, jobs), start=1):
         unit = order.unit
         if message is not None:
             if message not in hindered:

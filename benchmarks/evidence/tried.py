@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+from letsam.radius.log_radius import LogRadius
 from torch import Tensor
 
 from letsam import SAM, LearnedRadius
 from letsam.radius import Ascent
-from letsam.radius.log_radius import LogRadius
-from letsam.training.methods import KINDS, Kind
+from letsam.training.methods import Kind, register
 
 
 class _WholeLogRadius(LogRadius):
@@ -80,4 +80,4 @@ IDEAS = {
     ),
 }
 for _name, _idea in IDEAS.items():  # so that their names are those of methods, in worker processes too
-    KINDS[_name] = Kind(f"SAM, learned radius: {_idea.title}", SAM, _idea.radius)
+    register(_name, Kind(f"SAM, learned radius: {_idea.title}", SAM, _idea.radius))

@@ -57,16 +57,17 @@ def runs_of(unit: Unit, task: Task, fabric: Fabric) -> list[Run]:
     setting, seed = unit.setting, unit.seed
 
     def train(task: Task, method: str, noise: float, searched: Run | None = None) -> Run:
+        parsed = Method.parse(method)
         config = TrialConfig(
             task=setting.task,
-            methods=(method,),
+            methods=(parsed,),
             seeds=(seed,),
             epochs=setting.epochs,
             label_noise=noise,
             validation_share=VALIDATION_SHARE,
             max_grad_norm=setting.max_grad_norm,
         )
-        training = Training(task, Method.parse(method), seed, config, fabric, searched)
+        training = Training(task, parsed, seed, config, fabric, searched)
         while not training.finished:
             training.advance()
         return training.result()

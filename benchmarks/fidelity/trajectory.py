@@ -15,7 +15,7 @@ from torch.utils.data import TensorDataset
 import letsam
 from benchmarks.fidelity.exact import Batch, Moment
 from letsam.tasks import Task, load_task
-from letsam.training.data import make_splits, training_order, validation_batch
+from letsam.training.sampling import make_splits, training_order, validation_batch
 
 LABEL_NOISE, VALIDATION_SHARE = 0.4, 0.1
 LEARNED = "learned"

@@ -11,10 +11,10 @@ from torch.utils.data import TensorDataset
 from letsam.sharpness import ascent_sharpness, hessian_spectrum, landscape_slice
 from letsam.tasks import Task, load_task
 from letsam.training.config import TrialConfig
-from letsam.training.data import make_splits
 from letsam.training.devices import make_fabric
 from letsam.training.loop import Training
 from letsam.training.methods import Method
+from letsam.training.sampling import make_splits
 
 RADII = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 OFFSETS, DIRECTIONS = 21, 3
@@ -121,15 +121,16 @@ def train_and_measure(task: Task, name: str, method: str, seed: int) -> Measured
         a learned radius holds out are left out for everybody.
     """
     setting = SETTINGS[name]
+    parsed = Method.parse(method)
     config = TrialConfig(
         task=setting.task,
-        methods=(method,),
+        methods=(parsed,),
         seeds=(seed,),
         label_noise=setting.label_noise,
         train_size=setting.train_size,
         refit=False,
     )
-    training = Training(task, Method.parse(method), seed, config, make_fabric("cpu"))
+    training = Training(task, parsed, seed, config, make_fabric("cpu"))
     while not training.finished:
         training.advance()
     run = training.result()

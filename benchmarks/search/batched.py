@@ -16,7 +16,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from letsam.training.data import Splits, training_order, validation_batch
+from letsam.training.sampling import Splits, training_order, validation_batch
 
 LR, MOMENTUM, WEIGHT_DECAY, BATCH = 0.05, 0.9, 5e-4, 64  # those of `letsam.tasks.Task`
 

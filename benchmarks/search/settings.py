@@ -11,7 +11,7 @@ from torch.utils.data import TensorDataset
 
 from benchmarks.search.batched import Samples
 from letsam.tasks import Task, load_task
-from letsam.training.data import make_splits
+from letsam.training.sampling import make_splits
 
 STARTS = (0.01, 1.0)
 TESTED = 4000  # test images, at most

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.variants import errors, page, record
-from letsam.training.parallel import side_by_side
+from letsam.training.parallel import run_in_parallel
 
 
 def run(path: Path, jobs: int, *, quick: bool) -> None:
@@ -25,7 +25,7 @@ def run(path: Path, jobs: int, *, quick: bool) -> None:
     rows, found = record.read(path)
     waiting = record.orders(rows, quick=quick)
     print(f"{len(waiting)} runs are to be made", flush=True)
-    for count, (order, new) in enumerate(side_by_side(record.perform, waiting, jobs), start=1):
+    for count, (order, new) in enumerate(run_in_parallel(record.perform, waiting, jobs), start=1):
         fresh = {(row.setting, row.method, row.seed) for row in new}
         rows = [row for row in rows if (row.setting, row.method, row.seed) not in fresh] + new
         record.write(path, rows, found)

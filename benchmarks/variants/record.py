@@ -104,9 +104,10 @@ def perform(order: Order, tell: Callable[[list[Row]], None]) -> None:
     """
     setting = order.setting
     task = loaded(setting)
+    method = Method.parse(order.method)
     config = TrialConfig(
         task=setting.task,
-        methods=(order.method,),
+        methods=(method,),
         seeds=(order.seed,),
         epochs=setting.epochs,
         label_noise=setting.noise,
@@ -116,7 +117,7 @@ def perform(order: Order, tell: Callable[[list[Row]], None]) -> None:
     rows: list[Row] = []
     for name in order.rows:
         try:
-            training = Training(task, Method.parse(order.method), order.seed, config, make_fabric("cpu"), searched)
+            training = Training(task, method, order.seed, config, make_fabric("cpu"), searched)
         except ValueError as error:
             rows.append(Row(place[0], name, place[1], place[2], hindered=str(error)))
             continue
