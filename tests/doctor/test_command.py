@@ -88,7 +88,7 @@ def test_the_command(
         ("nothing", "must return (optimizer, closure), optionally with more of"),
         ("six", "got [1, 1, 1, 1, 1, 1]"),
         ("unknown", "gives `loader`, expected optimizer, closure, validation_closure, model, scheduler"),
-        ("raising", "raised RuntimeError: no data (script.py, line 41)"),
+        ("raising", "raised RuntimeError: no data (script.py, line 40)"),
         ("missing", "has no function 'missing'; it has closure_on, optimizer, good"),
     ],
 )
