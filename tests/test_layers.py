@@ -108,6 +108,28 @@ def test_the_rule_allows_the_rest(source: str, module: str) -> None:
     assert violations(source, ("letsam", *module.split("."))) == []
 
 
+def foreign(source: str) -> set[str]:
+    """The packages that a module imports beside the standard library, torch and its own package."""
+    found = set[str]()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level != 1:
+            found.add((node.module or "").split(".")[0])
+    return found - sys.stdlib_module_names - {"torch"}
+
+
+def test_the_oracle_knows_no_letsam() -> None:
+    """What the tests compare with has nothing of what they test, nor of any helper that has."""
+    oracle = sorted((Path(__file__).parent / "oracle").glob("*.py"))
+    assert {path.name for path in oracle} >= {"maths.py", "problems.py", "variants.py"}
+    for path in oracle:
+        assert foreign(path.read_text(encoding="utf-8")) == set(), path.name
+    assert foreign("import math, torch.nn\nfrom . import maths\nfrom .problems import Batch") == set()
+    for source in ("import letsam", "def f():\n    from letsam.radius import Radius", "from .. import learned_radius"):
+        assert foreign(source)
+
+
 HEAVY = (
     *("matplotlib", "sklearn", "rich", "typer", "lightning", "lightning_fabric", "jinja2", "pandas", "scipy"),
     *("transformers", "accelerate", "torchvision", "click", "datasets", "tokenizers", "sacrebleu"),

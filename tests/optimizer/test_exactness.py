@@ -22,9 +22,6 @@ def momentum(model: torch.nn.Module, lr: float = 0.1) -> torch.optim.Optimizer:
     return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
 
 
-# --- exactness ----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("variant", [SAM, ASAM])
 @pytest.mark.parametrize("base", BASES | WITHOUT_RULE)

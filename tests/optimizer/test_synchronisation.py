@@ -18,9 +18,6 @@ from oracle.problems import batch, closure_on, network
 ESTIMATORS = ("secant", "finite_difference", "diagonal")
 
 
-# --- no host synchronisation --------------------------------------------------------------------------------------
-
-
 class Synchronisations(TorchDispatchMode):
     """Counts the operators that make the host wait for the device."""
 

@@ -14,8 +14,6 @@ rich_console = pytest.importorskip("rich.console")
 from letsam.reports import figures  # noqa: E402
 from letsam.reports.styles import method_styles  # noqa: E402
 
-# --- the figures -------------------------------------------------------------------------------------------
-
 
 def lines_of(figure):
     return [(line.get_color(), list(line.get_xdata()), list(line.get_ydata())) for line in figure.axes[0].lines]

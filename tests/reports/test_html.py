@@ -19,8 +19,6 @@ from letsam.reports import figures  # noqa: E402
 from letsam.reports.html import render_report, write_report  # noqa: E402
 from letsam.reports.verdict import verdict  # noqa: E402
 
-# --- the page ----------------------------------------------------------------------------------------------
-
 
 class Page(HTMLParser):
     """Collects what a browser would see."""

@@ -18,8 +18,6 @@ from letsam.reports import table as tables  # noqa: E402
 from letsam.reports.html import render_report  # noqa: E402
 from letsam.reports.verdict import verdict  # noqa: E402
 
-# --- the table ---------------------------------------------------------------------------------------------
-
 
 def test_the_markdown_table_shows_means_and_marks_the_best(five):
     lines = tables.markdown_table(five).splitlines()

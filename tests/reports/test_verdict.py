@@ -13,8 +13,6 @@ rich_console = pytest.importorskip("rich.console")
 
 from letsam.reports.verdict import missing_runs, verdict  # noqa: E402
 
-# --- the verdict -------------------------------------------------------------------------------------------
-
 
 def test_a_clear_winner(five):
     found = verdict(five)
