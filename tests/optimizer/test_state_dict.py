@@ -186,7 +186,7 @@ DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     ),
     "another perturbation": (
         _set("ASAMPerturbation", OWN, "perturbation", "type"),
-        "must hold a SAMPerturbation as its perturbation, got Adaptive",
+        "must hold a SAMPerturbation as its perturbation, got ASAMPerturbation",
     ),
     "radius not a dictionary": (_set(None, OWN, "radius"), "must hold a LearnedRadius as its radius"),
     "radius without nu": (_drop(OWN, "radius", "nu"), "damaged"),
