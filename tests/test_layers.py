@@ -108,6 +108,28 @@ def test_the_rule_allows_the_rest(source: str, module: str) -> None:
     assert violations(source, ("letsam", *module.split("."))) == []
 
 
+def foreign(source: str) -> set[str]:
+    """The packages that a module imports beside the standard library, torch and its own package."""
+    found = set[str]()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level != 1:
+            found.add((node.module or "").split(".")[0])
+    return found - sys.stdlib_module_names - {"torch"}
+
+
+def test_the_oracle_knows_no_letsam() -> None:
+    """What the tests compare with has nothing of what they test, nor of any helper that has."""
+    oracle = sorted((Path(__file__).parent / "oracle").glob("*.py"))
+    assert {path.name for path in oracle} >= {"maths.py", "problems.py", "variants.py"}
+    for path in oracle:
+        assert foreign(path.read_text(encoding="utf-8")) == set(), path.name
+    assert foreign("import math, torch.nn\nfrom . import maths\nfrom .problems import Batch") == set()
+    for source in ("import letsam", "def f():\n    from letsam.radius import Radius", "from .. import learned_radius"):
+        assert foreign(source)
+
+
 HEAVY = (
     *("matplotlib", "sklearn", "rich", "typer", "lightning", "lightning_fabric", "jinja2", "pandas", "scipy"),
     *("transformers", "accelerate", "torchvision", "click", "datasets", "tokenizers", "sacrebleu"),
@@ -115,24 +137,38 @@ HEAVY = (
 )
 
 
-def loaded_by(code: str) -> set[str]:
-    """Those of the packages above that a process of its own has loaded once the code has run."""
-    code = f"import sys\n{code}\nprint('loaded', *[name for name in {HEAVY!r} if name in sys.modules])"
+COMMANDS = ["letsam --help", "letsam trial --help", "letsam methods", "letsam tasks"]
+STEPS = {
+    "import letsam": "import letsam; assert 'letsam.sharpness' not in sys.modules",
+    "import letsam.sharpness": "import letsam.sharpness",
+    "list the tasks": "import letsam.tasks; letsam.tasks.available_tasks()",
+} | {command: f"from letsam.cli import run; run({command.split()[1:]!r})" for command in COMMANDS}
+
+
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, set[str]]:
+    """Those of the packages above that each step loads first: one process takes all steps, in their order."""
+    code = "import sys\nseen = set()\n"
+    for step, action in STEPS.items():
+        code += f"{action}\nnew = {{name for name in {HEAVY!r} if name in sys.modules}} - seen\nseen |= new\n"
+        code += f"print('loaded', {step!r}, *new, sep=chr(9))\n"
     path = os.pathsep.join([str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")])
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": path}
     )
-    return set(result.stdout.splitlines()[-1].split()[1:])
+    rows = [line.split("\t") for line in result.stdout.splitlines() if line.startswith("loaded\t")]
+    return {step: set(names) for _, step, *names in rows}
 
 
-def test_importing_letsam_is_light() -> None:
-    assert loaded_by("import letsam") == set()
+@pytest.mark.parametrize("step", [step for step in STEPS if step not in COMMANDS])
+def test_importing_letsam_is_light(step: str, loaded: dict[str, set[str]]) -> None:
+    assert loaded[step] == set()
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["trial", "--help"], ["methods"], ["tasks"]], ids=" ".join)
-def test_a_command_imports_what_it_needs_alone(arguments: list[str]) -> None:
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_imports_what_it_needs_alone(command: str, loaded: dict[str, set[str]]) -> None:
     """Those that only tell something draw no figures, train nothing and read no data."""
-    assert loaded_by(f"from letsam.cli import run; run({arguments!r})") <= {"rich", "typer", "click"}
+    assert loaded[command] <= {"rich", "typer", "click"}
 
 
 def test_the_public_names() -> None:

@@ -27,14 +27,14 @@ TEXT = """\
   peer's norm is rounded to bf16. ASAM takes two norms, of the gradient and of the scaled one, and that is what its bf16
   step loses on the loop.
 - **Operators**: dispatched by PyTorch in one step, without views and without those of SGD. The goals hold for the 161
-  weights of a ResNet-50, and `tests/unit/test_cost.py` counts: ascent and way back, at most 12 for SAM (9) and 16 for
+  weights of a ResNet-50, and `tests/step/test_cost.py` counts: ascent and way back, at most 12 for SAM (9) and 16 for
   ASAM (13), met; with a learned radius, update included, at most 24: met by those that work on weights (20), missed by
   all of them (95 in the first 25 steps, which measure the curvature, then 82, after the burn-in 77), because slope,
   moments, prior and bounds are worked out on the device, an operator for each sum or product of single numbers, and a
   host that did it would have to wait for the device.
 - **Copies**: the most memory beyond weights, gradients and SGD's momentum, temporary tensors included, in copies of the
   weights. letsam's are the weights and, for undoing, the momentum; with a base optimizer without state it is one copy
-  (`tests/unit/test_cost.py`). A learned radius has one more, Z; with many small weights in bf16 2.6 more, for its sums.
+  (`tests/step/test_cost.py`). A learned radius has one more, Z; with many small weights in bf16 2.6 more, for its sums.
 - **The peers**: `pytorch_optimizer` 4.1.0 and `sam-pytorch` 0.0.1 from PyPI (the latter has no ASAM), and the published
   algorithm written out as a loop over the weights.
 

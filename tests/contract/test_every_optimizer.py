@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import pickle
 import warnings
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 import letsam
+from contract.pairwise import pairwise
 from learned_radius import learned_radius
 from letsam import ASAM, SAM, LearnedRadius, SharpnessAware
 from oracle.problems import BASES, WITHOUT_RULE, batch, closure_on, generator, loss_on, same_bits, weights_of
@@ -66,6 +68,31 @@ def fits(variant: str, base: str) -> bool:
 
 
 PAIRS = [(variant, base) for variant in VARIANTS for base in ALL if fits(variant, base)]
+LEARNS = [name for name, make in RADII.items() if isinstance(make(), LearnedRadius)]
+REMEMBERS = ("FSAM", "VaSSO", "LookSAM", "SSAMF", "SSAMD", "AESAM")
+
+
+def interacted(variant: str, base: str, radius: str) -> bool:
+    """What has interacted in a bug, by reading or keeping more than the gradients of a step: all of it is run."""
+    if radius not in LEARNS:
+        return False
+    if variant in ("MSAM", "WSAM"):  # of the base optimizer: its moments and its learning rate
+        return True
+    return variant in REMEMBERS and base in ("momentum", "adam") and radius in ("layerwise, learned", "per layer")
+
+
+def combinations(bases: list[str]) -> list[tuple[str, ...]]:
+    """Variant, base, radius: every pair of two of them, and whole what has interacted; `bases` in one of its orders."""
+    cover = pairwise([list(VARIANTS), bases, list(RADII)], lambda variant, base, radius: fits(variant, base))
+    whole = [(*pair, radius) for pair in PAIRS for radius in RADII if interacted(*pair, radius)]
+    return list(dict.fromkeys(cover + whole))
+
+
+def two_calls() -> list[tuple[str, ...]]:
+    """Variant, base, radius and what the scheduler is on: every pair of two of them."""
+    names = [name for name in VARIANTS if name not in ROWS or ROWS[name].two_calls]
+    factors = [names, list(ALL), ["fixed", "cosine", "proportional"], ["scheduler on the wrapper", "on the base"]]
+    return pairwise(factors, lambda variant, base, *others: fits(variant, base))
 
 
 class Net(nn.Module):
@@ -110,8 +137,7 @@ def test_every_radius_has_a_row() -> None:
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("radius", RADII)
-@pytest.mark.parametrize(("variant", "base"), PAIRS)
+@pytest.mark.parametrize(("variant", "base", "radius"), combinations(list(ALL)))
 def test_the_contract(variant: str, base: str, radius: str) -> None:
     model = Net()
     opt = VARIANTS[variant](ALL[base](model.parameters()), RADII[radius]())
@@ -156,32 +182,38 @@ def test_the_contract(variant: str, base: str, radius: str) -> None:
         assert loss_on(wider, EVERYTHING).item() < before
 
 
+@functools.cache
+def end_of(variant: str, base: str, radius: str) -> torch.Tensor:
+    """All weights after six steps."""
+    rho: Any = {
+        "none": 0,
+        "fixed": 0.1,
+        "learned": LearnedRadius(0.1, interval=1),
+        "falling": letsam.CosineRadius(0.1, 0.01, 4),
+    }
+    model = Net()
+    train(model, VARIANTS[variant](ALL[base](model.parameters()), rho[radius]), 0, 6)
+    return torch.cat([w.reshape(-1) for w in weights_of(model)])
+
+
 @pytest.mark.parametrize(("variant", "base"), PAIRS)
 def test_it_is_neither_its_base_nor_another_radius(variant: str, base: str) -> None:
     """Replacing the method by the base optimizer, by a fixed radius or by another variant shows."""
-    ends = []
-    for make in (
-        lambda p: SAM(ALL[base](p), rho=0),
-        lambda p: VARIANTS[variant](ALL[base](p), 0.1),
-        lambda p: VARIANTS[variant](ALL[base](p), LearnedRadius(0.1, interval=1)),
-        lambda p: VARIANTS[variant](ALL[base](p), letsam.CosineRadius(0.1, 0.01, 4)),
-        lambda p: VARIANTS["SAM" if variant != "SAM" else "ASAM"](ALL[base](p), 0.1),
-    ):
-        model = Net()
-        train(model, make(model.parameters()), 0, 6)
-        ends.append(torch.cat([w.reshape(-1) for w in weights_of(model)]))
+    other = "SAM" if variant != "SAM" else "ASAM"
+    ends = [
+        end_of("SAM", base, "none"),
+        *(end_of(variant, base, radius) for radius in ("fixed", "learned", "falling")),
+        end_of(other, base, "fixed"),
+    ]
     for i, left in enumerate(ends):
         for right in ends[i + 1 :]:
             assert (left - right).norm() > 1e-7
 
 
-@pytest.mark.parametrize("on_base", [False, True])
-@pytest.mark.parametrize("radius", ["fixed", "cosine", "proportional"])
-@pytest.mark.parametrize(
-    ("variant", "base"), [pair for pair in PAIRS if pair[0] not in ROWS or ROWS[pair[0]].two_calls]
-)
-def test_two_calls(variant: str, base: str, radius: str, on_base: bool) -> None:
+@pytest.mark.parametrize(("variant", "base", "radius", "scheduled"), two_calls())
+def test_two_calls(variant: str, base: str, radius: str, scheduled: str) -> None:
     """ascent_step and descent_step are step, bit for bit, and schedulers warn of nothing."""
+    on_base = scheduled == "on the base"
     models = Net(), Net()
     opts = [VARIANTS[variant](ALL[base](m.parameters()), RADII[radius]()) for m in models]
     with warnings.catch_warnings():
@@ -239,8 +271,7 @@ def test_groups_with_learning_rates_of_their_own(variant: str, base: str) -> Non
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("radius", RADII)
-@pytest.mark.parametrize(("variant", "base"), PAIRS)
+@pytest.mark.parametrize(("variant", "base", "radius"), combinations(list(ALL)[::-1]))
 def test_a_scheduler_on_the_base_is_one_on_the_wrapper(variant: str, base: str, radius: str) -> None:
     ends = []
     for on_base in (False, True):
@@ -291,7 +322,7 @@ def test_a_weight_without_a_gradient_in_one_pass(variant: str, base: str, passes
     assert torch.equal(model.gate.weight, gate) != descends
 
 
-@pytest.mark.parametrize("radius", [name for name, make in RADII.items() if isinstance(make(), LearnedRadius)])
+@pytest.mark.parametrize("radius", LEARNS)
 @pytest.mark.parametrize("base", ALL)
 def test_a_weight_without_a_gradient_now_and_then(base: str, radius: str) -> None:
     """Four passes in seven: each kind of pass of a learned radius sees it at times, and at times does not."""

@@ -50,8 +50,8 @@ def test_wrong_arguments(make: Any, options: dict[str, Any], error: type[Excepti
 def test_copies_keep_m_sharpness(through: Any) -> None:
     opt = SAM(BASES["sgd"](network().parameters()), m_sharpness=True)
     twin = through(opt)
-    assert twin._ranks.m_sharpness is True
-    assert twin._ranks.process_group == "default"
+    assert twin._passes.ranks.m_sharpness is True
+    assert twin._passes.ranks.process_group == "default"
     assert same_bits(twin.state_dict(), opt.state_dict())
 
 

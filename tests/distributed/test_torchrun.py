@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,12 +20,73 @@ TRIAL = ["trial", "digits", "--epochs", "4", "--label-noise", "0.2", "--seeds", 
 PRECISION = {"ddp": ("64-true", 1e-9), "fsdp": ("32-true", 1e-3)}  # and what the results may differ by
 
 
-def torchrun(*arguments: str) -> tuple[int, str]:
-    """The command on two ranks; returns its status and what it wrote."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "letsam"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*launcher, *arguments], capture_output=True, text=True, timeout=300, env=environment)
-    return done.returncode, done.stdout + done.stderr
+METHODS = ["--methods", "sgd,lets-sam", "--max-grad-norm", "0.5"]
+STOPPABLE = """
+import dataclasses, os
+import torch
+from letsam.tasks import load_task
+
+def make_task():
+    task, calls = load_task("digits"), 0
+    def loss(outputs, targets):
+        nonlocal calls
+        calls += torch.is_grad_enabled()
+        if str(calls) == os.environ.get("STOP_AT"):
+            raise KeyboardInterrupt
+        return task.loss(outputs, targets)
+    return dataclasses.replace(task, loss=loss)
+"""
+SEVERAL = """
+import json, os, sys
+from letsam import cli
+
+for arguments in json.loads(sys.argv[1]):
+    status = cli.run(arguments)
+    if os.environ["RANK"] == "0":
+        print("status", status, "-" * 20)
+"""
+
+
+def torchrun(*arguments: str, **environment: str) -> tuple[int, str]:
+    """A script or module on two ranks; returns its status and what it wrote."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    done = subprocess.run(
+        [*launcher, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=600,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"} | environment,
+    )
+    return done.returncode, done.stdout
+
+
+def stoppable(folder: Path) -> list[str]:
+    """A command whose run stops at a given call of the loss."""
+    (folder / "stoppable.py").write_text(STOPPABLE)
+    arguments = ["train", f"{folder / 'stoppable.py'}:make_task", "--method", "lets-asam", "--epochs", "4"]
+    return [*arguments, "--label-noise", "0.2", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, tuple[int, str]]]:
+    """Two trials, and a run that stops in its third epoch, in one launch: starting processes takes most of the time.
+
+    Returns:
+        A folder with one for each of them, and the status of each with what the ranks have written.
+    """
+    folder = tmp_path_factory.mktemp("torchrun")
+    commands = {
+        strategy: [*TRIAL, "--precision", precision, *METHODS, "--strategy", strategy, "--accumulate", "2"]
+        for strategy, (precision, _) in PRECISION.items()
+    } | {"stopped": [*stoppable(folder), "--strategy", "fsdp"]}
+    (folder / "several.py").write_text(SEVERAL)
+    together = json.dumps([[*arguments, "--out", str(folder / name)] for name, arguments in commands.items()])
+    status, output = torchrun(str(folder / "several.py"), together, STOP_AT="100")
+    assert status == 0, output
+    found = re.findall(r"(.*?)^status (\d+) -{20}$", output, re.S | re.M)
+    assert len(found) == len(commands), output
+    return folder, {name: (int(code), text) for name, (text, code) in zip(commands, found, strict=True)}
 
 
 def runs(folder: Path) -> dict[str, dict[str, Any]]:
@@ -44,56 +106,33 @@ def assert_close(found: dict[str, dict[str, Any]], expected: dict[str, dict[str,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_two_ranks_give_what_one_gives(strategy: str, tmp_path: Path) -> None:
+def test_two_ranks_give_what_one_gives(strategy: str, two: Any, tmp_path: Path) -> None:
     """A trial with 2 micro-batches a rank, clipped gradients, a refit and the base optimizer alone."""
     precision, tolerance = PRECISION[strategy]
-    arguments = [*TRIAL, "--precision", precision, "--methods", "sgd,lets-sam", "--max-grad-norm", "0.5"]
-    assert cli.run([*arguments, "--out", str(tmp_path / "one")]) == 0
-    options = ["--strategy", strategy, "--accumulate", "2", "--out", str(tmp_path / "two")]
-    status, output = torchrun(*arguments, *options)
+    assert cli.run([*TRIAL, "--precision", precision, *METHODS, "--out", str(tmp_path)]) == 0
+    folder, outcomes = two
+    status, output = outcomes[strategy]
     assert status == 0, output
     assert output.count("report: ") == 1  # one rank speaks for all
-    assert_close(runs(tmp_path / "two"), runs(tmp_path / "one"), tolerance)
-    environment = json.loads((tmp_path / "two" / "results.json").read_text())["environment"]
+    assert_close(runs(folder / strategy), runs(tmp_path), tolerance)
+    environment = json.loads((folder / strategy / "results.json").read_text())["environment"]
     assert (environment["ranks"], environment["sharded"]) == (2, strategy == "fsdp")
 
 
-STOPPABLE = """
-import dataclasses, os
-import torch
-from letsam.tasks import load_task
-
-def make_task():
-    task, calls = load_task("digits"), 0
-    def loss(outputs, targets):
-        nonlocal calls
-        calls += torch.is_grad_enabled()
-        if str(calls) == os.environ.get("STOP_AT"):
-            raise KeyboardInterrupt
-        return task.loss(outputs, targets)
-    return dataclasses.replace(task, loss=loss)
-"""
-
-
 @pytest.mark.slow
-def test_a_checkpoint_of_sharded_weights_goes_on_on_any_number_of_ranks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "stoppable.py").write_text(STOPPABLE)
-    arguments = ["train", f"{tmp_path / 'stoppable.py'}:make_task", "--method", "lets-asam", "--epochs", "4"]
-    arguments += ["--label-noise", "0.2", "--device", "cpu"]
-    assert cli.run([*arguments, "--out", str(tmp_path / "whole")]) == 0
-
-    sharded = [*arguments, "--strategy", "fsdp", "--out", str(tmp_path / "two")]
-    monkeypatch.setenv("STOP_AT", "100")  # in the third epoch
-    status, output = torchrun(*sharded)
+def test_a_checkpoint_of_sharded_weights_goes_on_on_any_number_of_ranks(two: Any, tmp_path: Path) -> None:
+    folder, outcomes = two
+    status, output = outcomes["stopped"]
     assert status != 0
     assert "interrupted: 2 of 4 epochs are finished" in output
-    monkeypatch.delenv("STOP_AT")
-    shutil.copytree(tmp_path / "two", tmp_path / "one")
+    for copy in ("one", "two"):
+        shutil.copytree(folder / "stopped", tmp_path / copy)
 
+    arguments = stoppable(folder)
+    assert cli.run([*arguments, "--out", str(tmp_path / "whole")]) == 0
     assert cli.run([*arguments, "--out", str(tmp_path / "one"), "--resume"]) == 0
-    status, output = torchrun(*sharded, "--resume")
+    sharded = [*arguments, "--strategy", "fsdp", "--out", str(tmp_path / "two"), "--resume"]
+    status, output = torchrun("-m", "letsam", *sharded)
     assert status == 0, output
-    for folder in ("one", "two"):
-        assert_close(runs(tmp_path / folder), runs(tmp_path / "whole"), PRECISION["fsdp"][1])
+    for copy in ("one", "two"):
+        assert_close(runs(tmp_path / copy), runs(tmp_path / "whole"), PRECISION["fsdp"][1])

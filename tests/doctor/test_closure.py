@@ -17,8 +17,6 @@ from doctor.cases import codes, only, sgd, state_of
 from letsam import SAM, LearnedRadius
 from oracle.problems import batch, closure_on, loss_on, network, same_bits
 
-# --- the closure ------------------------------------------------------------------------------------------------------
-
 
 def test_the_loss_is_computed_once() -> None:
     for retain in (False, True):

@@ -10,8 +10,6 @@ import pytest
 from letsam.cli import run
 from page_code import blocks_of, run_code
 
-# --- the command ------------------------------------------------------------------------------------------------------
-
 SCRIPT = """
 import letsam, torch
 from torch import nn

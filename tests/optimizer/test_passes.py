@@ -19,9 +19,6 @@ def momentum(model: torch.nn.Module, lr: float = 0.1) -> torch.optim.Optimizer:
     return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
 
 
-# --- passes ---------------------------------------------------------------------------------------------------------
-
-
 def log_of_steps(radius: letsam.Radius | float, steps: int) -> list[list[str]]:
     model = network()
     opt = SAM(momentum(model), rho=radius)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import letsam
+from contract.pairwise import pairwise
 from learned_radius import learned_radius
 from letsam import ASAM, SAM, LearnedRadius, SharpnessAware
 from oracle.problems import BASES, batch, closure_on, network, same_bits, snapshot, weights_of
@@ -65,19 +66,18 @@ class Run:
         self.scheduler.load_state_dict(state["scheduler"])
 
 
-@pytest.mark.parametrize("variant", [SAM, ASAM])
-@pytest.mark.parametrize("base", ["momentum", "adam"])
-@pytest.mark.parametrize("radius", RADII)
-def test_a_resumed_run_is_the_uninterrupted_one(radius: str, base: str, variant: type[SharpnessAware]) -> None:
+@pytest.mark.parametrize(("radius", "base", "variant"), pairwise([list(RADII), ["momentum", "adam"], ["SAM", "ASAM"]]))
+def test_a_resumed_run_is_the_uninterrupted_one(radius: str, base: str, variant: str) -> None:
     """Cut after each of four steps, so that every phase of an interval of 3 is met; through a file, fresh objects."""
-    whole = Run(variant, base, radius)
+    kind = {"SAM": SAM, "ASAM": ASAM}[variant]
+    whole = Run(kind, base, radius)
     radii, files = [], {}
     for step in range(STEPS):
         radii += whole.go(step, step + 1)
         if step + 1 in (1, 4, 5, 6):
             files[step + 1] = whole.saved()
     for at, data in files.items():
-        resumed = Run(variant, base, radius, seed=77)
+        resumed = Run(kind, base, radius, seed=77)
         resumed.load(data)
         assert same_bits(resumed.opt.rho, radii[at - 1])
 

@@ -11,14 +11,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import letsam
+from contract.pairwise import pairwise
 from learned_radius import learned_radius
 from letsam import ASAM, SAM, CosineRadius, LearnedRadius, SharpnessAware
 from oracle.problems import batch, closure_on, network
 
 ESTIMATORS = ("secant", "finite_difference", "diagonal")
-
-
-# --- no host synchronisation --------------------------------------------------------------------------------------
 
 
 class Synchronisations(TorchDispatchMode):
@@ -82,12 +80,19 @@ RADII: dict[str, Callable[[], Any]] = {
 }
 
 
-@pytest.mark.parametrize("options", [{"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}, {}])
-@pytest.mark.parametrize("variant", [SAM, ASAM])
-@pytest.mark.parametrize("radius", RADII)
-def test_no_host_synchronisation(radius: str, variant: type[SharpnessAware], options: dict[str, Any]) -> None:
+VARIANTS: dict[str, type[SharpnessAware]] = {"SAM": SAM, "ASAM": ASAM}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "momentum": {"momentum": 0.9},
+    "nesterov": {"momentum": 0.9, "nesterov": True},
+    "no momentum": {},
+}
+
+
+@pytest.mark.parametrize(("radius", "variant", "options"), pairwise([list(RADII), list(VARIANTS), list(OPTIONS)]))
+def test_no_host_synchronisation(radius: str, variant: str, options: str) -> None:
     model = network(dtype=torch.float32)
-    opt = variant(torch.optim.SGD(model.parameters(), lr=0.1, **options), rho=RADII[radius]())
+    base = torch.optim.SGD(model.parameters(), lr=0.1, **OPTIONS[options])
+    opt = VARIANTS[variant](base, rho=RADII[radius]())
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(opt, 10)
     batches = [batch(i, dtype=torch.float32) for i in range(4)]
     with Synchronisations() as counter:

@@ -46,9 +46,6 @@ RADII: dict[str, Callable[[], Any]] = {
 }
 
 
-# --- torch's contract ---------------------------------------------------------------------------------------------
-
-
 def test_groups_and_state_are_the_base_optimizers() -> None:
     model = network()
     base = momentum(model)

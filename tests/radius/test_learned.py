@@ -348,7 +348,9 @@ def test_without_evidence_the_prior_holds() -> None:
     """A linear loss has no curvature: every slope is 0, and rho goes to the prior from both sides."""
     for start in (0.02, 0.9):
         weight = torch.nn.Parameter(torch.tensor([3.0, 4.0], dtype=torch.float64))
-        opt = SAM(torch.optim.SGD([weight], lr=1e-3), rho=learned_radius(start, prior_rise=None, follow_lr=False))
+        opt = SAM(
+            torch.optim.SGD([weight], lr=1e-3), rho=learned_radius(start, lr=0.2, prior_rise=None, follow_lr=False)
+        )
 
         def linear(opt: SAM = opt, weight: torch.Tensor = weight) -> torch.Tensor:
             opt.zero_grad()
@@ -356,7 +358,7 @@ def test_without_evidence_the_prior_holds() -> None:
             loss.backward()
             return loss
 
-        for _ in range(800):
+        for _ in range(250):
             opt.step(linear, linear)
         assert opt.rho.item() == pytest.approx(0.2, rel=0.02)
 

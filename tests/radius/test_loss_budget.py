@@ -14,8 +14,6 @@ from letsam import (
 )
 from oracle.problems import batch, closure_on, network
 
-# A budget in the loss
-
 
 def test_a_step_raises_the_linearized_loss_by_its_budget() -> None:
     model = network()

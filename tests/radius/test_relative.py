@@ -118,7 +118,7 @@ def test_the_prior_is_a_reach_in_units_of_the_weights(units: str, variant: str) 
     """
     weights = [torch.nn.Parameter(torch.full((2,), value, dtype=torch.float64)) for value in (3.0, 40.0)]
     opt = getattr(letsam, variant)(
-        torch.optim.SGD(weights, lr=1e-9), rho=SHARES[units][0](learned_radius(0.5, prior=0.2, follow_lr=False))
+        torch.optim.SGD(weights, lr=1e-9), rho=SHARES[units][0](learned_radius(0.5, lr=0.2, prior=0.2, follow_lr=False))
     )
 
     def linear() -> Tensor:
@@ -127,7 +127,7 @@ def test_the_prior_is_a_reach_in_units_of_the_weights(units: str, variant: str) 
         loss.backward()
         return loss
 
-    for _ in range(900):
+    for _ in range(250):
         opt.step(linear, linear)
     unit = (9 + 4 * 1600) ** 0.5 / 5**0.5 if (units, variant) == ("relative", "ASAM") else 1.0
     assert (opt.rho * flat(weights).norm()).item() * unit == pytest.approx(0.2, rel=0.02)

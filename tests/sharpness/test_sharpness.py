@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -341,10 +340,3 @@ def test_the_model_is_put_back(name: str, fails_at: int | None) -> None:
 def test_errors_name_the_argument(call: Callable[[nn.Module], Any], kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         call(network())
-
-
-def test_neither_letsam_nor_the_package_loads_the_library() -> None:
-    code = "import sys, letsam; assert 'letsam.sharpness' not in sys.modules; import letsam.sharpness; " + (
-        "assert 'hessian_eigenthings' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)

@@ -41,9 +41,6 @@ def half(i: int) -> Batch:
     return batch(i, dtype=torch.float32)
 
 
-# --- low precision -----------------------------------------------------------------------------------------------
-
-
 def autocast_closure(model: nn.Module, data: Batch, scaler: Scaler | None, dtype: torch.dtype) -> Callable[[], Tensor]:
     def closure() -> Tensor:
         model.zero_grad()

@@ -17,9 +17,6 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-# Digits
-
-
 def test_digits_division_and_scale() -> None:
     task = load_task("digits")
     assert isinstance(task.train, TensorDataset)

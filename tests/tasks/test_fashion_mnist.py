@@ -13,8 +13,6 @@ from torch import nn
 from letsam.tasks import TaskError, load_task
 from letsam.tasks.fashion_mnist import DEBIAN_FOLDER, find_idx_folder, read_idx
 
-# Fashion-MNIST, on small files in the real format
-
 
 def idx(shape: tuple[int, ...], data: bytes, kind: int = 8) -> bytes:
     return struct.pack(f">BBBB{len(shape)}I", 0, 0, kind, len(shape), *shape) + data

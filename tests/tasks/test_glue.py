@@ -18,8 +18,6 @@ from letsam.tasks import (
 from tasks.files import parquet, review
 from training_cases import finish, start
 
-# GLUE
-
 ROWS: dict[str, dict[str, list[Any]]] = {
     "cola": {"sentence": [review(i)[1] for i in range(24)], "label": [i % 2 for i in range(24)]},
     "mrpc": {

@@ -22,9 +22,6 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LETSAM_DATA", raising=False)
 
 
-# Where data come from
-
-
 def splits(**options: Any) -> Any:
     return load_splits("uoft-cs/cifar10", ("train", "test"), ("img", "label"), folder_name="cifar10", **options)
 

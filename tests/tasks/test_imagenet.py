@@ -49,9 +49,6 @@ def small(task: Task, classes: int, **changes: Any) -> Task:
     return dataclasses.replace(task, model=model, epochs=1, batch_size=8, **changes)
 
 
-# ImageNet
-
-
 def test_imagenet_from_folders(tmp_path: Path) -> None:
     task = load_task("imagenet", data_dir=write_folders(tmp_path / "imagenet").parent)
     assert (len(task.train), len(task.test)) == (24, 6)  # type: ignore[arg-type]

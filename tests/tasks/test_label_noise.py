@@ -57,9 +57,6 @@ def test_targets_at_hand_are_taken_without_loading_samples() -> None:
     assert targets_of(data).tolist() == [2, 1, 0, 2, 1, 0]
 
 
-# Subsets and label noise
-
-
 def test_every_prefix_of_the_stratified_order_is_stratified() -> None:
     targets = torch.repeat_interleave(torch.arange(4), torch.tensor([10, 100, 55, 35]))
     order = stratified_order(targets, seed=3)

@@ -33,9 +33,6 @@ class Stream(IterableDataset[Any]):
         return iter(())
 
 
-# The record
-
-
 def test_defaults_train_a_classifier() -> None:
     task = make()
     outputs = task.model()(task.train[0][0].unsqueeze(0))

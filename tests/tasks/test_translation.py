@@ -22,8 +22,6 @@ from letsam.tasks import (
 from tasks.files import parquet
 from training_cases import finish, start
 
-# Translation
-
 NOUNS = {"der Hund": "the dog", "die Katze": "the cat", "das Kind": "the child", "der Mann": "the man"}
 
 VERBS = {"schläft": "sleeps", "singt": "sings", "lacht": "laughs", "wartet": "waits", "kommt": "comes"}
