@@ -1,1 +1,1 @@
-"""Are the solutions flat, and do flat ones generalize? Command line: `python -m benchmarks.flatness`."""
+"""Are the solutions of SGD, SAM and a learned radius flat, and do flat ones generalize?"""

@@ -18,7 +18,7 @@ from torch.func import functional_call, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.speed.contenders import RHO
-from benchmarks.speed.networks import NETWORKS, Network, network
+from benchmarks.speed.networks import Network, network
 from benchmarks.speed.turns import Rows, milliseconds, ratio, seconds
 from letsam import SAM
 
@@ -127,5 +127,3 @@ def _norm(tensors: list[Any]) -> Tensor:
 def _error(found: Tensor, exact: Tensor) -> float:
     return ((found.double() - exact) / exact).abs().item()
 
-
-ALL: dict[str, Callable[[], Rows]] = {f"forward/{name}": functools.partial(measure, name) for name in NETWORKS}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -132,5 +131,3 @@ def counting(sent: list[int]) -> Iterator[None]:
     finally:
         dist.all_reduce = all_reduce
 
-
-ALL: dict[str, Callable[[], Rows]] = {f"ranks/{ranks}": functools.partial(measure, ranks) for ranks in (1, 2)}

@@ -216,5 +216,3 @@ def _timed(owner: type, method: str, part: str, spent: dict[str, float]) -> Iter
     with mock.patch.object(owner, method, timed):
         yield
 
-
-ALL: dict[str, Callable[[], Rows]] = {f"whole/{name}": functools.partial(measure, name) for name in NETWORKS}

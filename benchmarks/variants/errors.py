@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,28 +21,58 @@ ESTIMATORS = ("secant", "diagonal")
 STEPS, BATCH, FIRST = 60, 64, 20
 
 
-def measure() -> Iterator[dict[str, Any]]:
-    """One record for each variant and radius: median relative errors, and the share of equal signs.
+@dataclass(frozen=True)
+class Errors:
+    """How far estimators are from the exact hypergradients of a variant.
 
-    Digits with the network of `_network` in float64. The radius is pinned, so that the runs with different estimators
-    go the same way, and every step that climbs has a hypergradient; of the steps from `FIRST` on. "Exact" is
-    `finite_difference`, which the tests compare with central differences of the one-step objective to 1e-6.
+    Attributes:
+        variant, rho: of the run.
+        count: steps that are compared.
+        estimators: "error", the median relative error, and "signs", the share of equal signs, by estimator.
+    """
+
+    variant: str
+    rho: float
+    count: int
+    estimators: dict[str, dict[str, float]]
+
+    @property
+    def key(self) -> str:
+        """The name of its unit."""
+        return f"errors/{self.variant}/{self.rho}"
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Errors:
+        """Take back what `as_json` gave."""
+        found = {name: value for name, value in fields.items() if name in ESTIMATORS}
+        return cls(fields["variant"], fields["rho"], fields["count"], found)
+
+    def as_json(self) -> dict[str, Any]:
+        """The estimators are fields of their own."""
+        return {"variant": self.variant, "rho": self.rho, "count": self.count, **self.estimators}
+
+
+def errors_of(variant: str, rho: float) -> Errors:
+    """Measure on digits with the network of `_network` in float64.
+
+    The radius is pinned, so that the runs with different estimators go the same way, and every step that climbs has a
+    hypergradient; of the steps from `FIRST` on. "Exact" is `finite_difference`, which the tests compare with central
+    differences of the one-step objective to 1e-6.
     """
     images, labels = _data()
-    for name in VARIANTS:
-        for rho in RADII:
-            exact = _run(name, rho, "finite_difference", images, labels)
-            row: dict[str, Any] = {"variant": name, "rho": rho, "count": sum(value != 0 for value in exact)}
-            for estimator in ESTIMATORS:
-                found = _run(name, rho, estimator, images, labels)
-                pairs = [(f, e) for f, e in zip(found, exact, strict=True) if e != 0]
-                row[estimator] = {
-                    "error": float(f"{statistics.median(abs(f / e - 1) for f, e in pairs):.3g}"),
-                    "signs": round(statistics.fmean((f > 0) == (e > 0) for f, e in pairs), 3),
-                }
-            yield row
+    exact = _run(variant, rho, "finite_difference", images, labels)
+    found: dict[str, dict[str, float]] = {}
+    for estimator in ESTIMATORS:
+        estimated = _run(variant, rho, estimator, images, labels)
+        pairs = [(f, e) for f, e in zip(estimated, exact, strict=True) if e != 0]
+        found[estimator] = {
+            "error": float(f"{statistics.median(abs(f / e - 1) for f, e in pairs):.3g}"),
+            "signs": round(statistics.fmean((f > 0) == (e > 0) for f, e in pairs), 3),
+        }
+    return Errors(variant, rho, sum(value != 0 for value in exact), found)
 
 
+@functools.cache
 def _data() -> tuple[Tensor, Tensor]:
     samples = list(load_task("digits").train)
     return torch.stack([x for x, _ in samples]).double().flatten(1), torch.tensor([int(y) for _, y in samples])

@@ -1,0 +1,193 @@
+"""The settings, the work and the page of the benchmark."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from matplotlib.figure import Figure
+from scipy.stats import rankdata
+from torch.utils.data import TensorDataset
+
+from benchmarks.flatness.measure import DIRECTIONS, RADII, Measured, flatness
+from benchmarks.harness import Benchmark, Unit
+from benchmarks.harness.page import BLUE, GREY, LIGHT_BLUE, ORANGE, dress, spread, table
+from benchmarks.harness.training import loaded, trained
+from letsam.training.data import make_splits
+
+BATCH = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """A task as it is trained here.
+
+    Attributes:
+        task: name of a built-in task.
+        train_size: its training samples; None: all.
+        label_noise: share of wrong training labels.
+        epochs: of the training.
+        methods: SGD, SAM at its default and at a larger radius, and the learned radius.
+        seeds: how many.
+        samples: training samples that the measures see; None: all that every method has trained on.
+    """
+
+    task: str
+    train_size: int | None = None
+    label_noise: float
+    epochs: int
+    methods: tuple[str, ...] = ("sgd", "sam:0.05", "sam:0.2", "lets-sam:0.05")
+    seeds: int = 3
+    samples: int | None = None
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        size = f", {self.train_size:,} labels" if self.train_size else ""
+        return f"{self.task}{size}, {self.label_noise:.0%} label noise, {self.epochs} epochs"
+
+
+class Flatness(Benchmark[Measured]):
+    """Train, and measure what was found."""
+
+    name, digits = "flatness", 5
+    settings = {
+        "digits-0.4": Setting(task="digits", label_noise=0.4, epochs=60),
+        "digits-0.0": Setting(task="digits", label_noise=0.0, epochs=60),
+        "fashion-mnist-0.4": Setting(
+            task="fashion-mnist",
+            train_size=2000,
+            label_noise=0.4,
+            epochs=30,
+            methods=("sgd", "sam:0.05", "sam:0.1", "lets-sam:0.05"),
+            seeds=2,
+            samples=250,
+        ),
+    }
+
+    def units(self) -> list[Unit]:
+        """A run for each method and seed."""
+        work = [(n, m, s) for n, one in self.settings.items() for s in range(one.seeds) for m in one.methods]
+        return [Unit(key := f"{name}/{method}/{seed}", (key,), (name, method, seed)) for name, method, seed in work]
+
+    def measure(self, unit: Unit) -> list[Measured]:
+        """On training samples (wrong labels included) that all methods have trained on.
+
+        Those that a learned radius holds out are left out for everybody.
+        """
+        name, method, seed = unit.work
+        setting = self.settings[name]
+        task = loaded(setting.task, setting.train_size)
+        training = trained(
+            task, method, seed, label_noise=setting.label_noise, epochs=setting.epochs, train_size=setting.train_size
+        )
+        run = training.result()
+        data = make_splits(task, seed, label_noise=setting.label_noise, validation_share=0.1, hold_out=True).train
+        assert isinstance(data, TensorDataset)
+        batches = list(zip(*(tensor[: setting.samples].split(BATCH) for tensor in data.tensors), strict=True))
+        found = flatness(training.model, task, batches)
+        return [Measured(name, method, seed, setting.epochs, run.rho_final, run.test_accuracy, **found)]
+
+    def fits(self, row: Measured) -> bool:
+        """Whether it was trained as long."""
+        return row.setting in self.settings and row.epochs == self.settings[row.setting].epochs
+
+    def from_json(self, content: dict[str, Any]) -> list[Measured]:
+        """One run a line."""
+        return [Measured(**fields) for fields in content["runs"]]
+
+    def to_json(self, rows: Sequence[Measured]) -> dict[str, Any]:
+        """Method by method."""
+        order = {(n, m): i for i, (n, m) in enumerate((n, m) for n, s in self.settings.items() for m in s.methods)}
+        ordered = sorted(rows, key=lambda row: (order[row.setting, row.method], row.seed))
+        return {"schema": 1, "radii": RADII, "runs": list(map(asdict, ordered))}
+
+    def sections(self, rows: Sequence[Measured]) -> Mapping[str, object]:
+        """Findings over the settings, and a table and a figure of each."""
+        by_setting = self._by_setting(rows)
+        parts = [
+            f"## {self.settings[name].title}\n\n{_table(mine)}\n\n"
+            f"![Loss slice and ascent sharpness, {name}](images/flatness-{name}.png)"
+            for name, mine in by_setting.items()
+        ]
+        return {"directions": DIRECTIONS, "findings": _findings(by_setting), "settings": "\n\n".join(parts)}
+
+    def figures(self, rows: Sequence[Measured]) -> Mapping[str, Figure]:
+        """One a setting."""
+        found = self._by_setting(rows).items()
+        return {f"images/flatness-{name}.png": _figure(self.settings[name].title, mine) for name, mine in found}
+
+    def _by_setting(self, rows: Sequence[Measured]) -> dict[str, list[Measured]]:
+        found = {name: [row for row in rows if row.setting == name] for name in self.settings}
+        return {name: mine for name, mine in found.items() if mine}
+
+
+def _ascent(rho: float) -> Callable[[Measured], float]:
+    return lambda run: run.ascent[RADII.index(rho)]
+
+
+MEASURES: dict[str, Callable[[Measured], float]] = {
+    "top eigenvalue": lambda run: run.eigenvalue,
+    "trace": lambda run: run.trace,
+    **{f"ascent {rho}": _ascent(rho) for rho in (0.05, 0.2, 1.0)},
+}
+
+
+def _by_method(runs: Sequence[Measured]) -> dict[str, list[Measured]]:
+    return {method: [run for run in runs if run.method == method] for method in dict.fromkeys(r.method for r in runs)}
+
+
+def _findings(by_setting: Mapping[str, Sequence[Measured]]) -> str:
+    """Which method is flattest, which is best, and how the two orders go together over all runs."""
+    rows: list[list[str]] = []
+    for name, mine in by_setting.items():
+        methods = _by_method(mine)
+        flattest = min(methods, key=lambda m: statistics.fmean(run.eigenvalue for run in methods[m]))
+        best = max(methods, key=lambda m: statistics.fmean(run.test_accuracy for run in methods[m]))
+        accuracy = [run.test_accuracy for run in mine]
+        signs = [f"{rank_correlation([measure(r) for r in mine], accuracy):+.2f}" for measure in MEASURES.values()]
+        rows.append([name, str(len(mine)), *signs, f"`{flattest}`", f"`{best}`"])
+    head = ["setting", "runs", *MEASURES, "flattest (eigenvalue)", "most accurate"]
+    return table(head, rows, "lr" + "r" * len(MEASURES) + "ll")
+
+
+def rank_correlation(left: Sequence[float], right: Sequence[float]) -> float:
+    """Spearman's: Pearson's correlation of the ranks; 0 where one side is constant."""
+    try:
+        return statistics.correlation(list(rankdata(left)), list(rankdata(right)))
+    except statistics.StatisticsError:
+        return 0.0
+
+
+def _table(runs: Sequence[Measured]) -> str:
+    rows: list[list[str]] = []
+    for method, mine in _by_method(runs).items():
+        radii = [run.rho_final for run in mine if run.rho_final is not None]
+        accuracy = [100 * run.test_accuracy for run in mine]
+        loss = f"{statistics.fmean(run.train_loss for run in mine):.3g}"
+        rho = f"{statistics.fmean(radii):.3g}" if radii else ""
+        measures = [spread([measure(run) for run in mine], ".3g", ".2g") for measure in MEASURES.values()]
+        rows.append([f"`{method}`", str(len(mine)), spread(accuracy, ".3g", ".2g"), loss, rho, *measures])
+    return table(["method", "seeds", "test accuracy %", "train loss", "final rho", *MEASURES], rows)
+
+
+def _figure(title: str, runs: Sequence[Measured]) -> Figure:
+    """The slice, its rise above the middle, and ascent sharpness over radii."""
+    figure = Figure(figsize=(10.5, 3.4), layout="constrained")
+    whole, rise, ascent = figure.subplots(1, 3)
+    points = len(runs[0].slice)
+    offsets = [2 * i / (points - 1) - 1 for i in range(points)]
+    for (method, mine), colour in zip(_by_method(runs).items(), (GREY, LIGHT_BLUE, BLUE, ORANGE), strict=False):
+        losses = [statistics.fmean(column) for column in zip(*(run.slice for run in mine), strict=True)]
+        line = {"color": colour, "label": method, "lw": 2.2 if method.startswith("lets") else 1.5}
+        whole.plot(offsets, losses, **line)
+        rise.plot(offsets, [loss - losses[points // 2] for loss in losses], **line)
+        ascent.loglog(RADII, [statistics.fmean(c) for c in zip(*(run.ascent for run in mine), strict=True)], **line)
+    dress(whole, "training loss along random directions", "offset (1: every filter's own length)")
+    dress(rise, "its rise above the middle", "offset")
+    dress(ascent, "ascent sharpness", "rho")
+    whole.legend(frameon=False, fontsize=8)
+    figure.suptitle(title, fontsize=10)
+    return figure

@@ -1,0 +1,49 @@
+"""A method trained as `letsam trial` does."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+from letsam.results import Run
+from letsam.tasks import Task, load_task
+from letsam.training.config import TrialConfig
+from letsam.training.devices import make_fabric
+from letsam.training.loop import Training
+from letsam.training.methods import Method
+
+
+@functools.lru_cache(maxsize=4)
+def loaded(name: str, train_size: int | None = None, model: str | None = None) -> Task:
+    """A task, loaded once in each process; evaluated at the end only, as no curves are kept.
+
+    Raises:
+        letsam.tasks.TaskError: its data is missing.
+    """
+    options: dict[str, Any] = {"train_size": train_size, "model": model}
+    found = load_task(name, **{name: value for name, value in options.items() if value is not None})
+    return dataclasses.replace(found, evaluations=1)
+
+
+def trained(
+    task: Task, method: str, seed: int, *, searched: Run | None = None, device: str = "cpu", **options: Any
+) -> Training:
+    """A finished training.
+
+    Args:
+        task: from `loaded`.
+        method: as `letsam trial` names it.
+        seed: of the run.
+        searched: what has learned the radius that this run replays on all data.
+        device: as for `letsam trial`.
+        **options: of `TrialConfig`.
+
+    Raises:
+        ValueError: the method does not fit the model.
+    """
+    config = TrialConfig(task=task.name, methods=(method,), seeds=(seed,), **options)
+    training = Training(task, Method.parse(method), seed, config, make_fabric(device), searched)
+    while not training.finished:
+        training.advance()
+    return training

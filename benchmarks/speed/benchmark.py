@@ -1,0 +1,93 @@
+"""The pieces that are measured, and the page."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from benchmarks.harness import Benchmark, Unit
+from benchmarks.speed import figures, forward, measure, messages, scaling, tables, whole
+from benchmarks.speed.turns import Rows
+
+PARTS: dict[str, dict[str, Callable[[], Rows]]] = {
+    "whole": {f"whole/{name}": functools.partial(whole.measure, name) for name in whole.NETWORKS},
+    "forward": {f"forward/{name}": functools.partial(forward.measure, name) for name in whole.NETWORKS},
+    "step": {name: functools.partial(measure.measure, workload) for name, workload in measure.ALL.items()},
+    "growth": {name: functools.partial(scaling.measure, *sizes) for name, sizes in scaling.ALL.items()},
+    "ranks": {f"ranks/{ranks}": functools.partial(messages.measure, ranks) for ranks in (1, 2)},
+}
+"""By the sections of the page."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of a piece.
+
+    Attributes:
+        key: its name.
+        measured: numbers by what they are of, for each contender.
+    """
+
+    key: str
+    measured: Rows
+
+
+class Speed(Benchmark[Row]):
+    """Contenders that take turns."""
+
+    name, depth = "speed", 3
+    settings = {name: make for part in PARTS.values() for name, make in part.items()}
+
+    def units(self) -> list[Unit]:
+        """One a piece."""
+        return [Unit(name, (name,)) for name in self.settings]
+
+    def measure(self, unit: Unit) -> list[Row]:
+        """All contenders of a piece."""
+        if unit.name.startswith("whole/") and importlib.util.find_spec("betty") is None:
+            print("betty-ml is not installed (docs/speed.md says how): its rows will be missing", file=sys.stderr)
+        return [Row(unit.name, self.settings[unit.name]())]
+
+    def from_json(self, content: dict[str, Any]) -> list[Row]:
+        """A line for each contender."""
+        return [Row(name, measured) for name, measured in content["workloads"].items()]
+
+    def to_json(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """In the order of the pieces."""
+        found = {row.key: row.measured for row in rows}
+        return {"schema": 1, "workloads": {name: found[name] for name in self.settings if name in found}}
+
+    def sections(self, rows: Sequence[Row]) -> Mapping[str, object]:
+        """A section for each part."""
+        found = _by_part(rows)
+        return {
+            **tables.whole_steps(found["whole"]),
+            **tables.slopes(found["forward"]),
+            **tables.without_passes(found["step"]),
+            **tables.growth(found["growth"]),
+            **tables.messages(found["ranks"]),
+        }
+
+    def figures(self, rows: Sequence[Row]) -> Mapping[str, Figure]:
+        """Ratios as bars, and growth."""
+        found = _by_part(rows)
+        return {
+            "images/speed.png": figures.without_passes(found["step"]),
+            "images/speed-steps.png": figures.whole_steps(found["whole"]),
+            "images/speed-growth.png": figures.growth(found["growth"]),
+        }
+
+
+def _by_part(rows: Sequence[Row]) -> dict[str, dict[str, Rows]]:
+    """What was measured by part and piece; the first part of a piece's name is left out where it is the part's."""
+    found = {row.key: row.measured for row in rows}
+    return {
+        part: {name.removeprefix(f"{part}/"): found[name] for name in names if name in found}
+        for part, names in PARTS.items()
+    }
