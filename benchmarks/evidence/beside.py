@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from benchmarks.evidence.suite import PAPER_START
-from benchmarks.evidence.summary import BELOW, Measured, Row, head, in_points, is_close
+from benchmarks.evidence.summary import EMPTY, Measured, Row, in_points, is_close
+from benchmarks.harness.page import table
 from letsam.reports.table import NOTHING
 from letsam.training.methods import REFIT
 
@@ -20,24 +21,16 @@ ALONE = {"Optuna": "optuna-sam", "the paper's reading, refit": PAPER + REFIT}
 PEERS = (*SCHEDULES["sam"], *ALONE)
 
 
-def tuned(found: list[Measured]) -> Iterator[str]:
+def tuned(found: list[Measured]) -> str:
     """Each at its best in each setting, in one table over the settings in which all of it is finished."""
     lines = [(one.setting.title, *result) for one in found if (result := _tuned(one))]
     if not lines:
-        return
-    yield "### SAM, beside what else one could do\n"
-    yield (
-        "Minus the best of SAM's grid in points, over the seeds that all columns have; of schedules and budgets the "
-        "best of those tried, by test accuracy. Optuna has the same held-out share and pays 7.3 to 7.5 runs; a grid of "
-        "three schedules pays 3, the refit 2.1.\n"
-    )
-    yield from head("setting", "seeds", "learned, refit", *PEERS)
-    for title, seeds, values in lines:
-        yield f"| {title} | {seeds} | " + " | ".join(map(in_points, values)) + " |"
-    yield ""
+        return EMPTY
+    rows = [[title, str(seeds), *map(in_points, values)] for title, seeds, values in lines]
     ahead = [sum(values[0] > values[place] for *_, values in lines) for place in range(1, len(PEERS) + 1)]
     counts = ", ".join(f"{name} {count}" for name, count in zip(PEERS, ahead, strict=True))
-    yield f"Learning is ahead, of {len(lines)} settings: {counts}."
+    numbers = table(["setting", "seeds", "learned, refit", *PEERS], rows)
+    return f"{numbers}\n\nLearning is ahead, of {len(lines)} settings: {counts}."
 
 
 def _tuned(one: Measured) -> tuple[int, list[float]] | None:
@@ -55,28 +48,20 @@ def _tuned(one: Measured) -> tuple[int, list[float]] | None:
     return len(seeds), [mean, *at_best, *(values[name] for name in ALONE.values())]
 
 
-def untuned(found: list[Measured]) -> Iterator[str]:
-    """Each with the same number in all settings of images, and in all of text, in one table a kind."""
-    for kind in SCHEDULES:
-        bests = [(one, best) for one in found if (best := one.best(kind))]
-        sides = [[(one, best) for one, best in bests if one.setting.text is text] for text in (False, True)]
-        rows = {name: [_differences(name, side) for side in sides] for name in _methods(kind, found)}
-        if not any(name.startswith("lets-") for name in rows):
-            continue
-        yield f"### One number for all tasks, {kind.upper()}\n"
-        yield (
-            "The same number in every setting, where the grid has the best of seven or four for each: minus that best, "
-            f"in points, over the seeds that both have. Close: settings at least -{BELOW}. {NOTHING}: not run in all, "
-            "or diverged. Ordered by the worst on images.\n"
-        )
-        columns = ("mean", "worst", f"close, of {len(sides[0])}", "mean", "worst", f"close, of {len(sides[1])}")
-        yield from head(
-            "method", *(f"{'text' if place > 2 else 'images'}: {name}" for place, name in enumerate(columns))
-        )
-        for name, (images, text) in sorted(rows.items(), key=lambda row: -min(row[1][0], default=-math.inf)):
-            if images or text:
-                yield f"| `{name}` | " + " | ".join([*_cells(images), *_cells(text)]) + " |"
-        yield ""
+def untuned(kind: str, found: list[Measured]) -> str:
+    """Each with the same number in all settings of images, and in all of text."""
+    bests = [(one, best) for one in found if (best := one.best(kind))]
+    sides = [[(one, best) for one, best in bests if one.setting.text is text] for text in (False, True)]
+    rows = {name: [_differences(name, side) for side in sides] for name in _methods(kind, found)}
+    if not any(name.startswith("lets-") for name in rows):
+        return EMPTY
+    ordered = sorted(rows.items(), key=lambda row: -min(row[1][0], default=-math.inf))
+    titles = zip(("images", "text"), sides, strict=True)
+    columns = [f"{name}: {one}" for name, side in titles for one in ("mean", "worst", f"close, of {len(side)}")]
+    return table(
+        ["method", *columns],
+        [[f"`{name}`", *_cells(images), *_cells(text)] for name, (images, text) in ordered if images or text],
+    )
 
 
 def _methods(kind: str, found: list[Measured]) -> Iterable[str]:

@@ -113,21 +113,6 @@ class Setting:
         )
 
 
-@dataclass(frozen=True)
-class Unit:
-    """The smallest piece of work: one method with one seed, with the refit of its search where it learns."""
-
-    setting: Setting
-    family: str
-    method: str
-    seed: int
-
-    @property
-    def rows(self) -> tuple[str, ...]:
-        """The names of the records that it makes."""
-        return (self.method, f"{self.method}+refit") if self.method.startswith("lets-") else (self.method,)
-
-
 def methods(setting: Setting) -> Iterator[tuple[str, str]]:
     """(family, method) of a setting, the most telling first."""
     yield "sam", "sgd"
@@ -139,28 +124,6 @@ def methods(setting: Setting) -> Iterator[tuple[str, str]]:
     if setting.name.startswith(TRIED_ON):
         ends = dict.fromkeys((setting.sam_starts[0], setting.sam_starts[-1]))
         yield from (("tried", f"{idea}:{rho}") for idea in TRIED for rho in ends)
-
-
-def units(settings: list[Setting], families: tuple[str, ...] = FAMILIES, seeds: int | None = None) -> list[Unit]:
-    """All the work in its order: seed by seed, so that what is finished is always balanced.
-
-    Args:
-        settings: in their order.
-        families: which methods, of `FAMILIES`.
-        seeds: at most so many; None: each setting's own number.
-
-    Returns:
-        The units.
-    """
-    most = max((setting.seeds for setting in settings), default=0)
-    return [
-        Unit(setting, family, method, seed)
-        for seed in range(most if seeds is None else seeds)
-        for setting in settings
-        if seed < setting.seeds or seeds is not None
-        for family, method in methods(setting)
-        if family in families and not (family == "tried" and seed >= TRIED_SEEDS)
-    ]
 
 
 DEAR: dict[str, Any] = {"asam_grid": SPARSE_ASAM, "asam_starts": ("0.05", "1"), "peers": FEW_PEERS}

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from benchmarks.evidence.records import Record, Store
-from benchmarks.evidence.suite import CLIPPED, SETTINGS, Setting
+from benchmarks.evidence.records import Record
+from benchmarks.evidence.suite import Setting
 from letsam.reports.table import NOTHING
 from letsam.training.methods import REFIT
 
 # The goals: each start at most so far below the best of the grid (points), the starts at most so far apart, and the
 # cost as a multiple of one SAM run, without and with the refit.
 BELOW, SPREAD, COST = 0.3, 0.5, {"": 1.15, REFIT: 2.3}
+EMPTY = "Not measured yet."
 
 
 @dataclass(frozen=True)
@@ -31,8 +29,7 @@ class Row:
         deviation: sample standard deviation, in points; 0 for one seed.
         loss, gap: means.
         rho: mean of the last (or chosen) radius; None without one.
-        passes: mean number of gradient passes.
-        seconds: mean time.
+        passes, seconds: mean number of gradient passes, and mean time.
     """
 
     name: str
@@ -93,19 +90,12 @@ class Measured:
     """A setting with its finished runs."""
 
     setting: Setting
-    metric: str
-    device: str
     records: tuple[Record, ...]
 
-    @classmethod
-    def load(cls, setting: Setting, store: Store) -> Measured | None:
-        """Read the file of a setting; None where there is none with these options."""
-        path = store.kept / f"{setting.name}.json"
-        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        if value.get("config") != setting.config or not value["runs"]:
-            return None
-        where = value["environment"]
-        return cls(setting, where["metric"], where["device"], tuple(map(Record.from_json, value["runs"])))
+    @property
+    def metric(self) -> str:
+        """What stands as `accuracy` in the records."""
+        return self.records[0].environment["metric"]
 
     def of(self, name: str) -> dict[int, Record]:
         """The runs of a method by seed."""
@@ -174,21 +164,6 @@ class Measured:
         )
 
 
-def measured(store: Store) -> list[Measured]:
-    """All settings with results, the full sizes among them, in the order of the suite."""
-    settings = [*SETTINGS, *(large for setting in SETTINGS if (large := setting.full()))]
-    return _loaded(settings, store)
-
-
-def measured_clipped(store: Store) -> list[Measured]:
-    """The same of those with clipped gradients, which are no part of the suite."""
-    return _loaded(CLIPPED, store)
-
-
-def _loaded(settings: list[Setting], store: Store) -> list[Measured]:
-    return [one for setting in settings if (one := Measured.load(setting, store))]
-
-
 def is_close(value: float) -> bool:
     """Whether a difference from the best of the grid meets the goal."""
     return value >= -BELOW - 1e-9
@@ -197,13 +172,3 @@ def is_close(value: float) -> bool:
 def in_points(value: float) -> str:
     """A difference as +0.3 or -0.3."""
     return NOTHING if math.isnan(value) else f"{value:+.1f}".replace("-0.0", "+0.0")
-
-
-def relative_to(page: Path, path: Path) -> str:
-    """How a page links to a file beside or below it."""
-    return path.relative_to(page.parent).as_posix()
-
-
-def head(first: str, *others: str) -> tuple[str, str]:
-    """The two lines that a table begins with; its numbers stand to the right."""
-    return "| " + " | ".join([first, *others]) + " |", "| --- |" + " ---: |" * len(others)

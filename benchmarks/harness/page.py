@@ -39,7 +39,8 @@ def filled_in(template: str, sections: Mapping[str, object]) -> str:
     places = set(re.findall(r"\{(\w+)\}", template))
     if places != set(sections):
         raise ValueError(f"the template has {sorted(places)}, expected {sorted(sections)}")
-    return re.sub(r"\{(\w+)\}", lambda match: str(sections[match[1]]), template)
+    text = re.sub(r"\{(\w+)\}", lambda match: str(sections[match[1]]), template)
+    return re.sub(r"\n{3,}", "\n\n", text)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], align: str = "lr") -> str:
