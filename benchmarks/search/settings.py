@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -66,6 +67,7 @@ SETTINGS = {
 }
 
 
+@functools.cache
 def load(setting: Setting) -> Task:
     """The task, with inputs as the networks here take them.
 

@@ -1,0 +1,126 @@
+"""How an idea is measured, and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.harness import Benchmark, Unit
+from benchmarks.harness.page import table
+from benchmarks.search import claims
+from benchmarks.search.batched import Radii, train
+from benchmarks.search.ideas import BY_NAME, IDEAS, Idea
+from benchmarks.search.radii import ReplayedRadii
+from benchmarks.search.row import RADIUS, SPREAD, Row
+from benchmarks.search.settings import SETTINGS, STARTS, Setting, load, samples
+
+GRID = {"SGD": 0.0, "SAM 0.05": 0.05, "SAM 0.1": 0.1, "SAM 0.2": 0.2, "SAM 0.5": 0.5}
+NAMES = (*GRID, *BY_NAME)
+MOMENTS = (0.25, 0.5, 1.0)  # shares of the run at which the radius is kept
+
+
+class Search(Benchmark[Row]):
+    """Ideas x settings, beside a grid of fixed radii."""
+
+    name = "search"
+    settings: Mapping[str, Setting] = SETTINGS
+
+    def units(self) -> list[Unit]:
+        """The grid, all at once, and each idea, of each setting."""
+        units: list[Unit] = []
+        for name, setting in self.settings.items():
+            units.append(Unit(f"grid/{name}", tuple(f"{one}/{name}" for one in GRID), (name, None)))
+            ideas = [idea.name for idea in IDEAS if idea.everywhere or setting.all_ideas]
+            units += [Unit(f"{idea}/{name}", (f"{idea}/{name}",), (name, idea)) for idea in ideas]
+        return units
+
+    def measure(self, unit: Unit) -> list[Row]:
+        """With all seeds, and from every start."""
+        name, idea = unit.work
+        return _grid(name, self.settings[name]) if idea is None else [_idea(name, self.settings[name], BY_NAME[idea])]
+
+    def fits(self, row: Row) -> bool:
+        """Whether it has the epochs and seeds of its setting."""
+        setting = self.settings.get(row.setting)
+        if setting is None or row.name not in NAMES:
+            return False
+        return row.epochs == setting.epochs and all(len(seeds) == setting.seeds for seeds in row.accuracy)
+
+    def from_json(self, content: dict[str, Any]) -> list[Row]:
+        """One a line."""
+        return [Row(**fields) for fields in content["rows"]]
+
+    def to_json(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """By settings and names."""
+        settings = list(self.settings)
+        ordered = sorted(rows, key=lambda row: (settings.index(row.setting), NAMES.index(row.name)))
+        return {"schema": 1, "starts": STARTS, "rows": list(map(asdict, ordered))}
+
+    def sections(self, rows: Sequence[Row]) -> Mapping[str, object]:
+        """Yardstick, ideas, radii and claims."""
+        settings = [name for name in self.settings if any(row.setting == name for row in rows)]
+        best = {s: max(row.mean for row in rows if row.setting == s and row.name in GRID) for s in settings}
+        scores: dict[str, list[float]] = {}
+        for row in rows:
+            scores.setdefault(row.name, []).append(row.mean - best[row.setting])
+        means = {idea.name: fmean(scores[idea.name]) for idea in IDEAS if len(scores.get(idea.name, [])) == len(best)}
+        top = max(means, key=lambda name: float(f"{means[name]:.1f}"))
+
+        def numbers(head: list[str], lines: Sequence[tuple[str, ...]], cell: Callable[[Row], str]) -> str:
+            """A line a name, a column a setting; empty where it was not tried."""
+            cells = {(row.name, row.setting): cell(row) for row in rows if any(row.name == line[0] for line in lines)}
+            found = [[*line, *(cells.get((line[0], s), "") for s in settings)] for line in lines if line[0] in scores]
+            return table([*head, *settings], found, "l" * len(head) + "r")
+
+        ideas = [
+            (one.name, one.predicts, one.decision, f"{means[one.name]:+.1f}" if one.name in means else "")
+            for one in IDEAS
+        ]
+        names = [(idea.name,) for idea in IDEAS]
+        return {
+            "yardstick": numbers(["method"], [(name,) for name in GRID], lambda row: f"{row.mean:.1f}"),
+            "ideas": numbers(
+                ["idea", "what it predicts", "decision", "mean"],
+                ideas,
+                lambda row: f"{row.mean - best[row.setting]:+.1f} ({fmean(row.values(SPREAD)):.1f})",
+            ),
+            "highest": f"The highest mean has *{top}* ({means[top]:+.1f}).",
+            "radii": numbers(["idea"], names, lambda row: " / ".join(f"{rho:.2g}" for rho in row.values(RADIUS))),
+            "claims": claims.answered(rows),
+        }
+
+
+def _grid(name: str, setting: Setting) -> list[Row]:
+    """Train with every radius of the grid, all at once."""
+    everything = samples(load(setting), setting, None)
+    seeds = [seed for _ in GRID for seed in range(setting.seeds)]
+    rho = torch.tensor([rho for rho in GRID.values() for _ in range(setting.seeds)])
+    end = train(everything, setting.sizes, seeds, Radii(rho), epochs=setting.epochs)
+    by_radius = _rows(end.accuracy, len(GRID))
+    return [Row(name, one, setting.epochs, [found], [], []) for one, found in zip(GRID, by_radius, strict=True)]
+
+
+def _idea(name: str, setting: Setting, idea: Idea) -> Row:
+    """Learn the radii from every start and with every seed, then train on all data with what was learned."""
+    task = load(setting)
+    seeds = [seed for _ in STARTS for seed in range(setting.seeds)]
+    starts = torch.tensor([start for start in STARTS for _ in range(setting.seeds)])
+    radii = idea.radii(starts, **idea.options)
+    learned = train(samples(task, setting, idea.share), setting.sizes, seeds, radii, epochs=setting.epochs)
+    everything = samples(task, setting, None)
+    replayed = ReplayedRadii(learned.rho, setting.epochs * everything.order(0).shape[1], radii.rule.burn_in)
+    refit = train(everything, setting.sizes, seeds, replayed, epochs=setting.epochs)
+    last = len(learned.rho) - 1
+    curve = learned.rho[[round(moment * last) for moment in MOMENTS]].log()
+    means = curve.view(len(MOMENTS), len(STARTS), -1).mean(2).exp().t()
+    accuracies = [_rows(end.accuracy, len(STARTS)) for end in (refit, learned)]
+    return Row(name, idea.name, setting.epochs, *accuracies, rho=means.tolist())
+
+
+def _rows(values: Tensor, count: int) -> list[list[float]]:
+    return values.view(count, -1).tolist()
