@@ -15,31 +15,19 @@ POINTS = 20
 
 @dataclass(frozen=True)
 class Record:
-    """One run without its history; a number that is not finite is NaN here and null in JSON.
-
-    Attributes:
-        method, seed: of the run.
-        accuracy, loss: on the test set; the accuracy is 0 to 1.
-        train_loss: on what was trained on.
-        gap: `loss - train_loss`.
-        rho: after the last step, or what a search chose; None without a radius.
-        passes, seconds: gradient passes and time of training, those of a search included.
-        curve: the learned radius at evenly spaced steps, at most 20; None for other methods.
-        setting: its name, which is the file's.
-        environment: metric, versions and device, which the file has once, of its latest run.
-    """
+    """One run without its history; a number that is not finite is NaN here and null in JSON."""
 
     method: str
     seed: int
-    accuracy: float
-    loss: float
-    train_loss: float
-    gap: float
-    rho: float | None
-    passes: int
-    seconds: float
-    curve: tuple[float, ...] | None = None
-    setting: str = ""
+    accuracy: float  # on the test set, 0 to 1
+    loss: float  # on the test set
+    train_loss: float  # on what was trained on
+    gap: float  # `loss - train_loss`
+    rho: float | None  # after the last step, or what a search chose; None without a radius
+    passes: int  # gradient passes, those of a search included
+    seconds: float  # of training, those of a search included
+    curve: tuple[float, ...] | None = None  # the learned radius at evenly spaced steps; None for other methods
+    setting: str = ""  # in the file once for all its runs, as is the environment of the latest of them
     environment: dict[str, Any] = field(default_factory=dict[str, Any], compare=False)
 
     @property

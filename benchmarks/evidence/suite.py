@@ -39,43 +39,27 @@ FEW_PEERS = (
 
 @dataclass(frozen=True)
 class Setting:
-    """A task with its options, and what is run on it.
+    """A task with its options, and what is run on it."""
 
-    Attributes:
-        name: of the files that hold its results.
-        title: for people.
-        group: settings that differ in their label noise only share it.
-        task: as `letsam trial` takes it.
-        noise: share of wrong training labels.
-        train_size, model: the task's options; None: its defaults.
-        epochs: None: the task's.
-        seeds: how many at most.
-        sam_grid, asam_grid, sam_starts, asam_starts: radii, as they are written in a method's name.
-        peers: methods to compare with.
-        gpu_size, gpu_model, gpu_epochs: what takes the place of `train_size`, `model` and `epochs` with `--full`.
-        text: whether the task is one of text, not of images.
-        max_grad_norm: at which the gradients of all methods are clipped; None: nowhere.
-    """
-
-    name: str
-    title: str
-    group: str
-    task: str
-    noise: float = 0.0
-    train_size: int | None = None
+    name: str  # of the files that hold its results
+    title: str  # for people
+    group: str  # settings that differ in their label noise only share it
+    task: str  # as `letsam trial` takes it
+    noise: float = 0.0  # share of wrong training labels
+    train_size: int | None = None  # the task's options; None: its defaults
     model: str | None = None
-    epochs: int | None = None
-    seeds: int = 5
-    sam_grid: tuple[str, ...] = SAM_GRID
+    epochs: int | None = None  # None: the task's
+    seeds: int = 5  # how many at most
+    sam_grid: tuple[str, ...] = SAM_GRID  # radii, as they are written in a method's name
     asam_grid: tuple[str, ...] = ASAM_GRID
     sam_starts: tuple[str, ...] = SAM_STARTS
     asam_starts: tuple[str, ...] = ASAM_STARTS
-    peers: tuple[str, ...] = PEERS
-    gpu_size: int | None = None
+    peers: tuple[str, ...] = PEERS  # methods to compare with
+    gpu_size: int | None = None  # what takes the place of `train_size`, `model` and `epochs` with `--full`
     gpu_model: str | None = None
     gpu_epochs: int | None = None
-    text: bool = False
-    max_grad_norm: float | None = None
+    text: bool = False  # whether the task is one of text, not of images
+    max_grad_norm: float | None = None  # at which the gradients of all methods are clipped; None: nowhere
 
     @property
     def config(self) -> dict[str, object]:

@@ -20,44 +20,27 @@ EMPTY = "Not measured yet."
 
 @dataclass(frozen=True)
 class Row:
-    """One method over its seeds, in points and as multiples.
+    """One method over its seeds, in points and as multiples."""
 
-    Attributes:
-        name: the method.
-        seeds: how many.
-        accuracy: mean, in percent; NaN where a run diverged.
-        deviation: sample standard deviation, in points; 0 for one seed.
-        loss, gap: means.
-        rho: mean of the last (or chosen) radius; None without one.
-        passes, seconds: mean number of gradient passes, and mean time.
-    """
-
-    name: str
-    seeds: int
-    accuracy: float
-    deviation: float
-    loss: float
+    name: str  # the method
+    seeds: int  # how many
+    accuracy: float  # mean, in percent; NaN where a run diverged
+    deviation: float  # sample standard deviation, in points; 0 for one seed
+    loss: float  # means
     gap: float
-    rho: float | None
-    passes: float
+    rho: float | None  # mean of the last (or chosen) radius; None without one
+    passes: float  # mean number of gradient passes, and mean time
     seconds: float
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a learned radius does beside the best of the grid, over all its starts.
+    """How a learned radius does beside the best of the grid, over all its starts."""
 
-    Attributes:
-        suffix: "" or "+refit".
-        differences: learned minus best of the grid in points, by start.
-        cost: gradient passes as a multiple of one fixed run.
-        seeds: the fewest that a difference is a mean of.
-    """
-
-    suffix: str
-    differences: dict[str, float]
-    cost: float
-    seeds: int
+    suffix: str  # "" or "+refit"
+    differences: dict[str, float]  # learned minus best of the grid in points, by start
+    cost: float  # gradient passes as a multiple of one fixed run
+    seeds: int  # the fewest that a difference is a mean of
 
     @property
     def worst(self) -> float:

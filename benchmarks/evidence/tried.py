@@ -53,17 +53,11 @@ class _LengthLimited(LearnedRadius):
 
 @dataclass(frozen=True)
 class Idea:
-    """One thing changed in the default.
+    """One thing changed in the default."""
 
-    Attributes:
-        title: of its column.
-        predicts: what should happen if it is right.
-        radius: makes the radius from its start.
-    """
-
-    title: str
-    predicts: str
-    radius: Callable[[float], LearnedRadius]
+    title: str  # of its column
+    predicts: str  # what should happen if it is right
+    radius: Callable[[float], LearnedRadius]  # makes the radius from its start
 
 
 IDEAS = {

@@ -33,19 +33,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Compared:
-    """One training run.
+    """One training run."""
 
-    Attributes:
-        radius: the fixed radius, or "learned".
-        rho: the radius used at each compared step.
-        rows: every variant.
-        curves: "exact" and each estimator at each compared step, for the target of `CURVES`.
-    """
-
-    radius: float | str
-    rho: list[float]
-    rows: list[Row]
-    curves: dict[str, list[float]]
+    radius: float | str  # the fixed radius, or "learned"
+    rho: list[float]  # the radius used at each compared step
+    rows: list[Row]  # every variant
+    curves: dict[str, list[float]]  # "exact" and each estimator at each compared step, for the target of `CURVES`
 
     @property
     def key(self) -> str:

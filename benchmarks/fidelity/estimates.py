@@ -7,9 +7,10 @@ import itertools
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 import letsam
-from benchmarks.fidelity.exact import Batch, Moment, hypergradient
+from benchmarks.fidelity.exact import Moment, closure_on, hypergradient
 
 ESTIMATORS = ("secant", "finite_difference", "diagonal")
 OBJECTIVES = ("validation_loss", "squared_gap")
@@ -38,13 +39,14 @@ VARIANTS = tuple(
 )
 
 
-def estimate(moment: Moment, rho: float, variant: Variant) -> float:
-    """The hypergradient of one step by the real optimizer, on copies of the model and the base optimizer.
+def estimates(moment: Moment, rho: float, variant: Variant, per: str = "all") -> Tensor:
+    """The hypergradients of one step by the real optimizer, on copies of the model and the base optimizer.
 
     Args:
         moment: where the run is; not changed.
         rho: radius of the step.
         variant: settings of `LearnedRadius`.
+        per: as `LearnedRadius` takes it.
 
     Returns:
         `metrics["hypergradient"]` of the update that this step's derivative enters.
@@ -62,22 +64,14 @@ def estimate(moment: Moment, rho: float, variant: Variant) -> float:
         interval=1,
         prior=None,  # nothing but `rho` sets the radius of the step
         burn_in=0,
+        per=per,
     )
     opt = letsam.SAM(base, rho=radius)
-
-    def closure_on(batch: Batch):
-        def closure() -> torch.Tensor:
-            opt.zero_grad()
-            loss = moment.loss(model(batch[0]), batch[1])
-            loss.backward()
-            return loss
-
-        return closure
-
-    opt.step(closure_on(moment.batch), closure_on(moment.validation))
+    closure, validation = (closure_on(opt, model, moment.loss, data) for data in (moment.batch, moment.validation))
+    opt.step(closure, validation)
     if variant.training_batch == "next":  # its update comes with the first pass of the step after
-        opt.step(closure_on(moment.next_batch), closure_on(moment.validation))
-    return opt.metrics["hypergradient"].item()
+        opt.step(closure_on(opt, model, moment.loss, moment.next_batch), validation)
+    return opt.metrics["hypergradient"]
 
 
 def compare(moment: Moment, rho: float) -> dict[Variant, tuple[float, float]]:
@@ -86,4 +80,4 @@ def compare(moment: Moment, rho: float) -> dict[Variant, tuple[float, float]]:
         target: hypergradient(moment, rho, target[0], target[1], keeps_length=target[2])
         for target in dict.fromkeys(variant.target for variant in VARIANTS)
     }
-    return {variant: (estimate(moment, rho, variant), truths[variant.target]) for variant in VARIANTS}
+    return {variant: (estimates(moment, rho, variant).item(), truths[variant.target]) for variant in VARIANTS}

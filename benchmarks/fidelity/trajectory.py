@@ -5,16 +5,15 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import TensorDataset
 
 import letsam
-from benchmarks.fidelity.exact import Batch, Moment
-from letsam.tasks import Task, load_task
+from benchmarks.fidelity.exact import Batch, Moment, closure_on
+from letsam.tasks import load_task
 from letsam.training.data import make_splits, training_order, validation_batch
 
 LABEL_NOISE, VALIDATION_SHARE = 0.4, 0.1
@@ -51,7 +50,7 @@ def moments(radius: float | str, seed: int, every: int, epochs: int | None = Non
         batch, following = following, _batch(train, next(order))
         validation = _batch(held_out, validation_batch(len(held_out[1]), task.batch_size, seed, step))
         before = copy.deepcopy((model, base.state_dict())) if step % every == 0 else None
-        opt.step(_closure(opt, model, task, batch), _closure(opt, model, task, validation))
+        opt.step(closure_on(opt, model, task.loss, batch), closure_on(opt, model, task.loss, validation))
         if before is not None:
             twin = task.optimizer(before[0].parameters())
             assert isinstance(twin, torch.optim.SGD)
@@ -67,13 +66,3 @@ def _in_float64(data: object) -> Batch:
 
 def _batch(data: Batch, indices: list[int]) -> Batch:
     return data[0][indices], data[1][indices]
-
-
-def _closure(opt: letsam.SharpnessAware, model: nn.Module, task: Task, batch: Batch) -> Callable[[], Tensor]:
-    def closure() -> Tensor:
-        opt.zero_grad()
-        loss = task.loss(model(batch[0]), batch[1])
-        loss.backward()
-        return loss
-
-    return closure

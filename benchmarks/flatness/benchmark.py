@@ -22,25 +22,15 @@ BATCH = 500
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """A task as it is trained here.
-
-    Attributes:
-        task: name of a built-in task.
-        train_size: its training samples; None: all.
-        label_noise: share of wrong training labels.
-        epochs: of the training.
-        methods: SGD, SAM at its default and at a larger radius, and the learned radius.
-        seeds: how many.
-        samples: training samples that the measures see; None: all that every method has trained on.
-    """
+    """A task as it is trained here, by SGD, SAM at its default and at a larger radius, and the learned radius."""
 
     task: str
-    train_size: int | None = None
+    train_size: int | None = None  # None: all
     label_noise: float
     epochs: int
     methods: tuple[str, ...] = ("sgd", "sam:0.05", "sam:0.2", "lets-sam:0.05")
     seeds: int = 3
-    samples: int | None = None
+    samples: int | None = None  # training samples that the measures see; None: all that every method has trained on
 
     @property
     def title(self) -> str:

@@ -16,35 +16,21 @@ OFFSETS, DIRECTIONS = 21, 3
 
 @dataclass(frozen=True)
 class Measured:
-    """One solution: how good it is and how flat.
-
-    Attributes:
-        setting: of `Flatness.settings`.
-        method: as `letsam trial` names it.
-        seed: of the run.
-        epochs: of the training.
-        rho_final: the last radius; None for SGD.
-        test_accuracy: share of the test samples, 0 to 1.
-        train_loss: mean loss on the samples that the measures see.
-        eigenvalue, residual: the largest of the Hessian, and how far it may be off.
-        trace, trace_error: of the Hessian, and its standard error.
-        ascent: `ascent_sharpness` at each of `RADII`.
-        slice: loss along filter-normalized random directions, mean over `DIRECTIONS`, at `OFFSETS` offsets in [-1, 1].
-    """
+    """One solution: how good it is and how flat."""
 
     setting: str
     method: str
     seed: int
     epochs: int
-    rho_final: float | None
-    test_accuracy: float
-    train_loss: float
-    eigenvalue: float
-    residual: float
-    trace: float
-    trace_error: float
-    ascent: list[float]
-    slice: list[float]
+    rho_final: float | None  # None for SGD
+    test_accuracy: float  # 0 to 1
+    train_loss: float  # on the samples that the measures see
+    eigenvalue: float  # the largest of the Hessian
+    residual: float  # how far it may be off
+    trace: float  # of the Hessian
+    trace_error: float  # its standard error
+    ascent: list[float]  # `ascent_sharpness` at each of `RADII`
+    slice: list[float]  # loss along filter-normalized random directions, their mean at `OFFSETS` offsets in [-1, 1]
 
     @property
     def key(self) -> str:

@@ -39,17 +39,11 @@ R = TypeVar("R", bound=Keyed)
 
 @dataclass(frozen=True)
 class Unit:
-    """The smallest piece of work: it is measured in one go, and its rows are kept at once.
+    """The smallest piece of work: it is measured in one go, and its rows are kept at once."""
 
-    Attributes:
-        name: for the command line; parts with slashes between them, such as setting/method/seed.
-        keys: of the rows that it gives.
-        work: what `measure` has to know.
-    """
-
-    name: str
-    keys: tuple[str, ...]
-    work: Any = None
+    name: str  # for the command line; parts with slashes between them, such as setting/method/seed
+    keys: tuple[str, ...]  # of the rows that it gives
+    work: Any = None  # what `measure` has to know
 
 
 class Benchmark(ABC, Generic[R]):

@@ -13,17 +13,11 @@ from letsam.results import write_atomically
 
 @dataclass(frozen=True)
 class Store:
-    """The files of a benchmark.
+    """The files of a benchmark."""
 
-    Attributes:
-        folder: where they are.
-        digits: significant digits of what is kept; None: all.
-        depth: how many levels of containers have a line for each of their elements.
-    """
-
-    folder: Path
-    digits: int | None = 4
-    depth: int = 2
+    folder: Path  # where they are
+    digits: int | None = 4  # significant digits of what is kept; None: all
+    depth: int = 2  # how many levels of containers have a line for each of their elements
 
     def read(self, stem: str) -> dict[str, Any] | None:
         """The content of a file; None where there is none."""

@@ -33,19 +33,12 @@ class Pass:
 
 @dataclass(frozen=True)
 class Moment:
-    """What is known when a step asks for its radii.
+    """What is known when a step asks for its radii."""
 
-    Attributes:
-        step: steps taken before this one.
-        share: learning rate / its peak.
-        training: the pass at the weights.
-        validation: the pass on held-out samples at the same weights; None unless asked for.
-    """
-
-    step: int
-    share: float
-    training: Pass
-    validation: Pass | None
+    step: int  # steps taken before this one
+    share: float  # learning rate / its peak
+    training: Pass  # the pass at the weights
+    validation: Pass | None  # the pass on held-out samples at the same weights; None unless asked for
 
 
 class Radii:
@@ -76,17 +69,11 @@ class Radii:
 
 @dataclass(frozen=True)
 class Trained:
-    """The end of a training.
+    """The end of a training."""
 
-    Attributes:
-        accuracy: test accuracy in percent, (R,).
-        rho: the radii of every step, (steps, R).
-        weights: one (R, ...) per weight.
-    """
-
-    accuracy: Tensor
-    rho: Tensor
-    weights: list[Tensor]
+    accuracy: Tensor  # test accuracy in percent, (R,)
+    rho: Tensor  # the radii of every step, (steps, R)
+    weights: list[Tensor]  # one (R, ...) per weight
 
 
 def network(sizes: Sequence[int], seed: int) -> nn.Sequential:

@@ -28,19 +28,12 @@ class Claim:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the results say to a claim on one setting.
+    """What the results say to a claim on one setting."""
 
-    Attributes:
-        setting: the setting.
-        change: mean difference in points; for RADIUS the mean factor.
-        agree: comparisons that go the way claimed.
-        count: comparisons: seeds, or starts for RADIUS.
-    """
-
-    setting: str
-    change: float
-    agree: int
-    count: int
+    setting: str  # the setting
+    change: float  # mean difference in points; for RADIUS the mean factor
+    agree: int  # comparisons that go the way claimed
+    count: int  # comparisons: seeds, or starts for RADIUS
 
 
 CLAIMS = [Claim(**one) for one in tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))["claims"]]

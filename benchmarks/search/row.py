@@ -10,23 +10,14 @@ ACCURACY, FROM_ONE, SPREAD, RADIUS = "accuracy", "accuracy from the start 1", "s
 
 @dataclass(frozen=True)
 class Row:
-    """One idea, or one radius of the grid, on one setting.
-
-    Attributes:
-        setting: of `SETTINGS`.
-        name: of the idea or of the radius.
-        epochs: of every training.
-        accuracy: test accuracy in percent after training on all data, [start][seed]; the grid has one "start".
-        held_out: the same at the end of learning the radius, trained on what is not held out; none for the grid.
-        rho: geometric mean over the seeds at `MOMENTS` of the training, [start][moment]; none for the grid.
-    """
+    """One idea, or one radius of the grid, on one setting; [start][seed], and the grid has one "start"."""
 
     setting: str
-    name: str
-    epochs: int
-    accuracy: list[list[float]]
-    held_out: list[list[float]]
-    rho: list[list[float]]
+    name: str  # of the idea or of the radius
+    epochs: int  # of every training
+    accuracy: list[list[float]]  # test accuracy in percent after training on all data
+    held_out: list[list[float]]  # the same after training on what is not held out; none for the grid
+    rho: list[list[float]]  # [start][moment], geometric mean over the seeds at `MOMENTS`; none for the grid
 
     @property
     def key(self) -> str:

@@ -20,27 +20,16 @@ TESTED = 4000  # test images, at most
 
 @dataclass(frozen=True)
 class Setting:
-    """A task with label noise, a network and a length.
+    """A task with label noise, a network and a length."""
 
-    Attributes:
-        task: "digits" or "fashion-mnist".
-        train_size: training samples; None for all.
-        pooled: side of the squares of pixels that are averaged into one.
-        noise: share of wrong training labels.
-        hidden: widths of the hidden layers.
-        epochs: of every training.
-        seeds: 0 to `seeds` - 1.
-        all_ideas: whether those ideas are tried here that are not for everywhere.
-    """
-
-    task: str
-    train_size: int | None
-    pooled: int
-    noise: float
-    hidden: tuple[int, ...]
-    epochs: int
-    seeds: int
-    all_ideas: bool = False
+    task: str  # "digits" or "fashion-mnist"
+    train_size: int | None  # training samples; None for all
+    pooled: int  # side of the squares of pixels that are averaged into one
+    noise: float  # share of wrong training labels
+    hidden: tuple[int, ...]  # widths of the hidden layers
+    epochs: int  # of every training
+    seeds: int  # 0 to `seeds` - 1
+    all_ideas: bool = False  # whether those ideas are tried here that are not for everywhere
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from benchmarks.speed.turns import Rows
 PARTS: dict[str, dict[str, Callable[[], Rows]]] = {
     "whole": {f"whole/{name}": functools.partial(whole.measure, name) for name in whole.NETWORKS},
     "forward": {f"forward/{name}": functools.partial(forward.measure, name) for name in whole.NETWORKS},
-    "step": {name: functools.partial(measure.measure, workload) for name, workload in measure.ALL.items()},
+    "step": {name: functools.partial(measure.measure, *workload) for name, workload in measure.ALL.items()},
     "growth": {name: functools.partial(scaling.measure, *sizes) for name, sizes in scaling.ALL.items()},
     "ranks": {f"ranks/{ranks}": functools.partial(messages.measure, ranks) for ranks in (1, 2)},
 }
@@ -27,15 +27,10 @@ PARTS: dict[str, dict[str, Callable[[], Rows]]] = {
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of a piece.
+    """What was measured of a piece."""
 
-    Attributes:
-        key: its name.
-        measured: numbers by what they are of, for each contender.
-    """
-
-    key: str
-    measured: Rows
+    key: str  # its name
+    measured: Rows  # numbers by what they are of, for each contender
 
 
 class Speed(Benchmark[Row]):

@@ -19,7 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.speed.contenders import RHO
 from benchmarks.speed.networks import Network, network
-from benchmarks.speed.turns import Rows, milliseconds, ratio, seconds
+from benchmarks.speed.turns import Rows, in_rows, seconds
 from letsam import SAM
 
 ROUNDS = 7
@@ -80,10 +80,7 @@ def measure(name: str) -> Rows:
     steps = {way: functools.partial(slope, single, z) for way, slope in WAYS.items()}
     for step in steps.values():
         step()
-    times = seconds(steps, ROUNDS, TURNS)
-    found: Rows = {
-        way: {"ms": milliseconds(values), "ratio": ratio(values, times[REFERENCE])} for way, values in times.items()
-    }
+    found = in_rows(seconds(steps, ROUNDS, TURNS), REFERENCE)
     double = network(name, torch.float64)
     double.model.load_state_dict({key: value.clone() for key, value in single.model.state_dict().items()})
     errors: dict[tuple[str, str], list[float]] = {}
@@ -126,4 +123,3 @@ def _norm(tensors: list[Any]) -> Tensor:
 
 def _error(found: Tensor, exact: Tensor) -> float:
     return ((found.double() - exact) / exact).abs().item()
-

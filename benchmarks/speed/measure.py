@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import product, starmap
+from itertools import product
 
 import torch
 
 from benchmarks.speed.contenders import CONTENDERS, LEARNED, PARTS, Passes
 from benchmarks.speed.cost import entries, operators, peak
-from benchmarks.speed.turns import Rows, milliseconds, ratio, seconds
+from benchmarks.speed.turns import Rows, in_rows, seconds
 
 WORKLOADS: dict[str, list[tuple[int, ...]]] = {
     "few large": [(2048, 1024)] * 8,
@@ -19,31 +18,16 @@ DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 ROUNDS = 7
 
 
-@dataclass(frozen=True)
-class Workload:
-    """What is measured together, in one run."""
-
-    shapes: str
-    variant: str
-    dtype: str
-
-    @property
-    def name(self) -> str:
-        """As on the command line."""
-        return f"{self.shapes}, {self.variant}, {self.dtype}".replace(" ", "-").replace(",-", "/")
+ALL = {f"{one[0].replace(' ', '-')}/{one[1]}/{one[2]}": one for one in product(WORKLOADS, ("SAM", "ASAM"), DTYPES)}
+"""What is measured together: weights, variant and precision."""
 
 
-VARIANTS = ("SAM", "ASAM")
-ALL = {one.name: one for one in starmap(Workload, product(WORKLOADS, VARIANTS, DTYPES))}
-
-
-def measure(workload: Workload) -> Rows:
+def measure(weights: str, variant: str, precision: str) -> Rows:
     """For each contender: milliseconds (median), the median ratio to letsam's of the same round, operators, copies.
 
     For each of `PARTS` the first two.
     """
-    shapes, dtype = WORKLOADS[workload.shapes], DTYPES[workload.dtype]
-    adaptive = workload.variant == "ASAM"
+    shapes, dtype, adaptive = WORKLOADS[weights], DTYPES[precision], variant == "ASAM"
     whole = CONTENDERS | LEARNED
     passes = {name: Passes(shapes, dtype) for name in (*whole, *PARTS)}
     steps = {name: make(passes[name], adaptive) for name, make in whole.items()}
@@ -52,13 +36,10 @@ def measure(workload: Workload) -> Rows:
     counts = {name: operators(step) for name, step in running.items()}
     times = seconds(running, ROUNDS, before=lambda name: passes[name].renew())
     copy = entries(shapes) * dtype.itemsize
-    found: Rows = {}
-    for name, values in times.items():
-        row = found[name] = {"ms": milliseconds(values), "ratio": ratio(values, times["letsam"])}
-        if name in PARTS:
-            continue
+    found = in_rows(times, "letsam")
+    for name in whole.keys() & found:
         fresh = whole[name](Passes(shapes, dtype), adaptive)
         assert fresh is not None
-        row["operators"] = counts[name] - (0 if name == "SGD alone" else counts["SGD alone"])
-        row["copies"] = peak(fresh) / copy - 1.0  # SGD's own momentum
+        found[name]["operators"] = counts[name] - (0 if name == "SGD alone" else counts["SGD alone"])
+        found[name]["copies"] = peak(fresh) / copy - 1.0  # SGD's own momentum
     return found

@@ -130,4 +130,3 @@ def counting(sent: list[int]) -> Iterator[None]:
         yield
     finally:
         dist.all_reduce = all_reduce
-

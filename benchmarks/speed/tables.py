@@ -78,7 +78,12 @@ def _reasons(found: Found, contender: str) -> str:
 
 def slopes(found: Found) -> Sections:
     """What a validation pass without a backward saves, and how accurate it is."""
-    columns = {"error, float32": "float32", "best": "best float32", "error, float64": "float64", "best ": "best float64"}
+    columns = {
+        "error, float32": "float32",
+        "best": "best float32",
+        "error, float64": "float64",
+        "best ": "best float64",
+    }
     rows = [
         [
             f"{name}, {way}",
@@ -97,7 +102,9 @@ def _verdict(found: Found) -> str:
     said: list[str] = []
     for way in list(forward.WAYS)[1:]:
         ratios, errors = ([rows[way][key] for rows in found.values()] for key in ("ratio", "float32"))
-        pays = [name for name, ratio, error in zip(found, ratios, errors, strict=True) if ratio < 1 and error < ACCURATE]
+        pays = [
+            name for name, ratio, error in zip(found, ratios, errors, strict=True) if ratio < 1 and error < ACCURATE
+        ]
         said.append(
             f"`{way}` takes {min(ratios):.2f} to {max(ratios):.2f} times as long as a backward, with errors of "
             f"{min(errors):.1e} to {max(errors):.1e} in float32: it pays on {named(pays) if pays else 'none of them'}"

@@ -18,17 +18,13 @@ def seconds(
     turns: Mapping[str, int] | int = 1,
     before: Callable[[str], Any] = lambda name: None,
 ) -> dict[str, list[float]]:
-    """Seconds of processor time that a step takes, for each contender and round.
+    """Seconds of processor time that a step takes: for each contender, the means of the rounds.
 
     Args:
         steps: a step of each contender.
         rounds: how often all are timed.
-        turns: how many steps are a round's, for all or for each; those of all contenders alternate, and another one
-            begins each time.
+        turns: steps in a round, for all or for each; contenders alternate, and another one begins each time.
         before: called with a contender's name before each of its steps, and not timed.
-
-    Returns:
-        The mean over the steps of a round, by contender.
     """
     names = list(steps)
     counts = {name: turns if isinstance(turns, int) else turns[name] for name in names}
@@ -48,11 +44,14 @@ def seconds(
     return times
 
 
-def milliseconds(values: Sequence[float]) -> float:
-    """The median."""
-    return 1000 * statistics.median(values)
-
-
 def ratio(values: Sequence[float], others: Sequence[float]) -> float:
     """The median of the ratios of the same round."""
     return statistics.median(mine / other for mine, other in zip(values, others, strict=True))
+
+
+def in_rows(times: Mapping[str, Sequence[float]], reference: str) -> Rows:
+    """For each contender the median in milliseconds, and the ratio to one of them."""
+    return {
+        name: {"ms": 1000 * statistics.median(values), "ratio": ratio(values, times[reference])}
+        for name, values in times.items()
+    }

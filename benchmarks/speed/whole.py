@@ -23,7 +23,7 @@ from torch.func import functional_call
 
 from benchmarks.speed.contenders import OPTIONS, RHO
 from benchmarks.speed.networks import NETWORKS, Network, network
-from benchmarks.speed.turns import Rows, Step, milliseconds, ratio, seconds
+from benchmarks.speed.turns import Rows, Step, in_rows, ratio, seconds
 from letsam import SAM, LearnedRadius, SharpnessAware
 from letsam.step.replay import Passes
 from letsam.step.undo import StepGuard
@@ -174,10 +174,9 @@ def measure(name: str) -> Rows:
         step()
         step()
     times = seconds(steps, ROUNDS, {contender: count for contender, (_, count) in CONTENDERS.items()})
-    found: Rows = {}
+    found = in_rows(times, REFERENCE)
     for contender, values in times.items():
-        row = found[contender] = {"ms": milliseconds(values), "ratio": ratio(values, times[REFERENCE])}
-        row["to SAM"] = ratio(values, times[OURS])
+        found[contender]["to SAM"] = ratio(values, times[OURS])
     for contender in (OURS, EACH):
         parts = profile(networks[contender], steps[contender])
         found[contender] |= {part: 1000 * value / found[REFERENCE]["ms"] for part, value in parts.items()}
@@ -215,4 +214,3 @@ def _timed(owner: type, method: str, part: str, spent: dict[str, float]) -> Iter
 
     with mock.patch.object(owner, method, timed):
         yield
-

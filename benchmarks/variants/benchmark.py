@@ -34,28 +34,17 @@ METHODS["fashion-resnet-0.4"] = _methods("sam", "samon")
 
 @dataclass(frozen=True)
 class Row:
-    """One run.
+    """One run."""
 
-    Attributes:
-        setting: of `METHODS`.
-        method: a method's name; "+refit" for the training on all data with what was learned.
-        seed: as for a trial.
-        epochs: of the run; None: the task's own number.
-        accuracy: of the test set, in [0, 1].
-        passes, seconds: of training, those of the search included in a refit.
-        rho: at the end; None without one.
-        hindered: why it could not be run; None where it was.
-    """
-
-    setting: str
-    method: str
-    seed: int
-    epochs: int | None
-    accuracy: float = 0.0
-    passes: int = 0
+    setting: str  # of `METHODS`
+    method: str  # a method's name; "+refit" for the training on all data with what was learned
+    seed: int  # as for a trial
+    epochs: int | None  # of the run; None: the task's own number
+    accuracy: float = 0.0  # of the test set, in [0, 1]
+    passes: int = 0  # of training, those of the search included in a refit
     seconds: float = 0.0
-    rho: float | None = None
-    hindered: str | None = None
+    rho: float | None = None  # at the end; None without one
+    hindered: str | None = None  # why it could not be run; None where it was
 
     @property
     def key(self) -> str:

@@ -23,18 +23,12 @@ STEPS, BATCH, FIRST = 60, 64, 20
 
 @dataclass(frozen=True)
 class Errors:
-    """How far estimators are from the exact hypergradients of a variant.
-
-    Attributes:
-        variant, rho: of the run.
-        count: steps that are compared.
-        estimators: "error", the median relative error, and "signs", the share of equal signs, by estimator.
-    """
+    """How far estimators are from the exact hypergradients of a variant."""
 
     variant: str
     rho: float
-    count: int
-    estimators: dict[str, dict[str, float]]
+    count: int  # steps that are compared
+    estimators: dict[str, dict[str, float]]  # of each: median relative "error", share of equal "signs"
 
     @property
     def key(self) -> str:
