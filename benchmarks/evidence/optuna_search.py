@@ -19,16 +19,8 @@ Train = Callable[[Task, str, float], Run]
 def search(task: Task, kind: str, seed: int, noise: float, share: float, train: Train) -> Run:
     """7 runs with radii that Optuna proposes, compared on held-out data, and one on all the data with the best.
 
-    Args:
-        task: the task.
-        kind: of `RANGES`.
-        seed: of the split, which is the one that a learned radius gets, and of Optuna's TPE sampler.
-        noise: share of wrong labels, the held-out ones included.
-        share: of the training data held out, where the task has no validation data of its own.
-        train: makes one run.
-
-    Returns:
-        The last run under the name `optuna-sam` or `optuna-asam`, with the passes and seconds of all eight.
+    The split is the one that a learned radius gets with this seed, which is also that of Optuna's TPE sampler. Returns
+    the last run under the name `optuna-sam` or `optuna-asam`, with the passes and seconds of all eight.
     """
     import optuna
 
@@ -48,9 +40,5 @@ def search(task: Task, kind: str, seed: int, noise: float, share: float, train: 
     study.optimize(objective, n_trials=TRIALS)
     last = train(task, f"{kind}:{study.best_params['rho']}", noise)
     runs.append(last)
-    return dataclasses.replace(
-        last,
-        method=f"optuna-{kind}",
-        gradient_passes=sum(run.gradient_passes for run in runs),
-        seconds=sum(run.seconds for run in runs),
-    )
+    passes, seconds = sum(run.gradient_passes for run in runs), sum(run.seconds for run in runs)
+    return dataclasses.replace(last, method=f"optuna-{kind}", gradient_passes=passes, seconds=seconds)

@@ -12,6 +12,7 @@ ASAM_GRID = ("0.05", "0.1", "0.2", "0.5", "1", "2", "5")
 SAM_STARTS = ("0.01", "0.05", "0.2", "1.0")
 ASAM_STARTS = ("0.05", "0.2", "1", "5")
 PAPER_START = "0.05"
+NOISES = (0.0, 0.2, 0.4, 0.6)
 SCHEDULED = ("0.05", "0.2", "0.5")  # largest radii of GSAM's schedule
 BUDGETS = ("0.05", "0.1", "0.2")  # sigma of LE-SAM's loss budget
 FAMILIES = ("sam", "sam-learned", "asam", "asam-learned", "peers")
@@ -28,13 +29,8 @@ PEERS = (
     *(f"asam-rising:{rho}" for rho in ASAM_GRID),
     "optuna-asam",
 )
-FEW_PEERS = (
-    f"lets-paper-sam:{PAPER_START}",
-    *(f"sam-rising:{rho}" for rho in SCHEDULED),
-    f"gsam-schedule:{SCHEDULED[1]}",
-    f"sam-budget:{BUDGETS[1]}",
-    "optuna-sam",
-)
+RISING = tuple(f"sam-rising:{rho}" for rho in SCHEDULED)
+FEW_PEERS = (f"lets-paper-sam:{PAPER_START}", *RISING, "gsam-schedule:0.2", "sam-budget:0.1", "optuna-sam")
 
 
 @dataclass(frozen=True)
@@ -111,34 +107,24 @@ def methods(setting: Setting) -> Iterator[tuple[str, str]]:
 
 
 DEAR: dict[str, Any] = {"asam_grid": SPARSE_ASAM, "asam_starts": ("0.05", "1"), "peers": FEW_PEERS}
+TEXT: dict[str, Any] = DEAR | {"seeds": 3, "text": True, "sam_grid": SPARSE_SAM, "sam_starts": ("0.01", "0.2")}
 
 
 def _language(name: str, title: str, task: str, **options: Any) -> Setting:
-    return Setting(
-        name,
-        title,
-        name,
-        task,
-        seeds=3,
-        text=True,
-        sam_grid=SPARSE_SAM,
-        sam_starts=("0.01", "0.2"),
-        **DEAR | options,
-    )
+    return Setting(name, title, name, task, **TEXT | options)
 
 
-def _noisy(
-    group: str, title: str, task: str, noises: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6), **options: Any
+def _noisy(group: str, title: str, task: str, noises: tuple[float, ...] = NOISES, **options: Any) -> list[Setting]:
+    titles = {noise: f"{title}, {noise:.0%} label noise" for noise in noises}
+    return [Setting(f"{group}-{noise}", text, group, task, noise, **options) for noise, text in titles.items()]
+
+
+def _fashion(
+    model: str, name: str | None = None, size: int = 2000, noises: tuple[float, ...] = NOISES, **options: Any
 ) -> list[Setting]:
-    return [
-        Setting(f"{group}-{noise}", f"{title}, {noise:.0%} label noise", group, task, noise, **options)
-        for noise in noises
-    ]
-
-
-def _fashion(model: str, **options: Any) -> list[Setting]:
-    title = f"Fashion-MNIST, 2,000 labels, {model}"
-    return _noisy(f"fashion-{model}", title, "fashion-mnist", train_size=2000, model=model, gpu_size=60000, **options)
+    group, title = f"fashion-{name or model}", f"Fashion-MNIST, {size:,} labels, {model}"
+    more = {"train_size": size, "model": model, "gpu_size": 60000} | options
+    return _noisy(group, title, "fashion-mnist", noises, **more)
 
 
 SETTINGS: list[Setting] = [
@@ -147,16 +133,7 @@ SETTINGS: list[Setting] = [
     _language("snippets-small", "movie snippets, small", "movie-snippets", model="small", gpu_size=8000),
     *_fashion("resnet", gpu_model="resnet18", **DEAR),
     *_fashion("vit", **DEAR),
-    *_noisy(
-        "fashion-10k",
-        "Fashion-MNIST, 10,000 labels, cnn",
-        "fashion-mnist",
-        (0.0, 0.4),
-        train_size=10000,
-        model="cnn",
-        epochs=12,
-        **DEAR,
-    ),
+    *_fashion("cnn", "10k", 10000, (0.0, 0.4), epochs=12, gpu_size=None, **DEAR),
     _language("ding-de-en", "Ding DE-EN translation", "ding-de-en", gpu_size=15000),
     _language("snippets-minilm", "movie snippets, MiniLM", "movie-snippets", model="minilm", gpu_size=8000),
     _language("reviews", "Amazon reviews, small (final check)", "benchmarks.evidence.reviews:reviews", model="small"),

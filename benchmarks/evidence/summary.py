@@ -26,10 +26,10 @@ class Row:
     seeds: int  # how many
     accuracy: float  # mean, in percent; NaN where a run diverged
     deviation: float  # sample standard deviation, in points; 0 for one seed
-    loss: float  # means
-    gap: float
     rho: float | None  # mean of the last (or chosen) radius; None without one
-    passes: float  # mean number of gradient passes, and mean time
+    loss: float  # these are means, too
+    gap: float
+    passes: float
     seconds: float
 
 
@@ -38,34 +38,29 @@ class Verdict:
     """How a learned radius does beside the best of the grid, over all its starts."""
 
     suffix: str  # "" or "+refit"
-    differences: dict[str, float]  # learned minus best of the grid in points, by start
+    differences: list[float]  # learned minus best of the grid in points, of each start
     cost: float  # gradient passes as a multiple of one fixed run
-    seeds: int  # the fewest that a difference is a mean of
 
     @property
     def worst(self) -> float:
         """The start that is furthest below; NaN where a run diverged."""
-        values = self.differences.values()
-        return math.nan if any(map(math.isnan, values)) else min(values)
+        return math.nan if any(map(math.isnan, self.differences)) else min(self.differences)
 
     @property
     def mean(self) -> float:
         """Over all starts; NaN where a run diverged."""
-        return statistics.fmean(self.differences.values())
+        return statistics.fmean(self.differences)
 
     @property
     def spread(self) -> float:
         """Between the best and the worst start; NaN where a run diverged."""
-        return max(self.differences.values()) - self.worst
+        return max(self.differences) - self.worst
 
     @property
     def met(self) -> dict[str, bool]:
         """Which goals are met."""
-        return {
-            "accuracy": is_close(self.worst),
-            "spread": self.spread < SPREAD,
-            "cost": self.cost <= COST[self.suffix] + 1e-9,
-        }
+        cost = self.cost <= COST[self.suffix] + 1e-9
+        return {"accuracy": is_close(self.worst), "spread": self.spread < SPREAD, "cost": cost}
 
 
 @dataclass(frozen=True)
@@ -90,18 +85,12 @@ class Measured:
         if not runs:
             return None
         accuracy = [100 * run.accuracy for run in runs]
+        deviation = statistics.stdev(accuracy) if len(runs) > 1 and all(map(math.isfinite, accuracy)) else 0.0
         radii = [run.rho for run in runs if run.rho is not None]
-        return Row(
-            name,
-            len(runs),
-            statistics.fmean(accuracy),
-            statistics.stdev(accuracy) if len(runs) > 1 and all(map(math.isfinite, accuracy)) else 0.0,
-            statistics.fmean(run.loss for run in runs),
-            statistics.fmean(run.gap for run in runs),
-            statistics.fmean(radii) if radii else None,
-            statistics.fmean(run.passes for run in runs),
-            statistics.fmean(run.seconds for run in runs),
-        )
+        rho = statistics.fmean(radii) if radii else None
+        names = ("loss", "gap", "passes", "seconds")
+        means = {field: statistics.fmean(getattr(run, field) for run in runs) for field in names}
+        return Row(name, len(runs), statistics.fmean(accuracy), deviation, rho, **means)
 
     def names(self, kind: str) -> list[str]:
         """The finished methods of a kind (`sam`, `lets-sam`), in order, without refits."""
@@ -121,30 +110,22 @@ class Measured:
         finite = [row for row in rows if math.isfinite(row.accuracy) and row.seeds == most]
         return max(finite, key=lambda row: row.accuracy, default=None)
 
-    def difference(self, name: str, best: Row, seeds: Iterable[int] | None = None) -> tuple[float, int]:
-        """A method minus the best of the grid in points, and over how many seeds: of `seeds`, those that both have."""
+    def difference(self, name: str, best: Row, seeds: Iterable[int] | None = None) -> float:
+        """A method minus the best of the grid in points, over those of `seeds` that both have; NaN without any."""
         mine, other = self.of(name), self.of(best.name)
         common = (mine.keys() & other.keys()).intersection(mine if seeds is None else seeds)
         both = [100 * (mine[seed].accuracy - other[seed].accuracy) for seed in sorted(common)]
-        return (statistics.fmean(both), len(both)) if both else (math.nan, 0)
+        return statistics.fmean(both) if both else math.nan
 
-    def verdict(self, kind: str, suffix: str, learned: str = "lets-") -> Verdict | None:
+    def verdict(self, kind: str, suffix: str) -> Verdict | None:
         """The learned radius beside the best of the grid; None until every start has a seed in common with it."""
         best = self.best(kind)
         starts = self.setting.sam_starts if kind == "sam" else self.setting.asam_starts
-        names = {start: f"{learned}{kind}:{start}{suffix}" for start in starts}
-        if best is None:
+        names = [f"lets-{kind}:{start}{suffix}" for start in starts]
+        if best is None or not all(self.of(name).keys() & self.of(best.name).keys() for name in names):
             return None
-        found = {start: self.difference(name, best) for start, name in names.items()}
-        if not all(count for _, count in found.values()):
-            return None
-        passes = [row.passes for name in names.values() if (row := self.row(name))]
-        return Verdict(
-            suffix,
-            {start: value for start, (value, _) in found.items()},
-            statistics.fmean(passes) / best.passes,
-            min(count for _, count in found.values()),
-        )
+        passes = statistics.fmean(row.passes for name in names if (row := self.row(name)))
+        return Verdict(suffix, [self.difference(name, best) for name in names], passes / best.passes)
 
 
 def is_close(value: float) -> bool:

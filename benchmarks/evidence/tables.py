@@ -162,7 +162,7 @@ def _methods(one: Measured, kind: str, best: Row) -> str:
             [
                 label,
                 f"{row.accuracy:.1f} ± {row.deviation:.1f}",
-                in_points(one.difference(name, best)[0]) if name != best.name else "",
+                in_points(one.difference(name, best)) if name != best.name else "",
                 f"{row.loss:.3f}",
                 f"{row.gap:.2f}",
                 NOTHING if row.rho is None else f"{row.rho:.2g}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -87,7 +87,7 @@ def fidelity(pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
 class Fidelity(Benchmark[Compared]):
     """Train, and compare estimates with exact values every few steps."""
 
-    name, depth = "fidelity", 4
+    name, depth, head = "fidelity", 4, {"schema": 1, "every": EVERY}
     settings: Mapping[str, float | str] = {str(radius): radius for radius in (0.02, 0.05, 0.1, 0.2, 0.5, LEARNED)}
     every, epochs = EVERY, None
 
@@ -113,12 +113,6 @@ class Fidelity(Benchmark[Compared]):
             Compared(**run | {"rows": [Row(**row | {"variant": Variant(**row["variant"])}) for row in run["rows"]]})
             for run in content["runs"]
         ]
-
-    def to_json(self, rows: Sequence[Compared]) -> dict[str, Any]:
-        """In the order of the radii."""
-        order = list(self.settings)
-        ordered = sorted(rows, key=lambda run: order.index(run.key))
-        return {"schema": 1, "every": EVERY, "runs": list(map(asdict, ordered))}
 
     def sections(self, rows: Sequence[Compared]) -> Mapping[str, object]:
         """Where each estimator may be trusted, and all numbers."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 from scipy.stats import rankdata
@@ -39,27 +38,31 @@ class Setting:
         return f"{self.task}{size}, {self.label_noise:.0%} label noise, {self.epochs} epochs"
 
 
+SETTINGS = {
+    "digits-0.4": Setting(task="digits", label_noise=0.4, epochs=60),
+    "digits-0.0": Setting(task="digits", label_noise=0.0, epochs=60),
+    "fashion-mnist-0.4": Setting(
+        task="fashion-mnist",
+        train_size=2000,
+        label_noise=0.4,
+        epochs=30,
+        methods=("sgd", "sam:0.05", "sam:0.1", "lets-sam:0.05"),
+        seeds=2,
+        samples=250,
+    ),
+}
+
+
 class Flatness(Benchmark[Measured]):
     """Train, and measure what was found."""
 
     name, digits = "flatness", 5
-    settings = {
-        "digits-0.4": Setting(task="digits", label_noise=0.4, epochs=60),
-        "digits-0.0": Setting(task="digits", label_noise=0.0, epochs=60),
-        "fashion-mnist-0.4": Setting(
-            task="fashion-mnist",
-            train_size=2000,
-            label_noise=0.4,
-            epochs=30,
-            methods=("sgd", "sam:0.05", "sam:0.1", "lets-sam:0.05"),
-            seeds=2,
-            samples=250,
-        ),
-    }
+    row, head = Measured, {"schema": 1, "radii": RADII}
+    settings = SETTINGS
 
     def units(self) -> list[Unit]:
         """A run for each method and seed."""
-        work = [(n, m, s) for n, one in self.settings.items() for s in range(one.seeds) for m in one.methods]
+        work = [(n, m, s) for n, one in self.settings.items() for m in one.methods for s in range(one.seeds)]
         return [Unit(key := f"{name}/{method}/{seed}", (key,), (name, method, seed)) for name, method, seed in work]
 
     def measure(self, unit: Unit) -> list[Measured]:
@@ -83,16 +86,6 @@ class Flatness(Benchmark[Measured]):
     def fits(self, row: Measured) -> bool:
         """Whether it was trained as long."""
         return row.setting in self.settings and row.epochs == self.settings[row.setting].epochs
-
-    def from_json(self, content: dict[str, Any]) -> list[Measured]:
-        """One run a line."""
-        return [Measured(**fields) for fields in content["runs"]]
-
-    def to_json(self, rows: Sequence[Measured]) -> dict[str, Any]:
-        """Method by method."""
-        order = {(n, m): i for i, (n, m) in enumerate((n, m) for n, s in self.settings.items() for m in s.methods)}
-        ordered = sorted(rows, key=lambda row: (order[row.setting, row.method], row.seed))
-        return {"schema": 1, "radii": RADII, "runs": list(map(asdict, ordered))}
 
     def sections(self, rows: Sequence[Measured]) -> Mapping[str, object]:
         """Findings over the settings, and a table and a figure of each."""

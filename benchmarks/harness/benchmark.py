@@ -8,9 +8,9 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from matplotlib.figure import Figure
@@ -23,18 +23,8 @@ from letsam.training.parallel import side_by_side
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-
-
-class Keyed(Protocol):
-    """A row of results."""
-
-    @property
-    def key(self) -> str:
-        """What it is the result of; no two rows of a benchmark have the same."""
-        ...
-
-
-R = TypeVar("R", bound=Keyed)
+R = TypeVar("R", bound=Any)
+"""A row of results: a dataclass with a `key`, which says what it is the result of and is unique."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +41,14 @@ class Benchmark(ABC, Generic[R]):
 
     Args:
         docs: where the pages are; results are in its folder `evidence`.
-
-    Attributes:
-        name: of the package, of the page, and of the result file where there is one for all.
-        settings: what is measured on, by name.
-        digits, depth: as `Store` takes them.
     """
 
-    name: ClassVar[str]
-    settings: Mapping[str, Any]
-    digits: ClassVar[int | None] = 4
+    name: ClassVar[str]  # of the package, of the page, and of the result file where there is one for all
+    settings: Mapping[str, Any]  # what is measured on
+    row: ClassVar[Any]  # class of the rows
+    rows: ClassVar[str] = "runs"  # under what name they stand in the result file, and what comes before them
+    head: ClassVar[Mapping[str, Any]] = {}
+    digits: ClassVar[int | None] = 4  # as `Store` takes it, as `depth`
     depth: ClassVar[int] = 2
 
     def __init__(self, docs: Path = DOCS) -> None:
@@ -91,13 +79,14 @@ class Benchmark(ABC, Generic[R]):
         """The figures by their paths below `docs`."""
         return {}
 
-    @abstractmethod
     def from_json(self, content: dict[str, Any]) -> list[R]:
         """The rows of a result file."""
+        return [self.row(**fields) for fields in content[self.rows]]
 
-    @abstractmethod
     def to_json(self, rows: Sequence[R]) -> dict[str, Any]:
-        """A result file of rows, in the order in which they should stand there."""
+        """A result file, its rows in the order of the units."""
+        keys = [key for unit in self.units() for key in unit.keys]
+        return {**self.head, self.rows: [asdict(row) for row in sorted(rows, key=lambda row: keys.index(row.key))]}
 
     def fits(self, row: R) -> bool:
         """Whether a row is of a setting as it is now; others count as not measured."""
@@ -121,13 +110,11 @@ class Benchmark(ABC, Generic[R]):
         contents = (self.store.read(stem) for stem in self.stems())
         return [row for content in contents if content for row in self.from_json(content) if self.fits(row)]
 
-    def write(self, rows: Sequence[R], stem: str | None = None) -> None:
-        """Keep those of the rows that belong in a file, and no others; all files without its name."""
-        for one in self.stems() if stem is None else (stem,):
-            if mine := [row for row in rows if self.stem(row) == one]:
-                self.store.write(one, self.to_json(mine))
-            else:
-                self.store.remove(one)
+    def write(self, rows: Sequence[R], stems: Iterable[str] | None = None) -> None:
+        """Keep these rows and no others in the files of these names; in all files without names."""
+        for stem in self.stems() if stems is None else stems:
+            mine = [row for row in rows if self.stem(row) == stem]
+            self.store.write(stem, self.to_json(mine) if mine else None)
 
     def run(self, units: Sequence[Unit], *, again: bool = False, jobs: int = 1) -> int:
         """Measure what is missing; every finished unit is kept at once.
@@ -152,8 +139,7 @@ class Benchmark(ABC, Generic[R]):
                 continue
             fresh = {row.key for row in found}
             rows = [*(row for row in rows if row.key not in fresh), *found]
-            for stem in dict.fromkeys(map(self.stem, found)):
-                self.write(rows, stem)
+            self.write(rows, dict.fromkeys(map(self.stem, found)))
             print(f"{count}/{len(waiting)} {(time.perf_counter() - started) / 60:.1f} min: {unit.name}", flush=True)
         return len(failures)
 
@@ -171,11 +157,10 @@ class Benchmark(ABC, Generic[R]):
 
     def forget(self, units: Sequence[Unit]) -> int:
         """Remove the results of units, so that they are measured again; returns how many rows that were."""
-        rows, gone = self.read(), {key for unit in units for key in unit.keys}
-        kept = [row for row in rows if row.key not in gone]
-        for stem in {self.stem(row) for row in rows if row.key in gone}:
-            self.write(kept, stem)
-        return len(rows) - len(kept)
+        rows, keys = self.read(), {key for unit in units for key in unit.keys}
+        gone = [row for row in rows if row.key in keys]
+        self.write([row for row in rows if row.key not in keys], dict.fromkeys(map(self.stem, gone)))
+        return len(gone)
 
     def status(self, units: Sequence[Unit]) -> Iterator[str]:
         """How many units are finished: a line for the first part of their names, a count for the second."""
@@ -196,7 +181,7 @@ class Benchmark(ABC, Generic[R]):
         write_atomically(self.docs / f"{self.name}.md", filled_in(template, self.sections(rows)))
 
 
-def missing(units: Iterable[Unit], rows: Iterable[Keyed]) -> list[Unit]:
+def missing(units: Iterable[Unit], rows: Iterable[Any]) -> list[Unit]:
     """The units that are not finished."""
     done = {row.key for row in rows}
     return [unit for unit in units if not done.issuperset(unit.keys)]
@@ -208,6 +193,6 @@ def _perform(work: tuple[Benchmark[Any], Unit], report: Callable[[list[Any] | st
     try:
         report(benchmark.measure(unit))
     except TaskError as error:  # the data is missing: the same for all units of a setting
-        report(f"{unit.name.split('/')[0]}: {error}")
+        report(str(error))
     except Exception as error:
         report(f"{unit.name}: {type(error).__name__}: {error}")

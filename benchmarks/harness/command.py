@@ -9,20 +9,27 @@ from typing import Any
 
 from benchmarks.harness.benchmark import Benchmark, Unit
 
+ACTIONS = """\
+`run` measures what is not finished; every finished unit is kept in docs/evidence at once, so that a run may be killed
+at any moment. What cannot be measured, such as for want of data, is named and left out. `forget` removes results.
+`table` makes docs/{name}.md and its figures from the results alone.
+"""
 
-def main(kind: type[Benchmark[Any]], doc: str | None, arguments: Sequence[str] | None = None) -> int:
+
+def main(kind: type[Benchmark[Any]], arguments: Sequence[str] | None = None) -> int:
     """Read the command line and do what it says.
 
     Args:
         kind: the benchmark.
-        doc: its help.
         arguments: those of the process without them.
 
     Returns:
         The exit status: 1 where a unit could not be measured.
     """
     parser = argparse.ArgumentParser(
-        prog=f"python -m benchmarks.{kind.name}", description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=f"python -m benchmarks.{kind.name}",
+        description=f"{sys.modules[kind.__module__.rpartition('.')[0]].__doc__}\n{ACTIONS.format(name=kind.name)}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("action", choices=("run", "status", "forget", "table"))
     parser.add_argument("names", nargs="*", help="units, by how their names begin (`status` lists them); all without")

@@ -14,16 +14,8 @@ from matplotlib.figure import Figure
 
 from letsam.results import write_atomically
 
-COLOURS = {
-    "orange": "#e0600d",
-    "grey": "#808894",
-    "light blue": "#7cc4f2",
-    "blue": "#1c63b0",
-    "green": "#12a37a",
-    "violet": "#7a4fa3",
-    "black": "#010203",
-}
-ORANGE, GREY, LIGHT_BLUE, BLUE, GREEN, VIOLET, BLACK = COLOURS.values()
+COLOURS = ORANGE, GREY, LIGHT_BLUE, BLUE, GREEN, _ = "#e0600d", "#808894", "#7cc4f2", "#1c63b0", "#12a37a", "#7a4fa3"
+BLACK = "#010203"
 
 
 def filled_in(template: str, sections: Mapping[str, object]) -> str:

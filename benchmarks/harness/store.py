@@ -24,14 +24,14 @@ class Store:
         path = self.folder / f"{stem}.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
-    def write(self, stem: str, content: dict[str, Any]) -> None:
-        """Replace a file, at once and as a whole."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.folder / f"{stem}.json", laid_out(plain(content, self.digits), self.depth) + "\n")
-
-    def remove(self, stem: str) -> None:
-        """Remove a file, if there is one."""
-        (self.folder / f"{stem}.json").unlink(missing_ok=True)
+    def write(self, stem: str, content: dict[str, Any] | None) -> None:
+        """Replace a file, at once and as a whole; without content, remove it."""
+        path = self.folder / f"{stem}.json"
+        if content is None:
+            path.unlink(missing_ok=True)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, laid_out(plain(content, self.digits), self.depth) + "\n")
 
 
 def plain(value: Any, digits: int | None) -> Any:

@@ -26,10 +26,10 @@ def loaded(name: str, train_size: int | None = None, model: str | None = None) -
     return dataclasses.replace(found, evaluations=1)
 
 
-def trained(
+def begun(
     task: Task, method: str, seed: int, *, searched: Run | None = None, device: str = "cpu", **options: Any
 ) -> Training:
-    """A finished training.
+    """A training before its first step.
 
     Args:
         task: from `loaded`.
@@ -43,7 +43,12 @@ def trained(
         ValueError: the method does not fit the model.
     """
     config = TrialConfig(task=task.name, methods=(method,), seeds=(seed,), **options)
-    training = Training(task, Method.parse(method), seed, config, make_fabric(device), searched)
+    return Training(task, Method.parse(method), seed, config, make_fabric(device), searched)
+
+
+def trained(task: Task, method: str, seed: int, **options: Any) -> Training:
+    """A finished training; the arguments are those of `begun`."""
+    training = begun(task, method, seed, **options)
     while not training.finished:
         training.advance()
     return training

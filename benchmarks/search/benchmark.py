@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from statistics import fmean
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,7 +25,7 @@ MOMENTS = (0.25, 0.5, 1.0)  # shares of the run at which the radius is kept
 class Search(Benchmark[Row]):
     """Ideas x settings, beside a grid of fixed radii."""
 
-    name = "search"
+    name, row, rows, head = "search", Row, "rows", {"schema": 1, "starts": STARTS}
     settings: Mapping[str, Setting] = SETTINGS
 
     def units(self) -> list[Unit]:
@@ -50,16 +48,6 @@ class Search(Benchmark[Row]):
         if setting is None or row.name not in NAMES:
             return False
         return row.epochs == setting.epochs and all(len(seeds) == setting.seeds for seeds in row.accuracy)
-
-    def from_json(self, content: dict[str, Any]) -> list[Row]:
-        """One a line."""
-        return [Row(**fields) for fields in content["rows"]]
-
-    def to_json(self, rows: Sequence[Row]) -> dict[str, Any]:
-        """By settings and names."""
-        settings = list(self.settings)
-        ordered = sorted(rows, key=lambda row: (settings.index(row.setting), NAMES.index(row.name)))
-        return {"schema": 1, "starts": STARTS, "rows": list(map(asdict, ordered))}
 
     def sections(self, rows: Sequence[Row]) -> Mapping[str, object]:
         """Yardstick, ideas, radii and claims."""

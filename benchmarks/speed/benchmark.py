@@ -13,16 +13,18 @@ from matplotlib.figure import Figure
 
 from benchmarks.harness import Benchmark, Unit
 from benchmarks.speed import figures, forward, measure, messages, scaling, tables, whole
+from benchmarks.speed.networks import NETWORKS
 from benchmarks.speed.turns import Rows
 
 PARTS: dict[str, dict[str, Callable[[], Rows]]] = {
-    "whole": {f"whole/{name}": functools.partial(whole.measure, name) for name in whole.NETWORKS},
-    "forward": {f"forward/{name}": functools.partial(forward.measure, name) for name in whole.NETWORKS},
+    "whole": {f"whole/{name}": functools.partial(whole.measure, name) for name in NETWORKS},
+    "forward": {f"forward/{name}": functools.partial(forward.measure, name) for name in NETWORKS},
     "step": {name: functools.partial(measure.measure, *workload) for name, workload in measure.ALL.items()},
     "growth": {name: functools.partial(scaling.measure, *sizes) for name, sizes in scaling.ALL.items()},
     "ranks": {f"ranks/{ranks}": functools.partial(messages.measure, ranks) for ranks in (1, 2)},
 }
 """By the sections of the page."""
+SETTINGS = {name: make for part in PARTS.values() for name, make in part.items()}
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Speed(Benchmark[Row]):
     """Contenders that take turns."""
 
     name, depth = "speed", 3
-    settings = {name: make for part in PARTS.values() for name, make in part.items()}
+    settings = SETTINGS
 
     def units(self) -> list[Unit]:
         """One a piece."""

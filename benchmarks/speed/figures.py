@@ -44,7 +44,7 @@ def _bars(groups: Mapping[str, Rows], bars: Iterable[str], label: str, height: f
     figure = Figure(figsize=(10.5, height), layout="constrained")
     axes, bars = figure.subplots(), list(bars)
     width = 0.8 / len(bars)
-    for i, (bar, colour) in enumerate(zip(bars, list(COLOURS.values()), strict=False)):
+    for i, (bar, colour) in enumerate(zip(bars, COLOURS, strict=False)):
         shift = (i - (len(bars) - 1) / 2) * width
         places = [(x + shift, rows[bar]["ratio"]) for x, rows in enumerate(groups.values()) if bar in rows]
         axes.bar([x for x, _ in places], [ratio for _, ratio in places], width, color=colour, label=bar)

@@ -22,7 +22,7 @@ from torch import nn
 from torch.func import functional_call
 
 from benchmarks.speed.contenders import OPTIONS, RHO
-from benchmarks.speed.networks import NETWORKS, Network, network
+from benchmarks.speed.networks import Network, network
 from benchmarks.speed.turns import Rows, Step, in_rows, ratio, seconds
 from letsam import SAM, LearnedRadius, SharpnessAware
 from letsam.step.replay import Passes
@@ -55,14 +55,10 @@ def two_passes(network: Network) -> Step:
     return step
 
 
-def letsam(rho: Callable[[], Any]) -> Callable[[Network], Step]:
-    """This library, with all of its protection."""
-
-    def make(network: Network) -> Step:
-        opt = SAM(torch.optim.SGD(network.params, **OPTIONS), rho(), model=network.model)
-        return lambda: opt.step(network.train, network.validate)
-
-    return make
+def letsam(rho: Any, network: Network) -> Step:
+    """This library, with all of its protection; a radius is copied by the optimizer."""
+    opt = SAM(torch.optim.SGD(network.params, **OPTIONS), rho, model=network.model)
+    return lambda: opt.step(network.train, network.validate)
 
 
 def four_passes(network: Network) -> Step:
@@ -132,13 +128,10 @@ def betty(network: Network) -> Step | None:
         def forward(self) -> torch.Tensor:
             return self.nu.exp()
 
-    loader, nu = [(torch.zeros(()),)], Nu()
-    lower = Weights(
-        "weights", config.Config(), network.model, torch.optim.SGD(network.params, **OPTIONS), None, loader, "cpu"
-    )
-    upper = Radius(
-        "radius", config.Config(retain_graph=True), nu, torch.optim.Adam(nu.parameters(), lr=RATE), None, loader, "cpu"
-    )
+    nu, rest = Nu(), (None, [(torch.zeros(()),)], "cpu")
+    sgd, adam = torch.optim.SGD(network.params, **OPTIONS), torch.optim.Adam(nu.parameters(), lr=RATE)
+    lower = Weights("weights", config.Config(), network.model, sgd, *rest)
+    upper = Radius("radius", config.Config(retain_graph=True), nu, adam, *rest)
     dependencies = {"u2l": {upper: [lower]}, "l2u": {lower: [upper]}}
     running = engine.Engine([lower, upper], config.EngineConfig(), dependencies)
     running.train()
@@ -153,10 +146,10 @@ def betty(network: Network) -> Step | None:
 
 CONTENDERS: dict[str, tuple[Callable[[Network], Step | None], int]] = {  # and how many of its steps are a round
     REFERENCE: (two_passes, 10),
-    OURS: (letsam(lambda: RHO), 10),
-    EACH: (letsam(lambda: LearnedRadius(RHO, interval=1)), 10),
-    TENTH: (letsam(lambda: LearnedRadius(RHO, interval=10)), 10),
-    "LETS-SAM, the paper's": (letsam(lambda: LearnedRadius.paper(RHO)), 2),
+    OURS: (functools.partial(letsam, RHO), 10),
+    EACH: (functools.partial(letsam, LearnedRadius(RHO, interval=1)), 10),
+    TENTH: (functools.partial(letsam, LearnedRadius(RHO, interval=10)), 10),
+    "LETS-SAM, the paper's": (functools.partial(letsam, LearnedRadius.paper(RHO)), 2),
     "four passes written out": (four_passes, 2),
     "betty-ml": (betty, 2),
 }
