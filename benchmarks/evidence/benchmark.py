@@ -29,15 +29,7 @@ VALIDATION_SHARE = 0.1
 
 
 class Evidence(Benchmark[Record]):
-    """Settings x methods x seeds, one result file a setting.
-
-    Args:
-        docs: as for `Benchmark`.
-        settings: in their order.
-        families: of methods.
-        seeds: how many; None: each setting's own number.
-        device: as for `letsam trial`.
-    """
+    """Settings x methods x seeds, one result file a setting; without `seeds` each setting's own number of them."""
 
     name, digits = "evidence", 5
 
@@ -57,9 +49,7 @@ class Evidence(Benchmark[Record]):
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
         """Which methods, how many seeds, where and how large."""
-        parser.add_argument(
-            "--family", action="append", choices=ALL_FAMILIES, help="may be repeated; all but `tried` without"
-        )
+        parser.add_argument("--family", action="append", choices=ALL_FAMILIES, help="may be repeated; all but tried")
         parser.add_argument("--seeds", type=int, help="how many; each setting's own number without")
         parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or mps")
         size = parser.add_mutually_exclusive_group()
@@ -68,11 +58,7 @@ class Evidence(Benchmark[Record]):
 
     @classmethod
     def from_options(cls, options: argparse.Namespace) -> Evidence:
-        """The settings in the size that is asked for.
-
-        Raises:
-            ValueError: fewer than one seed.
-        """
+        """The settings in the size that is asked for."""
         if options.seeds is not None and options.seeds < 1:
             raise ValueError(f"`seeds` must be a whole number >= 1, got {options.seeds}")
         settings, docs = [*SETTINGS, *CLIPPED], DOCS
@@ -102,7 +88,8 @@ class Evidence(Benchmark[Record]):
             if family in self.families and not (family == "tried" and seed >= TRIED_SEEDS)
         ]
 
-    def unit(self, setting: Setting, family: str, method: str, seed: int) -> Unit:
+    @staticmethod
+    def unit(setting: Setting, family: str, method: str, seed: int) -> Unit:
         """One method with one seed, with the refit of its search where it learns."""
         rows = (method, method + REFIT) if method.startswith("lets-") else (method,)
         keys = tuple(f"{setting.name}/{row}/{seed}" for row in rows)
@@ -165,16 +152,11 @@ class Evidence(Benchmark[Record]):
         every = self.measured(rows)
         found = [one for one in every if one.setting.max_grad_norm is None]
         clipped = every[len(found) :]
-        by_kind = {
-            f"{name}_{kind}": make(kind, some)
-            for name, make, some in (
-                ("overview", tables.overview, found),
-                ("clipped", tables.verdicts, clipped),
-                ("untuned", beside.untuned, found),
-            )
-            for kind in ("sam", "asam")
-        }
-        return by_kind | {
+        kinds = ("sam", "asam")
+        return {
+            **{f"overview_{kind}": tables.overview(kind, found) for kind in kinds},
+            **{f"clipped_{kind}": tables.verdicts(kind, clipped) for kind in kinds},
+            **{f"untuned_{kind}": beside.untuned(kind, found) for kind in kinds},
             "below": BELOW,
             "spread": SPREAD,
             "cost": COST[""],
@@ -191,7 +173,7 @@ class Evidence(Benchmark[Record]):
         found = [one for one in self.measured(rows) if one.setting.max_grad_norm is None]
         return {f"evidence/{name}.svg": figure for name, figure in figures.make(found).items()}
 
+    @mpl.rc_context(fname=Path(__file__).with_name("figures.mplstyle"))
     def make_page(self) -> None:
         """The style of the figures counts when they are made and when they are saved."""
-        with mpl.rc_context(figures.STYLE):
-            super().make_page()
+        super().make_page()

@@ -20,19 +20,6 @@ WIDTH = 8.6  # inches; 700 pixels show 8-point text as it is
 FIXED, LEARNED, BASE, RISING = "#0072b2", "#d55e00", "#6b6b6b", "#7aa974"
 LEAST_SPAN = 2.0  # points above and below what must be seen, together
 STARTS = ("#e69f00", "#d55e00", "#cc79a7", "#7b3294")
-STYLE: dict[Any, Any] = {
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "legend.frameon": False,
-    "svg.hashsalt": "letsam",
-    "svg.fonttype": "none",
-}
 
 
 def make(found: Sequence[Measured]) -> dict[str, Figure]:
@@ -48,10 +35,7 @@ def make(found: Sequence[Measured]) -> dict[str, Figure]:
     return {name: figure for name, figure in figures.items() if figure}
 
 
-Draw = Callable[[Any, Measured], None]
-
-
-def _panels(found: Sequence[Measured], draw: Draw, label: str) -> Figure | None:
+def _panels(found: Sequence[Measured], draw: Callable[..., None], label: str) -> Figure | None:
     """One small panel for each setting."""
     return _drawn([functools.partial(draw, one=one) for one in found], [_short(one) for one in found], label, 1.75)
 
@@ -78,10 +62,8 @@ def _starts(axes: Any, one: Measured, kind: str) -> None:
 
 
 def _by_rho(one: Measured, names: Sequence[str], seeds: set[int]) -> list[tuple[float, float]]:
-    points = [
-        (float(name.removesuffix(REFIT).split(":")[1]), row.accuracy) for name in names if (row := one.row(name, seeds))
-    ]
-    return sorted(points)
+    rows = {float(name.removesuffix(REFIT).split(":")[1]): one.row(name, seeds) for name in names}
+    return sorted((rho, row.accuracy) for rho, row in rows.items() if row)
 
 
 def _curves(axes: Any, one: Measured, kind: str) -> None:

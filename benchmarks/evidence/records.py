@@ -38,20 +38,10 @@ class Record:
     @classmethod
     def of(cls, run: Run, setting: str, environment: dict[str, Any]) -> Record:
         """What is kept of `run`."""
-        return cls(
-            run.method,
-            run.seed,
-            run.test_accuracy,
-            run.test_loss,
-            run.train_loss,
-            run.generalization_gap,
-            run.rho_final,
-            run.gradient_passes,
-            run.seconds,
-            thinned(run.mean_radii) if run.mean_radii else None,
-            setting,
-            environment,
-        )
+        losses = run.test_accuracy, run.test_loss, run.train_loss, run.generalization_gap
+        curve = thinned(run.mean_radii) if run.mean_radii else None
+        price = run.gradient_passes, run.seconds
+        return cls(run.method, run.seed, *losses, run.rho_final, *price, curve, setting, environment)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Record:

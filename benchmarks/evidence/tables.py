@@ -158,22 +158,14 @@ def _methods(one: Measured, kind: str, best: Row) -> str:
         row = one.row(name)
         if row is None:
             continue
-        rows.append(
-            [
-                label,
-                f"{row.accuracy:.1f} ± {row.deviation:.1f}",
-                in_points(one.difference(name, best)) if name != best.name else "",
-                f"{row.loss:.3f}",
-                f"{row.gap:.2f}",
-                NOTHING if row.rho is None else f"{row.rho:.2g}",
-                f"{row.passes / best.passes:.2f}",
-                f"{row.seconds / best.seconds:.1f}" if best.seconds else NOTHING,
-                str(row.seeds),
-            ]
-        )
-    relative = f"passes (1 = {kind.upper()})"
-    accuracy = f"test {_titled(one.metric)}"
-    head = ["", accuracy, "minus best of grid", "test loss", "gap", "rho at the end", relative, "time", "seeds"]
+        accuracy, change = f"{row.accuracy:.1f} ± {row.deviation:.1f}", in_points(one.difference(name, best))
+        rho = NOTHING if row.rho is None else f"{row.rho:.2g}"
+        passes = f"{row.passes / best.passes:.2f}"
+        seconds = f"{row.seconds / best.seconds:.1f}" if best.seconds else NOTHING
+        learned = [f"{row.loss:.3f}", f"{row.gap:.2f}", rho, passes, seconds, str(row.seeds)]
+        rows.append([label, accuracy, change if name != best.name else "", *learned])
+    relative, metric = f"passes (1 = {kind.upper()})", f"test {_titled(one.metric)}"
+    head = ["", metric, "minus best of grid", "test loss", "gap", "rho at the end", relative, "time", "seeds"]
     spreads = [
         f"| spread between the starts{', refit' if suffix else ''} | {verdict.spread:.1f} | | | | | | | |"
         for suffix in ("", REFIT)

@@ -23,12 +23,12 @@ FAITHFUL = 0.9  # share of equal signs from which an estimator counts as faithfu
 
 @dataclass(frozen=True)
 class Row:
-    """One variant along one run; see `fidelity`."""
+    """One variant along one run."""
 
     variant: Variant
-    ratio: float
-    sign: float
-    correlation: float
+    ratio: float  # median of |estimate| over median of |exact|, 1 where the size is right
+    sign: float  # share of equal signs, 1 where the radius moves the right way
+    correlation: float  # Pearson's, 1 where the estimate is exact up to a factor > 0; 0 where one is constant
 
 
 @dataclass(frozen=True)
@@ -57,20 +57,7 @@ class Compared:
 
 
 def fidelity(pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
-    """How well estimates follow exact values, in three numbers.
-
-    Args:
-        pairs: (estimate, exact), at least two.
-
-    Returns:
-        ratio: median of |estimate| over median of |exact|, 1 where the size is right.
-        sign: share of equal signs, 1 where the radius moves the right way.
-        correlation: Pearson's, 1 where the estimate is the exact value up to a factor > 0; 0 where one is constant.
-
-    Example:
-        >>> fidelity([(2.0, 1.0), (4.0, 2.0), (6.0, 3.0), (-8.0, 4.0)])["sign"]
-        0.75
-    """
+    """How well estimates follow exact values, given pairs of them, in the three numbers of a `Row`."""
     estimates, truths = [e for e, _ in pairs], [t for _, t in pairs]
     scale = statistics.median(map(abs, truths))
     try:

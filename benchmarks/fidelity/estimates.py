@@ -42,14 +42,7 @@ VARIANTS = tuple(
 def estimates(moment: Moment, rho: float, variant: Variant, per: str = "all") -> Tensor:
     """The hypergradients of one step by the real optimizer, on copies of the model and the base optimizer.
 
-    Args:
-        moment: where the run is; not changed.
-        rho: radius of the step.
-        variant: settings of `LearnedRadius`.
-        per: as `LearnedRadius` takes it.
-
-    Returns:
-        `metrics["hypergradient"]` of the update that this step's derivative enters.
+    They are `metrics["hypergradient"]` of the update that this step's derivative enters.
     """
     model = copy.deepcopy(moment.model)
     base = torch.optim.SGD(model.parameters(), lr=0.1)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,16 +23,14 @@ LR, MOMENTUM, WEIGHT_DECAY, BATCH = 0.05, 0.9, 5e-4, 64  # those of `letsam.task
 Loss = Callable[[Tensor, Tensor], Tensor]  # outputs (R, B, classes), targets (R, B) -> (R,)
 
 
-@dataclass(frozen=True)
-class Pass:
+class Pass(NamedTuple):
     """The losses (R,) of a forward and backward pass, and the gradients, one (R, ...) per weight."""
 
     loss: Tensor
     gradients: list[Tensor]
 
 
-@dataclass(frozen=True)
-class Moment:
+class Moment(NamedTuple):
     """What is known when a step asks for its radii."""
 
     step: int  # steps taken before this one
@@ -42,11 +40,7 @@ class Moment:
 
 
 class Radii:
-    """R radii, here the given ones throughout; what learns overrides the rest.
-
-    Args:
-        rho: shape (R,), >= 0; 0 gives plain SGD.
-    """
+    """R radii, here the given ones throughout (0 gives plain SGD); what learns overrides the rest."""
 
     def __init__(self, rho: Tensor) -> None:
         self.rho = rho
@@ -67,8 +61,7 @@ class Radii:
         """The passes at the weights and at the perturbed weights, before the base optimizer's step."""
 
 
-@dataclass(frozen=True)
-class Trained:
+class Trained(NamedTuple):
     """The end of a training."""
 
     accuracy: Tensor  # test accuracy in percent, (R,)
@@ -77,19 +70,7 @@ class Trained:
 
 
 def network(sizes: Sequence[int], seed: int) -> nn.Sequential:
-    """The network of one replica: linear layers with ReLU between, initialised from the seed.
-
-    Args:
-        sizes: inputs, hidden layers, classes.
-        seed: of the weights; the global generator is left as it was.
-
-    Returns:
-        A float32 network.
-
-    Example:
-        >>> network([2, 3, 2], seed=0)(torch.ones(1, 2)).shape
-        torch.Size([1, 2])
-    """
+    """The network of one replica, initialised from the seed: inputs, hidden layers with ReLU, classes."""
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         layers: list[nn.Module] = []
@@ -145,12 +126,7 @@ def over(values: Tensor, tensor: Tensor) -> Tensor:
 
 
 class Samples:
-    """The splits of some seeds, stacked.
-
-    Args:
-        splits: of each seed; training, validation and test sets are `TensorDataset`s of flat inputs.
-        batch_size: samples a batch, training and validation.
-    """
+    """The splits of some seeds, stacked; training, validation and test sets are `TensorDataset`s of flat inputs."""
 
     def __init__(self, splits: dict[int, Splits], batch_size: int = BATCH) -> None:
         self.splits, self.batch_size = splits, batch_size
@@ -158,8 +134,7 @@ class Samples:
         self.train = _stack([one.train for one in splits.values()])
         held_out = [one.validation for one in splits.values() if one.validation is not None]
         self.validation = _stack(held_out) if held_out else None
-        first = next(iter(splits.values()))
-        self.test: tuple[Tensor, Tensor] = first.test.tensors  # pyright: ignore[reportAttributeAccessIssue]
+        self.test = tuple(tensors[0] for tensors in _stack([one.test for one in splits.values()][:1]))
 
     def order(self, epoch: int) -> Tensor:
         """Indices of the training samples, (seeds, steps of an epoch, batch size)."""
@@ -178,13 +153,10 @@ def train(samples: Samples, sizes: Sequence[int], seeds: Sequence[int], radii: R
 
     Args:
         samples: data of all the seeds.
-        sizes: inputs, hidden layers, classes.
+        sizes: as for `network`.
         seeds: of the R replicas; the same seed may come more than once.
         radii: R radii; used up.
         epochs: passes over the training data, >= 1.
-
-    Returns:
-        Accuracies, radii and weights.
     """
     of = torch.tensor([samples.row[seed] for seed in seeds])[:, None]
     weights = stacked([network(sizes, seed) for seed in seeds], samples.train[0].dtype)

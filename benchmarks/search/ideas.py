@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -101,13 +103,7 @@ def rising(share: float) -> float:
 def best_scale(outputs: Tensor, targets: Tensor, iterations: int = 12) -> Tensor:
     """The factor of the outputs that minimises the cross-entropy, by Newton's method: 1 / temperature.
 
-    Args:
-        outputs: (R, B, classes).
-        targets: (R, B).
-        iterations: each changes the factor by at most 2.
-
-    Returns:
-        (R,), between 0.02 and 20.
+    Outputs (R, B, classes), targets (R, B) -> (R,), between 0.02 and 20; an iteration changes it by at most 2.
 
     Example:
         >>> outputs = torch.tensor([[[4.0, 0.0], [4.0, 0.0], [4.0, 0.0]]])  # sure of what is right in 2 of 3
@@ -129,23 +125,22 @@ def best_scale(outputs: Tensor, targets: Tensor, iterations: int = 12) -> Tensor
 
 @dataclass(frozen=True)
 class Idea:
-    """One thing tried.
-
-    Attributes:
-        name: in the record and the table.
-        predicts: what should happen if the idea is right, or what it should cost, in one line.
-        options: arguments of `LearnedRadius` that differ from the default.
-        radii: the rule; `LearnedRadii` is the library's.
-        share: held out for validation.
-        everywhere: whether it is tried in all settings, not only in those of `settings.FOR_ALL`.
-    """
+    """One thing tried; ideas.toml says what the fields are."""
 
     name: str
     predicts: str
-    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    radii: Callable[..., LearnedRadii] = LearnedRadii
+    options: Mapping[str, Any]
+    radii: Callable[..., LearnedRadii]
     share: float = 0.1
-    everywhere: bool = False
+    everywhere: bool = True
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Idea:
+        """From ideas.toml."""
+        given = fields.get("options", {}).items()
+        options = {name: None if value == "none" else value for name, value in given}
+        radii = globals()[fields.get("radii", "LearnedRadii")]
+        return cls(**{**fields, "options": options, "radii": radii})
 
     @property
     def decision(self) -> str:
@@ -155,74 +150,5 @@ class Idea:
         return "argument" if self.options else "kept"
 
 
-FIRST = {"normalize": False, "prior": None, "burn_in": 0, "length_invariant": True, "interval": 1, "lr": 0.02}
-IDEAS = (
-    Idea("default", "near the best fixed radius from any start", everywhere=True),
-    Idea("first version", "plain Adam on the hypergradient finds the radius alone", FIRST, everywhere=True),
-    Idea("not normalized", "late slopes fade with the loss: the start decides", {"normalize": False}, everywhere=True),
-    Idea("no prior", "where the slope is noise the radius stays near its start", {"prior": None}, everywhere=True),
-    Idea(
-        "one weight, 0.1",
-        "the radius falls early, and with it what keeps wrong labels from being learned",
-        {"prior_weight": 0.1},
-        everywhere=True,
-    ),
-    Idea(
-        "one weight, 0.1, prior 0.1",
-        "an earlier default: near the best fixed radius from any start",
-        {"prior_weight": 0.1, "prior": 0.1, "prior_rise": None},
-        everywhere=True,
-    ),
-    Idea("one weight, 0.7", "holds the prior against late evidence too", {"prior_weight": 0.7}, everywhere=True),
-    Idea("weights 0.4, 0.1", "falls where the evidence for that lasts", {"prior_weight": (0.4, 0.1)}, everywhere=True),
-    Idea("weights 1, 0.1", "never falls below the prior", {"prior_weight": (1.0, 0.1)}, everywhere=True),
-    Idea("prior 0.1", "better on clean data, later where labels are wrong", {"prior": 0.1}, everywhere=True),
-    Idea("no limit of the rise", "too large a prior where the loss is curved", {"prior_rise": None}, everywhere=True),
-    Idea("rise 0.1", "smaller radii where the loss is rather curved", {"prior_rise": 0.1}, everywhere=True),
-    Idea("quadratic prior", "one start forgets as fast as another", {}, QuadraticPrior, everywhere=True),
-    Idea(
-        "prior by relative ascent",
-        "noise makes the ascent small beside the loss: little pull there",
-        {},
-        RelativeAscent,
-        everywhere=True,
-    ),
-    Idea(
-        "rising prior",
-        "training is not slowed at first; late, when labels are learned by heart, more is asked",
-        {},
-        RisingPrior,
-        everywhere=True,
-    ),
-    Idea(
-        "whole prior in the burn-in",
-        "some starts do not begin to train",
-        {},
-        WholePriorAtOnce,
-        everywhere=True,
-    ),
-    Idea("no burn-in", "a start at 1 may never begin to train", {"burn_in": 0}, everywhere=True),
-    Idea("burn-in 300 steps", "safer, later away from the prior", {"burn_in": 300}),
-    Idea(
-        "ramp instead of burn-in", "training begins before the radius is felt", {"burn_in": 0}, Ramped, everywhere=True
-    ),
-    Idea(
-        "not length-invariant",
-        "stronger slopes; a longer step may be mistaken for a flatter place",
-        {"length_invariant": False},
-        everywhere=True,
-    ),
-    Idea("invariant by 80%", "the good of both", {}, PartlyInvariant, everywhere=True),
-    Idea("squared gap", "the paper's objective: lowers the gap", {"objective": "squared_gap"}),
-    Idea("gap plus validation loss", "memorised noise shows in the gap first", {}, GapAndLoss),
-    Idea("calibrated validation loss", "overconfidence is not taken for sharpness", {}, Calibrated, everywhere=True),
-    Idea("expected error", "steers by what accuracy is, not by what the loss is", {}, ExpectedError, everywhere=True),
-    Idea("interval 1", "the most evidence, at three passes a step", {"interval": 1}),
-    Idea("interval 4", "the same cost, but fewer updates while the start is forgotten", {"interval": 4}),
-    Idea("interval 10", "as good with a tenth of the updates", {"interval": 10}),
-    Idea("rate 0.03", "slower: less noise, less reach", {"lr": 0.03}, everywhere=True),
-    Idea("rate 0.08", "faster: more reach, more noise", {"lr": 0.08}),
-    Idea("constant rate", "late slopes count as much as early ones", {"follow_lr": False}),
-    Idea("held-out share 20%", "truer slopes, less to train on meanwhile", share=0.2),
-)
+IDEAS = [Idea.of(one) for one in tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))["ideas"]]
 BY_NAME = {idea.name: idea for idea in IDEAS}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn.functional import avg_pool2d
 from torch.utils.data import TensorDataset
 
@@ -58,32 +58,17 @@ SETTINGS = {
 
 @functools.cache
 def load(setting: Setting) -> Task:
-    """The task, with inputs as the networks here take them.
-
-    Raises:
-        letsam.tasks.TaskError: the data are missing.
-    """
+    """The task, with inputs as the networks here take them."""
     task = load_task(setting.task, train_size=setting.train_size)
-    parts = (task.train, task.test)
-    train, test = (part.tensors for part in parts)  # pyright: ignore[reportAttributeAccessIssue]
-    return Task(
-        name=task.name,
-        model=task.model,
-        train=TensorDataset(_flat(train[0], setting.pooled), train[1]),
-        test=TensorDataset(_flat(test[0][:TESTED], setting.pooled), test[1][:TESTED]),
-    )
+
+    def flat(data: Any, count: int | None = None) -> TensorDataset:
+        images, targets = (tensor[:count] for tensor in data.tensors)
+        return TensorDataset(torch.flatten(avg_pool2d(images, setting.pooled), 1), targets)
+
+    return Task(name=task.name, model=task.model, train=flat(task.train), test=flat(task.test, TESTED))
 
 
 def samples(task: Task, setting: Setting, share: float | None) -> Samples:
     """The splits of all seeds; without a share everything is trained on."""
-    hold_out = share is not None
-    return Samples(
-        {
-            seed: make_splits(task, seed, label_noise=setting.noise, validation_share=share or 0.0, hold_out=hold_out)
-            for seed in range(setting.seeds)
-        }
-    )
-
-
-def _flat(images: Tensor, pooled: int) -> Tensor:
-    return torch.flatten(avg_pool2d(images, pooled), 1)
+    options = {"label_noise": setting.noise, "validation_share": share or 0.0, "hold_out": share is not None}
+    return Samples({seed: make_splits(task, seed, **options) for seed in range(setting.seeds)})

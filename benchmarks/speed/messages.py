@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
 
+from benchmarks.speed.contenders import climb
 from benchmarks.speed.networks import mlp
 from benchmarks.speed.turns import Rows
 from letsam import ASAM, SAM, LearnedRadius
@@ -33,11 +34,7 @@ def written_out(ddp: nn.Module) -> Step:
 
     def step(train: Closure, validate: Closure) -> None:
         train()
-        with torch.no_grad():
-            gradients = [p.grad for p in params if p.grad is not None]
-            length = torch.stack([g.norm() for g in gradients]).norm()
-            moved = [0.05 * g / length for g in gradients]
-            torch._foreach_add_(params, moved)
+        moved = climb(params, 0.05)
         train()
         with torch.no_grad():
             torch._foreach_sub_(params, moved)
@@ -46,24 +43,20 @@ def written_out(ddp: nn.Module) -> Step:
     return step
 
 
-def letsam(variant: type[SAM], rho: Callable[[], Any], **options: Any) -> Callable[[nn.Module], Step]:
+def letsam(variant: type[SAM], rho: float | LearnedRadius, **options: Any) -> Callable[[nn.Module], Step]:
     """This library."""
-    return lambda ddp: variant(torch.optim.SGD(ddp.parameters(), lr=0.1), rho(), model=ddp, **options).step
+    return lambda ddp: variant(torch.optim.SGD(ddp.parameters(), lr=0.1), rho, model=ddp, **options).step
 
 
-def learned() -> LearnedRadius:
-    """With an update in every step."""
-    return LearnedRadius(0.05, interval=1)
-
-
+LEARNED = LearnedRadius(0.05, interval=1)
 CONTENDERS: dict[str, Callable[[nn.Module], Step]] = {
     REFERENCE: written_out,
-    "SAM": letsam(SAM, lambda: 0.05),
-    "ASAM": letsam(ASAM, lambda: 0.5),
-    "LETS-SAM": letsam(SAM, learned),
-    "LETS-ASAM": letsam(ASAM, learned),
-    "SAM, m_sharpness": letsam(SAM, lambda: 0.05, m_sharpness=True),
-    "LETS-SAM, m_sharpness": letsam(SAM, learned, m_sharpness=True),
+    "SAM": letsam(SAM, 0.05),
+    "ASAM": letsam(ASAM, 0.5),
+    "LETS-SAM": letsam(SAM, LEARNED),
+    "LETS-ASAM": letsam(ASAM, LEARNED),
+    "SAM, m_sharpness": letsam(SAM, 0.05, m_sharpness=True),
+    "LETS-SAM, m_sharpness": letsam(SAM, LEARNED, m_sharpness=True),
 }
 
 
