@@ -18,7 +18,7 @@ from benchmarks.evidence.records import Record
 from benchmarks.evidence.suite import ALL_FAMILIES, CLIPPED, FAMILIES, SETTINGS, TRIED_SEEDS, Setting, methods
 from benchmarks.evidence.summary import BELOW, COST, SPREAD, Measured
 from benchmarks.harness import DOCS, ROOT, Benchmark, Unit
-from benchmarks.harness.training import loaded, trained
+from benchmarks.harness.training import loaded, trained, with_refit
 from letsam.results import Run
 from letsam.tasks import Task
 from letsam.training.devices import make_fabric
@@ -101,16 +101,13 @@ class Evidence(Benchmark[Record]):
         task = loaded(setting.task, setting.train_size, setting.model)
         options = {"epochs": setting.epochs, "max_grad_norm": setting.max_grad_norm, "device": self.device}
 
-        def train(task: Task, method: str, noise: float, searched: Run | None = None) -> Run:
-            return trained(task, method, seed, searched=searched, label_noise=noise, **options).result()
+        def train(task: Task, method: str, noise: float) -> Run:
+            return trained(task, method, seed, label_noise=noise, **options).result()
 
         if method.startswith("optuna-"):
-            kind = method.removeprefix("optuna-")
-            runs = [search(task, kind, seed, setting.noise, VALIDATION_SHARE, train)]
+            runs = [search(task, method.removeprefix("optuna-"), seed, setting.noise, VALIDATION_SHARE, train)]
         else:
-            runs = [train(task, method, setting.noise)]
-            if len(unit.keys) > 1:
-                runs.append(train(task, method, setting.noise, runs[0]))
+            runs = with_refit(task, method, seed, label_noise=setting.noise, **options)
         where = {"metric": task.metric_name, **environment(make_fabric(self.device))}
         del where["command"]
         return [Record.of(run, setting.name, where) for run in runs]

@@ -52,3 +52,11 @@ def trained(task: Task, method: str, seed: int, **options: Any) -> Training:
     while not training.finished:
         training.advance()
     return training
+
+
+def with_refit(task: Task, method: str, seed: int, **options: Any) -> list[Run]:
+    """A run, and where it learns a radius one more on all data with what was learned."""
+    run = trained(task, method, seed, **options).result()
+    if not Method.parse(method).is_learned:
+        return [run]
+    return [run, trained(task, method, seed, searched=run, **options).result()]

@@ -12,9 +12,8 @@ from typing import Any
 from benchmarks.evidence.suite import SETTINGS, Setting
 from benchmarks.harness import DOCS, ROOT, Benchmark, Unit
 from benchmarks.harness.page import spread, table
-from benchmarks.harness.training import loaded, trained
+from benchmarks.harness.training import loaded, with_refit
 from benchmarks.variants.errors import ESTIMATORS, RADII, Errors, errors_of
-from letsam.results import Run
 from letsam.training.methods import REFIT, Method
 from letsam.variants import VARIANTS
 
@@ -59,12 +58,11 @@ class Variants(Benchmark[Row | Errors]):
 
     def __init__(self, docs: Path = DOCS, *, quick: bool = False) -> None:
         super().__init__(ROOT / "runs" / "variants-quick" if quick else docs)
-        found = {one.name: one for name in METHODS for one in SETTINGS if one.name == name}
-        self.settings: Mapping[str, Setting] = found
+        found = {one.name: one for one in SETTINGS}
+        self.settings: Mapping[str, Setting] = {name: found[name] for name in METHODS}
         self.seeds = SEEDS
         if quick:
-            name, setting = next(iter(found.items()))
-            self.settings, self.seeds = {name: replace(setting, epochs=1)}, 1
+            self.settings, self.seeds = {"digits-0.0": replace(found["digits-0.0"], epochs=1)}, 1
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
@@ -95,19 +93,23 @@ class Variants(Benchmark[Row | Errors]):
         name, method, seed = unit.work
         setting = self.settings[name]
         task = loaded(setting.task, setting.train_size, setting.model)
-        searched: Run | None = None
-        rows: list[Row | Errors] = []
-        for key in unit.keys:
-            row = Row(name, key.split("/")[1], seed, setting.epochs)
-            options = {"label_noise": setting.noise, "epochs": setting.epochs}
-            try:
-                searched = run = trained(task, method, seed, searched=searched, **options).result()
-                passes, seconds = run.gradient_passes, run.seconds
-                row = replace(row, accuracy=run.test_accuracy, passes=passes, seconds=seconds, rho=run.rho_final)
-            except ValueError as error:
-                row = replace(row, hindered=str(error))
-            rows.append(row)
-        return rows
+        try:
+            runs = with_refit(task, method, seed, label_noise=setting.noise, epochs=setting.epochs)
+        except ValueError as error:
+            return [Row(name, key.split("/")[1], seed, setting.epochs, hindered=str(error)) for key in unit.keys]
+        return [
+            Row(
+                name,
+                one.method,
+                seed,
+                setting.epochs,
+                one.test_accuracy,
+                one.gradient_passes,
+                one.seconds,
+                one.rho_final,
+            )
+            for one in runs
+        ]
 
     def fits(self, row: Row | Errors) -> bool:
         """Whether it was trained as long."""
@@ -115,8 +117,7 @@ class Variants(Benchmark[Row | Errors]):
 
     def from_json(self, content: dict[str, Any]) -> list[Row | Errors]:
         """Trainings and errors, one a line."""
-        errors = [Errors.from_json(fields) for fields in content["errors"]]
-        return [*(Row(**fields) for fields in content["runs"]), *errors]
+        return [*(Row(**fields) for fields in content["runs"]), *(Errors(**fields) for fields in content["errors"])]
 
     def to_json(self, rows: Sequence[Row | Errors]) -> dict[str, Any]:
         """Trainings by setting and name, errors in the order of the variants."""
@@ -124,7 +125,7 @@ class Variants(Benchmark[Row | Errors]):
         settings, variants = list(METHODS), list(VARIANTS)
         runs.sort(key=lambda row: (settings.index(row.setting), row.method, row.seed))
         errors.sort(key=lambda row: (variants.index(row.variant), row.rho))
-        return {"runs": list(map(asdict, runs)), "errors": [row.as_json() for row in errors]}
+        return {"runs": list(map(asdict, runs)), "errors": list(map(asdict, errors))}
 
     def sections(self, rows: Sequence[Row | Errors]) -> Mapping[str, object]:
         """The registry, the errors, and a table for each setting."""
@@ -161,7 +162,7 @@ def _registry() -> str:
 
 def _errors(errors: Sequence[Errors]) -> str:
     columns = [(estimator, rho) for estimator in ESTIMATORS for rho in sorted({row.rho for row in errors})]
-    found = {(row.variant, row.rho): row.estimators for row in errors}
+    found = {(row.variant, row.rho): row for row in errors}
     lines = [
         [variant, *(_error(found.get((variant, rho)), estimator) for estimator, rho in columns)]
         for variant in dict.fromkeys(row.variant for row in errors)
@@ -169,8 +170,8 @@ def _errors(errors: Sequence[Errors]) -> str:
     return table(["variant", *(f"{estimator}, rho {rho:g}" for estimator, rho in columns)], lines)
 
 
-def _error(found: dict[str, dict[str, float]] | None, estimator: str) -> str:
-    return f"{found[estimator]['error']:.2g} ({found[estimator]['signs']:.2f})" if found else ""
+def _error(found: Errors | None, estimator: str) -> str:
+    return "{error:.2g} ({signs:.2f})".format(**getattr(found, estimator)) if found else ""
 
 
 def _comparison(rows: Sequence[Row]) -> str:

@@ -28,22 +28,13 @@ class Errors:
     variant: str
     rho: float
     count: int  # steps that are compared
-    estimators: dict[str, dict[str, float]]  # of each: median relative "error", share of equal "signs"
+    secant: dict[str, float]  # "error": median relative error; "signs": share of equal signs
+    diagonal: dict[str, float]
 
     @property
     def key(self) -> str:
         """The name of its unit."""
         return f"errors/{self.variant}/{self.rho}"
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Errors:
-        """Take back what `as_json` gave."""
-        found = {name: value for name, value in fields.items() if name in ESTIMATORS}
-        return cls(fields["variant"], fields["rho"], fields["count"], found)
-
-    def as_json(self) -> dict[str, Any]:
-        """The estimators are fields of their own."""
-        return {"variant": self.variant, "rho": self.rho, "count": self.count, **self.estimators}
 
 
 def errors_of(variant: str, rho: float) -> Errors:
@@ -63,7 +54,7 @@ def errors_of(variant: str, rho: float) -> Errors:
             "error": float(f"{statistics.median(abs(f / e - 1) for f, e in pairs):.3g}"),
             "signs": round(statistics.fmean((f > 0) == (e > 0) for f, e in pairs), 3),
         }
-    return Errors(variant, rho, sum(value != 0 for value in exact), found)
+    return Errors(variant, rho, sum(value != 0 for value in exact), **found)
 
 
 @functools.cache
