@@ -22,7 +22,7 @@ class Claim:
     idea: str
     measure: str
     direction: str
-    settings: tuple[str, ...]
+    settings: list[str]
     than: str = "default"
 
 

@@ -1,27 +1,24 @@
-"""The benchmarks of flatness and fidelity: the exact derivative is exact, the pages are what their records say."""
+"""The benchmark of fidelity: the exact derivative is exact, the page is what the results say."""
 
 from __future__ import annotations
 
 import copy
-import importlib.util
+import json
 import math
 from pathlib import Path
 
 import pytest
 import torch
-from benchmarks.fidelity import page as fidelity_page
-from benchmarks.fidelity import record
-from benchmarks.fidelity.estimates import VARIANTS, Variant, compare, estimate
-from benchmarks.fidelity.exact import Moment, hypergradient, upper
-from benchmarks.fidelity.statistics import fidelity
-from benchmarks.fidelity.trajectory import LEARNED, moments
-from benchmarks.flatness import measure, page
 from torch import Tensor, nn
 
 import letsam
+from benchmarks.fidelity.benchmark import Fidelity, fidelity
+from benchmarks.fidelity.estimates import VARIANTS, Variant, compare, estimates
+from benchmarks.fidelity.exact import Moment, hypergradient, upper
+from benchmarks.fidelity.layers import differences
+from benchmarks.fidelity.trajectory import LEARNED, moments
+from benchmarks.harness import DOCS
 from oracle.problems import batch, closure_on, descend, network, same_bits, snapshot, weights_of
-
-DOCS = Path(__file__).parents[2] / "docs"
 
 
 def moment(model: nn.Module | None = None, steps: int = 3) -> Moment:
@@ -80,7 +77,7 @@ def test_secant_nears_the_exact_value_as_the_radius_falls() -> None:
         errors = []
         for rho in (0.02, 0.002, 0.0002):
             exact = hypergradient(at, rho, "validation_loss", "next", keeps_length=projected)
-            errors.append(abs(estimate(at, rho, variant) / exact - 1))
+            errors.append(abs(estimates(at, rho, variant).item() / exact - 1))
         assert 0.1 > errors[0] > 5 * errors[1] > 25 * errors[2] > 0
 
 
@@ -116,59 +113,44 @@ def test_the_trajectory_is_a_real_run(radius: float | str) -> None:
     assert first.batch[0].dtype == torch.float64
 
 
-def test_the_fidelity_page_is_what_its_command_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fidelity_page, "PAGE", tmp_path / "fidelity.md")
-    monkeypatch.setattr(fidelity_page, "IMAGES", tmp_path)
-    fidelity_page.make()
-    assert (tmp_path / "fidelity.md").read_text() == (DOCS / "fidelity.md").read_text()
-    assert {image.name for image in tmp_path.glob("*.png")} == {"fidelity.png", "fidelity-curves.png"}
+def test_one_radius_a_tensor_moves_by_itself() -> None:
+    """Their derivatives add up to that of all together."""
+    at, rho = moment(), 0.2
+    together = hypergradient(at, rho, "validation_loss", "next", keeps_length=False)
+    found = differences(at, rho)
+    assert found.shape == (len(list(at.model.parameters())),)
+    assert found.sum().item() == pytest.approx(together, rel=1e-5)
+    variant = Variant("validation_loss", "next", False, "finite_difference")
+    assert estimates(at, rho, variant, per="layer").sum().item() == pytest.approx(together, rel=1e-4)
 
 
-def test_the_flatness_page_is_what_its_command_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page, "PAGE", tmp_path / "flatness.md")
-    monkeypatch.setattr(page, "IMAGES", tmp_path)
-    page.make()
-    assert (tmp_path / "flatness.md").read_text() == (DOCS / "flatness.md").read_text()
-    assert len(list(tmp_path.glob("*.png"))) == len(measure.SETTINGS)
+@pytest.fixture
+def fidelity_in(tmp_path: Path) -> Fidelity:
+    return Fidelity(tmp_path)
 
 
-def test_the_records_are_complete() -> None:
-    runs = record.read()
-    assert [run.radius for run in runs] == list(record.RADII)
+def test_the_page_is_what_its_command_makes(fidelity_in: Fidelity) -> None:
+    fidelity_in.write(Fidelity().read()[::-1])
+    fidelity_in.make_page()
+    assert (fidelity_in.docs / "fidelity.md").read_text() == (DOCS / "fidelity.md").read_text()
+    images = {image.name for image in (fidelity_in.docs / "images").iterdir()}
+    assert images == {"fidelity.png", "fidelity-curves.png"}
+
+
+def test_the_results_are_complete_and_survive_a_round_trip(fidelity_in: Fidelity) -> None:
+    runs = Fidelity().read()
+    assert [run.key for run in runs] == list(Fidelity.settings)
     for run in runs:
         assert [row.variant for row in run.rows] == list(VARIANTS)
         assert {len(curve) for curve in run.curves.values()} == {len(run.rho)}
-    expected = [(n, m, s) for n, setting in measure.SETTINGS.items() for m in setting.methods for s in setting.seeds]
-    assert [(run.setting, run.method, run.seed) for run in page.read()] == expected
+    fidelity_in.write(runs[::-1])
+    new, old = (json.loads((docs / "evidence" / "fidelity.json").read_text()) for docs in (fidelity_in.docs, DOCS))
+    assert new == old
 
 
-def test_records_survive_a_round_trip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (record, page):
-        runs = module.read()
-        original = module.RECORD.read_text()
-        with monkeypatch.context() as patch:
-            patch.setattr(module, "RECORD", tmp_path / module.RECORD.name)
-            assert module.read() == []
-            module.write(runs[::-1])
-            assert module.RECORD.read_text() == original
-
-
-@pytest.mark.skipif(not importlib.util.find_spec("hessian_eigenthings"), reason="hessian-eigenthings is not installed")
-def test_one_real_solution_is_measured() -> None:
-    task = measure.load(measure.SETTINGS["digits-0.4"])
-    torch.manual_seed(0)
-    model = task.model()
-    data = [task.train[i] for i in range(60)]  # pyright: ignore[reportArgumentType]
-    batches = [(torch.stack([x for x, _ in data]), torch.stack([y for _, y in data]))]
-    found = measure.measure(model, task, batches, "digits-0.4", "sgd", 0, None, 0.1)
-    loss = task.loss(model(batches[0][0]), batches[0][1]).item()
-    assert found.train_loss == pytest.approx(loss, rel=1e-6)
-    assert len(found.slice) == measure.OFFSETS
-    assert found.ascent == sorted(found.ascent)
-    assert len(found.ascent) == len(measure.RADII)
-    assert 0 < found.eigenvalue < found.trace
-
-
-def test_rank_correlation_sees_order_only() -> None:
-    assert page.rank_correlation([1.0, 10.0, 100.0], [3.0, 2.0, 1.0]) == pytest.approx(-1)
-    assert page.rank_correlation([1.0, 1.0, 1.0], [3.0, 2.0, 1.0]) == 0
+def test_a_short_run_is_measured(fidelity_in: Fidelity, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Fidelity, "every", 7)
+    monkeypatch.setattr(Fidelity, "epochs", 1)
+    (run,) = fidelity_in.measure(fidelity_in.units()[2])
+    assert (run.key, run.rho, len(run.rows)) == ("0.1", [0.1, 0.1], len(VARIANTS))
+    assert run.row(Variant("validation_loss", "next", True, "finite_difference")).ratio == pytest.approx(1, abs=1e-3)

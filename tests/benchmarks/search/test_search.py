@@ -1,18 +1,18 @@
-"""The search for the rule of the learned radius: the harness trains as the library does, the page says what it saw."""
+"""The search for the rule of the learned radius: its replicas train as the library does."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from benchmarks.search import __main__ as command
-from benchmarks.search import page, record
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+import letsam
 from benchmarks.search.batched import Moment, Pass, Radii, Samples, cross_entropy, network, train
-from benchmarks.search.claims import FROM_ONE, HIGHER, LOWER, NOT_HIGHER, RADIUS, SPREAD, Answer, Claim, answer
 from benchmarks.search.ideas import (
     Calibrated,
     ExpectedError,
@@ -26,12 +26,6 @@ from benchmarks.search.ideas import (
     best_scale,
 )
 from benchmarks.search.radii import LearnedRadii, ReplayedRadii
-from benchmarks.search.record import Row
-from benchmarks.search.settings import Setting
-from torch import Tensor, nn
-from torch.utils.data import TensorDataset
-
-import letsam
 from learned_radius import learned_radius
 from letsam.radius import Radius
 from letsam.tasks import Task
@@ -227,72 +221,3 @@ def test_the_calibrated_loss_is_the_least_over_all_scales() -> None:
         assert (calibrated <= cross_entropy(scale * outputs, targets) + 1e-9).all()
     assert (calibrated < cross_entropy(outputs, targets) - 0.1).all()  # sure of what is wrong in 3 of 10
     torch.testing.assert_close(best_scale(3 * outputs, targets), best_scale(outputs, targets) / 3, rtol=1e-5, atol=0)
-
-
-# --- the record and the page ------------------------------------------------------------------------------------------
-
-
-def test_the_command_measures_what_is_missing_and_the_table_shows_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(record, "RECORD", tmp_path / "search.json")
-    monkeypatch.setattr(page, "PAGE", tmp_path / "search.md")
-    tiny = {"tiny": Setting("digits", 200, 2, 0.4, (8,), 3, 2)}
-    for module in (command, record, page):
-        monkeypatch.setattr(module, "SETTINGS", tiny)
-    command.run()
-    rows = record.read()
-    default = next(row for row in rows if row.name == "default")
-    assert [len(one) for one in default.accuracy + default.held_out + default.rho] == [2, 2, 2, 2, 3, 3]
-    assert {row.name for row in rows} >= {*record.GRID, "default", "no prior", "ramp instead of burn-in"}
-    assert "held-out share 20%" not in {row.name for row in rows}  # not for everywhere
-    assert all(row.accuracy != default.accuracy for row in rows if row.name in record.GRID)
-
-    capsys.readouterr()
-    command.run()
-    assert capsys.readouterr().out == ""  # nothing is left to do
-    command.run(["default", "SAM 0.1"])
-    assert [line.split("  ")[1] for line in capsys.readouterr().out.splitlines()] == ["grid", "default"]
-    assert record.read() == rows  # and measures the same
-    longer = Setting("digits", 200, 2, 0.4, (8,), 4, 2)
-    assert len(list(record.missing(rows, "tiny", longer))) == len(rows)  # another length: all anew
-
-    page.make()
-    text = (tmp_path / "search.md").read_text(encoding="utf-8")
-    sgd = next(row for row in rows if row.name == "SGD").accuracy[0]
-    assert f"| SGD | {sum(sgd) / 2:.1f} |" in text
-
-
-def row(name: str, *accuracy: list[float], setting: str = "digits-0.4") -> Row:
-    return Row(setting, name, 60, list(accuracy), [], [[0.1, 0.2, 0.3], [0.1, 0.4, 0.3]])
-
-
-def test_the_table_is_the_difference_to_the_best_of_the_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record, "RECORD", tmp_path / "search.json")
-    monkeypatch.setattr(page, "PAGE", tmp_path / "search.md")
-    rows = [row("SGD", [70.0, 72.0]), row("SAM 0.5", [93.0, 95.0]), row("default", [92.0, 91.0], [93.0, 93.0])]
-    record.write([*rows, row("no prior", [80.0, 80.0], [90.0, 80.0])])
-    page.make()
-    lines = (tmp_path / "search.md").read_text(encoding="utf-8").splitlines()
-    assert next(line for line in lines if line.startswith("| default")).endswith("| kept | -1.8 | -1.8 (1.5) |")
-    assert next(line for line in lines if line.startswith("| no prior")).endswith("| argument | -11.5 | -11.5 (5.0) |")
-    assert "| default | 0.2 / 0.4 |" in lines
-    assert any("Without a prior" in line and "seen in part" not in line and "+3.5 (1 of 2)" in line for line in lines)
-
-
-def test_claims_are_answered_seed_by_seed() -> None:
-    rows = [row("default", [90.0, 90.0], [90.0, 91.0]), row("squared gap", [91.0, 88.0], [91.0, 91.5])]
-    claim = Claim("", "squared gap", "accuracy", LOWER, ("digits-0.4", "fashion-0.4"))
-    assert answer(claim, rows) == [Answer("digits-0.4", 0.125, 1, 2)]
-    assert answer(Claim("", "squared gap", SPREAD, HIGHER, ("digits-0.4",)), rows)[0].agree == 1
-    assert answer(Claim("", "squared gap", FROM_ONE, HIGHER, ("digits-0.4",)), rows)[0].seen
-    assert answer(Claim("", "squared gap", RADIUS, NOT_HIGHER, ("digits-0.4",)), rows) == [
-        Answer("digits-0.4", 1.0, 2, 2)
-    ]
-
-
-def test_the_page_is_what_its_command_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = page.PAGE.read_text(encoding="utf-8")
-    monkeypatch.setattr(page, "PAGE", tmp_path / "search.md")
-    page.make()
-    assert (tmp_path / "search.md").read_text(encoding="utf-8") == kept

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
 import torch
-from benchmarks.speed import forward, page, parts, scaling, whole
-from benchmarks.speed.contenders import CONTENDERS, OPTIONS, RHO, Passes
-from benchmarks.speed.networks import NETWORKS, Network, mlp
 
+from benchmarks.harness import DOCS
+from benchmarks.speed import forward, measure, scaling, whole
+from benchmarks.speed.benchmark import Speed
+from benchmarks.speed.contenders import CONTENDERS, LEARNED, OPTIONS, PARTS, RHO, Passes
+from benchmarks.speed.networks import NETWORKS, Network, mlp
 from letsam import SAM, LearnedRadius
 from letsam.tasks.models.resnet import resnet
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
 PEERS = {
     "pytorch_optimizer, loop": "pytorch_optimizer",
     "pytorch_optimizer, foreach": "pytorch_optimizer",
@@ -147,21 +149,38 @@ def test_steps_that_grow_have_all_their_passes(name: str, passes: int, monkeypat
     weights = Passes([(3,)] * 4, torch.float32)
     calls: list[int] = []
     monkeypatch.setattr(Passes, "__call__", lambda self, plain=Passes.__call__: (calls.append(1), plain(self))[1])
-    step = scaling.CONTENDERS[name](weights)
+    step = scaling.CONTENDERS[name](weights, False)
     step()
     calls.clear()
     step()
     assert len(calls) == passes
 
 
+def test_a_workload_and_a_size_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(measure.WORKLOADS, "few large", [(8, 4)] * 2)
+    (row,) = Speed().measure(Speed().units()[8])
+    assert row.key == "few-large/SAM/float32"
+    assert {*CONTENDERS, *LEARNED, *PARTS} - set(PEERS) <= set(row.measured)
+    assert row.measured["letsam"]["ratio"] == 1
+    assert all(row.measured[name]["operators"] > 0 for name in ("SGD alone", "letsam", "letsam, learned"))
+    assert row.measured["letsam"]["copies"] > 1
+    assert set(row.measured["to undo it"]) == {"ms", "ratio"}
+    grown = scaling.measure(1000, 10)
+    assert list(grown) == list(scaling.CONTENDERS)
+    assert grown["SGD alone"]["ratio"] == 1
+
+
 # The page
 
 
-def test_the_page_is_what_its_command_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert list(page.read()) == list(parts.ALL)
-    monkeypatch.setattr(page, "PAGE", tmp_path / "speed.md")
-    monkeypatch.setattr(page, "IMAGES", tmp_path)
-    page.make()
+def test_the_page_is_what_its_command_makes(tmp_path: Path) -> None:
+    rows = Speed().read()
+    assert [row.key for row in rows] == [unit.name for unit in Speed().units()]
+    speed = Speed(tmp_path)
+    speed.write(rows[::-1])
+    new, old = (json.loads((docs / "evidence" / "speed.json").read_text()) for docs in (tmp_path, DOCS))
+    assert new == old
+    speed.make_page()
     assert (tmp_path / "speed.md").read_text() == (DOCS / "speed.md").read_text()
     pictures = ("speed.png", "speed-steps.png", "speed-growth.png")
-    assert all((tmp_path / name).exists() and (DOCS / "images" / name).exists() for name in pictures)
+    assert all((docs / "images" / name).exists() for docs in (tmp_path, DOCS) for name in pictures)
