@@ -4,9 +4,36 @@ from __future__ import annotations
 
 from typing import Any
 
-from letsam import LearnedRadius
+from letsam import LearnedRadius, LogAdam, Prior, SquaredGap, ValidationLoss
+from letsam.hypergradient import HYPERGRADIENTS, Hypergradient
+
+OBJECTIVES = {"validation_loss": ValidationLoss, "squared_gap": SquaredGap}
 
 
-def learned_radius(rho: float, **options: Any) -> LearnedRadius:
-    """`LearnedRadius` with the options of all of its parts as keywords."""
-    return LearnedRadius(rho, **options)
+def learned_radius(
+    rho: float,
+    *,
+    objective: str = "validation_loss",
+    training_batch: str = "next",
+    hypergradient: Any = "secant",
+    length_invariant: bool = True,
+    prior: float | None = 0.2,
+    prior_weight: Any = (0.7, 0.1),
+    prior_rise: float | None = 0.2,
+    interval: int | None = None,
+    per: str = "all",
+    **rule: Any,
+) -> LearnedRadius:
+    """`LearnedRadius` with the options of all of its parts as keywords; those of `LogAdam` are the rest."""
+    if isinstance(hypergradient, str):
+        hypergradient = HYPERGRADIENTS[hypergradient](length_invariant=length_invariant)
+    elif isinstance(hypergradient, Hypergradient):
+        hypergradient.length_invariant = length_invariant
+    return LearnedRadius(
+        rho,
+        objective=OBJECTIVES[objective](training_batch=training_batch),
+        hypergradient=hypergradient,
+        rule=LogAdam(prior=None if prior is None else Prior(prior, weight=prior_weight, rise=prior_rise), **rule),
+        per=per,
+        interval=interval,
+    )

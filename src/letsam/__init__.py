@@ -14,16 +14,23 @@ from .closures.accumulation import accumulated
 from .closures.selection import selected
 from .doctor import check
 from .groups import param_groups
+from .hypergradient import Diagonal, FiniteDifference, Secant
 from .optimizer import SharpnessAware
 from .radius import (
     CosineRadius,
     FixedRadius,
     LearnedRadius,
     LinearRadius,
+    LogAdam,
     LossBudgetRadius,
+    Objective,
+    Prior,
     ProportionalRadius,
     Radius,
     ReplayedRadius,
+    Rule,
+    SquaredGap,
+    ValidationLoss,
     layerwise,
     relative,
 )
@@ -33,16 +40,25 @@ from .variants import *  # noqa: F403
 
 __all__ = [
     "CosineRadius",
+    "Diagonal",
     "DistributedState",
+    "FiniteDifference",
     "FixedRadius",
     "LearnedRadius",
     "LinearRadius",
+    "LogAdam",
     "LossBudgetRadius",
+    "Objective",
+    "Prior",
     "ProportionalRadius",
     "Radius",
     "ReplayedRadius",
     "ReplayedRandomness",
+    "Rule",
+    "Secant",
     "SharpnessAware",
+    "SquaredGap",
+    "ValidationLoss",
     "__version__",
     "accumulated",
     "check",

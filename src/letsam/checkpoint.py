@@ -55,7 +55,7 @@ class DistributedState:
     def __init__(self, model: nn.Module, optimizer: SharpnessAware) -> None:
         if not isinstance(optimizer, SharpnessAware):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"`optimizer` must be a letsam optimizer, got {checks.shown(optimizer)}")
-        self.model = checked_model(model, optimizer._params())
+        self.model = checked_model(model, optimizer._parts.params())
         self.optimizer = optimizer
 
     def state_dict(self) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class DistributedState:
             "sharpness_aware": _packed({"own": own, "holds_Z": bool(held), "fresh": fresh}),
         }
         if self.optimizer.radius.learns:
-            params = self.optimizer._trainable()
+            params = self.optimizer._parts.trainable()
             held = held or {i: torch.zeros_like(p, requires_grad=False) for i, p in enumerate(params)}
             state["Z"] = {name: held[i] for i, name in enumerate(names)}
         return state
@@ -98,7 +98,7 @@ class DistributedState:
             own["radius"]["Z"] = {i: state_dict["Z"][name] for i, name in enumerate(self._base_state()[1])}
         self.optimizer._check_own_state(own)
         set_model_state_dict(self.model, state_dict["model"])
-        with _without_gradients(self.optimizer._params()):
+        with _without_gradients(self.optimizer._parts.params()):
             set_optimizer_state_dict(self.model, base, state_dict["base_optimizer"])
         if packed["fresh"]:
             base.state.clear()
@@ -110,13 +110,13 @@ class DistributedState:
 
         base = self.optimizer.base_optimizer
         fresh = not base.state
-        with _without_gradients(self.optimizer._params()):
+        with _without_gradients(self.optimizer._parts.params()):
             state = get_optimizer_state_dict(self.model, base)
         if fresh:  # torch has stepped it, which a run that goes on must not notice
             base.state.clear()
         groups: Any = state["param_groups"]
         names = [name for group in groups for name in group["params"]]
-        trainable = [p.requires_grad for p in self.optimizer._params()]
+        trainable = [p.requires_grad for p in self.optimizer._parts.params()]
         return dict(state), [name for name, kept in zip(names, trainable, strict=True) if kept], fresh
 
 

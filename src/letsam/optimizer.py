@@ -13,9 +13,11 @@ Three compositions:
     LETS-SAM         SharpnessAware(SGD(...), SAMPerturbation(), LearnedRadius(0.05))
 
 A step climbs from the weights theta to theta + rho eps_hat (`letsam.step.ascent`), takes the gradient there, goes back
-to theta and lets the base optimizer descend with it. All its training passes see the same dropout masks, and of its
-passes only the first counts for running statistics and random generators (`letsam.step.replay`). Nothing in a step is
-read by the host: radius, losses and the decision to skip a step that is not finite stay on the device.
+to theta and lets the base optimizer descend with it (`letsam.step.descent`). For a learned radius it builds the tangent
+Z = d theta' / d rho on the way (`letsam.tangent`), and gives the radius numbers alone. All its training passes see the
+same dropout masks, and only the first of them counts for running statistics and random generators
+(`letsam.step.replay`). Nothing in a step is read by the host: radius, losses and the decision to skip a step that is
+not finite stay on the device.
 """
 
 from __future__ import annotations
@@ -28,24 +30,30 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from . import checks
-from .closures.closure import Closure, checked_closure, require_gradients
+from .closures import Closure, checked_closure, require_gradients
 from .perturbations import Perturbation
-from .perturbations.decoupled import descend_decoupled
-from .radius import Ascent, Radius
+from .radius import Evidence, Radius
 from .step import precision
-from .step.ascent import Climb
-from .step.clipping import clipping
-from .step.composition import not_traced
-from .step.randomness import devices_of
-from .step.ranks import Group
-from .step.record import Flight, Slopes
-from .step.undo import StepGuard, without_state
-from .tensors import Buffers, all_finite, copy_, gradients_of, lengths, norm, scale_
+from .step.ascent import AscentPhase
+from .step.descent import DescentPhase
+from .step.parts import Parts
+from .step.passes import Passes
+from .step.ranks import Group, Ranks
+from .step.record import StepRecord
+from .step.snapshot import checked_model
+from .step.wrapper import Wrapper
+from .tangent import Tangent
+from .tensors import copy_
 
 __all__ = ["Closure", "SharpnessAware"]
 
 
-class SharpnessAware(Climb):
+# Dynamo drops attributes that an optimizer sets on itself: a traced step would not go back to the unperturbed weights.
+# (torch's optimizers use the same; the public `torch.compiler.disable` would import the compiler along with letsam.)
+not_traced = torch._disable_dynamo  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+
+
+class SharpnessAware(Wrapper):
     """theta <- base(theta, g_rho), with g_rho = grad L(theta + rho eps_hat) taken at the perturbed weights.
 
     Args:
@@ -110,15 +118,63 @@ class SharpnessAware(Climb):
         process_group: Group = "default",
         m_sharpness: bool = False,
     ) -> None:
-        super().__init__(base_optimizer, perturbation, rho, model, process_group, m_sharpness)
+        super().__init__(base_optimizer)
+        self._parts = Parts(self.base_optimizer, perturbation, rho)
+        if perturbation.perturbs != "all" and model is None:
+            raise ValueError(
+                f'`model` must be given for a {type(perturbation).__name__}, which perturbs "{perturbation.perturbs}" '
+                "alone, got None"
+            )
+        ranks = Ranks(process_group, m_sharpness or (perturbation.sub_batches > 1 and process_group is not None))
+        self._assemble(ranks)
+        self.model = model
+        ranks.check(model)
         self.max_grad_norm = max_grad_norm
         self.validation_closure = validation_closure
 
-    def _reset_scratch(self) -> None:
-        super()._reset_scratch()
-        self._ascent_gradients = Buffers()
-        self._guard = StepGuard()
-        self._flight: Flight | None = None
+    def _assemble(self, ranks: Ranks) -> None:
+        """Make what runs a step: the passes and the two phases."""
+        self._passes = Passes(self, ranks)
+        self._ascent = AscentPhase(self._parts, self._passes)
+        self._descent = DescentPhase(self._parts, self._passes)
+        self._record: StepRecord | None = None  # of the step whose weights are perturbed now
+
+    # --- what it is made of ---------------------------------------------------------------------------------------
+
+    @property
+    def perturbation(self) -> Perturbation:
+        """In which direction a step climbs, and which gradient it descends with."""
+        return self._parts.perturbation
+
+    @property
+    def radius(self) -> Radius:
+        """How far a step climbs: this optimizer's own copy of the radius."""
+        return self._parts.radius
+
+    @property
+    def tangent(self) -> Tangent | None:
+        """Z of the last step; None unless the radius learns."""
+        return self._parts.tangent
+
+    @property
+    def rho(self) -> Tensor:
+        """The current radius, on the device of the weights: 0-dim, or one value for each radius that is learned."""
+        return self._parts.radius.rho
+
+    @property
+    def metrics(self) -> dict[str, Tensor]:
+        """What the last step has measured (0-dim tensors, on the device)."""
+        return self._parts.metrics
+
+    @property
+    def model(self) -> nn.Module | None:
+        """The network whose buffers a step moves once."""
+        return self._passes.model
+
+    @model.setter
+    def model(self, model: nn.Module | None) -> None:
+        self._passes.look_after(model if model is None else checked_model(model, self._parts.params()))
+        self._parts.spare(model)
 
     @property
     def max_grad_norm(self) -> float | None:
@@ -155,7 +211,7 @@ class SharpnessAware(Climb):
 
         Raises:
             ValueError: no closure, a closure that leaves no gradients, does not scale them or returns a loss that is
-                not a scalar, or a learned radius without a validation closure. Nothing has changed then, but that
+                not a scalar, or a learned radius without a validation closure. Nothing has changed then, except that
                 after a pass at perturbed weights has failed, a learned radius has no Z for its next update.
             TypeError: a closure that returns no tensor; `grad_scaler` is no scaler.
         """
@@ -167,31 +223,31 @@ class SharpnessAware(Climb):
             raise ValueError(
                 "`validation_closure` must be given for a learned radius, to `step` or as an attribute, got None"
             )
-        self._ranks.check(self.model)
-        self._grad_scaler = precision.begin(grad_scaler, self)
+        self._passes.ranks.check(self.model)
+        self._passes.scale_by(grad_scaler)
         self._abort()
-        self._place()
-        params, parts = self._trainable(), self._parts(closure)
-        seen: list[Tensor] = []
+        self._parts.place()
+        record = self._parts.record(self._parts.trainable())
+        batches = self._ascent.batches(closure, record)
         try:
-            self._passes.begin(devices_of(params))
-            if self.radius.validates_before(self._steps):
-                loss = self._validate(validation_closure)
-                seen += self.radius.see_validation(loss, params, self._weights)
-            flight = self._begin(params, seen, *self._look(closure, parts), len(parts))
-            if flight.climbed:
-                self._climb_apart(flight, parts) if len(parts) > 1 else self._climb(flight, closure)
-            loss = flight.loss
-            assert loss is not None  # a step of one pass climbs
-            self._descend(flight)
-            if self.radius.validates_after(self._steps):
-                self._look_back(flight, closure, validation_closure)
+            self._passes.begin(record.params)
+            evidence = self._validate(record, validation_closure)
+            self._ascent.first_pass(record, closure, batches)
+            self._ascent.set_radius(record, evidence, len(batches))
+            self._record = record
+            if record.climbs:
+                self._ascent.climb(record, closure, batches)
+            self._record = None
+            self._descent.descend(record, self.max_grad_norm)
+            if record.wants.validation == "after":
+                assert validation_closure is not None
+                self._descent.look_back(record, closure, validation_closure)
         except BaseException:
             self._abort()
-            self.radius.discard()
             raise
-        self._finish(flight)
-        return loss
+        self._finish(record)
+        assert record.loss is not None  # a step of one pass climbs
+        return record.loss
 
     @not_traced
     @torch.no_grad()
@@ -199,7 +255,7 @@ class SharpnessAware(Climb):
         """Climb: with the gradients at the weights in place, move to theta + rho eps_hat and clear the gradients.
 
         For training loops without closures; fixed and scheduled radii only. With `model`, its buffers stay from here on
-        as the first pass has left them. Equal dropout masks are the loop's affair (`letsam.ReplayedRandomness`).
+        as the first pass has left them. The loop sees to equal dropout masks itself (`letsam.ReplayedRandomness`).
 
         Args:
             grad_scaler: with which the loss has been scaled; unscales the gradients. Give it to `descent_step`, too.
@@ -218,22 +274,24 @@ class SharpnessAware(Climb):
                 f"`perturbation` must have one ascent for ascent_step(), got {self.perturbation.ascents}: it needs "
                 "step(closure)"
             )
-        if self._flight is not None and self._flight.overwritten:
+        if self._record is not None and self._record.overwritten:
             self._abort()  # interrupted, and a checkpoint was loaded since
-        if self._flight is not None:
+        if self._record is not None:
             raise RuntimeError("ascent_step() was called twice: call descent_step() after the second backward()")
-        self._ranks.check(self.model)
-        self._place()
-        params = self._trainable()
-        require_gradients(params, "the backward() before ascent_step()")
-        precision.unscale_(checks.checked_scaler(grad_scaler), self, params)
-        self._grad_scaler = precision.begin(grad_scaler, self)  # may change the scale, which this pass had before
-        self._passes.begin(())
-        slopes = self._slopes(params)
-        flight = self._begin(params, [], None, slopes)
-        if flight.climbed:
-            self._move(flight, slopes.moves, slopes.climbed)
-        flight.versions = [param._version for param in params]
+        passes, parts = self._passes, self._parts
+        passes.ranks.check(self.model)
+        parts.place()
+        record = parts.record(parts.trainable())
+        require_gradients(record.params, "the backward() before ascent_step()")
+        precision.unscale_(checks.checked_scaler(grad_scaler), self, record.params)
+        passes.scale_by(grad_scaler)  # may change the scale, which this pass had before
+        passes.replay.begin(())
+        record.norms = self._ascent.norms(record.params)
+        self._ascent.set_radius(record, None, 1)
+        self._record = record
+        if record.climbs:
+            self._ascent.move(record, record.norms)
+        record.versions = [param._version for param in record.params]
         self.zero_grad()
         torch.clear_autocast_cache()
 
@@ -249,135 +307,68 @@ class SharpnessAware(Climb):
             RuntimeError: no `ascent_step()` before.
             ValueError: another `grad_scaler`; or there are no gradients: the weights are back where they were.
         """
-        flight = self._flight
-        if flight is None:
+        record = self._record
+        if record is None:
             raise RuntimeError("descent_step() needs an ascent_step() before it")
-        if checks.checked_scaler(grad_scaler) is not self._grad_scaler:
+        if checks.checked_scaler(grad_scaler) is not self._passes.scaler:
             raise ValueError(f"`grad_scaler` must be the one of ascent_step(), got {checks.shown(grad_scaler)}")
         try:
-            require_gradients(flight.params, "the backward() before descent_step()")
-            precision.unscale_(self._grad_scaler, self, flight.params)
+            require_gradients(record.params, "the backward() before descent_step()")
+            self._passes.unscale_(record.params)
         except ValueError:
             self._abort()
             raise
-        self._descend(flight)
-        self._finish(flight)
+        self._record = None
+        self._descent.descend(record, self.max_grad_norm)
+        self._finish(record)
 
-    def _begin(
-        self, params: list[Tensor], seen: list[Tensor], loss: Tensor | None, slopes: Slopes, parts: int = 1
-    ) -> Flight:
-        """What is known at the weights: the radius, and what the way back needs."""
-        gradient_norm = self._ranks.ascent_mean(slopes.whole)
-        seen.append(gradient_norm)
-        if loss is not None:
-            seen.append(loss)
-        lr = self.param_groups[0].get("lr", 1.0)
-        self._follow(lr)
-        average = self._ranks.ascent_average
-        length = gradient_norm if slopes.climbed is slopes.whole else self._ranks.ascent_mean(slopes.climbed)
-        known = None if parts > 1 else gradient_norm  # of parts it is the sum of their lengths
-        rho = self.radius.at(
-            Ascent(self._steps, lr, self._peak_lr, loss, length, params, average, self._weights, parts, known)
-        )
-        flight = Flight(params, [], seen, loss, rho, gradient_norm, self.perturbation.ascends(self._steps), slopes)
-        self.perturbation.begin(self._steps, self.base_optimizer)
-        flight.weights = self._weights.copy_of(params)
-        self._flight = flight
-        if flight.climbed and self.perturbation.keeps_ascent_gradient:
-            held = self._ascent_gradients.copy_of(gradients_of(params))
-            if average is not None:
-                average(held)
-            flight.ascent_gradients = dict(zip((p for p in params if p.grad is not None), held, strict=True))
-        return flight
+    def _validate(self, record: StepRecord, closure: Closure | None) -> Evidence | None:
+        """The validation pass with which a step begins, at the weights that the step before has made."""
+        if record.wants.validation != "before":
+            return None
+        assert closure is not None
+        loss = self._passes.validate(closure, record.params, record.step)
+        slope, length = self._parts.slope(record.params, self._parts.weights)
+        record.seen += [loss, length]
+        usable = None if self.tangent is None else self.tangent.usable
+        return Evidence(record.step, 1.0, 1.0, validation_loss=loss, validation_slope=slope, usable=usable)
 
-    def _descend(self, flight: Flight) -> None:
-        """From g_rho at the perturbed weights to the base optimizer's step at theta."""
-        params, weights = flight.params, flight.weights
-        self._restore()
-        gradients = gradients_of(params)
-        if flight.climbed and self.radius.reads_growth(self._steps):
-            sizes = [norm(gradients)]
-            self.radius.see_growth(sizes[0])
-        else:
-            sizes = lengths(gradients)
-        flight.finite = all_finite([*flight.seen, *sizes])
-        ascent_gradients = flight.held_ascent_gradients()
-        if flight.climbed:
-            self.radius.see_perturbed_gradient(
-                params, flight.rho, lambda z: self.perturbation.descent_derivative(z, gradients, ascent_gradients)
-            )
-        beside = self.perturbation.descent([p for p in params if p.grad is not None], gradients, ascent_gradients)
-        if flight.climbed:
-            self.radius.see_descent_gradient(params, beside, self._weights)
-        if self.max_grad_norm is not None:
-            factor, slope = clipping(gradients, self.max_grad_norm)
-            if flight.climbed:
-                self.radius.see_clipping(params, factor, slope, self._weights)
-            scale_(gradients, factor)
-        fresh = without_state(self.base_optimizer) if self.radius.learns else set[Tensor]()
-        self._guard.save(self.base_optimizer, None if self.radius.validates_after(self._steps) else flight.finite)
-        self.base_optimizer.step()
-        if flight.climbed:
-            self.radius.see_base_step(self.base_optimizer, params, weights, fresh)
-        if beside is not None:
-            descend_decoupled(self.base_optimizer, params, params, beside)
-        self._guard.settle(self.base_optimizer, flight.finite, params, self._weights)
-        self.radius.commit(flight.finite)
-
-    def _look_back(self, flight: Flight, closure: Closure, validation_closure: Closure | None) -> None:
-        """The upper level at the weights just made; the step is taken back where its passes fail."""
-        params, stood = flight.params, flight.finite
-        try:
-            seen = self.radius.see_training(self._train(closure), params)
-            seen += self.radius.see_validation(self._validate(validation_closure), params, None)
-        except BaseException:
-            self._guard.settle(self.base_optimizer, ~stood, params, self._weights)
-            raise
-        flight.finite = stood & all_finite(seen)
-        self._guard.settle(self.base_optimizer, flight.finite | ~stood, params, self._weights)
-        self.radius.commit(flight.finite)
-
-    def _finish(self, flight: Flight) -> None:
-        """Count the step and publish what it saw."""
-        self._passes.end(flight.finite)
-        self.perturbation.commit(flight.finite)
-        precision.record(self._grad_scaler, self, flight.finite)
-        self._steps += 1
-        self._skipped = self._skipped + ~flight.finite
+    def _finish(self, record: StepRecord) -> None:
+        """Count the step and publish what it has measured."""
+        self._passes.end(record.finite)
+        self._parts.commit(record)
         self._opt_called = True  # what torch's schedulers look for when they warn of a wrong order
-        self.metrics = {
-            "rho": flight.rho,
-            "gradient_norm": flight.gradient_norm,
-            "skipped_steps": self._skipped,
-        }
-        if flight.loss is not None:
-            self.metrics["training_loss"] = flight.loss
-        self.metrics |= self.radius.metrics()
-
-    def _restore(self) -> None:
-        """Put the unperturbed weights back, bit for bit; driven by the snapshot, not by the gradients."""
-        if self._flight is not None:
-            copy_(self._flight.params, self._flight.weights)
-            self._flight = None
+        metrics = {"rho": record.rho, "gradient_norm": record.gradient_norm, "skipped_steps": self._parts.skipped}
+        if record.loss is not None:
+            metrics["training_loss"] = record.loss
+        self._parts.metrics = metrics | self.radius.metrics()
 
     def _abort(self) -> None:
         """Take back a step that has not come to its end: a pass has raised, or is still to come."""
-        if self._flight is not None and self._flight.overwritten:
-            self._flight = None
-            self._passes.forget()
-        self._restore()
-        self.perturbation.discard()
-        self._passes.abort()
+        record, self._record = self._record, None
+        if record is not None and record.overwritten:
+            self._passes.replay.forget()
+        elif record is not None:
+            copy_(record.params, record.weights)
+        self._parts.discard()
+        self._passes.replay.abort()
 
     # --- copies and files -----------------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_max_grad_norm": self.max_grad_norm}
+        return {
+            "base_optimizer": self.base_optimizer,
+            "_parts": self._parts,
+            "_max_grad_norm": self.max_grad_norm,
+            "_ranks": self._passes.ranks,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        ranks, parts = state.pop("_ranks"), copy.copy(state.pop("_parts"))  # a shallow copy has parts of its own
         super().__setstate__(state)
-        self.validation_closure = self.model = None
-        self._reset_scratch()
+        self._parts = parts
+        self.validation_closure = None
+        self._assemble(ranks)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SharpnessAware:
         twin = type(self).__new__(type(self))
@@ -386,7 +377,17 @@ class SharpnessAware(Climb):
         twin.model = memo.get(id(self.model))
         return twin
 
+    def _group_added(self) -> None:
+        self._parts.group_added()
+        self.model = self.model  # which weights are perturbed is found out again
+
+    def _own_state(self) -> dict[str, Any]:
+        return self._parts.state_dict()
+
+    def _check_own_state(self, own: dict[str, Any]) -> None:
+        self._parts.check_state(own)
+
     def _load_own_state(self, own: dict[str, Any]) -> None:
         self._abort()
-        self._reset_scratch()
-        super()._load_own_state(own)
+        self._parts.reset_scratch()
+        self._parts.load_state_dict(own)

@@ -34,7 +34,7 @@ class PerWeight(Radius):
     """A radius of its own for each weight: 0.1, 0.2, ..."""
 
     def at(self, ascent: Ascent) -> Tensor:
-        return self.rho * torch.arange(1, len(ascent.params) + 1).to(self.rho)
+        return self.rho * torch.arange(1, ascent.weights + 1).to(self.rho)
 
 
 def steps_by_hand(kind: str, count: int, momentum: float = 0.0) -> Tensor:

@@ -110,7 +110,7 @@ def test_frozen_weights_have_no_Z() -> None:
     train(model, opt, None, 0, 2)
     state = DistributedState(model, opt).state_dict()
     assert list(state["Z"]) == ["0.bias", "2.weight", "2.bias"]
-    assert same_bits(list(state["Z"].values()), list(opt.radius.state_dict()["Z"].values()))
+    assert same_bits(list(state["Z"].values()), list(opt.tangent.state_dict()["Z"].values()))
 
 
 def test_a_distributed_state_of_something_else() -> None:

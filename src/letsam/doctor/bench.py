@@ -164,9 +164,11 @@ class Bench:
         self._rewind()
         twin = copy.copy(self.optimizer)
         twin.model = self.optimizer.model
-        same = {id(p): p for p in self._params}
-        twin.radius = copy.deepcopy(self.optimizer.radius, dict[int, Any](same))
-        twin.perturbation = copy.deepcopy(self.optimizer.perturbation, dict[int, Any](same))
+        memo: dict[int, Any] = {id(p): p for p in self._params}
+        parts = twin._parts
+        parts.radius, parts.tangent, parts.perturbation = copy.deepcopy(
+            (parts.radius, parts.tangent, parts.perturbation), memo
+        )
         calls = [0]
         seen: list[tuple[Tensor, Tensor] | None] = []
         aimed: dict[Tensor, Tensor] = {}

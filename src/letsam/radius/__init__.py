@@ -1,23 +1,38 @@
-"""Radii: fixed, scheduled, learned."""
+"""Radii: fixed, scheduled, learned; objectives, rules and the prior of a learned one. A radius sees numbers alone."""
 
-from .base import Ascent, Radius
+from .base import Ascent, Evidence, Radius, Wants
 from .fixed import FixedRadius
 from .learned import LearnedRadius
+from .log_adam import LogAdam
 from .loss_budget import LossBudgetRadius
+from .objective import Objective
+from .prior import Prior
 from .relative import layerwise, relative
+from .rule import Rule, Update
 from .scheduled import CosineRadius, LinearRadius, ProportionalRadius, ReplayedRadius, ScheduledRadius
+from .squared_gap import SquaredGap
+from .validation_loss import ValidationLoss
 
 __all__ = [
     "Ascent",
     "CosineRadius",
+    "Evidence",
     "FixedRadius",
     "LearnedRadius",
     "LinearRadius",
+    "LogAdam",
     "LossBudgetRadius",
+    "Objective",
+    "Prior",
     "ProportionalRadius",
     "Radius",
     "ReplayedRadius",
+    "Rule",
     "ScheduledRadius",
+    "SquaredGap",
+    "Update",
+    "ValidationLoss",
+    "Wants",
     "layerwise",
     "relative",
 ]

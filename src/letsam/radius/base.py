@@ -4,17 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
-from ..perturbations.units import Reach, in_units
-from ..tensors import Average, Buffers, Tensors
+from ..tangent import Hypergradient, Slope
+from ..tangent.blocks import Blocks
 
-Evaluate = Callable[[], Tensor]
-Derivative = Callable[[Tensors], "Tensors | None"]
+
+@dataclass(frozen=True)
+class Wants:
+    """What a radius needs to be measured in a step.
+
+    Attributes:
+        first_pass: whether `Radius.at` or `Radius.update` needs the loss or the gradient at the weights. Some
+            perturbations leave that pass out otherwise.
+        tangent: whether the step builds Z = d theta' / d rho.
+        validation: "before" for a validation pass at the beginning of the step, "after" for a training and a validation
+            pass at the weights that the step has made, None for neither.
+        training_slope: whether, with the validation pass, the training loss's slope along Z is measured as well.
+        reach: whether to measure how far the perturbation reaches.
+        growth: the same, and by how much the gradient norm grows along the ascent.
+    """
+
+    first_pass: bool = True
+    tangent: bool = False
+    validation: Literal["before", "after"] | None = None
+    training_slope: bool = False
+    reach: bool = False
+    growth: bool = False
 
 
 @dataclass(frozen=True)
@@ -23,16 +43,11 @@ class Ascent:
 
     Attributes:
         step: steps taken before this one.
-        lr: the base learning rate of the first param group, now.
-        peak_lr: the largest base learning rate so far (or the scheduler's initial one).
-        loss: the training loss at the weights (0-dim); None in `ascent_step()`, which sees only gradients.
+        lr: base learning rate of the first param group, now.
+        peak_lr: largest base learning rate so far (or the scheduler's initial one).
+        loss: training loss at the weights (0-dim); None in `ascent_step()`, which sees only gradients.
         gradient_norm: ||g_0|| over all weights that are perturbed (0-dim).
-        params: all trainable weights, unperturbed; `param.grad` is g_0 or None. Not to be changed.
-        average: for m-sharpness, replaces tensors in place by their means over the processes, each of which has its own
-            g_0; None where all have the same.
-        scratch: memory in the shapes of the weights that nobody needs at this moment.
-        parts: how many directions this step climbs in, one after the other: micro-batches that climb apart.
-        whole_norm: ||g_0|| over all weights (0-dim), where it is known.
+        weights: number of trainable weight tensors, for radii that differ between them.
     """
 
     step: int
@@ -40,24 +55,64 @@ class Ascent:
     peak_lr: float | Tensor
     loss: Tensor | None
     gradient_norm: Tensor
-    params: Tensors
-    average: Average | None = None
-    scratch: Buffers | None = None
-    parts: int = 1
-    whole_norm: Tensor | None = None
+    weights: int
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a step has measured for the radius: numbers (0-dim tensors), or one for each radius.
+
+    Attributes:
+        step: steps taken before this one.
+        lr: base learning rate of the first param group, now.
+        peak_lr: largest base learning rate so far.
+        training_loss: on the training batch.
+        validation_loss: on the validation batch; None where there was no validation pass.
+        validation_slope: of the validation loss along Z; None where there is no Z that fits.
+        training_slope: of the training loss along Z, where it was asked for.
+        usable: whether the step that Z belongs to was finite and perturbed the weights (0-dim bool).
+        reach: how far the perturbation reached for each unit of rho, see `Perturbation.reach`; None if not measured.
+        climbs: whether the step perturbed the weights (0-dim bool); given with `reach`.
+        growth: ||g_rho|| - ||g_0||; None if not measured.
+    """
+
+    step: int
+    lr: float | Tensor
+    peak_lr: float | Tensor
+    training_loss: Tensor | None = None
+    validation_loss: Tensor | None = None
+    validation_slope: Slope | None = None
+    training_slope: Slope | None = None
+    usable: Tensor | None = None
+    reach: Tensor | None = None
+    climbs: Tensor | None = None
+    growth: Tensor | None = None
+
+    @cached_property
+    def gap(self) -> Tensor:
+        """The generalization gap, validation loss minus training loss."""
+        assert self.validation_loss is not None
+        assert self.training_loss is not None
+        return self.validation_loss - self.training_loss
 
 
 class Radius:
     """How far to climb: rho, a 0-dim tensor on the device of the weights, or one value for each group or layer.
 
-    A radius of one's own overrides `at`; it returns a 0-dim tensor, or one value per weight (shape `(len(params),)`)
-    for radii that differ between groups or layers. Nothing may read a tensor's value on the host.
+    A radius of your own overrides `at`. It returns a 0-dim tensor, or one value per weight tensor (shape
+    `(ascent.weights,)`) for radii that differ between groups or layers. It must not read a tensor's value on the host.
+
+    A step calls `wants` before its first pass, `update` with what it has measured, and `at`; it ends with `commit`, or
+    with `discard` if a closure raises. A radius that wants nothing is not asked to `update`.
 
     The optimizer works on its own copy, so one object can be given to many optimizers.
     """
 
     learns: bool = False
     """Whether a validation closure is needed."""
+
+    hypergradient: Hypergradient | None = None
+    """How the curvature term of Z is estimated; None for radii that want no tangent."""
 
     units: str | None = None
     """None: units of the weights; "relative", "layerwise": a share of them (`letsam.relative`, `letsam.layerwise`)."""
@@ -67,6 +122,7 @@ class Radius:
 
     def __init__(self, rho: float) -> None:
         self.rho = torch.tensor(float(rho), dtype=torch.float64)
+        self.blocks = Blocks(self.per)
 
     @property
     def kind(self) -> str:
@@ -79,106 +135,23 @@ class Radius:
         self.rho = self.rho.to(device=device, dtype=dtype)
 
     def attach(self, param_groups: list[dict[str, Any]], ascends: Callable[[int], bool]) -> None:
-        """Called when the optimizer is made, at the start of a step and when a group has joined.
+        """Called when the optimizer is made, at the start of a step and when a param group is added.
 
         Args:
             param_groups: of the optimizer.
             ascends: of the perturbation: which steps climb.
         """
 
-    def reads_ascent(self, step: int) -> bool:
-        """Whether `at` needs the loss or the gradients at the weights, which some perturbations do without."""
-        return True
+    def wants(self, step: int) -> Wants:
+        """What step `step` (from 0) must measure; asked once, before its first pass. Changes nothing."""
+        return Wants()
 
     def at(self, ascent: Ascent) -> Tensor:
         """The radius of this step."""
         return self.rho
 
-    def scale(self, weights: Tensors, gradients: Tensors, factor: Tensor, reach: Reach) -> tuple[Tensor, Reach]:
-        """Put eps_hat into the units of the radius: the gradients in place, and what is returned.
-
-        Args:
-            weights: the weights that are perturbed, as they are without it.
-            gradients: eps_hat / factor, one per weight.
-            factor: from `Perturbation.direction` (0-dim).
-            reach: measures how far eps_hat goes, see `Perturbation.reach`.
-
-        Returns:
-            The factor and the measure of the new eps_hat.
-        """
-        return in_units(self.units, weights, gradients, factor, reach)
-
-    # What follows is for radii that learn: what a step sees, in the order in which it sees it. `params` are all
-    # trainable weights; gradients are read from `param.grad` and may be missing.
-
-    def validates_before(self, step: int) -> bool:
-        """Whether step `step` (from 0) begins with a validation pass, at the weights that the step before has made."""
-        return False
-
-    def see_validation(self, loss: Tensor, params: Tensors, scratch: Buffers | None) -> list[Tensor]:
-        """A validation pass has run; returns 0-dim tensors that are finite if and only if all of it is.
-
-        Args:
-            loss: of the pass (0-dim).
-            params: with the gradients of the pass.
-            scratch: memory in the shapes of the weights that nobody needs at this moment, where there is some.
-        """
-        raise NotImplementedError
-
-    def see_direction(self, params: Tensors, factor: Tensor, reach: Reach) -> None:
-        """The gradients have become eps_hat / factor, 0 for weights that are not perturbed; `reach` measures it.
-
-        Called for each of the `parts` of the step, and `probe` after it.
-        """
-
-    def probe(self, params: Tensors, weights: Tensors, rho: Tensor, evaluate: Evaluate) -> None:
-        """Further training passes may run; `params` are perturbed by rho and must be so again at the end.
-
-        Args:
-            params: perturbed weights.
-            weights: their unperturbed values.
-            rho: the radius of the step, as `at` has returned it.
-            evaluate: runs the training closure.
-        """
-
-    def reads_growth(self, step: int) -> bool:
-        """Whether `see_growth` wants the length of g_rho."""
-        return False
-
-    def see_growth(self, gradient_norm: Tensor) -> None:
-        """||g_rho|| over all weights (0-dim)."""
-
-    def see_perturbed_gradient(self, params: Tensors, rho: Tensor, derivative: Derivative) -> None:
-        """The gradients are g_rho.
-
-        Args:
-            params: unperturbed again.
-            rho: the radius of the step.
-            derivative: the perturbation's `descent_derivative` at g_rho, for one tensor per gradient.
-        """
-
-    def see_descent_gradient(self, params: Tensors, beside: Tensors | None, weights: Buffers) -> None:
-        """The gradients are those that the base optimizer descends with.
-
-        Args:
-            params: unperturbed.
-            beside: what `descent` has returned.
-            weights: hold what `params` do, and must do so again in the end.
-        """
-
-    def see_clipping(self, params: Tensors, factor: Tensor, slope: Tensor, weights: Buffers) -> None:
-        """The gradients g are about to be clipped to factor * g (0-dim), with d factor = slope * (g . dg)."""
-
-    def see_base_step(self, base: Optimizer, params: Tensors, weights: Tensors, fresh: set[Tensor]) -> None:
-        """The base optimizer has stepped from `weights`, making the state of the weights in `fresh`."""
-
-    def validates_after(self, step: int) -> bool:
-        """Whether step `step` ends with a training and a validation pass at the weights it has made."""
-        return False
-
-    def see_training(self, loss: Tensor, params: Tensors) -> list[Tensor]:
-        """The training pass of `validates_after` has run; returns the same as `see_validation`."""
-        raise NotImplementedError
+    def update(self, evidence: Evidence) -> None:
+        """Take in what the step has measured; `commit` decides whether it counts."""
 
     def metrics(self) -> dict[str, Tensor]:
         """What the radius adds to the optimizer's metrics."""
@@ -188,7 +161,7 @@ class Radius:
         """End of a step: keep what the step did to the radius where `finite` (0-dim bool), undo it elsewhere."""
 
     def discard(self) -> None:
-        """A closure raised: forget what the step had begun to do to the radius."""
+        """A closure raised: undo what the step has begun to do to the radius."""
 
     def state_dict(self) -> dict[str, Any]:
         """What must survive a save and load."""

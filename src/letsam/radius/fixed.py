@@ -7,7 +7,7 @@ import copy
 from torch import Tensor
 
 from .. import checks
-from .base import Radius
+from .base import Radius, Wants
 
 
 class FixedRadius(Radius):
@@ -30,9 +30,9 @@ class FixedRadius(Radius):
     def __init__(self, rho: float) -> None:
         super().__init__(checks.not_negative("rho", rho, "the base optimizer alone"))
 
-    def reads_ascent(self, step: int) -> bool:
-        """There is nothing to decide."""
-        return False
+    def wants(self, step: int) -> Wants:
+        """Nothing: the radius is known."""
+        return Wants(first_pass=False)
 
 
 def as_radius(rho: object) -> Radius:

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from .. import checks
 from ..tangent.blocks import PER, Blocks
-from .base import Ascent, Radius
+from .base import Ascent, Radius, Wants
 
-BEGINNING = 0.1  # see `begun`
+BEGINNING = 0.1  # see `warmed_up`
 
 
 class ScheduledRadius(Radius):
@@ -38,9 +38,9 @@ class ScheduledRadius(Radius):
         """The share of `start` in the radius after this fraction of the schedule (0 to 1)."""
         raise NotImplementedError
 
-    def reads_ascent(self, step: int) -> bool:
-        """The step and the learning rate are enough."""
-        return False
+    def wants(self, step: int) -> Wants:
+        """Nothing: the step and the learning rate are enough."""
+        return Wants(first_pass=False)
 
     def at(self, ascent: Ascent) -> Tensor:
         """The radius of this step; constant after the end of the schedule."""
@@ -119,13 +119,13 @@ class ProportionalRadius(Radius):
             raise ValueError(f"`minimum` must be at most `maximum` = {self.maximum}, got {self.minimum}")
         super().__init__(self.maximum)
 
-    def reads_ascent(self, step: int) -> bool:
-        """The step and the learning rate are enough."""
-        return False
+    def wants(self, step: int) -> Wants:
+        """Nothing: the step and the learning rate are enough."""
+        return Wants(first_pass=False)
 
     def at(self, ascent: Ascent) -> Tensor:
         """The radius that belongs to this step's learning rate."""
-        share = learning_rate_share(ascent)
+        share = learning_rate_share(ascent.lr, ascent.peak_lr)
         rho = self.rho.new_zeros(()) + self.minimum + (self.maximum - self.minimum) * share
         self.rho = rho.clamp(self.minimum, self.maximum)
         return self.rho
@@ -167,8 +167,7 @@ class ReplayedRadius(Radius):
         per: str = "all",
     ) -> None:
         self.per = checks.choice("per", per, PER)
-        self._blocks = Blocks(self.per)
-        self._rows = _begun(_rows(schedule, per), checks.whole("burn_in", burn_in, 0))
+        self._rows = _warmed_up_rows(_rows(schedule, per), checks.whole("burn_in", burn_in, 0))
         self.steps = checks.whole("steps", steps, 1)
         super().__init__(self._rows[0][0])
         self._read()
@@ -194,16 +193,16 @@ class ReplayedRadius(Radius):
             raise ValueError(
                 f"`schedule` must have one radius for each {self.per}, {blocks.count} in all, got {len(self._rows[0])}"
             )
-        self._blocks = blocks
+        self.blocks = blocks
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move the radii to where the weights are."""
         super().to(device, dtype)
         self._table = self._table.to(device=device, dtype=dtype)
 
-    def reads_ascent(self, step: int) -> bool:
-        """The step and the learning rate are enough."""
-        return False
+    def wants(self, step: int) -> Wants:
+        """Nothing: the step and the learning rate are enough."""
+        return Wants(first_pass=False)
 
     def at(self, ascent: Ascent) -> Tensor:
         """The radius of this step, or that of each weight."""
@@ -212,7 +211,7 @@ class ReplayedRadius(Radius):
             return self.rho
         left, right, share = self._position(ascent.step)
         self.rho = torch.lerp(self._table[left], self._table[right], share)
-        return self._blocks.spread(self.rho)
+        return self.blocks.spread(self.rho)
 
     def metrics(self) -> dict[str, Tensor]:
         """The radii, one for each group or layer and not, as the optimizer has them, for each weight."""
@@ -275,23 +274,23 @@ def _listed(value: object, expected: str) -> list[object]:
         raise TypeError(f"`schedule` must {expected}, got {checks.shown(value)}") from None
 
 
-def _begun(rows: tuple[tuple[float, ...], ...], burn_in: int) -> tuple[tuple[float, ...], ...]:
+def _warmed_up_rows(rows: tuple[tuple[float, ...], ...], burn_in: int) -> tuple[tuple[float, ...], ...]:
     """The rows, in the burn-in at most as large as a share of the one after it."""
     burn_in = min(burn_in, len(rows) - 1)
     after = rows[burn_in]
     return tuple(
-        tuple(min(now, begun(step, burn_in) * then) for now, then in zip(row, after, strict=True))
+        tuple(min(now, warmed_up(step, burn_in) * then) for now, then in zip(row, after, strict=True))
         if step < burn_in
         else row
         for step, row in enumerate(rows)
     )
 
 
-def begun(step: int, burn_in: int) -> float:
+def warmed_up(step: int, burn_in: int) -> float:
     """The share of a radius with which a run begins: in a line from a tenth to 1, which it is from `burn_in` on.
 
     Example:
-        >>> begun(0, 100), begun(50, 100), begun(500, 100)
+        >>> warmed_up(0, 100), warmed_up(50, 100), warmed_up(500, 100)
         (0.1, 0.55, 1.0)
     """
     return 1.0 if step >= burn_in else BEGINNING + (1 - BEGINNING) * (step / burn_in)
@@ -303,9 +302,9 @@ def _between(first: float, second: float, share: float) -> float:
     return min(max(value, min(first, second)), max(first, second))
 
 
-def learning_rate_share(ascent: Ascent) -> float | Tensor:
+def learning_rate_share(lr: float | Tensor, peak_lr: float | Tensor) -> float | Tensor:
     """lr / peak lr: 1 at the peak, falling to 0 with the schedule; 1 where no learning rate was ever above 0."""
-    if isinstance(ascent.lr, Tensor) or isinstance(ascent.peak_lr, Tensor):
+    if isinstance(lr, Tensor) or isinstance(peak_lr, Tensor):
         tiny = torch.finfo(torch.float32).tiny
-        return torch.as_tensor(ascent.lr) / torch.as_tensor(ascent.peak_lr).clamp(min=tiny)
-    return ascent.lr / ascent.peak_lr if ascent.peak_lr > 0 else 1.0
+        return torch.as_tensor(lr) / torch.as_tensor(peak_lr).clamp(min=tiny)
+    return lr / peak_lr if peak_lr > 0 else 1.0

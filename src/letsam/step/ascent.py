@@ -1,4 +1,4 @@
-"""Climb: the passes of a step, and its way from the weights to the perturbed ones.
+"""The ascent: the passes of a step, and its way from the weights to the perturbed ones.
 
     the whole batch                             part by part (m-SAM), each from theta
 
@@ -12,245 +12,239 @@ A perturbation with several ascents goes its share of rho in each, along the gra
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import compress
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
-from ..closures.closure import Closure, evaluate, parts_of
-from ..groups import selected, unperturbed
+from ..closures import Closure, parts_of
 from ..perturbations import Perturbation
-from ..radius import Radius
-from ..tensors import Buffers, GradientSum, add_consuming_, copy_, gradients_of, norm, zero_
-from . import precision
-from .composition import Composition
-from .ranks import Group, Ranks
-from .record import Flight, Slopes
-from .replay import Passes
-from .snapshot import checked_model
+from ..perturbations.units import in_units
+from ..radius import Ascent, Evidence
+from ..tensors import add_consuming_, copy_, gradients_of, norm, zero_
+from .parts import Parts
+from .passes import Passes
+from .record import GradientNorms, StepRecord
 
 
-class Climb(Composition):
-    """A composition that knows the network and the other processes, and can climb.
+class AscentPhase:
+    """From the weights theta to the gradient g_rho at theta + rho eps_hat.
 
     Args:
-        base_optimizer, perturbation, rho: as for `Composition`.
-        model: whose buffers are looked after; None leaves buffers alone.
-        process_group: the processes over which losses are averaged.
-        m_sharpness: each process and each micro-batch climbs along its own gradient.
-
-    Raises:
-        TypeError: an argument of the wrong type.
-        ValueError: an argument out of range.
+        parts: perturbation, radius and tangent.
+        passes: runs the closures.
     """
 
-    def __init__(
-        self,
-        base_optimizer: Optimizer,
-        perturbation: Perturbation,
-        rho: float | Radius,
-        model: nn.Module | None,
-        process_group: Group,
-        m_sharpness: bool,
-    ) -> None:
-        super().__init__(base_optimizer, perturbation, rho)
-        self._spared: set[Tensor] = set()
-        if perturbation.perturbs != "all" and model is None:
-            raise ValueError(
-                f'`model` must be given for a {type(perturbation).__name__}, which perturbs "{perturbation.perturbs}" '
-                "alone, got None"
-            )
-        self.model = model
-        self._ranks = Ranks(process_group, m_sharpness or (perturbation.sub_batches > 1 and process_group is not None))
-        self._ranks.check(self.model)
-        self._reset_scratch()
+    def __init__(self, parts: Parts, passes: Passes) -> None:
+        self._parts, self._passes, self._ranks = parts, passes, passes.ranks
 
-    def _reset_scratch(self) -> None:
-        """Forget all that serves within a step alone."""
-        self._weights = Buffers()
-        self._sum = GradientSum()
-        self._grad_scaler: torch.amp.GradScaler | None = None
+    # --- at the weights ---------------------------------------------------------------------------------------------
 
-    @property
-    def model(self) -> nn.Module | None:
-        """The network whose buffers a step moves once."""
-        return self._passes.model
-
-    @model.setter
-    def model(self, model: nn.Module | None) -> None:
-        self._passes = Passes(model if model is None else checked_model(model, self._params()))
-        if model is not None and self.perturbation.perturbs != "all":
-            self._spared = set(self._params()) - selected(model, self.perturbation.perturbs)
-
-    # --- the passes -----------------------------------------------------------------------------------------------
-
-    def _train(self, closure: Closure) -> Tensor:
-        """A training pass: buffers and random numbers as in every other one of this step."""
-        self._passes.again()
-        return self._evaluate(closure, "closure")
-
-    def _validate(self, closure: Closure | None) -> Tensor:
-        """A validation pass: it leaves no trace, and its random numbers are its own."""
-        self._passes.aside(self._steps)
-        return self._evaluate(closure, "validation_closure")
-
-    def _evaluate(self, closure: Closure | None, name: str) -> Tensor:
-        assert closure is not None
-        self.zero_grad()  # a closure that forgets its backward() must not pass with the gradients of the pass before
-        torch.clear_autocast_cache()  # casts of the weights before they moved, where autocast is around the whole step
-        params = self._trainable()
-        loss = evaluate(closure, name, params)
-        precision.unscale_(self._grad_scaler, self, params)
-        return self._ranks.mean(loss)
-
-    def _probe(self, closure: Closure, flight: Flight) -> Tensor:
-        """A further training pass at perturbed weights, for the radius."""
-        loss = self._train(closure)
-        flight.seen += [loss, norm(gradients_of(flight.params))]
-        return loss
-
-    # --- the way up -----------------------------------------------------------------------------------------------
-
-    def _parts(self, closure: Closure) -> tuple[Closure, ...]:
+    def batches(self, closure: Closure, record: StepRecord) -> tuple[Closure, ...]:
         """What climbs along gradients of its own: the micro-batches of a closure in parts, else the whole batch."""
-        apart = self._ranks.m_sharpness or self.perturbation.sub_batches > 1
-        if not (apart and self.perturbation.ascends(self._steps)):
+        perturbation = self._parts.perturbation
+        apart = self._ranks.m_sharpness or perturbation.sub_batches > 1
+        if not (apart and record.climbs):
             return (closure,)
-        parts = parts_of(closure)
-        if len(parts) > 1 and type(self.perturbation).commit is not Perturbation.commit:
+        batches = parts_of(closure)
+        if len(batches) > 1 and type(perturbation).commit is not Perturbation.commit:
             raise ValueError(
                 f"`m_sharpness` over micro-batches needs a perturbation that remembers nothing, as each of the "
-                f"{len(parts)} would be taken for a step, got {type(self.perturbation).__name__}"
+                f"{len(batches)} would be taken for a step, got {type(perturbation).__name__}"
             )
-        return parts
+        return batches
 
-    def _look(self, closure: Closure, parts: Sequence[Closure]) -> tuple[Tensor | None, Slopes]:
-        """The pass at the weights, where the perturbation or the radius of this step asks for it, else a loss of None.
+    def first_pass(self, record: StepRecord, closure: Closure, batches: Sequence[Closure]) -> None:
+        """The pass at the weights, if the perturbation or the radius of this step needs it, else a loss of None.
 
-        Micro-batches that climb apart make such a pass each, later: the perturbation asks for the gradient of the whole
+        Micro-batches that climb apart make such a pass each, later. The perturbation needs the gradient of the whole
         batch only to descend with it.
         """
-        params, climbs, apart = self._trainable(), self.perturbation.ascends(self._steps), len(parts) > 1
-        asked = self.perturbation.keeps_ascent_gradient if apart else self.perturbation.follows_gradient
-        if climbs and not (asked or self.radius.reads_ascent(self._steps)):
+        params, apart, perturbation = record.params, len(batches) > 1, self._parts.perturbation
+        needed = perturbation.keeps_ascent_gradient if apart else perturbation.follows_gradient
+        if record.climbs and not (needed or record.wants.first_pass):
             for param in params:
                 param.grad = torch.zeros_like(param)  # the place for eps_hat
-            return None, self._slopes(params)
-        if apart:
-            return self._look_apart(params, parts)
-        with self._ranks.ascent_pass(self.model if climbs else None):
-            loss = self._train(closure)
-        self._passes.keep()
-        return loss, self._slopes(params)
+        elif apart:
+            seen = [(loss, norms.whole, norms.climbed) for _, loss, norms in self._one_by_one(params, batches)]
+            loss, whole, climbed = (torch.stack(values).sum() for values in zip(*seen, strict=True))
+            record.loss, record.norms = loss, GradientNorms(self._parts.moves(params), whole, climbed)
+            return
+        else:
+            with self._passes.along_own_gradient(record.climbs):
+                record.loss = self._passes.train(closure, params)
+            self._passes.replay.keep()
+        record.norms = self.norms(params)
 
-    def _look_apart(self, params: list[Tensor], parts: Sequence[Closure]) -> tuple[Tensor, Slopes]:
-        """The same in parts: their gradients add up, and so do the lengths of these."""
-        seen = [(loss, slopes.whole, slopes.climbed) for _, loss, slopes in self._in_turn(params, parts)]
-        loss, whole, climbed = (torch.stack(values).sum() for values in zip(*seen, strict=True))
-        return loss, Slopes(self._moves(params), whole, climbed)
-
-    def _in_turn(self, params: list[Tensor], parts: Sequence[Closure]) -> Iterator[tuple[Closure, Tensor, Slopes]]:
-        """A pass over each part, its loss and gradients; in the end, the gradients are the sum of what they left."""
-        self._sum.clear()
-        for part in parts:
-            with self._ranks.ascent_pass(self.model):
-                loss = self._train(part)
-            self._passes.keep()
-            yield part, loss, self._slopes(params)
-            self._sum.add(params)
-            self._passes.onward()
-        self._passes.whole()
-        self._sum.put(params)
-
-    def _moves(self, params: list[Tensor]) -> list[bool]:
-        """Which of the weights are perturbed: those with a gradient that are not excluded."""
-        excluded = unperturbed(self.param_groups) | self._spared
-        return [p.grad is not None and not (excluded and p in excluded) for p in params]
-
-    def _slopes(self, params: list[Tensor]) -> Slopes:
+    def norms(self, params: list[Tensor]) -> GradientNorms:
         """Which gradients at the weights are climbed along, and how long they are."""
-        moves = self._moves(params)
+        moves = self._parts.moves(params)
         moved, present = list(compress(params, moves)), gradients_of(params)
         if not moved:
             raise ValueError("there must be gradients in weights that are perturbed, got them in `perturb=False` only")
         whole = norm(present)
-        return Slopes(moves, whole, whole if len(moved) == len(present) else norm(gradients_of(moved)))
+        return GradientNorms(moves, whole, whole if len(moved) == len(present) else norm(gradients_of(moved)))
 
-    def _climb(self, flight: Flight, closure: Closure) -> None:
+    def set_radius(self, record: StepRecord, evidence: Evidence | None, batches: int) -> None:
+        """The radius, from what is known at the weights; then a copy of what the way back needs.
+
+        Args:
+            record: of the step.
+            evidence: of a validation pass before, without the training loss.
+            batches: how many climb apart.
+        """
+        parts, norms, average = self._parts, record.norms, self._ranks.ascent_average
+        record.gradient_norm = self._ranks.ascent_mean(norms.whole)
+        record.seen.append(record.gradient_norm)
+        if record.loss is not None:
+            record.seen.append(record.loss)
+        parts.follow_lr(record)
+        length = record.gradient_norm if norms.climbed is norms.whole else self._ranks.ascent_mean(norms.climbed)
+        if record.wants.growth and record.loss is not None and average is None:
+            # the norms of several batches add up to no norm
+            record.norm_before = record.gradient_norm if batches == 1 else norm(gradients_of(record.params))
+        if evidence is not None:
+            self._update_radius(record, evidence)
+        if parts.tangent is not None:
+            parts.tangent.expire()
+        if record.tangent is not None:
+            record.tangent.begin(record.params, average)
+        ascent = Ascent(record.step, record.lr, record.peak_lr, record.loss, length, len(record.params))
+        record.rho = parts.radius.at(ascent)
+        parts.perturbation.begin(record.step, parts.base)
+        record.weights = parts.weights.copy_of(record.params)
+        self._hold_gradients(record)
+
+    def _hold_gradients(self, record: StepRecord) -> None:
+        """Keep g_0 for a perturbation that descends with it."""
+        if not (record.climbs and self._parts.perturbation.keeps_ascent_gradient):
+            return
+        params, average = record.params, self._ranks.ascent_average
+        held = self._parts.ascent_gradients.copy_of(gradients_of(params))
+        if average is not None:
+            average(held)
+        record.ascent_gradients = dict(zip((p for p in params if p.grad is not None), held, strict=True))
+
+    # --- the way up -------------------------------------------------------------------------------------------------
+
+    def climb(self, record: StepRecord, closure: Closure, batches: Sequence[Closure]) -> None:
         """From g_0 at the weights to g_rho at the perturbed ones."""
-        loss = self._climb_once(flight, flight.slopes, closure)
-        if flight.loss is None:
-            flight.loss = loss
-            flight.gradient_norm = norm(gradients_of(flight.params))
-            self._passes.keep()
+        if len(batches) > 1:
+            self._climb_apart(record, batches)
+            return
+        loss = self._climb_once(record, record.norms, closure, 1)
+        if record.loss is None:
+            record.loss = loss
+            record.gradient_norm = norm(gradients_of(record.params))
+            self._passes.replay.keep()
 
-    def _climb_apart(self, flight: Flight, parts: Sequence[Closure]) -> None:
-        """The same part by part, each from the weights along its own gradient; the gradients found there add up."""
-        seen: list[tuple[Tensor, Tensor]] = []
-        for part, loss, slopes in self._in_turn(flight.params, parts):
-            seen.append((loss, slopes.whole))
-            self._climb_once(flight, slopes, part)
-            copy_(flight.params, flight.weights)
-        loss, length = (torch.stack(values).sum() for values in zip(*seen, strict=True))
-        if flight.loss is None:
-            flight.loss, flight.gradient_norm = loss, self._ranks.ascent_mean(length)
-        flight.seen += [flight.loss, flight.gradient_norm]
-
-    def _climb_once(self, flight: Flight, slopes: Slopes, closure: Closure) -> Tensor:
-        """Along the gradients in place to where they lead, with all passes on the way; returns the last one's loss."""
-        self._move(flight, slopes.moves, slopes.climbed)
-        self._climb_on(flight, closure)
-        self.radius.probe(flight.params, flight.weights, flight.rho, lambda: self._probe(closure, flight))
-        perturbed = self._train(closure)
-        flight.seen.append(perturbed)
-        return perturbed
-
-    def _move(self, flight: Flight, moves: list[bool], gradient_norm: Tensor) -> None:
-        """Move along the gradients, which are used up by it; of several ascents, each goes its share of rho."""
-        params, rho, ascents = flight.params, flight.rho, self.perturbation.ascents
-        zero_(gradients_of([p for p, moving in zip(params, moves, strict=True) if not moving]))  # eps_hat
-        moved = list(compress(params, moves))
+    def move(self, record: StepRecord, norms: GradientNorms, batches: int = 1) -> None:
+        """Move along the gradients in place, which are overwritten; of several ascents, each goes its share of rho."""
+        params, rho, perturbation = record.params, record.rho, self._parts.perturbation
+        zero_(gradients_of([p for p, moving in zip(params, norms.moves, strict=True) if not moving]))  # eps_hat
+        moved = list(compress(params, norms.moves))
         gradients = gradients_of(moved)
-        given = self.perturbation.direction(moved, gradients, gradient_norm)
-        factor, reach = self.radius.scale(
-            list(compress(flight.weights, moves)),
+        given = perturbation.direction(moved, gradients, norms.climbed)
+        factor, reach = in_units(
+            self._parts.radius.units,
+            list(compress(record.weights, norms.moves)),
             gradients,
             given,
-            lambda: self.perturbation.reach(gradients, given, gradient_norm),
+            lambda: perturbation.reach(gradients, given, norms.climbed),
         )
         if rho.ndim:
-            rho = torch.stack(list(compress(rho.unbind(), moves)))
-        if ascents == 1:
-            self.radius.see_direction(params, factor, reach)
+            rho = torch.stack(list(compress(rho.unbind(), norms.moves)))
+        if perturbation.ascents == 1:
+            self._measure_direction(record, factor, reach, batches)
         else:
-            factor = factor / ascents
+            factor = factor / perturbation.ascents
             for param, gradient in zip(moved, gradients, strict=True):
                 part = gradient * factor.to(gradient.dtype)
-                flight.eps_hat[param] = flight.eps_hat[param].add_(part) if param in flight.eps_hat else part
+                record.eps_hat[param] = record.eps_hat[param].add_(part) if param in record.eps_hat else part
         add_consuming_(moved, gradients, rho * factor)
 
-    def _climb_on(self, flight: Flight, closure: Closure) -> None:
-        """The further ascents, each along the gradient where the one before has led."""
-        if self.perturbation.ascents == 1:
+    def _climb_apart(self, record: StepRecord, batches: Sequence[Closure]) -> None:
+        """Part by part, each from the weights along its own gradient; the gradients found there add up."""
+        seen: list[tuple[Tensor, Tensor]] = []
+        for batch, loss, norms in self._one_by_one(record.params, batches):
+            seen.append((loss, norms.whole))
+            self._climb_once(record, norms, batch, len(batches))
+            copy_(record.params, record.weights)
+        loss, length = (torch.stack(values).sum() for values in zip(*seen, strict=True))
+        if record.loss is None:
+            record.loss, record.gradient_norm = loss, self._ranks.ascent_mean(length)
+        record.seen += [record.loss, record.gradient_norm]
+
+    def _climb_once(self, record: StepRecord, norms: GradientNorms, closure: Closure, batches: int) -> Tensor:
+        """Along the gradients in place to the perturbed weights, with all passes on the way; returns the last loss."""
+        self.move(record, norms, batches)
+        self._further_ascents(record, closure, batches)
+        if record.tangent is not None:
+            record.tangent.probe(record.params, record.weights, record.rho, lambda: self._probe(closure, record))
+        perturbed = self._passes.train(closure, record.params)
+        record.seen.append(perturbed)
+        return perturbed
+
+    def _further_ascents(self, record: StepRecord, closure: Closure, batches: int) -> None:
+        """The ascents after the first one, each along the gradient where the one before has led."""
+        if self._parts.perturbation.ascents == 1:
             return
-        for _ in range(1, self.perturbation.ascents):
-            with self._ranks.ascent_pass(self.model):
-                flight.seen.append(self._train(closure))
-            slopes = self._slopes(flight.params)
-            self._move(flight, slopes.moves, slopes.climbed)
-        for param in flight.params:
-            param.grad = flight.eps_hat.pop(param, None)
-        whole = gradients_of(flight.params)
-        self.radius.see_direction(flight.params, torch.ones_like(flight.gradient_norm), lambda: norm(whole))
+        for _ in range(1, self._parts.perturbation.ascents):
+            with self._passes.along_own_gradient():
+                record.seen.append(self._passes.train(closure, record.params))
+            self.move(record, self.norms(record.params), batches)
+        for param in record.params:
+            param.grad = record.eps_hat.pop(param, None)
+        whole = gradients_of(record.params)
+        self._measure_direction(record, torch.ones_like(record.gradient_norm), lambda: norm(whole), batches)
 
-    # --- copies ---------------------------------------------------------------------------------------------------
+    def _one_by_one(
+        self, params: list[Tensor], batches: Sequence[Closure]
+    ) -> Iterator[tuple[Closure, Tensor, GradientNorms]]:
+        """A pass over each batch, its loss and norms; in the end the gradients are the sum of what each left."""
+        total = self._parts.sum
+        total.clear()
+        for batch in batches:
+            with self._passes.along_own_gradient():
+                loss = self._passes.train(batch, params)
+            self._passes.replay.keep()
+            yield batch, loss, self.norms(params)
+            total.add(params)
+            self._passes.replay.onward()
+        self._passes.replay.whole()
+        total.put(params)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_ranks": self._ranks, "_spared": self._spared}
+    # --- what the radius and the tangent see ------------------------------------------------------------------------
 
-    def _group_added(self) -> None:
-        super()._group_added()
-        self.model = self.model  # which weights are perturbed is found out again
+    def _update_radius(self, record: StepRecord, evidence: Evidence) -> None:
+        """The first pass completes an update that the validation pass has begun."""
+        slope = None
+        if record.wants.training_slope:
+            slope, _ = self._parts.slope(record.params, self._parts.weights, self._ranks.ascent_average)
+        self._parts.radius.update(
+            replace(evidence, lr=record.lr, peak_lr=record.peak_lr, training_loss=record.loss, training_slope=slope)
+        )
+
+    def _measure_direction(self, record: StepRecord, factor: Tensor, reach: Callable[[], Tensor], batches: int) -> None:
+        """The gradients are eps_hat / factor, of one of the batches."""
+        if record.tangent is None and not record.measures_reach:
+            return
+        moved = factor != 0
+        record.moved = moved if record.moved is None else record.moved | moved
+        if record.measures_reach:
+            found = reach()
+            if self._ranks.ascent_average is not None:
+                self._ranks.average([found])
+            if batches > 1:
+                found = torch.where(moved, found, 0.0) / batches
+            record.reach = found if record.reach is None else record.reach + found
+        if record.tangent is not None:
+            record.tangent.climb(record.params, factor, batches)
+
+    def _probe(self, closure: Closure, record: StepRecord) -> Tensor:
+        """A further training pass at perturbed weights, for the tangent."""
+        loss = self._passes.train(closure, record.params)
+        record.seen += [loss, norm(gradients_of(record.params))]
+        return loss

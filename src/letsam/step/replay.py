@@ -36,7 +36,7 @@ from .randomness import States, devices_of, read_states, stream, write_states
 from .snapshot import BufferCopy
 
 
-class Passes:
+class Replay:
     """Buffers and random state around the passes of one step after the other.
 
     Args:
@@ -50,7 +50,7 @@ class Passes:
         self._part_random: States | None = None  # of the part under way, from the second on
         self._end_random: States = {}
         self._under_way = self._kept = False
-        self._untouched = True
+        self._clean = True
 
     def begin(self, devices: Iterable[torch.device]) -> None:
         """Remember the state that every pass begins with; `devices` are those of the random generators."""
@@ -58,13 +58,13 @@ class Passes:
         if self.model is not None:
             self._start.take(self.model)
         self._part_random = None
-        self._under_way, self._kept, self._untouched = True, False, True
+        self._under_way, self._kept, self._clean = True, False, True
 
     def again(self) -> None:
         """Before a training pass."""
-        if not self._untouched:
+        if not self._clean:
             self._rewind()
-        self._untouched = False
+        self._clean = False
 
     def aside(self, number: int) -> None:
         """Before a validation pass: random numbers of stream `number`."""
@@ -85,11 +85,11 @@ class Passes:
         if self.model is not None:
             self._end.put_back()
             self._part.take(self.model)
-        self._untouched = True
+        self._clean = True
 
     def whole(self) -> None:
         """After the last part: what follows begins where the step began."""
-        self._part_random, self._untouched = None, False
+        self._part_random, self._clean = None, False
 
     def end(self, finite: Tensor) -> None:
         """After the last pass; the buffers stay as they were before the step unless `finite` (0-dim bool)."""

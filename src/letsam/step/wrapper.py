@@ -14,6 +14,7 @@ import torch
 from torch.optim import Optimizer
 
 from .. import checks
+from ..tangent import Tangent
 
 STATE_KEY = "sharpness_aware"
 
@@ -141,12 +142,13 @@ class Part(Protocol):
         """Take back a state; raises where it is damaged."""
 
 
-def check_own_state(own: dict[str, Any], parts: Mapping[str, Part]) -> None:
+def check_own_state(own: dict[str, Any], parts: Mapping[str, Part], tangent: Tangent | None) -> None:
     """Raise `ValueError` unless `own` is a complete state of an optimizer with these parts.
 
     Args:
         own: what stands under STATE_KEY.
         parts: copies of the radius and the perturbation; they are changed.
+        tangent: a copy, too; its state stands with the radius.
 
     Raises:
         ValueError: another optimizer's state, other parts, or a damaged state.
@@ -161,6 +163,8 @@ def check_own_state(own: dict[str, Any], parts: Mapping[str, Part]) -> None:
     try:
         for name, part in parts.items():
             part.load_state_dict(own[name])
+        if tangent is not None:
+            tangent.load_state_dict(own["radius"])
         checks.whole("steps", own["steps"], 0)
         torch.as_tensor(own["skipped_steps"])
         torch.as_tensor(own["peak_lr"])

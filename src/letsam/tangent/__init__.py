@@ -1,5 +1,10 @@
 """The tangent Z = d theta' / d rho of one step: how the new weights answer to the radius.
 
 `tangent` builds it in the course of a step; `secant`, `finite_difference` and `diagonal` estimate its curvature term
-(public as `letsam.hypergradient`), `update_rules` differentiates the base optimizer, `blocks` sums by group or layer.
+(public as `letsam.hypergradient`); `update_rules` differentiates the base optimizer; `blocks` sums by group or layer.
 """
+
+from .estimator import Hypergradient
+from .tangent import Slope, Tangent
+
+__all__ = ["Hypergradient", "Slope", "Tangent"]

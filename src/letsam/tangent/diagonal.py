@@ -11,6 +11,12 @@ from .estimator import Hypergradient
 class Diagonal(Hypergradient):
     """H_rho eps_hat ~ g_rho^2 * eps_hat, entry by entry: no further pass; its size and often its sign are wrong.
 
+    Args:
+        length_invariant: project the estimate on the complement of g_rho, see `Hypergradient`.
+
+    Raises:
+        TypeError: `length_invariant` is neither True nor False.
+
     Example:
         >>> import torch
         >>> held, g_rho = [torch.tensor([0.5])], [torch.tensor([2.0])]

@@ -10,17 +10,32 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
+from .. import checks
 from ..tensors import Tensors
 
 
 class Hypergradient:
-    """An estimator of H_rho eps_hat.
+    """An estimator of H_rho eps_hat, and whether it is projected.
 
-    `holds` says what the estimator's buffer contains when the perturbed gradient arrives: the gradient g_0 at the
-    unperturbed weights, the direction eps_hat, or the gradient of a further pass at a probed radius.
+    A larger rho makes g_rho longer, so one step lowers the loss of its own batch more. The one-step objective then
+    mistakes a longer step for a flatter minimum. The projection removes that: only the change of the *direction* of the
+    gradient counts,
+
+        H eps_hat <- H eps_hat - g_rho (g_rho . H eps_hat) / ||g_rho||^2
+
+    Args:
+        length_invariant: project H_rho eps_hat on the complement of g_rho.
+
+    Raises:
+        TypeError: `length_invariant` is neither True nor False.
     """
 
     holds: ClassVar[Literal["gradient", "direction", "probe"]]
+    """What the estimator's buffer contains when g_rho is there: the gradient g_0 at the unperturbed weights, the
+    direction eps_hat, or the gradient of a further pass at a probed radius."""
+
+    def __init__(self, length_invariant: bool = True) -> None:
+        self.length_invariant = checks.flag("length_invariant", length_invariant)
 
     def probe_step(self, weights: Tensors, direction: Tensors) -> Tensor:
         """By how much the radius of the further pass exceeds rho (0-dim); only for `holds = "probe"`."""

@@ -17,8 +17,11 @@ class FiniteDifference(Hypergradient):
         step: h > 0, in units of rho. None takes sqrt(machine epsilon) * ||theta|| / ||eps_hat||, which
             balances truncation and rounding: about 1e-7 relative error in float64, 1e-3 in float32.
 
+        length_invariant: project the estimate on the complement of g_rho, see `Hypergradient`.
+
     Raises:
         ValueError: `step` is not > 0.
+        TypeError: an argument of the wrong type.
 
     Example:
         >>> import torch
@@ -33,7 +36,8 @@ class FiniteDifference(Hypergradient):
 
     holds = "probe"
 
-    def __init__(self, step: float | None = None) -> None:
+    def __init__(self, step: float | None = None, length_invariant: bool = True) -> None:
+        super().__init__(length_invariant)
         self.step = None if step is None else checks.positive("step", step)
 
     def probe_step(self, weights: Tensors, direction: Tensors) -> Tensor:

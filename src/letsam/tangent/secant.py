@@ -11,6 +11,12 @@ from .estimator import Hypergradient
 class Secant(Hypergradient):
     """H_rho eps_hat ~ (g_rho - g_0) / rho: no further pass; error O(rho), exact on a quadratic.
 
+    Args:
+        length_invariant: project the estimate on the complement of g_rho, see `Hypergradient`.
+
+    Raises:
+        TypeError: `length_invariant` is neither True nor False.
+
     Example:
         >>> import torch
         >>> held, g_rho = [torch.tensor([1.0])], [torch.tensor([1.5])]

@@ -4,6 +4,9 @@ Only sums communicate: one all-reduce for all values whose tensors are split ove
 plain tensors, the same in every process.
 """
 
+# pyright: reportUnknownMemberType=false
+# (torch.distributed carries few annotations)
+
 from __future__ import annotations
 
 import sys

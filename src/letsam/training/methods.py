@@ -192,7 +192,7 @@ class Method:
     @property
     def burn_in(self) -> int:
         """The steps in which a learned radius forgets its start; 0 where none is learned."""
-        return 0 if self.kind.learned is None else self.kind.learned(1.0).burn_in
+        return 0 if self.kind.learned is None else self.kind.learned(1.0).rule.burn_in
 
     def initial_rho(self, task: Task, override: float | None) -> float | None:
         """The number that this method is given: the name's, else `override`, else the kind's; None without a radius."""

@@ -1,0 +1,157 @@
+"""The prior of a learned radius: how far the perturbation reaches unless the evidence is against it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from .. import checks
+from .scheduled import warmed_up
+
+SUMS = ("curved_growth", "curved_scale")  # of d (||g_rho|| - ||g_0||) and of d^2 L
+MEASURED = 25  # steps at the beginning in which the curvature is measured, except the first
+STEEPNESS = 2.0  # the power with which the prior falls where the loss would rise too much
+BURN_IN_WEIGHT = 3.6  # factor of the weight above the prior at the beginning of the burn-in
+
+
+class Prior:
+    """pull = weight * clamp(log(reach of the perturbation / prior), -1, 1), subtracted from the move of log(rho).
+
+    The reach is measured so that one prior serves SAM (where it is rho) and ASAM, see `Perturbation.reach`.
+
+    The pull has two weights, one for radii that are too small and one for radii that are too large. The slopes of
+    single steps ask for smaller radii in the first part of almost every run, whatever is best in the end, so the first
+    weight is the larger. In the burn-in the prior rises in a line from a tenth of itself to its full value, and the
+    weight above the prior is up to 3.6 times as high.
+
+    Where the loss is curved, the prior is multiplied by min(1, rise / R)^2. R is the relative rise of the loss, at the
+    distance of the prior, that is due to curvature alone:
+
+        R = prior^2 c / (2 L),  c / L = sum of d (||g_rho|| - ||g_0||) / sum of d^2 L
+
+    d is the distance of an ascent, c the growth of the gradient norm per distance. The sums run over steps 1 to 24; the
+    first step is left out because its radius is the starting radius, wherever that leads.
+
+    Args:
+        reach: the prior, > 0, in units of the weights. For SAM it is a radius, for ASAM rho ||T g|| / ||g||.
+        weight: >= 0, relative to Adam's term, which is mostly within -1 and 1; one number, or two: (below, above).
+        rise: relative rise of the loss, > 0, that the prior may cause by curvature. None for no such limit: for a loss
+            whose zero means nothing, or where the second pass sees other samples than the first (`letsam.selected`).
+            In m-sharpness across processes there is no limit.
+
+    Raises:
+        ValueError: an argument out of range.
+        TypeError: an argument of the wrong type.
+
+    Example:
+        >>> prior = Prior(0.2)
+        >>> prior.log_radius(torch.ones(()), prior.share(0, 100)).exp()  # a tenth of the prior at step 0
+        tensor(0.0200)
+
+    Reference:
+        Measured in docs/search.md and docs/evidence.md; there is no prior in arXiv:2408.08222.
+    """
+
+    def __init__(
+        self, reach: float = 0.2, *, weight: float | tuple[float, float] = (0.7, 0.1), rise: float | None = 0.2
+    ) -> None:
+        self.reach = checks.positive("reach", reach)
+        self.weight = _weights(weight)
+        self.rise = rise if rise is None else checks.positive("rise", rise)
+        self._sums = torch.zeros(2, dtype=torch.float64)
+        self._proposed: Tensor | None = None
+        self._constants()
+
+    def _constants(self) -> None:
+        """Numbers that operators take as tensors, where the weights are."""
+        self._zero = self._sums.new_zeros(())
+        self._given = self._sums.new_tensor(math.log(self.reach))
+        self._log_reach: Tensor | None = None
+
+    def start(self, rho: Tensor) -> None:
+        """Begin anew, with as many sums as there are runs side by side: rho is 0-dim, or of shape (R,)."""
+        self._sums = torch.zeros(2, *rho.shape, dtype=rho.dtype, device=rho.device)
+        self._proposed = None
+        self._constants()
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Move to where the weights are."""
+        self._sums = self._sums.to(device=device, dtype=dtype)
+        self._constants()
+
+    def measures(self, step: int) -> bool:
+        """Whether `observe` counts at this step."""
+        return self.rise is not None and 0 < step < MEASURED
+
+    def observe(self, loss: Tensor, distance: Tensor, growth: Tensor) -> None:
+        """Take a step into the sums, see `Rule.observe`."""
+        seen = torch.stack([growth.to(self._sums), distance * loss.to(self._sums)])
+        self._proposed = torch.addcmul(self._sums, seen, distance)
+        self._log_reach = None
+
+    @property
+    def log_reach(self) -> Tensor:
+        """The logarithm of the prior: as given, or less where the loss is curved."""
+        if self._log_reach is None:
+            self._log_reach = self._given
+            if self.rise is not None:
+                growth, scale = (self._sums if self._proposed is None else self._proposed).unbind()
+                # without curvature the ratio is NaN or infinite
+                ratio = (scale / growth.relu() * (2 * self.rise / self.reach**2)).log()
+                self._log_reach = self._given.add(ratio.fmin(self._zero), alpha=STEEPNESS)
+        return self._log_reach
+
+    def share(self, step: int, burn_in: int) -> float:
+        """The share of the prior at this step, > 0: it rises in the burn-in, then it is 1."""
+        return warmed_up(step, burn_in)
+
+    def log_radius(self, reach: Tensor, share: float) -> Tensor:
+        """The logarithm of the radius at which the perturbation reaches as far as this share of the prior."""
+        prior = self.log_reach if share == 1 else self.log_reach + math.log(share)
+        return prior - reach.log()
+
+    def pull(self, move: Tensor, excess: Tensor, early: float) -> Tensor:
+        """Add the pull to Adam's term.
+
+        Args:
+            move: Adam's term, which is subtracted from log(rho).
+            excess: log(rho) minus `log_radius` (in the shape of `move`).
+            early: 1 at the beginning of the burn-in, falling in a line to 0 at its end.
+        """
+        below, above = self.weight
+        above = above * (1 + (BURN_IN_WEIGHT - 1) * early)
+        return move.add(excess.clamp(-1, 0), alpha=below).add(excess.clamp(0, 1), alpha=above)
+
+    def commit(self, finite: Tensor) -> None:
+        """Adopt the sums of the step where `finite`."""
+        if self._proposed is not None:
+            self._sums = torch.where(finite, self._proposed, self._sums)
+        self.discard()
+
+    def discard(self) -> None:
+        """Forget the sums of the step."""
+        if self._proposed is not None:
+            self._proposed = self._log_reach = None
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The sums."""
+        return {name: value.clone() for name, value in zip(SUMS, self._sums.unbind(), strict=True)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self._sums = torch.stack([torch.as_tensor(state[name]).to(self._sums) for name in SUMS])
+        self._proposed = self._log_reach = None
+
+
+def _weights(weight: object) -> tuple[float, float]:
+    if isinstance(weight, int | float):
+        return checks.not_negative("weight", weight), checks.not_negative("weight", weight)
+    try:
+        below, above = cast(Sequence[object], weight)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`weight` must be one number or two, (below, above), got {checks.shown(weight)}") from error
+    return checks.not_negative("weight", below), checks.not_negative("weight", above)

@@ -1,0 +1,31 @@
+"""The validation loss as the upper level."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .base import Evidence
+from .objective import Objective
+
+
+class ValidationLoss(Objective):
+    """upper(rho) = L_vl(theta'(rho)), so d upper / d rho = grad L_vl(theta') . Z.
+
+    Args:
+        training_batch: the batch of the training loss that `metrics` reports, "next" or "same" (see `Objective`).
+
+    Raises:
+        ValueError: `training_batch` is neither.
+
+    Example:
+        >>> import letsam
+        >>> letsam.LearnedRadius(0.05, objective=ValidationLoss()).objective
+        ValidationLoss(training_batch='next')
+
+    Reference:
+        arXiv:2408.08222, section 3, with the validation loss in place of the squared gap.
+    """
+
+    def derivative(self, evidence: Evidence, validation_slope: Tensor, training_slope: Tensor | None) -> Tensor:
+        """That of the validation loss."""
+        return validation_slope

@@ -1,0 +1,103 @@
+"""The descent: from g_rho at the perturbed weights to the base optimizer's step at theta, and the way back from it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from ..closures import Closure
+from ..perturbations.decoupled import descend_decoupled
+from ..radius import Evidence
+from ..tensors import Tensors, all_finite, copy_, gradients_of, lengths, norm, scale_
+from .clipping import clipping
+from .parts import Parts
+from .passes import Passes
+from .record import StepRecord
+from .undo import without_state
+
+
+class DescentPhase:
+    """From the gradient at the perturbed weights to the new weights, which stand only if the step was finite.
+
+    Args:
+        parts: perturbation, radius, tangent and base optimizer.
+        passes: runs the closures.
+    """
+
+    def __init__(self, parts: Parts, passes: Passes) -> None:
+        self._parts, self._passes = parts, passes
+
+    def descend(self, record: StepRecord, max_grad_norm: float | None) -> None:
+        """The base optimizer's step, on the device undone where a pass was not finite."""
+        params, parts, tangent = record.params, self._parts, record.tangent
+        copy_(params, record.weights)  # bit for bit; driven by the copy, not by the gradients
+        gradients = gradients_of(params)
+        self._check_finite(record, gradients)
+        self._report_ascent(record)
+        ascent_gradients, perturbation = record.held_ascent_gradients(), parts.perturbation
+        if tangent is not None:
+            tangent.differentiate(
+                params, record.rho, lambda z: perturbation.descent_derivative(z, gradients, ascent_gradients)
+            )
+        decoupled = perturbation.descent([p for p in params if p.grad is not None], gradients, ascent_gradients)
+        if tangent is not None:
+            tangent.project(params, decoupled, parts.weights)
+        if max_grad_norm is not None:
+            factor, slope = clipping(gradients, max_grad_norm)
+            if tangent is not None:
+                tangent.clip(params, factor, slope, parts.weights)
+            scale_(gradients, factor)
+        self._step_base(record, decoupled)
+
+    def look_back(self, record: StepRecord, closure: Closure, validation_closure: Closure) -> None:
+        """The upper level at the weights just made; the step is taken back where its passes fail."""
+        params, parts, finite = record.params, self._parts, record.finite
+        try:
+            training_loss = self._passes.train(closure, params)
+            if record.wants.training_slope:
+                training_slope, training_norm = parts.slope(params)
+            else:
+                training_slope, training_norm = None, norm(gradients_of(params))
+            loss = self._passes.validate(validation_closure, params, record.step)
+            validation_slope, validation_norm = parts.slope(params)
+        except BaseException:
+            parts.guard.settle(parts.base, ~finite, params, parts.weights)
+            raise
+        usable = finite if record.moved is None else finite & record.moved
+        evidence = Evidence(record.step, record.lr, record.peak_lr, training_loss, loss)
+        parts.radius.update(
+            replace(evidence, validation_slope=validation_slope, training_slope=training_slope, usable=usable)
+        )
+        if parts.tangent is not None:
+            parts.tangent.expire()
+        record.finite = finite & all_finite([training_loss, training_norm, loss, validation_norm])
+        parts.guard.settle(parts.base, record.finite | ~finite, params, parts.weights)
+
+    def _check_finite(self, record: StepRecord, gradients: list[Tensor]) -> None:
+        """Whether all passes were finite; where the radius wants the growth, the norm of g_rho serves both."""
+        if record.climbs and record.norm_before is not None:
+            sizes = [norm(gradients)]
+            record.growth = sizes[0] - record.norm_before
+        else:
+            sizes = lengths(gradients)
+        record.finite = all_finite([*record.seen, *sizes])
+
+    def _report_ascent(self, record: StepRecord) -> None:
+        """How far the perturbation has reached, and by how much the gradient norm has grown."""
+        if record.reach is not None:
+            evidence = Evidence(record.step, record.lr, record.peak_lr, record.loss)
+            self._parts.radius.update(replace(evidence, reach=record.reach, climbs=record.moved, growth=record.growth))
+
+    def _step_base(self, record: StepRecord, decoupled: Tensors | None) -> None:
+        """The base optimizer's step and the decoupled term, undone where the step was not finite."""
+        params, parts, base = record.params, self._parts, self._parts.base
+        fresh = set[Tensor]() if record.tangent is None else without_state(base)
+        looks_back = record.wants.validation == "after"
+        parts.guard.save(base, None if looks_back else record.finite)
+        base.step()
+        if record.tangent is not None:
+            record.tangent.step(base, params, record.weights, fresh)
+        if decoupled is not None:
+            descend_decoupled(base, params, params, decoupled)
+        parts.guard.settle(base, record.finite, params, parts.weights)

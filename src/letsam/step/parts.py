@@ -1,0 +1,202 @@
+"""What a sharpness-aware optimizer is made of: its three factors and their counters, kept from step to step."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from .. import checks
+from ..groups import selected, unperturbed
+from ..perturbations import Perturbation
+from ..radius import Radius
+from ..radius.fixed import as_radius
+from ..tangent import Slope, Tangent
+from ..tensors import Average, Buffers, GradientSum, gradients_of, norm, scalar_dtype
+from .record import StepRecord
+from .undo import StepGuard
+from .wrapper import check_own_state
+
+
+class Parts:
+    """Perturbation, radius, tangent and base optimizer, with what a step counts.
+
+    Args:
+        base: any `torch.optim.Optimizer` whose step needs no closure.
+        perturbation: direction and descent rule.
+        rho: a number, a schedule or a `LearnedRadius`; copied.
+
+    Attributes:
+        tangent: Z of the last step; None unless the radius learns.
+        metrics: of the last step.
+        steps: taken so far.
+        skipped: how many of them were not finite (0-dim).
+        peak_lr: largest base learning rate so far.
+        spared: weights that the perturbation leaves out (SAM-ON).
+
+    Raises:
+        TypeError: an argument of the wrong type.
+        ValueError: an argument out of range.
+    """
+
+    def __init__(self, base: Optimizer, perturbation: Perturbation, rho: float | Radius) -> None:
+        if not isinstance(perturbation, Perturbation):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"`perturbation` must be a Perturbation, got {checks.shown(perturbation)}")
+        self.base = base
+        self.radius = as_radius(rho)
+        unperturbed(base.param_groups)
+        perturbation.attach(base.param_groups)
+        self.perturbation = perturbation
+        if self.radius.learns and _descends_otherwise(perturbation):
+            raise ValueError(
+                "`perturbation` must define `descent_derivative` for a learned radius, got a "
+                f"{type(perturbation).__name__} that changes the gradient in `descent` alone"
+            )
+        kind = self.radius.hypergradient
+        self.tangent = None if kind is None else Tangent(kind, self.radius.blocks)
+        self.metrics: dict[str, Tensor] = {}
+        self.steps: int = 0
+        self.peak_lr: float | Tensor = 0.0
+        self.skipped = torch.zeros((), dtype=torch.int64)
+        self.spared: set[Tensor] = set()
+        self.reset_scratch()
+        self.place()
+
+    def reset_scratch(self) -> None:
+        """Forget all that serves within a step alone."""
+        self.weights, self.ascent_gradients = Buffers(), Buffers()
+        self.sum = GradientSum()
+        self.guard = StepGuard()
+
+    def params(self) -> list[Tensor]:
+        """All weights of the base optimizer."""
+        return [p for group in self.base.param_groups for p in group["params"]]
+
+    def trainable(self) -> list[Tensor]:
+        """Those that require gradients; at least one."""
+        params = [p for p in self.params() if p.requires_grad]
+        if not params:
+            raise ValueError("`base_optimizer` must hold at least one parameter with requires_grad=True, got none")
+        return params
+
+    def spare(self, model: nn.Module | None) -> None:
+        """Find out which weights the perturbation leaves out; only the model knows."""
+        if model is not None and self.perturbation.perturbs != "all":
+            self.spared = set(self.params()) - selected(model, self.perturbation.perturbs)
+
+    def moves(self, params: list[Tensor]) -> list[bool]:
+        """Which of the weights are perturbed: those with a gradient that are not excluded."""
+        excluded = unperturbed(self.base.param_groups) | self.spared
+        return [p.grad is not None and not (excluded and p in excluded) for p in params]
+
+    def place(self) -> None:
+        """Keep the scalars where the weights are, also when the model has moved since."""
+        self.radius.attach(self.base.param_groups, self.perturbation.ascends)
+        params = self.params()
+        device, dtype = params[0].device, scalar_dtype(params)
+        if self.radius.rho.device != device or self.radius.rho.dtype != dtype:
+            self.radius.to(device, dtype)
+        if self.tangent is not None:
+            self.tangent.to(device)
+        self.skipped = self.skipped.to(device)
+
+    def record(self, params: list[Tensor]) -> StepRecord:
+        """The record of a step that begins: what will be measured is decided here, before its first pass."""
+        wants = self.radius.wants(self.steps)
+        climbs = self.perturbation.ascends(self.steps)
+        tangent = self.tangent if wants.tangent and climbs else None
+        return StepRecord(self.steps, 1.0, self.peak_lr, wants, climbs, tangent, params)
+
+    def follow_lr(self, record: StepRecord) -> None:
+        """Note the learning rate, and the largest so far; a scheduler's `initial_lr` counts, so warm-up is seen."""
+        group = self.base.param_groups[0]
+        lr: float | Tensor = group.get("lr", 1.0)
+        initial = group.get("initial_lr", lr)
+        if isinstance(lr, Tensor) or isinstance(initial, Tensor) or isinstance(self.peak_lr, Tensor):
+            peak = torch.zeros_like(self.radius.rho)
+            for value in (self.peak_lr, lr, initial):
+                # a number made a tensor would be copied to the device, for which the host waits
+                peak = torch.maximum(peak, value.to(peak)) if isinstance(value, Tensor) else peak.clamp(min=value)
+            self.peak_lr = peak
+        else:
+            self.peak_lr = max(self.peak_lr, lr, initial)
+        record.lr, record.peak_lr = lr, self.peak_lr
+
+    def slope(
+        self, params: list[Tensor], scratch: Buffers | None = None, average: Average | None = None
+    ) -> tuple[Slope | None, Tensor]:
+        """`Tangent.slope`, without a slope where there is no tangent."""
+        if self.tangent is None:
+            return None, norm(gradients_of(params))
+        return self.tangent.slope(params, scratch, average)
+
+    def discard(self) -> None:
+        """A step comes to nothing: undo what it has begun to do to the parts."""
+        self.perturbation.discard()
+        self.radius.discard()
+        if self.tangent is not None:
+            self.tangent.discard()
+
+    def commit(self, record: StepRecord) -> None:
+        """A step has ended: adopt what it did to the parts where it was finite."""
+        self.radius.commit(record.finite)
+        if self.tangent is not None:
+            self.tangent.commit(record.finite, None if record.tangent is None else record.moved)
+        self.perturbation.commit(record.finite)
+        self.steps += 1
+        self.skipped = self.skipped + ~record.finite
+
+    # --- copies and files -----------------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        scratch = ("weights", "ascent_gradients", "sum", "guard")
+        return {name: value for name, value in self.__dict__.items() if name not in scratch}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.reset_scratch()
+
+    def group_added(self) -> None:
+        """A param group has joined; taken back if it does not fit."""
+        try:
+            unperturbed(self.base.param_groups)
+            self.perturbation.attach(self.base.param_groups)
+            self.radius.attach(self.base.param_groups, self.perturbation.ascends)
+        except ValueError:
+            self.base.param_groups.pop()
+            raise
+        self.place()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What must survive a save and load."""
+        tangent = {} if self.tangent is None else self.tangent.state_dict()
+        return {
+            "radius": {"type": self.radius.kind, **self.radius.state_dict(), **tangent},
+            "perturbation": {"type": self.perturbation.kind, **self.perturbation.state_dict()},
+            "steps": self.steps,
+            "skipped_steps": self.skipped.clone(),
+            "peak_lr": self.peak_lr,
+        }
+
+    def check_state(self, own: dict[str, Any]) -> None:
+        """Raise `ValueError` unless `load_state_dict` will succeed; changes nothing."""
+        radius, tangent = copy.deepcopy((self.radius, self.tangent))
+        check_own_state(own, {"radius": radius, "perturbation": copy.copy(self.perturbation)}, tangent)
+
+    def load_state_dict(self, own: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.radius.load_state_dict(own["radius"])
+        self.perturbation.load_state_dict(own["perturbation"])
+        if self.tangent is not None:
+            self.tangent.load_state_dict(own["radius"])
+        self.steps, self.peak_lr = own["steps"], own["peak_lr"]
+        self.skipped = torch.as_tensor(own["skipped_steps"]).to(self.skipped.device, copy=True)
+
+
+def _descends_otherwise(perturbation: Perturbation) -> bool:
+    kind = type(perturbation)
+    changes = kind.descent is not Perturbation.descent
+    return changes and kind.descent_derivative is Perturbation.descent_derivative

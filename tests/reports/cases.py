@@ -1,0 +1,44 @@
+"""Results of trials that were never run."""
+
+from letsam.results import Results, Run
+
+
+def make_run(method, seed, accuracy, *, passes=100, rho=0.05, loss=0.5):
+    learned = method.startswith("lets-")
+    rho = None if method == "sgd" else rho
+    final = rho * 4 if learned else rho
+    return Run(
+        method=method,
+        seed=seed,
+        rho_initial=rho,
+        rho_final=final,
+        test_accuracy=accuracy,
+        test_loss=loss,
+        train_loss=0.3,
+        validation_loss=0.6 if learned else None,
+        generalization_gap=loss - 0.3,
+        gradient_passes=passes,
+        seconds=2.0,
+        history={
+            "epoch": [1.0, 2.0, 3.0],
+            "train_loss": [0.9, 0.5, 0.3],
+            "test_loss": [1.0, 0.7, loss],
+            "test_accuracy": [0.5, 0.7, accuracy],
+            "validation_loss": [1.1, 0.8, 0.6] if learned else [None] * 3,
+            "generalization_gap": [0.1, 0.2, loss - 0.3],
+            "rho": [rho, rho, final],
+            "hypergradient": [-1.0, 0.001, 0.0] if learned else [None] * 3,
+            **({"rho_schedule": [rho + (final - rho) * step / 8 for step in range(9)]} if learned else {}),
+        },
+    )
+
+
+def trial(accuracies, **options):
+    """Results from {method: accuracy of each seed}; a passes_{method} option sets the cost."""
+    passes = {"sgd": 100, "sam": 200, "asam": 200}
+    runs = tuple(
+        make_run(method, seed, accuracy, passes=passes.get(method.split(":")[0], 300))
+        for method, row in accuracies.items()
+        for seed, accuracy in enumerate(row)
+    )
+    return Results("digits", {"methods": list(accuracies), "epochs": 3, **options}, {"torch": "2.9"}, runs)

@@ -1,0 +1,129 @@
+"""The page of a report."""
+
+import ast
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from letsam.results import Results
+from reports.cases import trial
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("jinja2")
+rich_console = pytest.importorskip("rich.console")
+
+from letsam.reports import figures  # noqa: E402
+from letsam.reports.html import render_report, write_report  # noqa: E402
+from letsam.reports.verdict import verdict  # noqa: E402
+
+# --- the page ----------------------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """Collects what a browser would see."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.ids, self.loads, self.text = [], [], [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value)
+            if name in {"src", "href", "xlink:href", "data", "srcset", "action"} and not value.startswith("#"):
+                self.loads.append(value)
+            if name.startswith("on"):
+                self.loads.append(f"{name}={value}")
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_the_page_is_one_self_contained_file_without_scripts(five, tmp_path):
+    path = tmp_path / "out" / "report.html"
+    write_report(five, path)
+    assert [file.name for file in path.parent.iterdir()] == ["report.html"]
+    html = path.read_text(encoding="utf-8")
+    page = Page(html)
+    assert page.loads == []
+    assert not {"script", "link", "img", "iframe", "object", "embed"} & set(page.tags)
+    assert set(re.findall(r"https?://[^\s\"'<]*", html)) <= {
+        "http://www.w3.org/2000/svg",
+        "http://www.w3.org/1999/xlink",
+    }
+    assert not re.search(r"@import|url\((?!#)", html)
+    assert page.tags.count("figure") == 8
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_every_reference_within_the_page_has_a_target(five):
+    html = render_report(five)
+    ids = set(Page(html).ids)
+    targets = set(re.findall(r'href="#([^"]+)"', html)) | set(re.findall(r"url\(#([^)]+)\)", html))
+    assert targets
+    assert targets <= ids
+
+
+def test_the_page_holds_verdict_table_configuration_and_environment(five):
+    text = "".join(Page(render_report(five)).text)
+    found = verdict(five)
+    for expected in (found.headline, found.comparisons[0][1], *found.caveats):
+        assert expected in text
+    for cell in ("91.00 ± 1.00", "0.05 → 0.2", "epochs", "torch", "2.9", "Generalization gap"):
+        assert cell in text
+
+
+def test_the_same_results_give_the_same_page(five):
+    assert render_report(five) == render_report(five)
+
+
+def test_text_is_escaped():
+    results = trial({"sgd": [0.5], "<b>x</b>&": [0.6]}, note="<script>alert(1)</script>")
+    html = render_report(Results("<i>task</i>", results.config, {"platform": "<img src=x>"}, results.runs))
+    page = Page(html)
+    assert not {"script", "img", "i"} & set(page.tags)
+    assert "<script>alert(1)</script>" in "".join(page.text)
+    assert "<i>task</i>" in "".join(page.text)
+
+
+def test_a_trial_of_sgd_alone_says_that_there_is_no_radius():
+    page = Page(render_report(trial({"sgd": [0.7]})))
+    text = "".join(page.text)
+    assert "No radius to show" in text
+    assert "No hypergradient to show" in text
+    assert "figure-radius" in page.ids
+    assert not any(name.startswith("radius-") for name in page.ids)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_an_incomplete_trial_has_a_page(broken, count):
+    html = render_report(Results("digits", {"methods": ["sgd", "lets-sam"], "seeds": [0, 1]}, {}, broken.runs[:count]))
+    expected = (
+        "No run has finished yet" if count == 0 else f"The trial is incomplete: {4 - count} of 4 runs are missing"
+    )
+    assert expected in html
+
+
+def test_diverged_runs_have_a_page(broken):
+    assert "diverged" in render_report(broken)
+    assert "Nothing to draw" in render_report(trial({"sgd": [math.nan]}))
+
+
+def test_reports_import_nothing_of_the_project_but_results():
+    folder = Path(figures.__file__).parent
+    imported = set()
+    for file in folder.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                assert node.level == 0
+                imported.add(node.module)
+            elif isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names}
+    ours = {name for name in imported if name.startswith("letsam") and not name.startswith("letsam.reports")}
+    assert ours == {"letsam.results"}
+    assert "matplotlib.pyplot" not in imported

@@ -1,0 +1,82 @@
+"""The table of a report."""
+
+import io
+import math
+import re
+
+import pytest
+
+from letsam.results import Results, Run
+from reports.cases import trial
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("jinja2")
+rich_console = pytest.importorskip("rich.console")
+
+from letsam.reports import figures  # noqa: E402
+from letsam.reports import table as tables  # noqa: E402
+from letsam.reports.html import render_report  # noqa: E402
+from letsam.reports.verdict import verdict  # noqa: E402
+
+# --- the table ---------------------------------------------------------------------------------------------
+
+
+def test_the_markdown_table_shows_means_and_marks_the_best(five):
+    lines = tables.markdown_table(five).splitlines()
+    assert lines[0] == (
+        "| method | test accuracy % | test loss | gap | rho initial → final | gradient passes | seconds |"
+    )
+    assert lines[2] == "| sgd | 71.00 ± 1.00 | 0.500 | 0.200 | \N{EN DASH} | 100 | 2.0 |"
+    assert lines[3] == "| sam | 81.00 ± 1.00 | 0.500 | 0.200 | 0.05 | 200 | 2.0 |"
+    assert lines[5] == (
+        "| **lets-sam** | **91.00 ± 1.00** | **0.500** | **0.200** | **0.05 → 0.2** | **300** | **2.0** |"
+    )
+    assert len(lines) == 7
+    assert sum("**" in line for line in lines) == 1
+
+
+def test_another_metric_goes_by_its_name_everywhere(five):
+    runs = tuple(Run(**{**vars(run), "metric": "BLEU"}) for run in five.runs)
+    bleu = Results(five.task, five.config, five.environment, runs)
+    assert tables.markdown_table(bleu).startswith("| method | test BLEU | test loss |")
+    assert "91.00 ± 1.00 |" in tables.markdown_table(bleu).replace("*", "")  # times 100 all the same
+    assert "lets-sam reached the highest mean test BLEU: 91.00 ± 1.00 over 3 seeds." in verdict(bleu).headline
+    for draw in (figures.learning_curves, figures.method_comparison):
+        assert draw(bleu).axes[0].get_title(loc="left") == "Test BLEU"
+        assert draw(five).axes[0].get_title(loc="left") == "Test accuracy (%)"
+    page = render_report(bleu)
+    assert "The BLEU of the test samples times 100" in page
+    assert "accuracy" not in re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL).lower()
+
+
+def rendered(table, width):
+    console = rich_console.Console(file=io.StringIO(), width=width, force_terminal=True, color_system="standard")
+    console.print(table)
+    return console.file.getvalue()
+
+
+def test_the_terminal_table_fits_80_columns_and_bolds_the_best_row_only(five):
+    text = rendered(tables.results_table(five), 80)
+    assert "…" not in text
+    assert "71.00 ± 1.00" in text
+    rows = [line for line in text.splitlines() if "±" in line]
+    assert [line.startswith("\x1b[1m") for line in rows] == [False, False, False, True, False]
+
+
+def test_a_method_name_is_not_taken_for_markup():
+    results = trial({"sgd": [0.5], "[red]|x": [0.6]})
+    assert "[red]|x" in rendered(tables.results_table(results), 100)
+    assert r"[red]\|x" in tables.markdown_table(results)
+
+
+def test_diverged_and_missing_runs_are_told_in_the_table(broken):
+    sgd, learned = tables.table_rows(broken)
+    assert learned.cells[1].endswith("(1 diverged)")
+    assert learned.cells[2:4] == ("diverged", "diverged")
+    assert (sgd.best, learned.best) == (True, False)
+    short = Results(broken.task, {}, {}, broken.runs[:3])
+    assert tables.table_rows(short)[1].cells[0] == "lets-sam (1/2 seeds)"
+
+
+def test_nothing_is_best_when_every_accuracy_is_nan():
+    assert [row.best for row in tables.table_rows(trial({"sgd": [math.nan], "sam": [math.nan]}))] == [False, False]

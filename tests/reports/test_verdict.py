@@ -1,0 +1,108 @@
+"""The verdict of a report."""
+
+import math
+
+import pytest
+
+from letsam.results import Results
+from reports.cases import make_run, trial
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("jinja2")
+rich_console = pytest.importorskip("rich.console")
+
+from letsam.reports.verdict import missing_runs, verdict  # noqa: E402
+
+# --- the verdict -------------------------------------------------------------------------------------------
+
+
+def test_a_clear_winner(five):
+    found = verdict(five)
+    assert found.headline == (
+        "Of the 5 methods compared on digits, lets-sam reached the highest mean test accuracy: 91.00 ± 1.00 % over "
+        "3 seeds. Its lead over each of the others is at least one standard deviation over seeds."
+    )
+    assert found.comparisons[0] == (
+        "lets-sam",
+        "+5.00 points against sam:0.1, the best fixed radius here, at 1.50 times its gradient passes; "
+        "+20.00 points against sgd, at 3.00 times its gradient passes.",
+    )
+
+
+def test_a_difference_below_one_standard_deviation_is_hedged(five):
+    method, sentence = verdict(five).comparisons[1]
+    assert method == "lets-sam+refit"
+    assert sentence.startswith("no clear difference (+0.50 points, one standard deviation is 1.00) against sam:0.1")
+
+
+def test_a_learned_method_that_loses_is_said_to_lose():
+    found = verdict(trial({"sgd": [0.70, 0.71], "sam": [0.90, 0.91], "lets-sam": [0.80, 0.81]}))
+    assert found.headline.startswith("Of the 3 methods compared on digits, sam reached")
+    assert found.comparisons == (
+        (
+            "lets-sam",
+            "-10.00 points against sam, at 1.50 times its gradient passes; "
+            "+10.00 points against sgd, at 3.00 times its gradient passes.",
+        ),
+    )
+
+
+def test_a_narrow_lead_is_not_called_one():
+    headline = verdict(trial({"sgd": [0.70, 0.72], "sam": [0.705, 0.725]})).headline
+    assert "sam reached" in headline
+    assert "It is not clearly ahead of sgd" in headline
+
+
+def test_equal_methods_are_not_separated():
+    assert "not clearly ahead of sam" in verdict(trial({"sgd": [0.7, 0.7], "sam": [0.7, 0.7]})).headline
+
+
+def test_one_seed_allows_no_claim():
+    found = verdict(trial({"sgd": [0.7], "sam": [0.8], "lets-sam": [0.9]}))
+    assert "lets-sam reached the highest mean test accuracy: 90.00 % (one seed)." in found.headline
+    assert "Whether it is really ahead of sgd and sam cannot be told" in found.headline
+    assert "at least one standard deviation" not in found.headline
+    assert found.comparisons[0][1].count("(one seed only, so it may be chance)") == 2
+
+
+def test_only_shared_seeds_are_compared():
+    # Over all seeds lets-sam would lead by 5 points; over the two that both have finished it is 20.
+    results = trial({"sgd": [0.6, 0.62, 0.93], "lets-sam": [0.8, 0.82]}, seeds=[0, 1, 2])
+    found = verdict(results)
+    assert found.comparisons[0][1].startswith("+20.00 points against sgd")
+    assert found.caveats[0].startswith("The trial is incomplete: 1 of 6 runs are missing.")
+
+
+def test_seeds_that_only_the_learned_method_has_are_left_out():
+    assert verdict(trial({"sgd": [0.6, 0.62], "lets-sam": [0.8, 0.82, 0.1]})).comparisons[0][1].startswith("+20.00 ")
+    apart = Results("t", {}, {}, (make_run("sgd", 0, 0.5), make_run("lets-sam", 1, 0.6)))
+    assert verdict(apart).comparisons == (("lets-sam", "no seed shared with sgd."),)
+
+
+def test_missing_runs_include_the_refits():
+    results = trial({"sgd": [0.6, 0.6], "lets-sam": [0.8]}, seeds=[0, 1], refit=True)
+    assert missing_runs(results) == (("lets-sam", 1), ("lets-sam+refit", 0), ("lets-sam+refit", 1))
+    many = trial({"lets-sam-per-layer": [0.8, 0.8]}, seeds=[0, 1], refit=True)
+    assert missing_runs(many) == (("lets-sam-per-layer+refit", 0), ("lets-sam-per-layer+refit", 1))
+
+
+def test_a_single_method_is_compared_with_nothing():
+    found = verdict(trial({"sgd": [0.7, 0.8]}))
+    assert found.headline.startswith(
+        "Only sgd has been run; it reached a test accuracy of 75.00 ± 7.07 % over 2 seeds."
+    )
+    assert found.comparisons == ()
+
+
+def test_divergence_is_reported(broken):
+    assert any("lets-sam (1 of 2)" in caveat for caveat in verdict(broken).caveats)
+    found = verdict(trial({"sgd": [0.7, 0.7], "lets-sam": [0.9, math.nan]}))
+    assert "sgd reached the highest" in found.headline
+    assert "at least one standard deviation" not in found.headline
+    assert found.comparisons[0][1] == "not compared with sgd, because a run diverged."
+    assert "no method can be called the best" in verdict(trial({"sgd": [math.nan], "sam": [math.nan]})).headline
+
+
+def test_the_advantage_of_choosing_among_fixed_radii_is_told(five):
+    assert any("The best of the 2 fixed radii is chosen by its test accuracy" in text for text in verdict(five).caveats)
+    assert not any("fixed radii" in text for text in verdict(trial({"sam": [0.7], "lets-sam": [0.8]})).caveats)
