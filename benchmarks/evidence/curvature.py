@@ -2,7 +2,7 @@
 
     python -m benchmarks.evidence.curvature [SETTING ...]
 
-Prints R (`letsam.radius.log_radius`), the share of itself by which the loss rises over the prior for its curvature, as
+Prints R (see `letsam.Prior`), the share of itself by which the loss rises over the prior for its curvature, as
 measured in the first 25 steps, for the first and the last start and two seeds: some minutes for all. A setting whose
 data is missing is named and left out.
 """
@@ -17,8 +17,8 @@ import torch
 from benchmarks.evidence.benchmark import Evidence
 from benchmarks.evidence.suite import Setting
 from benchmarks.harness.training import begun, loaded
-from letsam import LearnedRadius, SharpnessAware
-from letsam.radius.log_radius import MEASURED
+from letsam import LearnedRadius, LogAdam, SharpnessAware
+from letsam.radius.prior import MEASURED
 from letsam.tasks import TaskError
 
 SEEDS = 2
@@ -41,9 +41,10 @@ def shares(setting: Setting) -> Iterator[float]:
             assert isinstance(training.optimizer, SharpnessAware)
             radius = training.optimizer.radius
             assert isinstance(radius, LearnedRadius)
-            assert radius.prior is not None
+            assert isinstance(radius.rule, LogAdam)
+            assert radius.rule.prior is not None
             state = radius.state_dict()
-            yield float(radius.prior**2 / 2 * state["curved_growth"] / state["curved_scale"])
+            yield float(radius.rule.prior.reach**2 / 2 * state["curved_growth"] / state["curved_scale"])
 
 
 def main(names: list[str]) -> None:

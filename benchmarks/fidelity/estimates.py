@@ -11,9 +11,10 @@ from torch import Tensor
 
 import letsam
 from benchmarks.fidelity.exact import Moment, closure_on, hypergradient
+from letsam.hypergradient import HYPERGRADIENTS
 
 ESTIMATORS = ("secant", "finite_difference", "diagonal")
-OBJECTIVES = ("validation_loss", "squared_gap")
+OBJECTIVES = {"validation_loss": letsam.ValidationLoss, "squared_gap": letsam.SquaredGap}
 TRAINING_BATCHES = ("next", "same")
 
 
@@ -47,18 +48,11 @@ def estimates(moment: Moment, rho: float, variant: Variant, per: str = "all") ->
     model = copy.deepcopy(moment.model)
     base = torch.optim.SGD(model.parameters(), lr=0.1)
     base.load_state_dict(copy.deepcopy(moment.base.state_dict()))
-    radius = letsam.LearnedRadius(
-        rho,
-        objective=variant.objective,
-        hypergradient=variant.estimator,
-        training_batch=variant.training_batch,
-        length_invariant=variant.length_invariant,
-        bounds=(1e-6, 1e3),
-        interval=1,
-        prior=None,  # nothing but `rho` sets the radius of the step
-        burn_in=0,
-        per=per,
-    )
+    objective = OBJECTIVES[variant.objective](training_batch=variant.training_batch)
+    hypergradient = HYPERGRADIENTS[variant.estimator](length_invariant=variant.length_invariant)
+    rule = letsam.LogAdam(bounds=(1e-6, 1e3), prior=None, burn_in=0)  # nothing but `rho` sets the radius of the step
+    parts = {"objective": objective, "hypergradient": hypergradient, "rule": rule}
+    radius = letsam.LearnedRadius(rho, **parts, interval=1, per=per)
     opt = letsam.SAM(base, rho=radius)
     closure, validation = (closure_on(opt, model, moment.loss, data) for data in (moment.batch, moment.validation))
     opt.step(closure, validation)

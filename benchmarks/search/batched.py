@@ -44,14 +44,11 @@ class Radii:
 
     def __init__(self, rho: Tensor) -> None:
         self.rho = rho
+        self.validation_loss: Loss = cross_entropy
 
     def validates(self, step: int) -> bool:
         """Whether step `step` begins with a validation pass."""
         return False
-
-    def validation_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The loss of that pass, (R,)."""
-        return cross_entropy(outputs, targets)
 
     def at(self, moment: Moment) -> Tensor:
         """The radii of this step, (R,)."""

@@ -13,7 +13,7 @@ from benchmarks.harness.page import table
 from benchmarks.search import claims
 from benchmarks.search.batched import Radii, train
 from benchmarks.search.ideas import BY_NAME, IDEAS, Idea
-from benchmarks.search.radii import ReplayedRadii
+from benchmarks.search.radii import LearnedRadii, ReplayedRadii
 from benchmarks.search.row import RADIUS, SPREAD, Row
 from benchmarks.search.settings import SETTINGS, STARTS, Setting, load, samples
 
@@ -98,10 +98,10 @@ def _idea(name: str, setting: Setting, idea: Idea) -> Row:
     task = load(setting)
     seeds = [seed for _ in STARTS for seed in range(setting.seeds)]
     starts = torch.tensor([start for start in STARTS for _ in range(setting.seeds)])
-    radii = idea.radii(starts, **idea.options)
+    radii = LearnedRadii(starts, idea.radius, idea.validation_loss)
     learned = train(samples(task, setting, idea.share), setting.sizes, seeds, radii, epochs=setting.epochs)
     everything = samples(task, setting, None)
-    replayed = ReplayedRadii(learned.rho, setting.epochs * everything.order(0).shape[1], radii.rule.burn_in)
+    replayed = ReplayedRadii(learned.rho, setting.epochs * everything.order(0).shape[1], radii.radius.rule.burn_in)
     refit = train(everything, setting.sizes, seeds, replayed, epochs=setting.epochs)
     last = len(learned.rho) - 1
     curve = learned.rho[[round(moment * last) for moment in MOMENTS]].log()

@@ -1,10 +1,10 @@
-"""The ideas: the default of `LearnedRadius` with one thing changed. What the library has no argument for is here."""
+"""The ideas: the default of `LearnedRadius` with one thing changed. What the library has no part for is here."""
 
 from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,79 +12,77 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.search.batched import Moment, Pass, cross_entropy
-from benchmarks.search.radii import LearnedRadii
+from benchmarks.search.batched import cross_entropy
+from letsam import LearnedRadius, LogAdam, Prior, Secant, SquaredGap
+from letsam.radius import Ascent, Evidence, Objective, Update
 
 MIX = 0.5  # weight of the gap beside the validation loss
 RAMP = 100  # steps
+DEFAULT = Prior()
 
 
-class GapAndLoss(LearnedRadii):
-    """Upper level: validation loss + 0.5 gap."""
+class GapAndLoss(Objective):
+    """Validation loss + 0.5 gap."""
 
-    def slope(self, moment: Moment, validation: Pass) -> Tensor:
+    uses_training_slope = True
+
+    def derivative(self, evidence: Evidence, validation_slope: Tensor, training_slope: Tensor | None) -> Tensor:
         """(1 + 0.5) times the slope of the validation loss, less 0.5 times that of the training loss."""
-        return (1 + MIX) * self.along(validation.gradients) - MIX * self.along(moment.training.gradients)
+        assert training_slope is not None
+        return (1 + MIX) * validation_slope - MIX * training_slope
 
 
-class Calibrated(LearnedRadii):
-    """Upper level: the validation loss after the outputs are scaled by what fits the batch best."""
-
-    def validation_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The loss at the best scale; as that is a minimum, the scale counts as constant in the gradient."""
-        scale = best_scale(outputs.detach(), targets)
-        return cross_entropy(scale[:, None, None] * outputs, targets)
-
-
-class ExpectedError(LearnedRadii):
-    """Upper level: the error to be expected, 1 - p(target)."""
-
-    def validation_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """1 less the probability of the target, mean over the batch."""
-        return 1 - outputs.softmax(-1).gather(-1, targets[..., None])[..., 0].mean(1)
-
-
-class Ramped(LearnedRadii):
+class Ramped(LearnedRadius):
     """The radius rises in a line from 0 to what is learned, over the first 100 steps."""
 
-    def at(self, moment: Moment) -> Tensor:
+    def at(self, ascent: Ascent) -> Tensor:
         """The learned radius times the share of the ramp."""
-        return super().at(moment) * min(1.0, (moment.step + 1) / RAMP)
+        return super().at(ascent) * min(1.0, (ascent.step + 1) / RAMP)
 
 
-class QuadraticPrior(LearnedRadii):
-    """The pull grows with the distance from the prior without bound."""
-
-    def factor(self, excess: Tensor) -> float | Tensor:
-        """`LogRadius` clamps the distance at 1: the weight makes up for it."""
-        return excess.abs().clamp(min=1.0)
-
-
-class RelativeAscent(LearnedRadii):
-    """Above the prior, the pull is in proportion to how much the ascent raises the loss."""
-
-    def factor(self, excess: Tensor) -> float | Tensor:
-        """clamp((L(theta + eps) - L(theta)) / L(theta), 0, 1) above the prior, 1 below."""
-        return torch.where(excess > 0, self.rise.clamp(0.0, 1.0), 1.0)
-
-
-class RisingPrior(LearnedRadii):
-    """The prior rises from half of what it is to one and a half, in a line where the learning rate is a cosine."""
-
-    def room(self, moment: Moment) -> Tensor:
-        """log(rho) at the prior of this step."""
-        return super().room(moment) + math.log(rising(moment.share))
-
-
-class WholePriorAtOnce(LearnedRadii):
+class WholePrior(Prior):
     """The prior is whole from the first step on, in the burn-in too."""
 
-    def room(self, moment: Moment) -> Tensor:
-        """log(rho) at the prior."""
-        return self.nu.room(self.reach, self.rule.burn_in)
+    def share(self, step: int, burn_in: int) -> float:
+        """All of it."""
+        return 1.0
 
 
-class PartlyInvariant(LearnedRadii):
+class QuadraticPrior(Prior):
+    """The pull grows with the distance from the prior without bound."""
+
+    def pull(self, move: Tensor, excess: Tensor, early: float) -> Tensor:
+        """`Prior` clamps the distance at 1: a factor makes up for it."""
+        return move + excess.abs().clamp(min=1.0) * super().pull(torch.zeros_like(move), excess, early)
+
+
+class RelativeAscent(Prior):
+    """Above the prior, the pull is in proportion to how much the ascent raises the loss."""
+
+    relative_rise = torch.zeros(())  # (L(theta + eps) - L(theta)) / L(theta) of the last step
+
+    def pull(self, move: Tensor, excess: Tensor, early: float) -> Tensor:
+        """The rise clamped to 0 and 1 is a factor above the prior."""
+        factor = torch.where(excess > 0, self.relative_rise.clamp(0.0, 1.0), 1.0)
+        return move + factor * super().pull(torch.zeros_like(move), excess, early)
+
+
+class RisingPrior(LogAdam):
+    """The prior rises from half of what it is to one and a half, in a line where the learning rate is a cosine."""
+
+    factor = 1.0
+
+    def propose(self, rho: Tensor, slope: Tensor, update: Update) -> Tensor:
+        """The update says how far the learning rate has fallen."""
+        self.factor = rising(float(update.lr_share))
+        return super().propose(rho, slope, update)
+
+    def log_highest(self, reach: Tensor, step: int, updates: bool) -> tuple[Tensor | None, Tensor | float]:
+        """A larger prior is as far away as a shorter reach."""
+        return super().log_highest(reach / self.factor, step, updates)
+
+
+class PartlyInvariant(Secant):
     """Four fifths of the component along the gradient are taken off Z, not all of it."""
 
     projected = 0.8
@@ -98,6 +96,16 @@ def rising(share: float) -> float:
         (0.5, 1.0, 1.5)
     """
     return 0.5 + math.acos(2 * share - 1) / math.pi
+
+
+def calibrated(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The loss at the best scale of the outputs; as that is a minimum, the scale counts as constant in the gradient."""
+    return cross_entropy(best_scale(outputs.detach(), targets)[:, None, None] * outputs, targets)
+
+
+def expected_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    """1 less the probability of the target, mean over the batch."""
+    return 1 - outputs.softmax(-1).gather(-1, targets[..., None])[..., 0].mean(1)
 
 
 def best_scale(outputs: Tensor, targets: Tensor, iterations: int = 12) -> Tensor:
@@ -123,32 +131,81 @@ def best_scale(outputs: Tensor, targets: Tensor, iterations: int = 12) -> Tensor
     return scale
 
 
+def learned(
+    prior: Prior | None = DEFAULT,
+    *,
+    kind: type[LearnedRadius] = LearnedRadius,
+    rule: type[LogAdam] = LogAdam,
+    objective: Objective | None = None,
+    hypergradient: Secant | None = None,
+    interval: int | None = None,
+    **options: Any,
+) -> LearnedRadius:
+    """A radius of these parts; the options are those of the rule."""
+    return kind(
+        0.1,
+        objective=objective,
+        hypergradient=hypergradient,
+        rule=rule(prior=prior, **options),
+        interval=interval,
+    )
+
+
+RADII = {
+    "first version": learned(None, normalize=False, burn_in=0, lr=0.02, interval=1),
+    "not normalized": learned(normalize=False),
+    "no prior": learned(None),
+    "one weight, 0.1": learned(Prior(weight=0.1)),
+    "one weight, 0.1, prior 0.1": learned(Prior(0.1, weight=0.1, rise=None)),
+    "one weight, 0.7": learned(Prior(weight=0.7)),
+    "weights 0.4, 0.1": learned(Prior(weight=(0.4, 0.1))),
+    "weights 1, 0.1": learned(Prior(weight=(1.0, 0.1))),
+    "prior 0.1": learned(Prior(0.1)),
+    "no limit of the rise": learned(Prior(rise=None)),
+    "rise 0.1": learned(Prior(rise=0.1)),
+    "quadratic prior": learned(QuadraticPrior()),
+    "prior by relative ascent": learned(RelativeAscent()),
+    "rising prior": learned(rule=RisingPrior),
+    "whole prior in the burn-in": learned(WholePrior()),
+    "no burn-in": learned(burn_in=0),
+    "burn-in 300 steps": learned(burn_in=300),
+    "ramp instead of burn-in": learned(burn_in=0, kind=Ramped),
+    "not length-invariant": learned(hypergradient=Secant(length_invariant=False)),
+    "invariant by 80%": learned(hypergradient=PartlyInvariant()),
+    "squared gap": learned(objective=SquaredGap()),
+    "gap plus validation loss": learned(objective=GapAndLoss()),
+    "interval 1": learned(interval=1),
+    "interval 4": learned(interval=4),
+    "interval 10": learned(interval=10),
+    "rate 0.03": learned(lr=0.03),
+    "rate 0.08": learned(lr=0.08),
+    "constant rate": learned(follow_lr=False),
+}
+"""By the names of the ideas; the others have the default."""
+LOSSES = {"calibrated validation loss": calibrated, "expected error": expected_error}
+"""What is measured on the validation batch in the place of the cross-entropy."""
+
+
 @dataclass(frozen=True)
 class Idea:
     """One thing tried; ideas.toml says what the fields are."""
 
     name: str
     predicts: str
-    options: Mapping[str, Any]
-    radii: Callable[..., LearnedRadii]
+    decision: str
     share: float = 0.1
     everywhere: bool = True
 
-    @classmethod
-    def of(cls, fields: Mapping[str, Any]) -> Idea:
-        """From ideas.toml."""
-        given = fields.get("options", {}).items()
-        options = {name: None if value == "none" else value for name, value in given}
-        radii = globals()[fields.get("radii", "LearnedRadii")]
-        return cls(**{**fields, "options": options, "radii": radii})
+    @property
+    def radius(self) -> LearnedRadius:
+        """What is learned."""
+        return RADII.get(self.name) or LearnedRadius(0.1)
 
     @property
-    def decision(self) -> str:
-        """What became of it: "kept", "dropped", or "argument", dropped as the default but left to choose."""
-        if self.radii is not LearnedRadii or self.share != 0.1:
-            return "dropped"
-        return "argument" if self.options else "kept"
+    def validation_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """What is measured on the validation batch."""
+        return LOSSES.get(self.name, cross_entropy)
 
 
-IDEAS = [Idea.of(one) for one in tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))["ideas"]]
+IDEAS = [Idea(**one) for one in tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))["ideas"]]
 BY_NAME = {idea.name: idea for idea in IDEAS}

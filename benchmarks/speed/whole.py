@@ -25,18 +25,20 @@ from benchmarks.speed.contenders import OPTIONS, RHO
 from benchmarks.speed.networks import Network, network
 from benchmarks.speed.turns import Rows, Step, in_rows, ratio, seconds
 from letsam import SAM, LearnedRadius, SharpnessAware
-from letsam.step.replay import Passes
+from letsam.step import descent
+from letsam.step.ascent import AscentPhase
+from letsam.step.replay import Replay
 from letsam.step.undo import StepGuard
 
 ROUNDS = 5
 RATE = 0.02  # of nu, by Adam
 REFERENCE, OURS = "two passes and SGD", "SAM"
 EACH, TENTH = "LETS-SAM, interval=1", "LETS-SAM, interval=10"
-PARTS: dict[str, list[tuple[type, str]]] = {
-    "ascent": [(SharpnessAware, "_slopes"), (SharpnessAware, "_begin"), (SharpnessAware, "_move")],
-    "way back": [(SharpnessAware, "_restore")],
+PARTS: dict[str, list[tuple[Any, str]]] = {
+    "ascent": [(AscentPhase, "norms"), (AscentPhase, "set_radius"), (AscentPhase, "move")],
+    "way back": [(descent, "copy_")],
     "protection": [(StepGuard, "save"), (StepGuard, "settle")],
-    "buffers": [(Passes, "begin"), (Passes, "_rewind"), (Passes, "keep"), (Passes, "end")],
+    "buffers": [(Replay, "begin"), (Replay, "_rewind"), (Replay, "keep"), (Replay, "end")],
     "clearing": [(SharpnessAware, "zero_grad")],
     "SGD": [(torch.optim.SGD, "step")],
 }
@@ -194,7 +196,7 @@ def profile(network: Network, step: Step) -> dict[str, float]:
 
 
 @contextmanager
-def _timed(owner: type, method: str, part: str, spent: dict[str, float]) -> Iterator[None]:
+def _timed(owner: Any, method: str, part: str, spent: dict[str, float]) -> Iterator[None]:
     plain = getattr(owner, method)
 
     @functools.wraps(plain)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import letsam
+from letsam.hypergradient import HYPERGRADIENTS
 from letsam.tasks import load_task
 from letsam.training.methods import Method
 from letsam.variants import VARIANTS
@@ -72,15 +73,9 @@ def _run(name: str, rho: float, estimator: str, images: Tensor, labels: Tensor) 
     """The hypergradients of the steps, 0 where there is none."""
     model = _network()
     base = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    radius = letsam.LearnedRadius(
-        rho,
-        hypergradient=estimator,
-        interval=1,
-        length_invariant=False,
-        prior=None,
-        burn_in=0,
-        bounds=(rho * (1 - 1e-9), rho * (1 + 1e-9)),
-    )
+    rule = letsam.LogAdam(prior=None, burn_in=0, bounds=(rho * (1 - 1e-9), rho * (1 + 1e-9)))
+    hypergradient = HYPERGRADIENTS[estimator](length_invariant=False)
+    radius = letsam.LearnedRadius(rho, hypergradient=hypergradient, rule=rule, interval=1)
     options: dict[str, Any] = {"steps": STEPS} if Method.parse(name).kind.takes_steps else {}
     opt = VARIANTS[name](base, radius, model=model, **options)
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 import training_cases
 from benchmarks.evidence import benchmark, curvature
@@ -16,10 +18,14 @@ from benchmarks.evidence.benchmark import Evidence
 from benchmarks.evidence.optuna_search import TRIALS, search
 from benchmarks.evidence.records import Record, thinned
 from benchmarks.evidence.suite import Setting
+from benchmarks.evidence.tried import LengthLimited, LengthLimitedRadius
 from benchmarks.harness.benchmark import missing
+from benchmarks.harness.training import loaded, trained
 from evidence_records import DIGITS, ENVIRONMENT, record, rows
+from letsam import SAM
 from letsam.results import Run
 from letsam.tasks import Task
+from letsam.training.methods import KINDS, Kind
 
 
 def test_a_record_survives_its_file(tmp_path: Path) -> None:
@@ -153,6 +159,27 @@ def test_the_final_check_is_a_task() -> None:
     assert sorted(set(targets.tolist())) == list(range(10))
     assert task.model()(inputs).shape == (50, 10)
     assert len(task.test) == 1000  # pyright: ignore[reportArgumentType]
+
+
+def test_the_prior_by_length_is_that_of_the_first_steps() -> None:
+    """min(1, rise L / (prior ||g||))^power, a geometric mean over the steps seen."""
+    prior = LengthLimited(0.1, 2)
+    for loss, norm in ((1.0, 2.0), (1.0, 8.0)):
+        prior.see(torch.tensor(loss), torch.tensor(norm))
+    assert prior.log_reach.exp().item() == pytest.approx(0.2 * (0.1 / 0.2 / 4.0) ** 2)
+    prior.see(torch.tensor(1e9), torch.tensor(1.0))
+    assert prior.log_reach.exp().item() == pytest.approx(0.2)
+
+
+def test_ideas_learn_a_radius_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here the prior by length is the default's unless the share of the loss is small; the whole one is larger."""
+    for power in (1, 2):
+        short = partial(LengthLimitedRadius, rise=1e-3, power=power)
+        monkeypatch.setitem(KINDS, f"lets-sam-short-{power}", Kind("", SAM, short))
+    names = ("lets-sam-short-2", "lets-sam-short-1", "lets-sam", "lets-sam-length", "lets-sam-whole-prior")
+    curves = [trained(loaded("digits"), f"{name}:0.5", 0, epochs=1).rho_schedule for name in names]
+    assert {curve[0] for curve in curves} == {0.5}
+    assert 0 < curves[0][5] < curves[1][5] < curves[2][5] == curves[3][5] < curves[4][5]
 
 
 def test_the_curvature_is_told_for_each_setting(capsys: pytest.CaptureFixture[str]) -> None:

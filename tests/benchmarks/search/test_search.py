@@ -14,16 +14,17 @@ from torch.utils.data import TensorDataset
 import letsam
 from benchmarks.search.batched import Moment, Pass, Radii, Samples, cross_entropy, network, train
 from benchmarks.search.ideas import (
-    Calibrated,
-    ExpectedError,
+    RADII,
     GapAndLoss,
     PartlyInvariant,
     QuadraticPrior,
     Ramped,
     RelativeAscent,
     RisingPrior,
-    WholePriorAtOnce,
+    WholePrior,
     best_scale,
+    calibrated,
+    expected_error,
 )
 from benchmarks.search.radii import LearnedRadii, ReplayedRadii
 from learned_radius import learned_radius
@@ -105,7 +106,8 @@ def starts() -> Tensor:
     ids=str,
 )
 def test_the_harness_trains_as_the_library_does(options: dict[str, Any]) -> None:
-    rho = assert_same(LearnedRadii(starts(), **options), lambda start: learned_radius(start, **options))
+    radii = LearnedRadii(starts(), learned_radius(0.1, **options))
+    rho = assert_same(radii, lambda start: learned_radius(start, **options))
     assert ((rho[-1] - starts()).abs() > 1e-3).all()  # the radii have moved
 
 
@@ -120,19 +122,36 @@ def test_fixed_and_replayed_radii_are_the_libraries() -> None:
         )
 
 
+def started(radius: letsam.LearnedRadius, start: float) -> letsam.LearnedRadius:
+    """The same parts from another start."""
+    parts = {"objective": radius.objective, "hypergradient": radius.hypergradient, "rule": radius.rule}
+    return type(radius)(start, interval=radius.interval, **parts)
+
+
+IN_THE_OPTIMIZER_TOO = [name for name in RADII if name not in ("prior by relative ascent", "invariant by 80%")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", IN_THE_OPTIMIZER_TOO)
+def test_the_ideas_are_parts_that_the_optimizer_takes_as_well(name: str) -> None:
+    assert_same(LearnedRadii(starts(), RADII[name]), lambda start: started(RADII[name], start))
+
+
 def test_the_partly_invariant_takes_off_four_fifths_of_the_component_along_the_gradient() -> None:
     ones = torch.ones(2, dtype=torch.float64)
     first, second = vectors([0.0, 0.0], [1.0, 0.0]), vectors([2.0, 0.0], [1.0, 3.0])
-    radii = PartlyInvariant(ones, burn_in=0, interval=1)
+    rule = letsam.LogAdam(burn_in=0)
+    radii = LearnedRadii(ones, letsam.LearnedRadius(0.1, hypergradient=PartlyInvariant(), rule=rule, interval=1))
     radii.see(0, 1.0, ones, Pass(ones, first), Pass(ones, second))
     change = vectors([2.0, 0.0], [0.0, 3.0])[0]  # its share along the gradient: all of it, and 0.9 of (1, 3)
     along = torch.stack([change[0], 0.9 * second[0][1]])
-    torch.testing.assert_close(radii.change[0], -(change - 0.8 * along))
+    torch.testing.assert_close(radii.z[0], -(change - 0.8 * along))
 
 
 def test_what_the_harness_does_not_imitate_is_refused() -> None:
-    with pytest.raises(ValueError, match="`hypergradient` must be the default here, got"):
-        LearnedRadii(starts(), hypergradient="diagonal")
+    for radius in (letsam.LearnedRadius(0.1, hypergradient=letsam.Diagonal()), letsam.LearnedRadius.paper(0.1)):
+        with pytest.raises(ValueError, match="`radius` must have the secant and the next batch, got"):
+            LearnedRadii(starts(), radius)
 
 
 # --- the ideas that are not in the library ----------------------------------------------------------------------------
@@ -142,72 +161,78 @@ def vectors(*rows: list[float]) -> list[Tensor]:
     return [torch.tensor(rows, dtype=torch.float64)]
 
 
+def plain(ends: Tensor, prior: letsam.Prior | None = None, objective: letsam.Objective | None = None) -> LearnedRadii:
+    """Without burn-in and projection, at a rate of 0.1."""
+    parts = {
+        "rule": letsam.LogAdam(0.1, prior=prior, burn_in=0),
+        "hypergradient": letsam.Secant(length_invariant=False),
+    }
+    return LearnedRadii(ends, letsam.LearnedRadius(0.1, objective=objective, interval=1, **parts))
+
+
 def moved(radii: LearnedRadii, validation: list[Tensor], training: list[Tensor], rise: float = 0.0) -> Tensor:
     """The change of nu in one update of two replicas, with Z = (1, 0)."""
     ones = torch.ones(2, dtype=torch.float64)
-    before = radii.nu.values[0].clone()
+    before = radii.radius.rho.log()
     first = Pass(ones, vectors([0.0, 0.0], [0.0, 0.0]))
     radii.see(0, 1.0, ones, first, Pass(ones + rise, vectors([-1.0, 0.0], [-1.0, 0.0])))
-    radii.at(Moment(1, 1.0, Pass(ones, training), Pass(ones, validation)))
-    return radii.nu.values[0] - before
+    return radii.at(Moment(1, 1.0, Pass(ones, training), Pass(ones, validation))).log() - before
 
 
 ASIDE = vectors([0.0, 1.0], [0.0, 1.0])  # orthogonal to Z: no evidence, so that only the prior moves nu
-PLAIN: dict[str, Any] = {"burn_in": 0, "interval": 1, "lr": 0.1, "length_invariant": False}
 
 
 def test_the_pull_of_the_quadratic_prior_has_no_bound() -> None:
     ends = torch.tensor([0.001, 1.0], dtype=torch.float64)
     distance = (ends / 0.1).log()
-    options = {**PLAIN, "prior": 0.1, "prior_weight": 0.5, "prior_rise": None}
-    quadratic = moved(QuadraticPrior(ends, **options), ASIDE, ASIDE)
+    quadratic = moved(plain(ends, QuadraticPrior(0.1, weight=0.5, rise=None)), ASIDE, ASIDE)
     torch.testing.assert_close(quadratic, -0.1 * 0.5 * distance)
-    huber = moved(LearnedRadii(ends, **options), ASIDE, ASIDE)
+    huber = moved(plain(ends, letsam.Prior(0.1, weight=0.5, rise=None)), ASIDE, ASIDE)
     torch.testing.assert_close(huber, -0.1 * 0.5 * distance.sign())
 
 
 def test_the_prior_by_relative_ascent_pulls_down_by_the_rise_of_the_loss_and_up_as_ever() -> None:
     ends = torch.tensor([0.001, 1.0], dtype=torch.float64)
     for rise, share in ((0.2, 0.2), (3.0, 1.0), (-1.0, 0.0)):
-        change = moved(RelativeAscent(ends, prior_weight=(0.7, 0.1), **PLAIN), ASIDE, ASIDE, rise)
+        change = moved(plain(ends, RelativeAscent()), ASIDE, ASIDE, rise)
         torch.testing.assert_close(change, torch.tensor([0.1 * 0.7, -0.1 * 0.1 * share]).double())
 
 
 def test_the_rising_prior_is_half_at_first_the_prior_midway_and_half_as_much_again_in_the_end() -> None:
-    radii = RisingPrior(starts(), burn_in=0, prior=0.1, prior_rise=None)
-    first = Pass(torch.ones(3).double(), [])
+    rule, ones = RisingPrior(prior=letsam.Prior(0.1, rise=None), burn_in=0), torch.ones(3).double()
+    rule.start(starts())
     for share, factor in ((1.0, 0.5), (0.5, 1.0), (0.0, 1.5)):
-        room = radii.room(Moment(0, share, first, None))
-        torch.testing.assert_close(room.exp(), torch.full((3,), 0.1 * factor).double())
+        rule.propose(starts(), 0 * ones, letsam.radius.Update(5, 1, share, ones, ones.bool()))
+        log_radius, _ = rule.log_highest(ones, 5, True)
+        assert log_radius is not None
+        torch.testing.assert_close(log_radius.exp(), torch.full((3,), 0.1 * factor).double())
 
 
 def test_the_prior_is_a_tenth_at_first_and_whole_after_the_burn_in_or_at_once() -> None:
-    first = Pass(torch.ones(3).double(), [])
-    for step, factor in ((0, 0.1), (50, 0.55), (100, 1.0), (900, 1.0)):
-        for radii, expected in ((LearnedRadii, factor), (WholePriorAtOnce, 1.0)):
-            room = radii(starts(), prior=0.1, prior_rise=None).room(Moment(step, 1.0, first, first))
-            torch.testing.assert_close(room.exp(), torch.full((3,), 0.1 * expected).double())
+    for step, share in ((0, 0.1), (50, 0.55), (100, 1.0), (900, 1.0)):
+        assert letsam.Prior().share(step, 100) == pytest.approx(share)
+        assert WholePrior().share(step, 100) == 1.0
 
 
 def test_gap_and_loss_takes_half_of_the_training_slope_away() -> None:
-    radii = GapAndLoss(torch.full((2,), 0.1, dtype=torch.float64), **PLAIN)
+    radii = plain(torch.full((2,), 0.1, dtype=torch.float64), objective=GapAndLoss())
     validation, training = vectors([3.0, 4.0], [3.0, 4.0]), vectors([4.0, 3.0], [-4.0, 3.0])
     moved(radii, validation, training)  # cosines 0.6, and 0.8 and -0.8
+    radii.radius.commit(radii.finite)
     expected = torch.tensor([1.5 * 0.6 - 0.5 * 0.8, 1.5 * 0.6 + 0.5 * 0.8]).double()
-    torch.testing.assert_close(radii.nu.values[1], 0.1 * expected, rtol=1e-6, atol=0)
+    torch.testing.assert_close(radii.radius.state_dict()["exp_avg"], 0.1 * expected, rtol=1e-6, atol=0)
 
 
 def test_the_ramp_starts_at_a_hundredth_and_ends_at_what_is_learned() -> None:
-    first = Pass(torch.ones(3).double(), [])
-    radii = Ramped(starts(), burn_in=0, prior_rise=None)
+    first = Pass(torch.ones(3).double(), [torch.ones(3, 1).double()])
+    radii = LearnedRadii(starts(), Ramped(0.1, rule=letsam.LogAdam(burn_in=0)))
     for step, share in ((0, 0.01), (49, 0.5), (99, 1.0), (500, 1.0)):
         torch.testing.assert_close(radii.at(Moment(step, 1.0, first, None)), share * starts())
 
 
 def test_the_expected_error_is_the_probability_of_the_other_classes() -> None:
     outputs = torch.tensor([[[0.25, 0.75], [0.5, 0.5]], [[0.9, 0.1], [0.2, 0.8]]], dtype=torch.float64).log()
-    targets = torch.tensor([[1, 0], [1, 1]])
-    error = ExpectedError(starts()).validation_loss(outputs, targets)
+    error = expected_error(outputs, torch.tensor([[1, 0], [1, 1]]))
     torch.testing.assert_close(error, torch.tensor([(0.25 + 0.5) / 2, (0.9 + 0.2) / 2], dtype=torch.float64))
 
 
@@ -216,8 +241,18 @@ def test_the_calibrated_loss_is_the_least_over_all_scales() -> None:
     outputs = 5 * torch.randn(2, 200, 4, generator=generator, dtype=torch.float64)
     noisy = torch.rand(2, 200, generator=generator) < 0.4
     targets = torch.where(noisy, torch.randint(4, (2, 200), generator=generator), outputs.argmax(-1))
-    calibrated = Calibrated(starts()).validation_loss(outputs, targets)
+    found = calibrated(outputs, targets)
     for scale in torch.logspace(-2, 1, 100):
-        assert (calibrated <= cross_entropy(scale * outputs, targets) + 1e-9).all()
-    assert (calibrated < cross_entropy(outputs, targets) - 0.1).all()  # sure of what is wrong in 3 of 10
+        assert (found <= cross_entropy(scale * outputs, targets) + 1e-9).all()
+    assert (found < cross_entropy(outputs, targets) - 0.1).all()  # sure of what is wrong in 3 of 10
     torch.testing.assert_close(best_scale(3 * outputs, targets), best_scale(outputs, targets) / 3, rtol=1e-5, atol=0)
+
+
+def test_the_validation_pass_has_the_loss_of_the_idea() -> None:
+    samples = Samples(splits(), BATCH)
+    plainly, otherwise = (
+        train(samples, SIZES, SEEDS, LearnedRadii(starts(), letsam.LearnedRadius(0.1), loss), epochs=2)
+        for loss in (cross_entropy, expected_error)
+    )
+    torch.testing.assert_close(plainly.rho[0], otherwise.rho[0])
+    assert not torch.equal(plainly.rho[-1], otherwise.rho[-1])
