@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.harness import Row
 from letsam.results import Run
 
 POINTS = 20
@@ -14,7 +15,7 @@ POINTS = 20
 
 
 @dataclass(frozen=True)
-class Record:
+class Record(Row):
     """One run without its history; a number that is not finite is NaN here and null in JSON."""
 
     method: str
@@ -29,11 +30,6 @@ class Record:
     curve: tuple[float, ...] | None = None  # the learned radius at evenly spaced steps; None for other methods
     setting: str = ""  # in the file once for all its runs, as is the environment of the latest of them
     environment: dict[str, Any] = field(default_factory=dict[str, Any], compare=False)
-
-    @property
-    def key(self) -> str:
-        """Of its row."""
-        return f"{self.setting}/{self.method}/{self.seed}"
 
     @classmethod
     def of(cls, run: Run, setting: str, environment: dict[str, Any]) -> Record:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 SAM_GRID = ("0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1.0")
@@ -12,14 +13,13 @@ ASAM_GRID = ("0.05", "0.1", "0.2", "0.5", "1", "2", "5")
 SAM_STARTS = ("0.01", "0.05", "0.2", "1.0")
 ASAM_STARTS = ("0.05", "0.2", "1", "5")
 PAPER_START = "0.05"
-NOISES = (0.0, 0.2, 0.4, 0.6)
 SCHEDULED = ("0.05", "0.2", "0.5")  # largest radii of GSAM's schedule
 BUDGETS = ("0.05", "0.1", "0.2")  # sigma of LE-SAM's loss budget
 FAMILIES = ("sam", "sam-learned", "asam", "asam-learned", "peers")
 ALL_FAMILIES = (*FAMILIES, "tried")
 TRIED = ("lets-sam-whole-prior", "lets-sam-length", "lets-sam-length-squared")  # see tried.py
 TRIED_ON, TRIED_SEEDS = ("digits", "fashion", "snippets", "ding-de-en"), 3  # from the first and the last start
-SPARSE_SAM, SPARSE_ASAM = ("0.01", "0.05", "0.2", "1.0"), ("0.05", "0.2", "1", "5")  # grids of the dear settings
+SPARSE_SAM, SPARSE_ASAM = ("0.01", "0.05", "0.2", "1.0"), ("0.05", "0.2", "1", "5")  # grids of the expensive settings
 PEERS = (
     f"lets-paper-sam:{PAPER_START}",
     *(f"sam-rising:{rho}" for rho in SAM_GRID),
@@ -68,29 +68,14 @@ class Setting:
         """The setting at its full size, for a GPU; None where there is none."""
         if self.gpu_size is None:
             return None
-        return dataclasses.replace(
-            self,
-            name=f"{self.name}-full",
-            title=f"{self.title}, full size",
-            group=f"{self.group}-full",
-            train_size=self.gpu_size,
-            model=self.gpu_model or self.model,
-            epochs=self.gpu_epochs,
-        )
+        names = {"name": f"{self.name}-full", "title": f"{self.title}, full size", "group": f"{self.group}-full"}
+        model = self.gpu_model or self.model
+        return replace(self, train_size=self.gpu_size, model=model, epochs=self.gpu_epochs, **names)
 
     def quick(self) -> Setting:
         """The setting made tiny, to see that everything runs."""
-        return dataclasses.replace(
-            self,
-            train_size=100,
-            epochs=2,
-            seeds=1,
-            sam_grid=self.sam_grid[2:4],
-            asam_grid=self.asam_grid[2:4],
-            sam_starts=self.sam_starts[:2],
-            asam_starts=self.asam_starts[:2],
-            peers=FEW_PEERS,
-        )
+        radii = {name: getattr(self, name)[1:3] for name in ("sam_grid", "asam_grid", "sam_starts", "asam_starts")}
+        return replace(self, train_size=100, epochs=2, seeds=1, peers=FEW_PEERS, **radii)
 
 
 def methods(setting: Setting) -> Iterator[tuple[str, str]]:
@@ -106,55 +91,35 @@ def methods(setting: Setting) -> Iterator[tuple[str, str]]:
         yield from (("tried", f"{idea}:{rho}") for idea in TRIED for rho in ends)
 
 
-DEAR: dict[str, Any] = {"asam_grid": SPARSE_ASAM, "asam_starts": ("0.05", "1"), "peers": FEW_PEERS}
-TEXT: dict[str, Any] = DEAR | {"seeds": 3, "text": True, "sam_grid": SPARSE_SAM, "sam_starts": ("0.01", "0.2")}
+FEW: dict[str, Any] = {"asam_grid": SPARSE_ASAM, "asam_starts": ("0.05", "1"), "peers": FEW_PEERS}
+TEXT: dict[str, Any] = {"seeds": 3, "sam_grid": SPARSE_SAM, "sam_starts": ("0.01", "0.2")}
 
 
-def _language(name: str, title: str, task: str, **options: Any) -> Setting:
-    return Setting(name, title, name, task, **TEXT | options)
+def _settings(
+    name: str,
+    title: str,
+    noises: Sequence[float | None] = (None,),
+    clipped: Sequence[float] = (),
+    sparse: bool = False,
+    **fields: Any,
+) -> Iterator[Setting]:
+    """Those of an entry in settings.toml."""
+    text = fields.get("text", False)
+    options = (FEW if sparse or text else {}) | (TEXT if text else {}) | fields
+    for noise in noises:
+        if noise is None:
+            yield Setting(name, title, name, **options)
+            continue
+        plain = Setting(f"{name}-{noise}", f"{title}, {noise:.0%} label noise", name, noise=noise, **options)
+        yield plain
+        if noise in clipped:
+            names = {field: f"{getattr(plain, field)}-clipped" for field in ("name", "group")}
+            more = FEW | {"peers": (), "seeds": 3, "gpu_size": None, "max_grad_norm": 1.0}
+            yield replace(plain, title=f"{plain.title}, clipped", **names, **more)
 
 
-def _noisy(group: str, title: str, task: str, noises: tuple[float, ...] = NOISES, **options: Any) -> list[Setting]:
-    titles = {noise: f"{title}, {noise:.0%} label noise" for noise in noises}
-    return [Setting(f"{group}-{noise}", text, group, task, noise, **options) for noise, text in titles.items()]
-
-
-def _fashion(
-    model: str, name: str | None = None, size: int = 2000, noises: tuple[float, ...] = NOISES, **options: Any
-) -> list[Setting]:
-    group, title = f"fashion-{name or model}", f"Fashion-MNIST, {size:,} labels, {model}"
-    more = {"train_size": size, "model": model, "gpu_size": 60000} | options
-    return _noisy(group, title, "fashion-mnist", noises, **more)
-
-
-SETTINGS: list[Setting] = [
-    *_noisy("digits", "digits", "digits"),
-    *_fashion("cnn"),
-    _language("snippets-small", "movie snippets, small", "movie-snippets", model="small", gpu_size=8000),
-    *_fashion("resnet", gpu_model="resnet18", **DEAR),
-    *_fashion("vit", **DEAR),
-    *_fashion("cnn", "10k", 10000, (0.0, 0.4), epochs=12, gpu_size=None, **DEAR),
-    _language("ding-de-en", "Ding DE-EN translation", "ding-de-en", gpu_size=15000),
-    _language("snippets-minilm", "movie snippets, MiniLM", "movie-snippets", model="minilm", gpu_size=8000),
-    _language("reviews", "Amazon reviews, small (final check)", "benchmarks.evidence.reviews:reviews", model="small"),
-    *_noisy("mnist", "MNIST, 4,000 labels (final check)", "benchmarks.evidence.mnist:mnist", (0.0, 0.4), **DEAR),
-]
-"""Cheapest first. Amazon reviews and MNIST come last: the method was not tuned on them."""
-
-
-def _clipped(name: str) -> Setting:
-    setting = next(setting for setting in SETTINGS if setting.name == name)
-    return dataclasses.replace(
-        setting,
-        name=f"{name}-clipped",
-        title=f"{setting.title}, clipped",
-        group=f"{setting.group}-clipped",
-        max_grad_norm=1.0,
-        seeds=3,
-        gpu_size=None,
-        **DEAR | {"peers": ()},
-    )
-
-
-CLIPPED = [_clipped(f"fashion-{name}") for name in ("cnn-0.0", "cnn-0.6", "10k-0.0", "10k-0.4")]
+_READ = tomllib.loads(Path(__file__).with_name("settings.toml").read_text("utf-8"))["settings"]
+_EVERY = [setting for entry in _READ for setting in _settings(**entry)]
+SETTINGS = [setting for setting in _EVERY if setting.max_grad_norm is None]
+CLIPPED = [setting for setting in _EVERY if setting.max_grad_norm is not None]
 """The network whose training breaks down now and then, with gradients clipped. Not a part of the suite."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from benchmarks.fidelity.estimates import ESTIMATORS, VARIANTS, Variant, compare
 from benchmarks.fidelity.trajectory import LEARNED, moments
-from benchmarks.harness import Benchmark, Unit
+from benchmarks.harness import Benchmark, Row, Unit
 from benchmarks.harness.page import BLACK, BLUE, GREEN, ORANGE, dress, table
 
 EVERY = 25
@@ -22,7 +22,7 @@ FAITHFUL = 0.9  # share of equal signs from which an estimator counts as faithfu
 
 
 @dataclass(frozen=True)
-class Row:
+class Faithful:
     """One variant along one run."""
 
     variant: Variant
@@ -30,20 +30,22 @@ class Row:
     sign: float  # share of equal signs, 1 where the radius moves the right way
     correlation: float  # Pearson's, 1 where the estimate is exact up to a factor > 0; 0 where one is constant
 
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Faithful:
+        """Take back what `asdict` gave."""
+        return cls(**fields | {"variant": Variant(**fields["variant"])})
+
 
 @dataclass(frozen=True)
-class Compared:
+class Compared(Row):
     """One training run."""
+
+    parts: ClassVar = ("radius",)
 
     radius: float | str  # the fixed radius, or "learned"
     rho: list[float]  # the radius used at each compared step
-    rows: list[Row]  # every variant
+    rows: list[Faithful]  # every variant
     curves: dict[str, list[float]]  # "exact" and each estimator at each compared step, for the target of `CURVES`
-
-    @property
-    def key(self) -> str:
-        """The name of its unit."""
-        return str(self.radius)
 
     @property
     def title(self) -> str:
@@ -51,13 +53,13 @@ class Compared:
         learned = f"learned, {self.rho[0]:.2g} → {self.rho[-1]:.2g}"
         return f"rho {self.radius:g}" if isinstance(self.radius, float) else learned
 
-    def row(self, variant: Variant) -> Row:
+    def row(self, variant: Variant) -> Faithful:
         """Of a variant."""
         return next(row for row in self.rows if row.variant == variant)
 
 
 def fidelity(pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
-    """How well estimates follow exact values, given pairs of them, in the three numbers of a `Row`."""
+    """How well estimates follow exact values, given pairs of them, in the three numbers of `Faithful`."""
     estimates, truths = [e for e, _ in pairs], [t for _, t in pairs]
     scale = statistics.median(map(abs, truths))
     try:
@@ -92,14 +94,12 @@ class Fidelity(Benchmark[Compared]):
                 pairs.setdefault(variant, []).append(pair)
         curves = {name: [e for e, _ in pairs[replace(CURVES, estimator=name)]] for name in ESTIMATORS}
         curves["exact"] = [truth for _, truth in pairs[CURVES]]
-        return [Compared(unit.work, rho, [Row(variant, **fidelity(found)) for variant, found in pairs.items()], curves)]
+        rows = [Faithful(variant, **fidelity(found)) for variant, found in pairs.items()]
+        return [Compared(unit.work, rho, rows, curves)]
 
     def from_json(self, content: dict[str, Any]) -> list[Compared]:
         """A run has a line for each variant and each curve."""
-        return [
-            Compared(**run | {"rows": [Row(**row | {"variant": Variant(**row["variant"])}) for row in run["rows"]]})
-            for run in content["runs"]
-        ]
+        return [Compared(**run | {"rows": list(map(Faithful.from_json, run["rows"]))}) for run in content["runs"]]
 
     def sections(self, rows: Sequence[Compared]) -> Mapping[str, object]:
         """Where each estimator may be trusted, and all numbers."""

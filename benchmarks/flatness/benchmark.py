@@ -5,28 +5,33 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.figure import Figure
 from scipy.stats import rankdata
+from torch import nn
 from torch.utils.data import TensorDataset
 
-from benchmarks.flatness.measure import DIRECTIONS, RADII, Measured, flatness
-from benchmarks.harness import Benchmark, Unit
+from benchmarks.harness import Benchmark, Row, Unit
 from benchmarks.harness.page import BLUE, GREY, LIGHT_BLUE, ORANGE, dress, spread, table
 from benchmarks.harness.training import loaded, trained
+from letsam.sharpness import ascent_sharpness, hessian_spectrum, landscape_slice
+from letsam.tasks import Task
 from letsam.training.data import make_splits
 
+RADII = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+OFFSETS, DIRECTIONS = 21, 3
 BATCH = 500
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Setting:
     """A task as it is trained here, by SGD, SAM at its default and at a larger radius, and the learned radius."""
 
     task: str
-    train_size: int | None = None  # None: all
     label_noise: float
     epochs: int
+    train_size: int | None = None  # None: all
     methods: tuple[str, ...] = ("sgd", "sam:0.05", "sam:0.2", "lets-sam:0.05")
     seeds: int = 3
     samples: int | None = None  # training samples that the measures see; None: all that every method has trained on
@@ -38,17 +43,45 @@ class Setting:
         return f"{self.task}{size}, {self.label_noise:.0%} label noise, {self.epochs} epochs"
 
 
+@dataclass(frozen=True)
+class Measured(Row):
+    """One solution: how good it is and how flat."""
+
+    setting: str
+    method: str
+    seed: int
+    epochs: int
+    rho_final: float | None  # None for SGD
+    test_accuracy: float  # 0 to 1
+    train_loss: float  # on the samples that the measures see
+    eigenvalue: float  # the largest of the Hessian
+    residual: float  # how far it may be off
+    trace: float  # of the Hessian
+    trace_error: float  # its standard error
+    ascent: list[float]  # `ascent_sharpness` at each of `RADII`
+    slice: list[float]  # loss along filter-normalized random directions, their mean at `OFFSETS` offsets in [-1, 1]
+
+
+def flatness(model: nn.Module, task: Task, batches: list[tuple[Any, ...]]) -> dict[str, Any]:
+    """The last fields of `Measured`; the random directions and vectors are the same for every solution."""
+    spectrum = hessian_spectrum(model, task.loss, batches, top=1, iterations=20, trace_products=30)
+    slices = [landscape_slice(model, task.loss, batches, points=OFFSETS, seed=seed) for seed in range(DIRECTIONS)]
+    return {
+        "train_loss": slices[0].losses[OFFSETS // 2].item(),
+        "eigenvalue": spectrum.eigenvalues[0],
+        "residual": spectrum.residuals[0],
+        "trace": spectrum.trace,
+        "trace_error": spectrum.trace_error,
+        "ascent": ascent_sharpness(model, task.loss, batches, RADII),
+        "slice": (sum(one.losses for one in slices) / DIRECTIONS).tolist(),  # pyright: ignore[reportAttributeAccessIssue]
+    }
+
+
 SETTINGS = {
-    "digits-0.4": Setting(task="digits", label_noise=0.4, epochs=60),
-    "digits-0.0": Setting(task="digits", label_noise=0.0, epochs=60),
+    "digits-0.4": Setting("digits", 0.4, 60),
+    "digits-0.0": Setting("digits", 0.0, 60),
     "fashion-mnist-0.4": Setting(
-        task="fashion-mnist",
-        train_size=2000,
-        label_noise=0.4,
-        epochs=30,
-        methods=("sgd", "sam:0.05", "sam:0.1", "lets-sam:0.05"),
-        seeds=2,
-        samples=250,
+        "fashion-mnist", 0.4, 30, 2000, methods=("sgd", "sam:0.05", "sam:0.1", "lets-sam:0.05"), seeds=2, samples=250
     ),
 }
 
@@ -72,12 +105,10 @@ class Flatness(Benchmark[Measured]):
         """
         name, method, seed = unit.work
         setting = self.settings[name]
-        task = loaded(setting.task, setting.train_size)
-        training = trained(
-            task, method, seed, label_noise=setting.label_noise, epochs=setting.epochs, train_size=setting.train_size
-        )
+        task, noise = loaded(setting.task, setting.train_size), setting.label_noise
+        training = trained(task, method, seed, label_noise=noise, epochs=setting.epochs)
         run = training.result()
-        data = make_splits(task, seed, label_noise=setting.label_noise, validation_share=0.1, hold_out=True).train
+        data = make_splits(task, seed, label_noise=noise, validation_share=0.1, hold_out=True).train
         assert isinstance(data, TensorDataset)
         batches = list(zip(*(tensor[: setting.samples].split(BATCH) for tensor in data.tensors), strict=True))
         found = flatness(training.model, task, batches)

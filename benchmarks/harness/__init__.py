@@ -13,7 +13,7 @@ command line (`python -m benchmarks.NAME run | status | forget | table`), `page.
 `training.py` trains a method as `letsam trial` does.
 """
 
-from benchmarks.harness.benchmark import DOCS, ROOT, Benchmark, Unit
+from benchmarks.harness.benchmark import DOCS, ROOT, Benchmark, Row, Unit
 from benchmarks.harness.command import main
 
-__all__ = ["DOCS", "ROOT", "Benchmark", "Unit", "main"]
+__all__ = ["DOCS", "ROOT", "Benchmark", "Row", "Unit", "main"]

@@ -23,8 +23,18 @@ from letsam.training.parallel import side_by_side
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-R = TypeVar("R", bound=Any)
-"""A row of results: a dataclass with a `key`, which says what it is the result of and is unique."""
+R = TypeVar("R", bound="Row")
+
+
+class Row:
+    """Base class of the rows of results, which are dataclasses."""
+
+    parts: ClassVar[tuple[str, ...]] = ("setting", "method", "seed")  # fields that make up its key
+
+    @property
+    def key(self) -> str:
+        """What it is the result of; no two rows have the same."""
+        return "/".join(str(getattr(self, part)) for part in self.parts)
 
 
 @dataclass(frozen=True)

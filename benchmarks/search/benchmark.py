@@ -10,11 +10,10 @@ from torch import Tensor
 
 from benchmarks.harness import Benchmark, Unit
 from benchmarks.harness.page import table
-from benchmarks.search import claims
 from benchmarks.search.batched import Radii, train
+from benchmarks.search.claims import RADIUS, SPREAD, Tried, answered
 from benchmarks.search.ideas import BY_NAME, IDEAS, Idea
 from benchmarks.search.radii import LearnedRadii, ReplayedRadii
-from benchmarks.search.row import RADIUS, SPREAD, Row
 from benchmarks.search.settings import SETTINGS, STARTS, Setting, load, samples
 
 GRID = {"SGD": 0.0, "SAM 0.05": 0.05, "SAM 0.1": 0.1, "SAM 0.2": 0.2, "SAM 0.5": 0.5}
@@ -22,10 +21,10 @@ NAMES = (*GRID, *BY_NAME)
 MOMENTS = (0.25, 0.5, 1.0)  # shares of the run at which the radius is kept
 
 
-class Search(Benchmark[Row]):
+class Search(Benchmark[Tried]):
     """Ideas x settings, beside a grid of fixed radii."""
 
-    name, row, rows, head = "search", Row, "rows", {"schema": 1, "starts": STARTS}
+    name, row, rows, head = "search", Tried, "rows", {"schema": 1, "starts": STARTS}
     settings: Mapping[str, Setting] = SETTINGS
 
     def units(self) -> list[Unit]:
@@ -37,19 +36,19 @@ class Search(Benchmark[Row]):
             units += [Unit(f"{idea}/{name}", (f"{idea}/{name}",), (name, idea)) for idea in ideas]
         return units
 
-    def measure(self, unit: Unit) -> list[Row]:
+    def measure(self, unit: Unit) -> list[Tried]:
         """With all seeds, and from every start."""
         name, idea = unit.work
         return _grid(name, self.settings[name]) if idea is None else [_idea(name, self.settings[name], BY_NAME[idea])]
 
-    def fits(self, row: Row) -> bool:
+    def fits(self, row: Tried) -> bool:
         """Whether it has the epochs and seeds of its setting."""
         setting = self.settings.get(row.setting)
         if setting is None or row.name not in NAMES:
             return False
         return row.epochs == setting.epochs and all(len(seeds) == setting.seeds for seeds in row.accuracy)
 
-    def sections(self, rows: Sequence[Row]) -> Mapping[str, object]:
+    def sections(self, rows: Sequence[Tried]) -> Mapping[str, object]:
         """Yardstick, ideas, radii and claims."""
         settings = [name for name in self.settings if any(row.setting == name for row in rows)]
         best = {s: max(row.mean for row in rows if row.setting == s and row.name in GRID) for s in settings}
@@ -59,7 +58,7 @@ class Search(Benchmark[Row]):
         means = {idea.name: fmean(scores[idea.name]) for idea in IDEAS if len(scores.get(idea.name, [])) == len(best)}
         top = max(means, key=lambda name: float(f"{means[name]:.1f}"))
 
-        def numbers(head: list[str], lines: Sequence[tuple[str, ...]], cell: Callable[[Row], str]) -> str:
+        def numbers(head: list[str], lines: Sequence[tuple[str, ...]], cell: Callable[[Tried], str]) -> str:
             """A line a name, a column a setting; empty where it was not tried."""
             cells = {(row.name, row.setting): cell(row) for row in rows if any(row.name == line[0] for line in lines)}
             found = [[*line, *(cells.get((line[0], s), "") for s in settings)] for line in lines if line[0] in scores]
@@ -79,21 +78,21 @@ class Search(Benchmark[Row]):
             ),
             "highest": f"The highest mean has *{top}* ({means[top]:+.1f}).",
             "radii": numbers(["idea"], names, lambda row: " / ".join(f"{rho:.2g}" for rho in row.values(RADIUS))),
-            "claims": claims.answered(rows),
+            "claims": answered(rows),
         }
 
 
-def _grid(name: str, setting: Setting) -> list[Row]:
+def _grid(name: str, setting: Setting) -> list[Tried]:
     """Train with every radius of the grid, all at once."""
     everything = samples(load(setting), setting, None)
     seeds = [seed for _ in GRID for seed in range(setting.seeds)]
     rho = torch.tensor([rho for rho in GRID.values() for _ in range(setting.seeds)])
     end = train(everything, setting.sizes, seeds, Radii(rho), epochs=setting.epochs)
     by_radius = _rows(end.accuracy, len(GRID))
-    return [Row(name, one, setting.epochs, [found], [], []) for one, found in zip(GRID, by_radius, strict=True)]
+    return [Tried(name, one, setting.epochs, [found], [], []) for one, found in zip(GRID, by_radius, strict=True)]
 
 
-def _idea(name: str, setting: Setting, idea: Idea) -> Row:
+def _idea(name: str, setting: Setting, idea: Idea) -> Tried:
     """Learn the radii from every start and with every seed, then train on all data with what was learned."""
     task = load(setting)
     seeds = [seed for _ in STARTS for seed in range(setting.seeds)]
@@ -107,7 +106,7 @@ def _idea(name: str, setting: Setting, idea: Idea) -> Row:
     curve = learned.rho[[round(moment * last) for moment in MOMENTS]].log()
     means = curve.view(len(MOMENTS), len(STARTS), -1).mean(2).exp().t()
     accuracies = [_rows(end.accuracy, len(STARTS)) for end in (refit, learned)]
-    return Row(name, idea.name, setting.epochs, *accuracies, rho=means.tolist())
+    return Tried(name, idea.name, setting.epochs, *accuracies, rho=means.tolist())
 
 
 def _rows(values: Tensor, count: int) -> list[list[float]]:

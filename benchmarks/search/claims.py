@@ -1,4 +1,4 @@
-"""What the search was meant to show (claims.toml), and what the results say to it."""
+"""What is kept of a trial of an idea; what the search was meant to show (claims.toml), and what the results say."""
 
 from __future__ import annotations
 
@@ -7,11 +7,43 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import ClassVar
 
-from benchmarks.search.row import RADIUS, Row
+from benchmarks.harness import Row
 
+ACCURACY, FROM_ONE, SPREAD, RADIUS = "accuracy", "accuracy from the start 1", "spread", "radius"
 LOWER, HIGHER, NOT_HIGHER = "lower", "higher", "not higher"
 ROUNDING = 0.01  # points; less than one answer of the test set
+
+
+@dataclass(frozen=True)
+class Tried(Row):
+    """One idea, or one radius of the grid, on one setting; [start][seed], and the grid has one "start"."""
+
+    parts: ClassVar = ("name", "setting")
+
+    setting: str
+    name: str  # of the idea or of the radius
+    epochs: int  # of every training
+    accuracy: list[list[float]]  # test accuracy in percent after training on all data
+    held_out: list[list[float]]  # the same after training on what is not held out; none for the grid
+    rho: list[list[float]]  # [start][moment], geometric mean over the seeds at `MOMENTS`; none for the grid
+
+    def values(self, measure: str) -> list[float]:
+        """One number a seed; for RADIUS one a start."""
+        if measure == RADIUS:
+            return [moments[1] for moments in self.rho]
+        by_seed = list(zip(*self.accuracy, strict=True))
+        if measure == FROM_ONE:
+            return [starts[-1] for starts in by_seed]
+        if measure == SPREAD:
+            return [max(starts) - min(starts) for starts in by_seed]
+        return [fmean(starts) for starts in by_seed]
+
+    @property
+    def mean(self) -> float:
+        """Accuracy over seeds and starts."""
+        return fmean(self.values(ACCURACY))
 
 
 @dataclass(frozen=True)
@@ -39,7 +71,7 @@ class Answer:
 CLAIMS = [Claim(**one) for one in tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))["claims"]]
 
 
-def answers(claim: Claim, rows: Sequence[Row]) -> list[Answer]:
+def answers(claim: Claim, rows: Sequence[Tried]) -> list[Answer]:
     """The answer of every setting of the claim on which both ideas are measured."""
     found = {(row.setting, row.name): row for row in rows}
     said: list[Answer] = []
@@ -56,7 +88,7 @@ def answers(claim: Claim, rows: Sequence[Row]) -> list[Answer]:
     return said
 
 
-def answered(rows: Sequence[Row]) -> str:
+def answered(rows: Sequence[Tried]) -> str:
     """A line for each claim to which the results say something."""
     lines: list[str] = []
     for claim in CLAIMS:

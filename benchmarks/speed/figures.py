@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from matplotlib.figure import Figure
 
 from benchmarks.harness.page import BLACK, BLUE, COLOURS, GREY, ORANGE, dress
-from benchmarks.speed import contenders, scaling, whole
+from benchmarks.speed import alone, contenders, whole
 from benchmarks.speed.turns import Rows
 
 
@@ -29,7 +29,7 @@ def growth(found: Mapping[str, Rows]) -> Figure:
     figure = Figure(figsize=(10.5, 3.2), layout="constrained")
     for axes, kind in zip(figure.subplots(1, 2), ("weights", "tensors"), strict=True):
         chosen = {int(name.split("/")[1]): rows for name, rows in found.items() if name.startswith(kind)}
-        for contender, colour in zip(scaling.CONTENDERS, (GREY, ORANGE, BLUE), strict=True):
+        for contender, colour in zip(alone.GROWING, (GREY, ORANGE, BLUE), strict=True):
             times = [rows[contender]["ms"] for rows in chosen.values()]
             values = [1e6 * ms / count for ms, count in zip(times, chosen, strict=True)] if kind == "weights" else times
             axes.plot(list(chosen), values, "o-", ms=3.5, lw=1.2, color=colour, label=contender)

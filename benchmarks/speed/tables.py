@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from benchmarks.harness.page import filled, named, table
-from benchmarks.speed import contenders, forward, measure, scaling, whole
+from benchmarks.speed import alone, contenders, forward, whole
 from benchmarks.speed.messages import WIDTHS, numbers
 from benchmarks.speed.networks import NETWORKS
 from benchmarks.speed.turns import Rows
@@ -131,7 +131,7 @@ def without_passes(found: Found) -> Sections:
         return table(["workload", *columns], rows)
 
     return {
-        "step_rounds": measure.ROUNDS,
+        "step_rounds": alone.ROUNDS,
         "fastest": _fastest(found),
         "step_times": numbers(times),
         "step_parts": numbers(times, contenders.PARTS),
@@ -158,17 +158,17 @@ def growth(found: Found) -> Sections:
     rows: list[list[str]] = []
     for name, measured in found.items():
         kind, _, size = name.partition("/")
-        count = int(size) if kind == "weights" else scaling.NUMBERS
+        count = int(size) if kind == "weights" else alone.NUMBERS
         cells = [f"{row['ms']:.3g}, {1e6 * row['ms'] / count:.3g} ({row['ratio']:.1f})" for row in measured.values()]
         rows.append([f"{int(size):,} {kind}", *cells])
     most = max(int(name.split("/")[1]) for name in found if name.startswith("weights/"))
     each = [f"{1e6 * row['ms'] / most:.2g} ns for {name}" for name, row in found[f"weights/{most}"].items()]
     return {
-        "tensors": scaling.TENSORS,
-        "held": f"{scaling.NUMBERS:,}",
-        "growth_rounds": scaling.ROUNDS,
+        "tensors": alone.TENSORS,
+        "held": f"{alone.NUMBERS:,}",
+        "growth_rounds": alone.ROUNDS,
         "largest": f"At {most:,} weights each costs {', '.join(each)}.",
-        "growth": table(["", *scaling.CONTENDERS], rows),
+        "growth": table(["", *alone.GROWING], rows),
     }
 
 

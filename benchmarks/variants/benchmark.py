@@ -10,7 +10,7 @@ from statistics import fmean, geometric_mean
 from typing import Any
 
 from benchmarks.evidence.suite import SETTINGS, Setting
-from benchmarks.harness import DOCS, ROOT, Benchmark, Unit
+from benchmarks.harness import DOCS, ROOT, Benchmark, Row, Unit
 from benchmarks.harness.page import spread, table
 from benchmarks.harness.training import loaded, with_refit
 from benchmarks.variants.errors import ESTIMATORS, RADII, Errors, errors_of
@@ -32,7 +32,7 @@ METHODS["fashion-resnet-0.4"] = _methods("sam", "samon")
 
 
 @dataclass(frozen=True)
-class Row:
+class Trained(Row):
     """One run."""
 
     setting: str  # of `METHODS`
@@ -45,13 +45,8 @@ class Row:
     rho: float | None = None  # at the end; None without one
     hindered: str | None = None  # why it could not be run; None where it was
 
-    @property
-    def key(self) -> str:
-        """The name of its unit, with "+refit" after the method of a refit."""
-        return f"{self.setting}/{self.method}/{self.seed}"
 
-
-class Variants(Benchmark[Row | Errors]):
+class Variants(Benchmark[Trained | Errors]):
     """Trainings, and errors of hypergradients."""
 
     name, digits = "variants", None
@@ -86,7 +81,7 @@ class Variants(Benchmark[Row | Errors]):
         errors = [(variant, rho) for variant in VARIANTS for rho in RADII]
         return units + [Unit(key := f"errors/{variant}/{rho}", (key,), (variant, rho)) for variant, rho in errors]
 
-    def measure(self, unit: Unit) -> list[Row | Errors]:
+    def measure(self, unit: Unit) -> list[Trained | Errors]:
         """A method that does not fit the model says so in its row."""
         if unit.name.startswith("errors/"):
             return [errors_of(*unit.work)]
@@ -96,9 +91,9 @@ class Variants(Benchmark[Row | Errors]):
         try:
             runs = with_refit(task, method, seed, label_noise=setting.noise, epochs=setting.epochs)
         except ValueError as error:
-            return [Row(name, key.split("/")[1], seed, setting.epochs, hindered=str(error)) for key in unit.keys]
+            return [Trained(name, key.split("/")[1], seed, setting.epochs, hindered=str(error)) for key in unit.keys]
         return [
-            Row(
+            Trained(
                 name,
                 one.method,
                 seed,
@@ -111,15 +106,15 @@ class Variants(Benchmark[Row | Errors]):
             for one in runs
         ]
 
-    def fits(self, row: Row | Errors) -> bool:
+    def fits(self, row: Trained | Errors) -> bool:
         """Whether it was trained as long."""
         return isinstance(row, Errors) or row.epochs == self.settings[row.setting].epochs
 
-    def from_json(self, content: dict[str, Any]) -> list[Row | Errors]:
+    def from_json(self, content: dict[str, Any]) -> list[Trained | Errors]:
         """Trainings and errors, one a line."""
-        return [*(Row(**fields) for fields in content["runs"]), *(Errors(**fields) for fields in content["errors"])]
+        return [*(Trained(**fields) for fields in content["runs"]), *(Errors(**fields) for fields in content["errors"])]
 
-    def to_json(self, rows: Sequence[Row | Errors]) -> dict[str, Any]:
+    def to_json(self, rows: Sequence[Trained | Errors]) -> dict[str, Any]:
         """Trainings by setting and name, errors in the order of the variants."""
         runs, errors = _apart(rows)
         settings, variants = list(METHODS), list(VARIANTS)
@@ -127,7 +122,7 @@ class Variants(Benchmark[Row | Errors]):
         errors.sort(key=lambda row: (variants.index(row.variant), row.rho))
         return {"runs": list(map(asdict, runs)), "errors": list(map(asdict, errors))}
 
-    def sections(self, rows: Sequence[Row | Errors]) -> Mapping[str, object]:
+    def sections(self, rows: Sequence[Trained | Errors]) -> Mapping[str, object]:
         """The registry, the errors, and a table for each setting."""
         runs, errors = _apart(rows)
         comparisons = [_comparison([row for row in runs if row.setting == name]) for name in METHODS]
@@ -139,8 +134,8 @@ class Variants(Benchmark[Row | Errors]):
         }
 
 
-def _apart(rows: Sequence[Row | Errors]) -> tuple[list[Row], list[Errors]]:
-    return [row for row in rows if isinstance(row, Row)], [row for row in rows if isinstance(row, Errors)]
+def _apart(rows: Sequence[Trained | Errors]) -> tuple[list[Trained], list[Errors]]:
+    return [row for row in rows if isinstance(row, Trained)], [row for row in rows if isinstance(row, Errors)]
 
 
 def _registry() -> str:
@@ -174,11 +169,11 @@ def _error(found: Errors | None, estimator: str) -> str:
     return "{error:.2g} ({signs:.2f})".format(**getattr(found, estimator)) if found else ""
 
 
-def _comparison(rows: Sequence[Row]) -> str:
+def _comparison(rows: Sequence[Trained]) -> str:
     """A line a variant: fixed and learned, relative to SAM; then what learning changes, and what is left out."""
     if not rows:
         return EMPTY
-    ran: dict[str, list[Row]] = {}
+    ran: dict[str, list[Trained]] = {}
     for row in rows:
         ran.setdefault(row.method, []).extend([row] if row.hindered is None else [])
     lines: list[list[str]] = []
@@ -192,7 +187,7 @@ def _comparison(rows: Sequence[Row]) -> str:
     return "\n\n".join([table(head, lines), *_difference(ran), *_left_out(rows)])
 
 
-def _cells(rows: Sequence[Row] | None, yardstick: Sequence[Row] | None) -> tuple[str, str, str]:
+def _cells(rows: Sequence[Trained] | None, yardstick: Sequence[Trained] | None) -> tuple[str, str, str]:
     if not rows or not yardstick:
         return "-", "-", "-"
     passes, seconds = (
@@ -202,7 +197,7 @@ def _cells(rows: Sequence[Row] | None, yardstick: Sequence[Row] | None) -> tuple
     return spread([100 * row.accuracy for row in rows], ".1f", ".1f"), f"{passes:.2f}", f"{seconds:.2f}"
 
 
-def _difference(ran: Mapping[str, Sequence[Row]]) -> list[str]:
+def _difference(ran: Mapping[str, Sequence[Trained]]) -> list[str]:
     """What learning has changed, over all variants."""
     pairs = {name: (ran.get(f"lets-{name}{REFIT}"), ran.get(name)) for name in VARIANTS}
     found = {
@@ -220,7 +215,7 @@ def _difference(ran: Mapping[str, Sequence[Row]]) -> list[str]:
     ]
 
 
-def _left_out(rows: Sequence[Row]) -> list[str]:
+def _left_out(rows: Sequence[Trained]) -> list[str]:
     reasons: dict[str, dict[str, None]] = {}
     for row in rows:
         if row.hindered:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import letsam
+from benchmarks.harness import Row
 from letsam.hypergradient import HYPERGRADIENTS
 from letsam.tasks import load_task
 from letsam.training.methods import Method
@@ -23,7 +24,7 @@ STEPS, BATCH, FIRST = 60, 64, 20
 
 
 @dataclass(frozen=True)
-class Errors:
+class Errors(Row):
     """How far estimators are from the exact hypergradients of a variant."""
 
     variant: str
