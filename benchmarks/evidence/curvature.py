@@ -25,11 +25,7 @@ SEEDS = 2
 
 
 def shares(setting: Setting) -> Iterator[float]:
-    """R of each start and seed.
-
-    Raises:
-        TaskError: the data is missing.
-    """
+    """R of each start and seed."""
     task = loaded(setting.task, setting.train_size, setting.model)
     starts = {"lets-sam": setting.sam_starts, "lets-asam": setting.asam_starts}
     options = {"epochs": setting.epochs, "label_noise": setting.noise, "max_grad_norm": setting.max_grad_norm}
@@ -55,10 +51,9 @@ def main(names: list[str]) -> None:
             continue
         try:
             found = sorted(shares(setting))
+            print(f"{name}: R {found[0]:.2f} to {found[-1]:.2f}, {len(found)} runs", flush=True)
         except TaskError as error:
             print(f"{name}: left out, {error}", flush=True)
-            continue
-        print(f"{name}: R {found[0]:.2f} to {found[-1]:.2f}, {len(found)} runs", flush=True)
 
 
 if __name__ == "__main__":

@@ -17,15 +17,7 @@ at any moment. What cannot be measured, such as for want of data, is named and l
 
 
 def main(kind: type[Benchmark[Any]], arguments: Sequence[str] | None = None) -> int:
-    """Read the command line and do what it says.
-
-    Args:
-        kind: the benchmark.
-        arguments: those of the process without them.
-
-    Returns:
-        The exit status: 1 where a unit could not be measured.
-    """
+    """Read the command line and do what it says; returns the exit status: 1 where a unit could not be measured."""
     parser = argparse.ArgumentParser(
         prog=f"python -m benchmarks.{kind.name}",
         description=f"{sys.modules[kind.__module__.rpartition('.')[0]].__doc__}\n{ACTIONS.format(name=kind.name)}",

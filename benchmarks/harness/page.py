@@ -19,15 +19,7 @@ BLACK = "#010203"
 
 
 def filled_in(template: str, sections: Mapping[str, object]) -> str:
-    """The template with each `{name}` replaced.
-
-    Raises:
-        ValueError: a place without a section, or a section without a place.
-
-    Example:
-        >>> filled_in("{count} runs", {"count": 3})
-        '3 runs'
-    """
+    """The template with each `{name}` replaced; each place must have a section, and each section a place."""
     places = set(re.findall(r"\{(\w+)\}", template))
     if places != set(sections):
         raise ValueError(f"the template has {sorted(places)}, expected {sorted(sections)}")
@@ -36,12 +28,7 @@ def filled_in(template: str, sections: Mapping[str, object]) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], align: str = "lr") -> str:
-    """A table, without an end of line after it.
-
-    Args:
-        head: of the columns.
-        rows: their cells.
-        align: l or r for each column; the last one counts for all that follow.
+    """A table, aligned l or r by column; the last letter counts for all columns that follow.
 
     Example:
         >>> print(table(["method", "loss"], [["sgd", "0.1"]]))

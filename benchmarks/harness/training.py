@@ -16,11 +16,7 @@ from letsam.training.methods import Method
 
 @functools.lru_cache(maxsize=4)
 def loaded(name: str, train_size: int | None = None, model: str | None = None) -> Task:
-    """A task, loaded once in each process; evaluated at the end only, as no curves are kept.
-
-    Raises:
-        letsam.tasks.TaskError: its data is missing.
-    """
+    """A task, loaded once in each process; evaluated at the end only, as no curves are kept."""
     options: dict[str, Any] = {"train_size": train_size, "model": model}
     found = load_task(name, **{name: value for name, value in options.items() if value is not None})
     return dataclasses.replace(found, evaluations=1)

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from benchmarks.harness import Benchmark, Unit
 from benchmarks.harness.page import table
-from benchmarks.search.batched import Radii, train
+from benchmarks.search.batched import Radii, cross_entropy, train
 from benchmarks.search.claims import RADIUS, SPREAD, Tried, answered
-from benchmarks.search.ideas import BY_NAME, IDEAS, Idea
+from benchmarks.search.ideas import BY_NAME, IDEAS, LOSSES, Idea
 from benchmarks.search.radii import LearnedRadii, ReplayedRadii
 from benchmarks.search.settings import SETTINGS, STARTS, Setting, load, samples
 
@@ -97,7 +97,7 @@ def _idea(name: str, setting: Setting, idea: Idea) -> Tried:
     task = load(setting)
     seeds = [seed for _ in STARTS for seed in range(setting.seeds)]
     starts = torch.tensor([start for start in STARTS for _ in range(setting.seeds)])
-    radii = LearnedRadii(starts, idea.radius, idea.validation_loss)
+    radii = LearnedRadii(starts, idea.radius, LOSSES.get(idea.name, cross_entropy))
     learned = train(samples(task, setting, idea.share), setting.sizes, seeds, radii, epochs=setting.epochs)
     everything = samples(task, setting, None)
     replayed = ReplayedRadii(learned.rho, setting.epochs * everything.order(0).shape[1], radii.radius.rule.burn_in)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,12 +88,7 @@ class PartlyInvariant(Secant):
 
 
 def rising(share: float) -> float:
-    """A factor that rises from 1/2 to 3/2 over a run in which learning rate / its peak is this share.
-
-    Example:
-        >>> rising(1.0), rising(0.5), rising(0.0)
-        (0.5, 1.0, 1.5)
-    """
+    """A factor that rises from 1/2 to 3/2 over a run in which learning rate / its peak is this share."""
     return 0.5 + math.acos(2 * share - 1) / math.pi
 
 
@@ -109,16 +103,7 @@ def expected_error(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def best_scale(outputs: Tensor, targets: Tensor, iterations: int = 12) -> Tensor:
-    """The factor of the outputs that minimises the cross-entropy, by Newton's method: 1 / temperature.
-
-    Outputs (R, B, classes), targets (R, B) -> (R,), between 0.02 and 20; an iteration changes it by at most 2.
-
-    Example:
-        >>> outputs = torch.tensor([[[4.0, 0.0], [4.0, 0.0], [4.0, 0.0]]])  # sure of what is right in 2 of 3
-        >>> scale = best_scale(outputs, torch.tensor([[0, 0, 1]]))
-        >>> (scale[:, None, None] * outputs).softmax(-1)[0, 0, 0]
-        tensor(0.6667)
-    """
+    """The factor of the outputs (R, B, classes) that minimises the cross-entropy, by Newton's method; (R,)."""
     scale = torch.ones(outputs.shape[0], dtype=outputs.dtype)
     right = outputs.gather(-1, targets[..., None])[..., 0]
     for _ in range(iterations):
@@ -131,55 +116,39 @@ def best_scale(outputs: Tensor, targets: Tensor, iterations: int = 12) -> Tensor
     return scale
 
 
-def learned(
-    prior: Prior | None = DEFAULT,
-    *,
-    kind: type[LearnedRadius] = LearnedRadius,
-    rule: type[LogAdam] = LogAdam,
-    objective: Objective | None = None,
-    hypergradient: Secant | None = None,
-    interval: int | None = None,
-    **options: Any,
-) -> LearnedRadius:
-    """A radius of these parts; the options are those of the rule."""
-    return kind(
-        0.1,
-        objective=objective,
-        hypergradient=hypergradient,
-        rule=rule(prior=prior, **options),
-        interval=interval,
-    )
+def adam(prior: Prior | None = DEFAULT, **options: Any) -> LearnedRadius:
+    """The default but for the prior and options of the rule."""
+    return LearnedRadius(0.1, rule=LogAdam(prior=prior, **options))
 
 
 RADII = {
-    "first version": learned(None, normalize=False, burn_in=0, lr=0.02, interval=1),
-    "not normalized": learned(normalize=False),
-    "no prior": learned(None),
-    "one weight, 0.1": learned(Prior(weight=0.1)),
-    "one weight, 0.1, prior 0.1": learned(Prior(0.1, weight=0.1, rise=None)),
-    "one weight, 0.7": learned(Prior(weight=0.7)),
-    "weights 0.4, 0.1": learned(Prior(weight=(0.4, 0.1))),
-    "weights 1, 0.1": learned(Prior(weight=(1.0, 0.1))),
-    "prior 0.1": learned(Prior(0.1)),
-    "no limit of the rise": learned(Prior(rise=None)),
-    "rise 0.1": learned(Prior(rise=0.1)),
-    "quadratic prior": learned(QuadraticPrior()),
-    "prior by relative ascent": learned(RelativeAscent()),
-    "rising prior": learned(rule=RisingPrior),
-    "whole prior in the burn-in": learned(WholePrior()),
-    "no burn-in": learned(burn_in=0),
-    "burn-in 300 steps": learned(burn_in=300),
-    "ramp instead of burn-in": learned(burn_in=0, kind=Ramped),
-    "not length-invariant": learned(hypergradient=Secant(length_invariant=False)),
-    "invariant by 80%": learned(hypergradient=PartlyInvariant()),
-    "squared gap": learned(objective=SquaredGap()),
-    "gap plus validation loss": learned(objective=GapAndLoss()),
-    "interval 1": learned(interval=1),
-    "interval 4": learned(interval=4),
-    "interval 10": learned(interval=10),
-    "rate 0.03": learned(lr=0.03),
-    "rate 0.08": learned(lr=0.08),
-    "constant rate": learned(follow_lr=False),
+    "default": LearnedRadius(0.1),
+    "first version": LearnedRadius(0.1, rule=LogAdam(0.02, prior=None, normalize=False, burn_in=0), interval=1),
+    "not normalized": adam(normalize=False),
+    "no prior": adam(None),
+    "one weight, 0.1": adam(Prior(weight=0.1)),
+    "one weight, 0.1, prior 0.1": adam(Prior(0.1, weight=0.1, rise=None)),
+    "one weight, 0.7": adam(Prior(weight=0.7)),
+    "weights 0.4, 0.1": adam(Prior(weight=(0.4, 0.1))),
+    "weights 1, 0.1": adam(Prior(weight=(1.0, 0.1))),
+    "prior 0.1": adam(Prior(0.1)),
+    "no limit of the rise": adam(Prior(rise=None)),
+    "rise 0.1": adam(Prior(rise=0.1)),
+    "quadratic prior": adam(QuadraticPrior()),
+    "prior by relative ascent": adam(RelativeAscent()),
+    "rising prior": LearnedRadius(0.1, rule=RisingPrior()),
+    "whole prior in the burn-in": adam(WholePrior()),
+    "no burn-in": adam(burn_in=0),
+    "burn-in 300 steps": adam(burn_in=300),
+    "ramp instead of burn-in": Ramped(0.1, rule=LogAdam(burn_in=0)),
+    "not length-invariant": LearnedRadius(0.1, hypergradient=Secant(length_invariant=False)),
+    "invariant by 80%": LearnedRadius(0.1, hypergradient=PartlyInvariant()),
+    "squared gap": LearnedRadius(0.1, objective=SquaredGap()),
+    "gap plus validation loss": LearnedRadius(0.1, objective=GapAndLoss()),
+    **{f"interval {steps}": LearnedRadius(0.1, interval=steps) for steps in (1, 4, 10)},
+    "rate 0.03": adam(lr=0.03),
+    "rate 0.08": adam(lr=0.08),
+    "constant rate": adam(follow_lr=False),
 }
 """By the names of the ideas; the others have the default."""
 LOSSES = {"calibrated validation loss": calibrated, "expected error": expected_error}
@@ -199,12 +168,7 @@ class Idea:
     @property
     def radius(self) -> LearnedRadius:
         """What is learned."""
-        return RADII.get(self.name) or LearnedRadius(0.1)
-
-    @property
-    def validation_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """What is measured on the validation batch."""
-        return LOSSES.get(self.name, cross_entropy)
+        return RADII.get(self.name, RADII["default"])
 
 
 IDEAS = [Idea(**one) for one in tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))["ideas"]]

@@ -38,21 +38,13 @@ class Setting:
         return (side * side, *self.hidden, 10)
 
 
-def _digits(noise: float, all_ideas: bool) -> Setting:
-    return Setting("digits", None, 1, noise, (128, 128), 60, 3, all_ideas)
-
-
-def _fashion(noise: float, hidden: tuple[int, ...] = (128, 128)) -> Setting:
-    return Setting("fashion-mnist", 2000, 2, noise, hidden, 30, 2)
-
-
 SETTINGS = {
-    "digits-0.0": _digits(0.0, True),
-    "digits-0.2": _digits(0.2, False),
-    "digits-0.4": _digits(0.4, True),
-    "fashion-0.0": _fashion(0.0),
-    "fashion-0.4": _fashion(0.4),
-    "deep-0.4": _fashion(0.4, (64,) * 5),
+    "digits-0.0": Setting("digits", None, 1, 0.0, (128, 128), 60, 3, True),
+    "digits-0.2": Setting("digits", None, 1, 0.2, (128, 128), 60, 3),
+    "digits-0.4": Setting("digits", None, 1, 0.4, (128, 128), 60, 3, True),
+    "fashion-0.0": Setting("fashion-mnist", 2000, 2, 0.0, (128, 128), 30, 2),
+    "fashion-0.4": Setting("fashion-mnist", 2000, 2, 0.4, (128, 128), 30, 2),
+    "deep-0.4": Setting("fashion-mnist", 2000, 2, 0.4, (64,) * 5, 30, 2),
 }
 
 

@@ -139,19 +139,12 @@ def _apart(rows: Sequence[Trained | Errors]) -> tuple[list[Trained], list[Errors
 
 
 def _registry() -> str:
-    lines = [
-        (
-            f"`{name}`",
-            f"`letsam.{kind.__name__}`",
-            kind.facts.title.partition(": ")[2],
-            f"[{kind.facts.paper}](https://arxiv.org/abs/{kind.facts.paper.removeprefix('arXiv:')})",
-            f"`{kind.made_of.__module__.removeprefix('letsam.')}`",
-            kind.facts.passes,
-            str(kind.facts.copies),
-            kind.facts.learned,
-        )
-        for name, kind in VARIANTS.items()
-    ]
+    lines: list[tuple[str, ...]] = []
+    for name, kind in VARIANTS.items():
+        facts, module = kind.facts, kind.made_of.__module__.removeprefix("letsam.")
+        paper = f"[{facts.paper}](https://arxiv.org/abs/{facts.paper.removeprefix('arXiv:')})"
+        what = f"`letsam.{kind.__name__}`", facts.title.partition(": ")[2], paper, f"`{module}`"
+        lines.append((f"`{name}`", *what, facts.passes, str(facts.copies), facts.learned))
     return table(("method", "class", "what", "paper", "told in", "passes", "copies", "learned radius"), lines, "l")
 
 
