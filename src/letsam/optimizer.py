@@ -43,7 +43,6 @@ from .step.record import StepRecord
 from .step.snapshot import checked_model
 from .step.wrapper import Wrapper
 from .tangent import Tangent
-from .tensors import copy_
 
 __all__ = ["Closure", "SharpnessAware"]
 
@@ -349,7 +348,7 @@ class SharpnessAware(Wrapper):
         if record is not None and record.overwritten:
             self._passes.replay.forget()
         elif record is not None:
-            copy_(record.params, record.weights)
+            record.restore()
         self._parts.discard()
         self._passes.replay.abort()
 

@@ -158,7 +158,7 @@ def measured(start: maths.State, variant: str, radius: LearnedRadius, max_norm: 
     opt = {"SAM": SAM, "ASAM": ASAM}[variant](state.base, rho=radius, max_grad_norm=max_norm)
     held_out = closure_on(state.model, HELD_OUT)
     opt.step(closure_on(state.model, NOW), held_out)
-    if radius.training_batch == "next":
+    if radius.objective.training_batch == "next":
         opt.step(closure_on(state.model, NEXT), held_out)
     return opt.metrics["hypergradient"].item()
 

@@ -17,6 +17,8 @@ from torch.utils._pytree import tree_leaves
 from benchmarks.speed.cost import does_work, entries, peak
 from learned_radius import learned_radius
 from letsam import ASAM, SAM, LearnedRadius, SharpnessAware
+from letsam.step.ascent import AscentPhase
+from letsam.step.record import StepRecord
 from letsam.step.undo import StepGuard
 
 MANY = 200  # entries: what has fewer is a number, or a number for each of the weights
@@ -108,8 +110,8 @@ def counted(make: Callable[[Any], SharpnessAware], dtype: torch.dtype = torch.fl
             (StepGuard, "save"): "guard",
             (StepGuard, "settle"): "guard",
             (type(opt.base_optimizer), "step"): "base",
-            **{(SharpnessAware, name): "ascent and restore" for name in ("_slopes", "_begin", "_move")},
-            (SharpnessAware, "_restore"): "ascent and restore",
+            **{(AscentPhase, name): "ascent and restore" for name in ("norms", "set_radius", "move")},
+            (StepRecord, "restore"): "ascent and restore",
         }
         with counter.parts(methods), counter:
             opt.step(closure, closure)
@@ -164,7 +166,7 @@ def test_a_finite_step_copies_no_state() -> None:
     opt, closure = prepared(lambda p: SAM(torch.optim.AdamW(p), 0.05), [(3, 4), (5,)])
     opt.step(closure)
     opt.step(closure)
-    copies = opt._guard._buffers.blocks  # pyright: ignore[reportPrivateUsage]
+    copies = opt._parts.guard._buffers.blocks  # pyright: ignore[reportPrivateUsage]
     for block in copies:
         block.fill_(7.0)
     opt.step(closure)

@@ -23,7 +23,7 @@ from ..closures import Closure, parts_of
 from ..perturbations import Perturbation
 from ..perturbations.units import in_units
 from ..radius import Ascent, Evidence
-from ..tensors import add_consuming_, copy_, gradients_of, norm, zero_
+from ..tensors import add_consuming_, gradients_of, norm, zero_
 from .parts import Parts
 from .passes import Passes
 from .record import GradientNorms, StepRecord
@@ -171,7 +171,7 @@ class AscentPhase:
         for batch, loss, norms in self._one_by_one(record.params, batches):
             seen.append((loss, norms.whole))
             self._climb_once(record, norms, batch, len(batches))
-            copy_(record.params, record.weights)
+            record.restore()
         loss, length = (torch.stack(values).sum() for values in zip(*seen, strict=True))
         if record.loss is None:
             record.loss, record.gradient_norm = loss, self._ranks.ascent_mean(length)

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..closures import Closure
 from ..perturbations.decoupled import descend_decoupled
 from ..radius import Evidence
-from ..tensors import Tensors, all_finite, copy_, gradients_of, lengths, norm, scale_
+from ..tensors import Tensors, all_finite, gradients_of, lengths, norm, scale_
 from .clipping import clipping
 from .parts import Parts
 from .passes import Passes
@@ -31,7 +31,7 @@ class DescentPhase:
     def descend(self, record: StepRecord, max_grad_norm: float | None) -> None:
         """The base optimizer's step, on the device undone where a pass was not finite."""
         params, parts, tangent = record.params, self._parts, record.tangent
-        copy_(params, record.weights)  # bit for bit; driven by the copy, not by the gradients
+        record.restore()
         gradients = gradients_of(params)
         self._check_finite(record, gradients)
         self._report_ascent(record)

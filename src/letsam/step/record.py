@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..radius import Wants
 from ..tangent import Tangent
+from ..tensors import copy_
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,10 @@ class StepRecord:
     def overwritten(self) -> bool:
         """Whether somebody has given the perturbed weights other values: a checkpoint was loaded."""
         return bool(self.versions) and [param._version for param in self.params] != self.versions
+
+    def restore(self) -> None:
+        """Put the unperturbed weights back, bit for bit: by the copy, not by the gradients."""
+        copy_(self.params, self.weights)
 
     def held_ascent_gradients(self) -> list[Tensor] | None:
         """g_0 of every weight that has a gradient now, 0 where it had none then; None if it is not kept."""
