@@ -25,8 +25,8 @@ from benchmarks.speed.contenders import OPTIONS, RHO
 from benchmarks.speed.networks import Network, network
 from benchmarks.speed.turns import Rows, Step, in_rows, ratio, seconds
 from letsam import SAM, LearnedRadius, SharpnessAware
-from letsam.step import descent
 from letsam.step.ascent import AscentPhase
+from letsam.step.record import StepRecord
 from letsam.step.replay import Replay
 from letsam.step.undo import StepGuard
 
@@ -34,9 +34,9 @@ ROUNDS = 5
 RATE = 0.02  # of nu, by Adam
 REFERENCE, OURS = "two passes and SGD", "SAM"
 EACH, TENTH = "LETS-SAM, interval=1", "LETS-SAM, interval=10"
-PARTS: dict[str, list[tuple[Any, str]]] = {
+PARTS: dict[str, list[tuple[type, str]]] = {
     "ascent": [(AscentPhase, "norms"), (AscentPhase, "set_radius"), (AscentPhase, "move")],
-    "way back": [(descent, "copy_")],
+    "way back": [(StepRecord, "restore")],
     "protection": [(StepGuard, "save"), (StepGuard, "settle")],
     "buffers": [(Replay, "begin"), (Replay, "_rewind"), (Replay, "keep"), (Replay, "end")],
     "clearing": [(SharpnessAware, "zero_grad")],
@@ -196,7 +196,7 @@ def profile(network: Network, step: Step) -> dict[str, float]:
 
 
 @contextmanager
-def _timed(owner: Any, method: str, part: str, spent: dict[str, float]) -> Iterator[None]:
+def _timed(owner: type, method: str, part: str, spent: dict[str, float]) -> Iterator[None]:
     plain = getattr(owner, method)
 
     @functools.wraps(plain)
