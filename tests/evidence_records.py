@@ -7,8 +7,8 @@ import math
 from collections.abc import Callable, Iterator
 
 from benchmarks.evidence.benchmark import Evidence
-from benchmarks.evidence.records import Record
 from benchmarks.evidence.suite import ALL_FAMILIES, SETTINGS, Setting
+from benchmarks.evidence.summary import Record
 
 ENVIRONMENT = {"metric": "accuracy", "device": "cpu", "threads": 1}
 BY_NAME = {setting.name: setting for setting in SETTINGS}

@@ -11,12 +11,11 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from benchmarks.evidence import beside, figures, tables
+from benchmarks.evidence import figures, tables
 from benchmarks.evidence import tried as tried  # its methods are known by name
 from benchmarks.evidence.optuna_search import search
-from benchmarks.evidence.records import Record
 from benchmarks.evidence.suite import ALL_FAMILIES, CLIPPED, FAMILIES, SETTINGS, TRIED_SEEDS, Setting, methods
-from benchmarks.evidence.summary import BELOW, COST, SPREAD, Measured
+from benchmarks.evidence.summary import BELOW, COST, SPREAD, Measured, Record
 from benchmarks.harness import DOCS, ROOT, Benchmark, Unit
 from benchmarks.harness.training import loaded, trained, with_refit
 from letsam.results import Run
@@ -153,13 +152,13 @@ class Evidence(Benchmark[Record]):
         return {
             **{f"overview_{kind}": tables.overview(kind, found) for kind in kinds},
             **{f"clipped_{kind}": tables.verdicts(kind, clipped) for kind in kinds},
-            **{f"untuned_{kind}": beside.untuned(kind, found) for kind in kinds},
+            **{f"untuned_{kind}": tables.untuned(kind, found) for kind in kinds},
             "below": BELOW,
             "spread": SPREAD,
             "cost": COST[""],
             "cost_refit": COST[REFIT],
             "losses": tables.losses(found),
-            "tuned": beside.tuned(found),
+            "tuned": tables.tuned(found),
             "ideas": "\n".join(f"- {idea.title}: {idea.predicts}" for idea in tried.IDEAS.values()),
             "tried": tables.tried(found),
             "settings": "\n\n".join(map(tables.setting, every)),

@@ -10,8 +10,7 @@ from typing import Any, ClassVar
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from benchmarks.fidelity.estimates import ESTIMATORS, VARIANTS, Variant, compare
-from benchmarks.fidelity.trajectory import LEARNED, moments
+from benchmarks.fidelity.estimates import ESTIMATORS, LEARNED, VARIANTS, Variant, compare, moments
 from benchmarks.harness import Benchmark, Row, Unit
 from benchmarks.harness.page import BLACK, BLUE, GREEN, ORANGE, dress, table
 

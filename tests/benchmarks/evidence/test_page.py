@@ -13,9 +13,8 @@ import pytest
 
 from benchmarks.evidence import tables
 from benchmarks.evidence.benchmark import Evidence
-from benchmarks.evidence.records import Record
 from benchmarks.evidence.suite import CLIPPED, SETTINGS, Setting
-from benchmarks.evidence.summary import Measured
+from benchmarks.evidence.summary import Measured, Record
 from benchmarks.harness import DOCS
 from evidence_records import BY_NAME, CLEAN, DIGITS, made_up, record
 from letsam.reports.table import NOTHING

@@ -16,8 +16,8 @@ from benchmarks.evidence import benchmark, curvature
 from benchmarks.evidence import mnist as mnist_task
 from benchmarks.evidence.benchmark import Evidence
 from benchmarks.evidence.optuna_search import TRIALS, search
-from benchmarks.evidence.records import Record, thinned
 from benchmarks.evidence.suite import Setting
+from benchmarks.evidence.summary import Record, thinned
 from benchmarks.evidence.tried import LengthLimited, LengthLimitedRadius
 from benchmarks.harness.benchmark import missing
 from benchmarks.harness.training import loaded, trained

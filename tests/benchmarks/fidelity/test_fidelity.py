@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 import letsam
 from benchmarks.fidelity.benchmark import Fidelity, fidelity
-from benchmarks.fidelity.estimates import VARIANTS, Variant, compare, estimates
+from benchmarks.fidelity.estimates import LEARNED, VARIANTS, Variant, compare, estimates, moments
 from benchmarks.fidelity.exact import Moment, hypergradient, upper
 from benchmarks.fidelity.layers import differences
-from benchmarks.fidelity.trajectory import LEARNED, moments
 from benchmarks.harness import DOCS
 from oracle.problems import batch, closure_on, descend, network, same_bits, snapshot, weights_of
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.flatness import measure
+from benchmarks.flatness import benchmark
 from benchmarks.flatness.benchmark import SETTINGS, Flatness, rank_correlation
 from benchmarks.harness import DOCS
 from benchmarks.harness.training import loaded
@@ -52,12 +52,12 @@ def test_one_real_solution_is_measured() -> None:
     model = task.model()
     data = [task.train[i] for i in range(60)]  # pyright: ignore[reportArgumentType]
     batches = [(torch.stack([x for x, _ in data]), torch.stack([y for _, y in data]))]
-    found = measure.flatness(model, task, batches)
+    found = benchmark.flatness(model, task, batches)
     loss = task.loss(model(batches[0][0]), batches[0][1]).item()
     assert found["train_loss"] == pytest.approx(loss, rel=1e-6)
-    assert len(found["slice"]) == measure.OFFSETS
+    assert len(found["slice"]) == benchmark.OFFSETS
     assert found["ascent"] == sorted(found["ascent"])
-    assert len(found["ascent"]) == len(measure.RADII)
+    assert len(found["ascent"]) == len(benchmark.RADII)
     assert 0 < found["eigenvalue"] < found["trace"]
 
 

@@ -8,11 +8,21 @@ import pytest
 
 from benchmarks.harness import DOCS
 from benchmarks.harness.benchmark import missing
-from benchmarks.search.benchmark import GRID, Search
-from benchmarks.search.claims import CLAIMS, HIGHER, LOWER, NOT_HIGHER, Answer, Claim, answers
+from benchmarks.search.benchmark import GRID, SETTINGS, Search, Setting
+from benchmarks.search.claims import (
+    CLAIMS,
+    FROM_ONE,
+    HIGHER,
+    LOWER,
+    NOT_HIGHER,
+    RADIUS,
+    SPREAD,
+    Answer,
+    Claim,
+    Tried,
+    answers,
+)
 from benchmarks.search.ideas import BY_NAME
-from benchmarks.search.row import FROM_ONE, RADIUS, SPREAD, Row
-from benchmarks.search.settings import SETTINGS, Setting
 
 TINY = Setting("digits", 200, 2, 0.4, (8,), 3, 2)
 
@@ -44,8 +54,8 @@ def test_what_is_missing_is_measured_and_the_table_shows_it(
     assert f"| SGD | {sum(sgd) / 2:.1f} |" in text
 
 
-def row(name: str, *accuracy: list[float], setting: str = "digits-0.4") -> Row:
-    return Row(setting, name, 60, list(accuracy), [], [[0.1, 0.2, 0.3], [0.1, 0.4, 0.3]])
+def row(name: str, *accuracy: list[float], setting: str = "digits-0.4") -> Tried:
+    return Tried(setting, name, 60, list(accuracy), [], [[0.1, 0.2, 0.3], [0.1, 0.4, 0.3]])
 
 
 def test_the_table_is_the_difference_to_the_best_of_the_grid() -> None:

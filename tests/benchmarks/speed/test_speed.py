@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks.harness import DOCS
-from benchmarks.speed import forward, measure, scaling, whole
+from benchmarks.speed import alone, forward, whole
 from benchmarks.speed.benchmark import Speed
 from benchmarks.speed.contenders import CONTENDERS, LEARNED, OPTIONS, PARTS, RHO, Passes
 from benchmarks.speed.networks import NETWORKS, Network, mlp
@@ -149,7 +149,7 @@ def test_steps_that_grow_have_all_their_passes(name: str, passes: int, monkeypat
     weights = Passes([(3,)] * 4, torch.float32)
     calls: list[int] = []
     monkeypatch.setattr(Passes, "__call__", lambda self, plain=Passes.__call__: (calls.append(1), plain(self))[1])
-    step = scaling.CONTENDERS[name](weights, False)
+    step = alone.GROWING[name](weights, False)
     step()
     calls.clear()
     step()
@@ -157,7 +157,7 @@ def test_steps_that_grow_have_all_their_passes(name: str, passes: int, monkeypat
 
 
 def test_a_workload_and_a_size_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(measure.WORKLOADS, "few large", [(8, 4)] * 2)
+    monkeypatch.setitem(alone.WORKLOADS, "few large", [(8, 4)] * 2)
     (row,) = Speed().measure(Speed().units()[8])
     assert row.key == "few-large/SAM/float32"
     assert {*CONTENDERS, *LEARNED, *PARTS} - set(PEERS) <= set(row.measured)
@@ -165,8 +165,8 @@ def test_a_workload_and_a_size_are_measured(monkeypatch: pytest.MonkeyPatch) -> 
     assert all(row.measured[name]["operators"] > 0 for name in ("SGD alone", "letsam", "letsam, learned"))
     assert row.measured["letsam"]["copies"] > 1
     assert set(row.measured["to undo it"]) == {"ms", "ratio"}
-    grown = scaling.measure(1000, 10)
-    assert list(grown) == list(scaling.CONTENDERS)
+    grown = alone.measure_growth(1000, 10)
+    assert list(grown) == list(alone.GROWING)
     assert grown["SGD alone"]["ratio"] == 1
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.harness import DOCS
 from benchmarks.harness.benchmark import missing
-from benchmarks.variants.benchmark import Row, Variants
+from benchmarks.variants.benchmark import Trained, Variants
 from benchmarks.variants.errors import Errors, errors_of
 from letsam.variants import VARIANTS
 
@@ -30,7 +30,7 @@ def test_a_run_is_kept_and_not_made_again(tmp_path: Path) -> None:
         unit for unit in todo if unit.name.split("/")[1] in ("sam", "lets-gsam", "samon") and "errors" not in unit.name
     ]
     variants.run(chosen)
-    rows = {row.method: row for row in variants.read() if isinstance(row, Row)}
+    rows = {row.method: row for row in variants.read() if isinstance(row, Trained)}
     assert list(rows) == ["lets-gsam", "lets-gsam+refit", "sam", "samon"]
     assert rows["lets-gsam"].passes > rows["sam"].passes > 0
     assert rows["samon"].hindered is not None
@@ -63,6 +63,6 @@ def test_the_secant_is_better_on_a_shorter_way(tmp_path: Path) -> None:
         assert near.secant["error"] < 0.05 < near.diagonal["error"]
         assert near.secant["error"] < far.secant["error"]
     variants = Variants(tmp_path)
-    variants.write(list[Row | Errors](measured.values()))
+    variants.write(list[Trained | Errors](measured.values()))
     variants.make_page()
     assert f"{measured['sam', 0.1].secant['error']:.2g}" in (tmp_path / "variants.md").read_text()
