@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -95,21 +95,14 @@ FEW: dict[str, Any] = {"asam_grid": SPARSE_ASAM, "asam_starts": ("0.05", "1"), "
 TEXT: dict[str, Any] = {"seeds": 3, "sam_grid": SPARSE_SAM, "sam_starts": ("0.01", "0.2")}
 
 
-def _settings(
-    name: str,
-    title: str,
-    noises: Sequence[float | None] = (None,),
-    clipped: Sequence[float] = (),
-    sparse: bool = False,
-    **fields: Any,
-) -> Iterator[Setting]:
+def _settings(name: str, title: str, **fields: Any) -> Iterator[Setting]:
     """Those of an entry in settings.toml."""
-    text = fields.get("text", False)
+    text, sparse = fields.get("text", False), fields.pop("sparse", False)
+    noises, clipped = fields.pop("noises", []), fields.pop("clipped", [])
     options = (FEW if sparse or text else {}) | (TEXT if text else {}) | fields
+    if not noises:
+        yield Setting(name, title, name, **options)
     for noise in noises:
-        if noise is None:
-            yield Setting(name, title, name, **options)
-            continue
         plain = Setting(f"{name}-{noise}", f"{title}, {noise:.0%} label noise", name, noise=noise, **options)
         yield plain
         if noise in clipped:

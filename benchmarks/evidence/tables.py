@@ -53,7 +53,7 @@ def untuned(kind: str, found: list[Measured]) -> str:
     """Each with the same number in all settings of images, and in all of text."""
     bests = [(one, best) for one in found if (best := one.best(kind))]
     sides = [[(one, best) for one, best in bests if one.setting.text is text] for text in (False, True)]
-    rows = {name: [_differences(name, side) for side in sides] for name in _methods(kind, found)}
+    rows = {name: [_differences(name, side) for side in sides] for name in _untuned_methods(kind, found)}
     if not any(name.startswith("lets-") for name in rows):
         return EMPTY
     ordered = sorted(rows.items(), key=lambda row: -min(row[1][0], default=-math.inf))
@@ -65,7 +65,7 @@ def untuned(kind: str, found: list[Measured]) -> str:
     )
 
 
-def _methods(kind: str, found: list[Measured]) -> Iterable[str]:
+def _untuned_methods(kind: str, found: list[Measured]) -> Iterable[str]:
     """All that take one number, and what learns or searches it, in the order of the suite."""
     kinds = {"sgd", kind, f"lets-{kind}", f"lets-paper-{kind}", f"optuna-{kind}", *SCHEDULES[kind].values()}
     names = [record.method for one in found for record in one.records]

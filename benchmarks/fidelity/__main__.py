@@ -1,9 +1,6 @@
 """See the package."""
 
-import sys
-
-from benchmarks.fidelity.benchmark import Fidelity
-from benchmarks.harness import main
+from benchmarks.harness import start
 
 if __name__ == "__main__":
-    sys.exit(main(Fidelity))
+    start("fidelity")

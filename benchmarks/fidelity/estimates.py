@@ -26,14 +26,8 @@ LEARNED = "learned"
 def moments(radius: float | str, seed: int, every: int, epochs: int | None = None) -> Iterator[tuple[Moment, float]]:
     """Train with SAM as `letsam trial digits` does, and hand out the run before every `every`-th step.
 
-    Args:
-        radius: a fixed radius, or "learned" for the default `LearnedRadius`, started at the task's radius.
-        seed: of splits, noise, weights and order.
-        every: steps between two moments, >= 1.
-        epochs: of the training; None: the task's.
-
-    Yields:
-        A copy of the run before a step, and the radius that this step has used.
+    The radius is fixed, or "learned" for the default `LearnedRadius`, started at the task's. Yields a copy of the run
+    before a step, and the radius that this step has used.
     """
     task = load_task("digits")
     epochs = epochs or task.epochs

@@ -1,9 +1,6 @@
 """See the package."""
 
-import sys
-
-from benchmarks.flatness.benchmark import Flatness
-from benchmarks.harness import main
+from benchmarks.harness import start
 
 if __name__ == "__main__":
-    sys.exit(main(Flatness))
+    start("flatness")

@@ -14,6 +14,6 @@ command line (`python -m benchmarks.NAME run | status | forget | table`), `page.
 """
 
 from benchmarks.harness.benchmark import DOCS, ROOT, Benchmark, Row, Unit
-from benchmarks.harness.command import main
+from benchmarks.harness.command import main, start
 
-__all__ = ["DOCS", "ROOT", "Benchmark", "Row", "Unit", "main"]
+__all__ = ["DOCS", "ROOT", "Benchmark", "Row", "Unit", "main", "start"]

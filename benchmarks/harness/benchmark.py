@@ -127,15 +127,9 @@ class Benchmark(ABC, Generic[R]):
             self.store.write(stem, self.to_json(mine) if mine else None)
 
     def run(self, units: Sequence[Unit], *, again: bool = False, jobs: int = 1) -> int:
-        """Measure what is missing; every finished unit is kept at once.
+        """Measure units that are missing, or all of them again; returns how many failed, after saying why.
 
-        Args:
-            units: of `units()`.
-            again: measure those too that are finished.
-            jobs: worker processes; 1: none, all is done in this process. Each has one thread.
-
-        Returns:
-            The number of units that failed; why is on stderr.
+        Every finished unit is kept at once. With several jobs each is a worker process with one thread.
         """
         rows = self.read()
         waiting = list(units) if again else missing(units, rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,12 @@ ACTIONS = """\
 at any moment. What cannot be measured, such as for want of data, is named and left out. `forget` removes results.
 `table` makes docs/{name}.md and its figures from the results alone.
 """
+
+
+def start(name: str) -> None:
+    """Run the command of the package `benchmarks.NAME`."""
+    module = importlib.import_module(f"benchmarks.{name}.benchmark")
+    sys.exit(main(getattr(module, name.capitalize())))
 
 
 def main(kind: type[Benchmark[Any]], arguments: Sequence[str] | None = None) -> int:

@@ -35,12 +35,7 @@ class Store:
 
 
 def plain(value: Any, digits: int | None) -> Any:
-    """As JSON takes it: floats rounded, null for those that are not finite, lists for tuples.
-
-    Example:
-        >>> plain({"loss": (0.123456, float("nan"))}, 3)
-        {'loss': [0.123, None]}
-    """
+    """As JSON takes it: floats rounded, null for those that are not finite, lists for tuples."""
     if isinstance(value, dict):
         return {name: plain(one, digits) for name, one in value.items()}
     if isinstance(value, list | tuple):

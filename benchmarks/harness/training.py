@@ -25,18 +25,9 @@ def loaded(name: str, train_size: int | None = None, model: str | None = None) -
 def begun(
     task: Task, method: str, seed: int, *, searched: Run | None = None, device: str = "cpu", **options: Any
 ) -> Training:
-    """A training before its first step.
+    """A training before its first step; `searched` has learned the radius that it replays on all data.
 
-    Args:
-        task: from `loaded`.
-        method: as `letsam trial` names it.
-        seed: of the run.
-        searched: what has learned the radius that this run replays on all data.
-        device: as for `letsam trial`.
-        **options: of `TrialConfig`.
-
-    Raises:
-        ValueError: the method does not fit the model.
+    The options are those of `TrialConfig`. A method that does not fit the model raises a ValueError.
     """
     config = TrialConfig(task=task.name, methods=(method,), seeds=(seed,), **options)
     return Training(task, Method.parse(method), seed, config, make_fabric(device), searched)

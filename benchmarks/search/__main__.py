@@ -1,9 +1,6 @@
 """See the package."""
 
-import sys
-
-from benchmarks.harness import main
-from benchmarks.search.benchmark import Search
+from benchmarks.harness import start
 
 if __name__ == "__main__":
-    sys.exit(main(Search))
+    start("search")

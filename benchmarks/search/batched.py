@@ -148,12 +148,7 @@ class Samples:
 def train(samples: Samples, sizes: Sequence[int], seeds: Sequence[int], radii: Radii, *, epochs: int) -> Trained:
     """Train one network per replica with SAM on SGD, the learning rate falling to 0 in half a cosine.
 
-    Args:
-        samples: data of all the seeds.
-        sizes: as for `network`.
-        seeds: of the R replicas; the same seed may come more than once.
-        radii: R radii; used up.
-        epochs: passes over the training data, >= 1.
+    There is a seed and a radius for each replica; the same seed may come more than once.
     """
     of = torch.tensor([samples.row[seed] for seed in seeds])[:, None]
     weights = stacked([network(sizes, seed) for seed in seeds], samples.train[0].dtype)

@@ -16,16 +16,7 @@ from letsam.tangent import Slope
 
 
 class LearnedRadii(Radii):
-    """A `LearnedRadius` for every replica, with Z by the secant; SAM only: eps_hat reaches 1.
-
-    Args:
-        starts: radii to start from, (R,).
-        radius: with the secant and the next batch.
-        validation_loss: of a validation pass.
-
-    Raises:
-        ValueError: another hypergradient or training batch.
-    """
+    """A `LearnedRadius` for every replica, with Z by the secant; SAM only: eps_hat reaches 1."""
 
     def __init__(self, starts: Tensor, radius: LearnedRadius, validation_loss: Loss = cross_entropy) -> None:
         super().__init__(starts)

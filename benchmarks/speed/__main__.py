@@ -1,9 +1,6 @@
 """See the package."""
 
-import sys
-
-from benchmarks.harness import main
-from benchmarks.speed.benchmark import Speed
+from benchmarks.harness import start
 
 if __name__ == "__main__":
-    sys.exit(main(Speed))
+    start("speed")

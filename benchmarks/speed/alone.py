@@ -7,8 +7,7 @@ from itertools import product
 import torch
 
 from benchmarks.speed.contenders import CONTENDERS, LEARNED, PARTS, Passes, base_alone, learned, letsam
-from benchmarks.speed.cost import entries, operators, peak
-from benchmarks.speed.turns import Rows, in_rows, seconds
+from benchmarks.speed.cost import Rows, entries, in_rows, operators, peak, seconds
 
 WORKLOADS: dict[str, list[tuple[int, ...]]] = {
     "few large": [(2048, 1024)] * 8,

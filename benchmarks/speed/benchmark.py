@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 from matplotlib.figure import Figure
 
 from benchmarks.harness import Benchmark, Row, Unit
-from benchmarks.speed import alone, figures, forward, messages, tables, whole
+from benchmarks.speed import alone, forward, messages, tables, whole
+from benchmarks.speed.cost import Rows
 from benchmarks.speed.networks import NETWORKS
-from benchmarks.speed.turns import Rows
 
 PARTS: dict[str, dict[str, Callable[[], Rows]]] = {
     "whole": {f"whole/{name}": functools.partial(whole.measure, name) for name in NETWORKS},
@@ -76,9 +76,9 @@ class Speed(Benchmark[Piece]):
         """Ratios as bars, and growth."""
         found = _by_part(rows)
         return {
-            "images/speed.png": figures.without_passes(found["step"]),
-            "images/speed-steps.png": figures.whole_steps(found["whole"]),
-            "images/speed-growth.png": figures.growth(found["growth"]),
+            "images/speed.png": tables.bars_without_passes(found["step"]),
+            "images/speed-steps.png": tables.bars_of_whole_steps(found["whole"]),
+            "images/speed-growth.png": tables.curves_of_growth(found["growth"]),
         }
 
 

@@ -18,8 +18,8 @@ from torch.func import functional_call, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.speed.contenders import RHO, climb, norm
+from benchmarks.speed.cost import Rows, in_rows, seconds
 from benchmarks.speed.networks import Network, network
-from benchmarks.speed.turns import Rows, in_rows, seconds
 from letsam import SAM
 
 ROUNDS = 7

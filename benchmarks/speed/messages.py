@@ -16,8 +16,8 @@ from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.speed.contenders import climb
+from benchmarks.speed.cost import Rows
 from benchmarks.speed.networks import mlp
-from benchmarks.speed.turns import Rows
 from letsam import ASAM, SAM, LearnedRadius
 
 WIDTHS = (64, 128, 10)

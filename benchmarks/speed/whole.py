@@ -22,8 +22,8 @@ from torch import nn
 from torch.func import functional_call
 
 from benchmarks.speed.contenders import OPTIONS, RHO
+from benchmarks.speed.cost import Rows, Step, in_rows, ratio, seconds
 from benchmarks.speed.networks import Network, network
-from benchmarks.speed.turns import Rows, Step, in_rows, ratio, seconds
 from letsam import SAM, LearnedRadius, SharpnessAware
 from letsam.step.ascent import AscentPhase
 from letsam.step.record import StepRecord

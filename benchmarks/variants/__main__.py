@@ -1,9 +1,6 @@
 """See the package."""
 
-import sys
-
-from benchmarks.harness import main
-from benchmarks.variants.benchmark import Variants
+from benchmarks.harness import start
 
 if __name__ == "__main__":
-    sys.exit(main(Variants))
+    start("variants")

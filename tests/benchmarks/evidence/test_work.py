@@ -14,8 +14,7 @@ import torch
 import training_cases
 from benchmarks.evidence import benchmark, curvature
 from benchmarks.evidence import mnist as mnist_task
-from benchmarks.evidence.benchmark import Evidence
-from benchmarks.evidence.optuna_search import TRIALS, search
+from benchmarks.evidence.benchmark import TRIALS, Evidence, search
 from benchmarks.evidence.suite import Setting
 from benchmarks.evidence.summary import Record, thinned
 from benchmarks.evidence.tried import LengthLimited, LengthLimitedRadius
