@@ -25,7 +25,7 @@ from letsam.training.devices import make_fabric
 from letsam.training.methods import REFIT
 from letsam.training.trial import environment
 
-TRIALS = 7
+TRIALS, VALIDATION_SHARE = 7, 0.1
 RANGES = {"sam": (0.01, 1.0), "asam": (0.05, 5.0)}
 
 Train = Callable[[Task, str, float], Run]
@@ -58,9 +58,6 @@ def search(task: Task, kind: str, seed: int, noise: float, share: float, train: 
     runs.append(last)
     passes, seconds = sum(run.gradient_passes for run in runs), sum(run.seconds for run in runs)
     return dataclasses.replace(last, method=f"optuna-{kind}", gradient_passes=passes, seconds=seconds)
-
-
-VALIDATION_SHARE = 0.1
 
 
 class Evidence(Benchmark[Record]):

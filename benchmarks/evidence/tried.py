@@ -18,10 +18,9 @@ from letsam.training.methods import KINDS, Kind
 
 
 class LengthLimited(Prior):
-    """The prior is limited by the length of the gradients, not by the curvature.
+    """The prior is limited by the length of the gradients: multiplied by min(1, r / prior)^power.
 
-    It is multiplied by min(1, r / prior)^power, where r = rise * L / ||g_0||, the geometric mean over the first 25
-    steps, is how far the loss, linearized, has risen by this share of itself.
+    r = rise * L / ||g_0||, a geometric mean over the first 25 steps, is where the linearized loss has risen by `rise`.
     """
 
     def __init__(self, rise: float, power: int) -> None:

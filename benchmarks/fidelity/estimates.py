@@ -93,10 +93,7 @@ VARIANTS = tuple(
 
 
 def estimates(moment: Moment, rho: float, variant: Variant, per: str = "all") -> Tensor:
-    """The hypergradients of one step by the real optimizer, on copies of the model and the base optimizer.
-
-    They are `metrics["hypergradient"]` of the update that this step's derivative enters.
-    """
+    """What `metrics["hypergradient"]` says of one step by the real optimizer, on copies of model and base optimizer."""
     model = copy.deepcopy(moment.model)
     base = torch.optim.SGD(model.parameters(), lr=0.1)
     base.load_state_dict(copy.deepcopy(moment.base.state_dict()))

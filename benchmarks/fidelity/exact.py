@@ -55,14 +55,9 @@ def hypergradient(moment: Moment, rho: float, objective: str, training_batch: st
 
 
 def upper(moment: Moment, rho: Tensor, objective: str, training_batch: str, *, keeps_length: bool) -> Tensor:
-    """The upper-level objective after the step, a differentiable function of the radius.
+    """The upper-level objective after the step, a differentiable function of the radius or of one for each tensor.
 
-    Args:
-        moment: where the run is.
-        rho: radius of the step, 0-dim, or one for each weight tensor.
-        objective: "validation_loss" or "squared_gap".
-        training_batch: whether the gap is taken on the "next" batch or on the "same" one.
-        keeps_length: see above.
+    The objective is "validation_loss" or "squared_gap", the latter on the "next" training batch or on the "same".
     """
     after = _step(moment, rho, keeps_length=keeps_length)
     held_out = _loss(moment, after, moment.validation)

@@ -65,8 +65,7 @@ def compared(rho: float, kind: str) -> tuple[Tensor, Tensor]:
     return torch.stack([true for true, _ in pairs]), torch.stack([found for _, found in pairs])
 
 
-def main() -> None:
-    """Print the lines."""
+if __name__ == "__main__":
     for rho in (0.05, 0.2):
         for kind in ("secant", "finite_difference"):
             true, found = compared(rho, kind)
@@ -74,7 +73,3 @@ def main() -> None:
             ratios = (found / true).median(0).values
             columns = (" ".join(f"{value:.2f}" for value in row.tolist()) for row in (signs, ratios))
             print(f"| {rho} | {kind} | {' | '.join(columns)} |")
-
-
-if __name__ == "__main__":
-    main()

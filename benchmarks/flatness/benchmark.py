@@ -99,10 +99,7 @@ class Flatness(Benchmark[Measured]):
         return [Unit(key := f"{name}/{method}/{seed}", (key,), (name, method, seed)) for name, method, seed in work]
 
     def measure(self, unit: Unit) -> list[Measured]:
-        """On training samples (wrong labels included) that all methods have trained on.
-
-        Those that a learned radius holds out are left out for everybody.
-        """
+        """On training samples (wrong labels included), but for those that a learned radius holds out."""
         name, method, seed = unit.work
         setting = self.settings[name]
         task, noise = loaded(setting.task, setting.train_size), setting.label_noise

@@ -47,11 +47,7 @@ class Unit:
 
 
 class Benchmark(ABC, Generic[R]):
-    """Base class of the benchmarks.
-
-    Args:
-        docs: where the pages are; results are in its folder `evidence`.
-    """
+    """Base class of the benchmarks; `docs` is where the pages are, and the results in its folder `evidence`."""
 
     name: ClassVar[str]  # of the package, of the page, and of the result file where there is one for all
     settings: Mapping[str, Any]  # what is measured on
@@ -145,6 +141,8 @@ class Benchmark(ABC, Generic[R]):
             rows = [*(row for row in rows if row.key not in fresh), *found]
             self.write(rows, dict.fromkeys(map(self.stem, found)))
             print(f"{count}/{len(waiting)} {(time.perf_counter() - started) / 60:.1f} min: {unit.name}", flush=True)
+        if failures:
+            print(f"{len(failures)} units could not be measured", file=sys.stderr)
         return len(failures)
 
     def _measured(self, units: Sequence[Unit], jobs: int) -> Iterator[tuple[Unit, list[R] | str]]:

@@ -50,27 +50,16 @@ def main(kind: type[Benchmark[Any]], arguments: Sequence[str] | None = None) -> 
     elif options.action == "forget":
         print(f"{benchmark.forget(units)} rows are forgotten")
     else:
-        return _run(benchmark, units, options)
+        try:
+            return 1 if benchmark.run(units, again=options.again, jobs=options.jobs) else 0
+        except KeyboardInterrupt:
+            print("interrupted; the same command goes on where it was", file=sys.stderr)
+            return 130
     return 0
 
 
-def _run(benchmark: Benchmark[Any], units: Sequence[Unit], options: argparse.Namespace) -> int:
-    try:
-        failed = benchmark.run(units, again=options.again, jobs=options.jobs)
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it was", file=sys.stderr)
-        return 130
-    if failed:
-        print(f"{failed} units could not be measured", file=sys.stderr)
-    return 1 if failed else 0
-
-
 def chosen(names: Sequence[str], units: Sequence[Unit]) -> list[Unit]:
-    """The units of these names: the whole name, else its first parts, else how it begins.
-
-    Raises:
-        ValueError: no unit has such a name.
-    """
+    """The units of these names: the whole name, else its first parts, else how it begins; ValueError without any."""
     found: dict[Unit, None] = {} if names else dict.fromkeys(units)
     for name in names:
         whole = [unit for unit in units if f"{unit.name}/".startswith(f"{name}/")]

@@ -28,14 +28,7 @@ def filled_in(template: str, sections: Mapping[str, object]) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], align: str = "lr") -> str:
-    """A table, aligned l or r by column; the last letter counts for all columns that follow.
-
-    Example:
-        >>> print(table(["method", "loss"], [["sgd", "0.1"]]))
-        | method | loss |
-        | --- | ---: |
-        | sgd | 0.1 |
-    """
+    """A table, aligned l or r by column; the last letter counts for all columns that follow."""
     align += align[-1] * (len(head) - len(align))
     rule = ["---:" if one == "r" else "---" for one in align]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))

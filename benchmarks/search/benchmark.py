@@ -15,10 +15,9 @@ from torch.utils.data import TensorDataset
 
 from benchmarks.harness import Benchmark, Unit
 from benchmarks.harness.page import table
-from benchmarks.search.batched import Radii, Samples, cross_entropy, train
+from benchmarks.search.batched import LearnedRadii, Radii, ReplayedRadii, Samples, cross_entropy, train
 from benchmarks.search.claims import RADIUS, SPREAD, Tried, answered
 from benchmarks.search.ideas import BY_NAME, IDEAS, LOSSES, Idea
-from benchmarks.search.radii import LearnedRadii, ReplayedRadii
 from letsam.tasks import Task, load_task
 from letsam.training.data import make_splits
 

@@ -28,10 +28,7 @@ SIZES |= {f"tensors/{10**power}": (NUMBERS, 10**power) for power in range(1, 5)}
 
 
 def measure(weights: str, variant: str, precision: str) -> Rows:
-    """For each contender: milliseconds (median), the median ratio to letsam's of the same round, operators, copies.
-
-    For each of `PARTS` the first two.
-    """
+    """For each contender: milliseconds, the ratio to letsam, operators, copies; for each of `PARTS` the first two."""
     shapes, dtype, adaptive = WORKLOADS[weights], DTYPES[precision], variant == "ASAM"
     whole = CONTENDERS | LEARNED
     passes = {name: Passes(shapes, dtype) for name in (*whole, *PARTS)}

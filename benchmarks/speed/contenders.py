@@ -1,8 +1,4 @@
-"""The implementations that are compared, each as a function that makes one whole step.
-
-Everything but the passes is measured: the closures put gradients in place that were computed before. The base optimizer
-is the same for all: SGD with momentum, by `foreach`.
-"""
+"""Implementations that make a step with SGD, but for its passes: these put gradients in place computed before."""
 
 from __future__ import annotations
 

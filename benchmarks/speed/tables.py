@@ -104,9 +104,7 @@ def _verdict(found: Found) -> str:
     said: list[str] = []
     for way in list(forward.WAYS)[1:]:
         ratios, errors = ([rows[way][key] for rows in found.values()] for key in ("ratio", "float32"))
-        pays = [
-            name for name, ratio, error in zip(found, ratios, errors, strict=True) if ratio < 1 and error < ACCURATE
-        ]
+        pays = [name for name, *row in zip(found, ratios, errors, strict=True) if row[0] < 1 and row[1] < ACCURATE]
         said.append(
             f"`{way}` takes {min(ratios):.2f} to {max(ratios):.2f} times as long as a backward, with errors of "
             f"{min(errors):.1e} to {max(errors):.1e} in float32: it pays on {named(pays) if pays else 'none of them'}"
@@ -151,8 +149,8 @@ def _fastest(found: Found) -> str:
         if peer in PEERS and row["ratio"] < 1
     ]
     first = len(found) - len({line.split(":")[0] for line in slower})
-    head = f"letsam has the shortest step in {first} of {len(found)} workloads."
-    return "\n".join([f"{head} The others:\n" if slower else head, *slower])
+    others = " The others:\n" if slower else ""
+    return "\n".join([f"letsam has the shortest step in {first} of {len(found)} workloads.{others}", *slower])
 
 
 def growth(found: Found) -> Sections:

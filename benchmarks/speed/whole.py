@@ -158,10 +158,7 @@ CONTENDERS: dict[str, tuple[Callable[[Network], Step | None], int]] = {  # and h
 
 
 def measure(name: str) -> Rows:
-    """For each contender: milliseconds, and the ratios to two passes and to SAM.
-
-    Of SAM and LETS-SAM also what each part takes, as a share of two passes and SGD.
-    """
+    """For each contender milliseconds and ratios; of SAM and LETS-SAM the parts, as shares of two passes and SGD."""
     networks = {contender: network(name) for contender in CONTENDERS}
     made = {contender: make(networks[contender]) for contender, (make, _) in CONTENDERS.items()}
     steps = {contender: step for contender, step in made.items() if step is not None}

@@ -40,11 +40,9 @@ class Errors(Row):
 
 
 def errors_of(variant: str, rho: float) -> Errors:
-    """Measure on digits with the network of `_network` in float64.
+    """Measure from step `FIRST` on, in float64; the radius is pinned, so that runs with all estimators go the same way.
 
-    The radius is pinned, so that the runs with different estimators go the same way, and every step that climbs has a
-    hypergradient; of the steps from `FIRST` on. "Exact" is `finite_difference`, which the tests compare with central
-    differences of the one-step objective to 1e-6.
+    "Exact" is `finite_difference`, which the tests compare with central differences of the one-step objective.
     """
     images, labels = _data()
     exact = _run(variant, rho, "finite_difference", images, labels)

@@ -12,7 +12,17 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 import letsam
-from benchmarks.search.batched import Moment, Pass, Radii, Samples, cross_entropy, network, train
+from benchmarks.search.batched import (
+    LearnedRadii,
+    Moment,
+    Pass,
+    Radii,
+    ReplayedRadii,
+    Samples,
+    cross_entropy,
+    network,
+    train,
+)
 from benchmarks.search.ideas import (
     RADII,
     GapAndLoss,
@@ -26,7 +36,6 @@ from benchmarks.search.ideas import (
     calibrated,
     expected_error,
 )
-from benchmarks.search.radii import LearnedRadii, ReplayedRadii
 from learned_radius import learned_radius
 from letsam.radius import Radius
 from letsam.tasks import Task
