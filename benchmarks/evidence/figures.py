@@ -30,7 +30,10 @@ def make(found: Sequence[Measured]) -> dict[str, Figure]:
         graded = [one for ladder in ladders for one in ladder]
         starts, curves = functools.partial(_starts, kind=kind), functools.partial(_curves, kind=kind)
         figures[f"starts-{kind}"] = _panels(graded, starts, f"{kind.upper()} radius, fixed or at the start")
-        figures[f"noise-{kind}"] = _noise([ladder for ladder in ladders if len(ladder) > 1], kind)
+        tasks = [ladder for ladder in ladders if len(ladder) > 1]
+        noise = [functools.partial(_against_noise, ladder=ladder, kind=kind) for ladder in tasks]
+        titles = [_short(ladder[0]).split("\n")[0] for ladder in tasks]
+        figures[f"noise-{kind}"] = _drawn(noise, titles, "label noise, %", 2.2)
         figures[f"rho-{kind}"] = _panels(graded, curves, "share of training")
     return {name: figure for name, figure in figures.items() if figure}
 
@@ -89,14 +92,8 @@ def _ladders(found: Sequence[Measured]) -> list[list[Measured]]:
     return sorted(groups, key=lambda group: (-len(group), places[group[0].setting.name]))
 
 
-def _noise(ladders: Sequence[Sequence[Measured]], kind: str) -> Figure | None:
-    """One panel for each task: accuracy against label noise."""
-    titles = [_short(ladder[0]).split("\n")[0] for ladder in ladders]
-    draw = [functools.partial(_against_noise, ladder=ladder, kind=kind) for ladder in ladders]
-    return _drawn(draw, titles, "label noise, %", 2.2)
-
-
 def _against_noise(axes: Any, ladder: Sequence[Measured], kind: str) -> None:
+    """Accuracy on a task against its label noise."""
     percent = [100 * one.setting.noise for one in ladder]
     best = [row.accuracy if (row := one.best(kind)) else math.nan for one in ladder]
     alone = [row.accuracy if (row := one.row("sgd", one.seeds(kind))) else math.nan for one in ladder]

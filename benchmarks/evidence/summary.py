@@ -14,8 +14,7 @@ from letsam.reports.table import NOTHING
 from letsam.results import Run
 from letsam.training.methods import REFIT
 
-POINTS = 20
-"""The most points of a kept curve."""
+POINTS = 20  # of a kept curve, at most
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ EMPTY = "Not measured yet."
 
 
 @dataclass(frozen=True)
-class Row:
+class Means:
     """One method over its seeds, in points and as multiples."""
 
     name: str  # the method
@@ -133,7 +132,7 @@ class Measured:
         """The runs of a method by seed."""
         return {record.seed: record for record in self.records if record.method == name}
 
-    def row(self, name: str, seeds: Iterable[int] | None = None) -> Row | None:
+    def row(self, name: str, seeds: Iterable[int] | None = None) -> Means | None:
         """A method's means over `seeds` (all that there are); None where nothing is finished."""
         runs = [run for seed, run in self.of(name).items() if seeds is None or seed in seeds]
         if not runs:
@@ -144,7 +143,7 @@ class Measured:
         rho = statistics.fmean(radii) if radii else None
         names = ("loss", "gap", "passes", "seconds")
         means = {field: statistics.fmean(getattr(run, field) for run in runs) for field in names}
-        return Row(name, len(runs), statistics.fmean(accuracy), deviation, rho, **means)
+        return Means(name, len(runs), statistics.fmean(accuracy), deviation, rho, **means)
 
     def names(self, kind: str) -> list[str]:
         """The finished methods of a kind (`sam`, `lets-sam`), in order, without refits."""
@@ -156,7 +155,7 @@ class Measured:
         grid = self.setting.sam_grid if kind == "sam" else self.setting.asam_grid
         return set.intersection(*(set(self.of(f"{kind}:{rho}")) for rho in grid))
 
-    def best(self, kind: str, grid: str | None = None) -> Row | None:
+    def best(self, kind: str, grid: str | None = None) -> Means | None:
         """The best of a grid by mean accuracy: `kind` itself, or of other methods (`sam-rising`) beside it."""
         seeds = self.seeds(kind)
         rows = [row for name in self.names(grid or kind) if (row := self.row(name, seeds))]
@@ -164,7 +163,7 @@ class Measured:
         finite = [row for row in rows if math.isfinite(row.accuracy) and row.seeds == most]
         return max(finite, key=lambda row: row.accuracy, default=None)
 
-    def difference(self, name: str, best: Row, seeds: Iterable[int] | None = None) -> float:
+    def difference(self, name: str, best: Means, seeds: Iterable[int] | None = None) -> float:
         """A method minus the best of the grid in points, over those of `seeds` that both have; NaN without any."""
         mine, other = self.of(name), self.of(best.name)
         common = (mine.keys() & other.keys()).intersection(mine if seeds is None else seeds)

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 
 from benchmarks.evidence.suite import PAPER_START
-from benchmarks.evidence.summary import EMPTY, Measured, Row, Verdict, in_points, is_close
+from benchmarks.evidence.summary import EMPTY, Means, Measured, Verdict, in_points, is_close
 from benchmarks.evidence.tried import IDEAS
 from benchmarks.harness.page import table
 from letsam.reports.table import NOTHING
@@ -72,7 +72,7 @@ def _untuned_methods(kind: str, found: list[Measured]) -> Iterable[str]:
     return dict.fromkeys(name for name in names if name.split(":")[0] in kinds)
 
 
-def _differences(name: str, side: list[tuple[Measured, Row]]) -> list[float]:
+def _differences(name: str, side: list[tuple[Measured, Means]]) -> list[float]:
     """A method minus the best of the grid in each setting; empty unless it ran in all, and diverged in none."""
     values = [one.difference(name, best) for one, best in side]
     return [] if any(map(math.isnan, values)) else values
@@ -204,7 +204,7 @@ def setting(one: Measured) -> str:
     return "\n\n".join([f"## {one.setting.title}", *(parts or ["The grid is not finished yet."])])
 
 
-def _grid(one: Measured, kind: str, best: Row) -> str:
+def _grid(one: Measured, kind: str, best: Means) -> str:
     """The whole grid in one line."""
     seeds = one.seeds(kind)
     cells: list[str] = []
@@ -222,7 +222,7 @@ def _titled(metric: str) -> str:
     return f"{metric} %" if metric == "accuracy" else metric
 
 
-def _methods(one: Measured, kind: str, best: Row) -> str:
+def _methods(one: Measured, kind: str, best: Means) -> str:
     """A line for each method beside the fixed radii."""
     rows: list[list[str]] = []
     for label, name in _lines(one, kind, best):
@@ -245,7 +245,7 @@ def _methods(one: Measured, kind: str, best: Row) -> str:
     return "\n".join([table(head, rows), *spreads])
 
 
-def _lines(one: Measured, kind: str, best: Row) -> Iterator[tuple[str, str]]:
+def _lines(one: Measured, kind: str, best: Means) -> Iterator[tuple[str, str]]:
     """(label, method) of a table."""
     yield "base optimizer alone", "sgd"
     yield f"best of the grid, `{best.name}`", best.name

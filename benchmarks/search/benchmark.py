@@ -121,18 +121,15 @@ class Search(Benchmark[Tried]):
             found = [[*line, *(cells.get((line[0], s), "") for s in settings)] for line in lines if line[0] in scores]
             return table([*head, *settings], found, "l" * len(head) + "r")
 
-        ideas = [
-            (one.name, one.predicts, one.decision, f"{means[one.name]:+.1f}" if one.name in means else "")
-            for one in IDEAS
-        ]
+        def score(row: Tried) -> str:
+            return f"{row.mean - best[row.setting]:+.1f} ({fmean(row.values(SPREAD)):.1f})"
+
+        shown = {name: f"{mean:+.1f}" for name, mean in means.items()}
+        ideas = [(one.name, one.predicts, one.decision, shown.get(one.name, "")) for one in IDEAS]
         names = [(idea.name,) for idea in IDEAS]
         return {
             "yardstick": numbers(["method"], [(name,) for name in GRID], lambda row: f"{row.mean:.1f}"),
-            "ideas": numbers(
-                ["idea", "what it predicts", "decision", "mean"],
-                ideas,
-                lambda row: f"{row.mean - best[row.setting]:+.1f} ({fmean(row.values(SPREAD)):.1f})",
-            ),
+            "ideas": numbers(["idea", "what it predicts", "decision", "mean"], ideas, score),
             "highest": f"The highest mean has *{top}* ({means[top]:+.1f}).",
             "radii": numbers(["idea"], names, lambda row: " / ".join(f"{rho:.2g}" for rho in row.values(RADIUS))),
             "claims": answered(rows),
@@ -145,8 +142,8 @@ def _grid(name: str, setting: Setting) -> list[Tried]:
     seeds = [seed for _ in GRID for seed in range(setting.seeds)]
     rho = torch.tensor([rho for rho in GRID.values() for _ in range(setting.seeds)])
     end = train(everything, setting.sizes, seeds, Radii(rho), epochs=setting.epochs)
-    by_radius = _rows(end.accuracy, len(GRID))
-    return [Tried(name, one, setting.epochs, [found], [], []) for one, found in zip(GRID, by_radius, strict=True)]
+    found = zip(GRID, _rows(end.accuracy, len(GRID)), strict=True)
+    return [Tried(name, one, setting.epochs, [accuracy], [], []) for one, accuracy in found]
 
 
 def _idea(name: str, setting: Setting, idea: Idea) -> Tried:

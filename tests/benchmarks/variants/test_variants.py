@@ -54,6 +54,13 @@ def test_the_results_are_complete_and_survive_a_round_trip(tmp_path: Path) -> No
     assert (tmp_path / "evidence" / "variants.json").read_bytes() == (DOCS / "evidence" / "variants.json").read_bytes()
 
 
+def test_the_page_is_what_its_command_makes(tmp_path: Path) -> None:
+    variants = Variants(tmp_path)
+    variants.write(Variants().read())
+    variants.make_page()
+    assert (tmp_path / "variants.md").read_text(encoding="utf-8") == (DOCS / "variants.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.slow
 def test_the_secant_is_better_on_a_shorter_way(tmp_path: Path) -> None:
     measured = {(name, rho): errors_of(name, rho) for name in ("sam", "wsam", "looksam") for rho in (1e-3, 0.1)}
