@@ -59,7 +59,7 @@ class Setting:
 
     @property
     def config(self) -> dict[str, object]:
-        """What a record depends on beside method and seed."""
+        """What a record depends on, except method and seed."""
         names = ("task", "noise", "train_size", "model", "epochs")
         clipped = {} if self.max_grad_norm is None else {"max_grad_norm": self.max_grad_norm}
         return {name: getattr(self, name) for name in names} | clipped

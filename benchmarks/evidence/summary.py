@@ -88,7 +88,7 @@ class Means:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a learned radius does beside the best of the grid, over all its starts."""
+    """A learned radius compared with the best of the grid, over all its starts."""
 
     suffix: str  # "" or "+refit"
     differences: list[float]  # learned minus best of the grid in points, of each start
@@ -156,7 +156,7 @@ class Measured:
         return set.intersection(*(set(self.of(f"{kind}:{rho}")) for rho in grid))
 
     def best(self, kind: str, grid: str | None = None) -> Means | None:
-        """The best of a grid by mean accuracy: `kind` itself, or of other methods (`sam-rising`) beside it."""
+        """The best of a grid by mean accuracy: `kind` itself, or another method (`sam-rising`)."""
         seeds = self.seeds(kind)
         rows = [row for name in self.names(grid or kind) if (row := self.row(name, seeds))]
         most = max((row.seeds for row in rows), default=0)
@@ -171,7 +171,7 @@ class Measured:
         return statistics.fmean(both) if both else math.nan
 
     def verdict(self, kind: str, suffix: str) -> Verdict | None:
-        """The learned radius beside the best of the grid; None until every start has a seed in common with it."""
+        """The learned radius compared with the best of the grid; None until every start has a seed in common with it."""
         best = self.best(kind)
         starts = self.setting.sam_starts if kind == "sam" else self.setting.asam_starts
         names = [f"lets-{kind}:{start}{suffix}" for start in starts]

@@ -96,7 +96,7 @@ def overview(kind: str, found: Sequence[Measured]) -> str:
 
 
 def verdicts(kind: str, found: Sequence[Measured]) -> str:
-    """A line a setting: the best of the grid, and how the starts do beside it."""
+    """A line a setting: the best of the grid, and the starts compared with it."""
     rows: list[list[str]] = []
     for one in found:
         best = one.best(kind)
@@ -140,7 +140,7 @@ def _count(kind: str, suffix: str, found: Sequence[Measured]) -> str:
 
 
 def losses(found: Sequence[Measured]) -> str:
-    """What the upper level lowers, beside that of the grid."""
+    """What the upper level lowers, and that of the grid."""
     rows = [[one.setting.title, *(cell for kind in SCHEDULES for cell in _losses(one, kind))] for one in found]
     rows = [row for row in rows if {*row[1:]} != {NOTHING}]
     if not rows:
@@ -168,7 +168,7 @@ def _losses(one: Measured, kind: str) -> list[str]:
 
 
 def tried(found: Sequence[Measured]) -> str:
-    """Ideas for the default beside it, on the starts and seeds that both have."""
+    """Ideas for the default compared with it, on the starts and seeds that both have."""
     lines = [(one.setting.title, [_idea(one, name) for name in IDEAS]) for one in found]
     lines = [(title, changes) for title, changes in lines if any(changes)]
     if not lines:
@@ -223,7 +223,7 @@ def _titled(metric: str) -> str:
 
 
 def _methods(one: Measured, kind: str, best: Means) -> str:
-    """A line for each method beside the fixed radii."""
+    """A line for each method but the fixed radii."""
     rows: list[list[str]] = []
     for label, name in _lines(one, kind, best):
         row = one.row(name)

@@ -15,7 +15,7 @@ from benchmarks.harness import Benchmark, Row, Unit
 from benchmarks.harness.page import BLACK, BLUE, GREEN, ORANGE, dress, table
 
 EVERY = 25
-CURVES = Variant("validation_loss", "next", True, "secant")  # the other estimators' curves are drawn beside it
+CURVES = Variant("validation_loss", "next", True, "secant")  # the other estimators' curves are drawn with it
 COLOURS = {"secant": ORANGE, "finite_difference": BLUE, "diagonal": GREEN}
 FAITHFUL = 0.9  # share of equal signs from which an estimator counts as faithful in the summary
 

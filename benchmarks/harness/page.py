@@ -1,4 +1,4 @@
-"""Pages in Markdown: templates, tables, numbers, and the figures beside them."""
+"""Pages in Markdown: templates, tables, numbers, and figures."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ MOMENTS = (0.25, 0.5, 1.0)  # shares of the run at which the radius is kept
 
 
 class Search(Benchmark[Tried]):
-    """Ideas x settings, beside a grid of fixed radii."""
+    """Ideas x settings, and a grid of fixed radii."""
 
     name, row, rows, head = "search", Tried, "rows", {"schema": 1, "starts": STARTS}
     settings: Mapping[str, Setting] = SETTINGS

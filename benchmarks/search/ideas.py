@@ -15,7 +15,7 @@ from benchmarks.search.batched import cross_entropy
 from letsam import LearnedRadius, LogAdam, Prior, Secant, SquaredGap
 from letsam.radius import Ascent, Evidence, Objective, Update
 
-MIX = 0.5  # weight of the gap beside the validation loss
+MIX = 0.5  # weight of the gap, relative to the validation loss
 RAMP = 100  # steps
 DEFAULT = Prior()
 

@@ -1,4 +1,4 @@
-"""What processes tell each other in a step under DDP: all-reduces and their bytes, counted, not timed."""
+"""What processes send each other in a step under DDP: all-reduces and their bytes, counted, not timed."""
 
 from __future__ import annotations
 

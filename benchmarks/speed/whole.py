@@ -1,7 +1,7 @@
-"""Whole steps, passes included: what SAM costs beside two passes, and a learned radius beside SAM and other ways.
+"""Whole steps, passes included: what SAM costs compared with two passes, and a learned radius with SAM and others.
 
 The other ways solve the paper's bilevel problem (arXiv:2408.08222): its four passes written out, and `betty-ml`, a
-library for multilevel optimization, told of a lower level with a SAM step and an upper level with the radius.
+library for multilevel optimization, given a lower level with a SAM step and an upper level with the radius.
 """
 
 from __future__ import annotations
