@@ -17,7 +17,7 @@ import torch
 from benchmarks.evidence.benchmark import Evidence
 from benchmarks.evidence.suite import Setting
 from benchmarks.harness.training import begun, loaded
-from letsam import LearnedRadius, LogAdam, SharpnessAware
+from letsam import Prior, SharpnessAware
 from letsam.radius.prior import MEASURED
 from letsam.tasks import TaskError
 
@@ -35,12 +35,8 @@ def shares(setting: Setting) -> Iterator[float]:
             while training.step < MEASURED:
                 training.advance()
             assert isinstance(training.optimizer, SharpnessAware)
-            radius = training.optimizer.radius
-            assert isinstance(radius, LearnedRadius)
-            assert isinstance(radius.rule, LogAdam)
-            assert radius.rule.prior is not None
-            state = radius.state_dict()
-            yield float(radius.rule.prior.reach**2 / 2 * state["curved_growth"] / state["curved_scale"])
+            state = training.optimizer.radius.state_dict()
+            yield float(Prior().reach ** 2 / 2 * state["curved_growth"] / state["curved_scale"])
 
 
 def main(names: list[str]) -> None:

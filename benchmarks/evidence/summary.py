@@ -171,7 +171,7 @@ class Measured:
         return statistics.fmean(both) if both else math.nan
 
     def verdict(self, kind: str, suffix: str) -> Verdict | None:
-        """The learned radius compared with the best of the grid; None until every start has a seed in common with it."""
+        """The learned radius against the best of the grid; None until every start has a seed in common with it."""
         best = self.best(kind)
         starts = self.setting.sam_starts if kind == "sam" else self.setting.asam_starts
         names = [f"lets-{kind}:{start}{suffix}" for start in starts]

@@ -53,8 +53,6 @@ class LengthLimitedRadius(LearnedRadius):
 
     def at(self, ascent: Ascent) -> Tensor:
         """The radius, after the update that has waited."""
-        assert isinstance(self.rule, LogAdam)
-        assert isinstance(self.rule.prior, LengthLimited)
         waiting, self.waiting = self.waiting, None
         if ascent.step < MEASURED and ascent.loss is not None:
             self.rule.prior.see(ascent.loss, ascent.gradient_norm)
