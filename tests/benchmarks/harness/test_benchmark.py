@@ -83,7 +83,8 @@ def test_what_fails_is_named_once_and_the_rest_is_measured(
     units = squares.units()
     assert squares.run([units[3], units[2], units[3], *units[:2]]) == 3
     errors = capsys.readouterr().err.splitlines()
-    assert errors == ["not measured: the data is away", "not measured: far/0: ZeroDivisionError: division by zero"]
+    reasons = ["not measured: the data is away", "not measured: far/0: ZeroDivisionError: division by zero"]
+    assert errors == [*reasons, "3 units could not be measured"]
     assert {row.key.rpartition("/")[0] for row in squares.read()} == set(NEAR)
 
 
