@@ -1,7 +1,7 @@
-"""A learned radius with Accelerate: `python examples/accelerate_loop.py`, some seconds on a CPU.
+"""A learned radius with Accelerate: `python examples/accelerate_loop.py`, a few seconds on a CPU.
 
-The loop prepares everything as ever. One line differs: `step` takes the place of backward, clipping and
-`optimizer.step()`, and runs on every device and in every precision that the accelerator was made for.
+Everything is prepared as usual. Only one line of the loop differs: `step` replaces backward, clipping and
+`optimizer.step()`. It runs on the devices and in the precision of the accelerator.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from letsam.validation import stratified_split
 
 
 def main(epochs: int = 20) -> float:
-    """Train on digits with 40% wrong labels; returns the test accuracy."""
+    """Train on digits with 40% wrong labels and return the test accuracy."""
     accelerator = Accelerator(cpu=True)
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
@@ -37,7 +37,7 @@ def main(epochs: int = 20) -> float:
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(sam, epochs * len(train))
     model, opt, scheduler, train, validation = accelerator.prepare(model, sam, scheduler, train, validation)
     held_out_batches = EndlessBatches(validation)
-    accelerator.register_for_checkpointing(held_out_batches)  # save_state() then keeps the place in the data
+    accelerator.register_for_checkpointing(held_out_batches)  # save_state() then saves the position in the data
 
     def loss_on(batch: list[Tensor]) -> Tensor:
         return nn.functional.cross_entropy(model(batch[0]), batch[1])

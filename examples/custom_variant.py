@@ -1,6 +1,6 @@
-"""A variant of one's own: climb along the signs of the gradient, descend with a mix of both gradients.
+"""A custom variant: climb along the sign of the gradient, descend with the mean of both gradients.
 
-python examples/custom_variant.py
+Run it with `python examples/custom_variant.py`, a few seconds on a CPU.
 """
 
 import torch
@@ -9,7 +9,7 @@ import letsam
 
 
 class SignAscent(letsam.perturbations.Perturbation):
-    """eps_hat = sign(g) / sqrt(number of weights); theta <- base(theta, (g_rho + g_0) / 2)."""
+    """eps_hat = sign(g) / sqrt(n) for n weights; theta <- base(theta, (g_rho + g_0) / 2)."""
 
     keeps_ascent_gradient = True
 
@@ -24,12 +24,12 @@ class SignAscent(letsam.perturbations.Perturbation):
             gradient.add_(before).mul_(0.5)
 
     def descent_derivative(self, changes, gradients, ascent_gradients):  # noqa: D102
-        for change in changes:  # g_0 does not depend on rho: half of the change of g_rho
+        for change in changes:  # g_0 does not depend on rho
             change.mul_(0.5)
 
 
 def main(steps=200):
-    """Fit a small network; returns the first and the last loss and the learned radius."""
+    """Train a small network; return the first loss, the last loss and the learned radius."""
     torch.manual_seed(0)
     inputs = torch.randn(256, 8)
     targets = (inputs[:, 0] * inputs[:, 1] > 0).long()

@@ -1,7 +1,7 @@
-"""A learned radius in Lightning: `python examples/lightning_loop.py`, some seconds on a CPU.
+"""A learned radius in Lightning: `python examples/lightning_loop.py`, a few seconds on a CPU.
 
-Two things differ from a module with SGD: `configure_optimizers` wraps the optimizer, and a callback brings the
-validation batches that move the radius.
+Two things differ from training with SGD: `configure_optimizers` wraps the optimizer, and a callback provides the
+validation batches from which the radius is learned.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from letsam.tasks.label_noise import targets_of, with_label_noise
 from letsam.validation import stratified_split
 
 
-class Digits(LightningModule):
-    """A small network; nothing in it knows of the second pass."""
+class DigitsModule(LightningModule):
+    """A classifier; `training_step` is the same as for plain SGD."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Digits(LightningModule):
         return loss
 
     def configure_optimizers(self) -> Any:
-        """LETS-SAM over SGD, under a cosine schedule."""
+        """LETS-SAM on top of SGD, with a cosine learning rate schedule."""
         base = torch.optim.SGD(self.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
         opt = letsam.SAM(base, rho=letsam.LearnedRadius(0.05))
         steps = int(self.trainer.estimated_stepping_batches)
@@ -44,14 +44,14 @@ class Digits(LightningModule):
         return {"optimizer": opt, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_epoch_end(self) -> None:
-        """Show what has been learned."""
+        """Print the radius and the generalization gap."""
         logged = self.trainer.callback_metrics
         gap = logged.get("generalization_gap", torch.nan)
         print(f"epoch {self.current_epoch + 1:2}  rho {logged['rho']:.4f}  generalization gap {gap:+.3f}")
 
 
 def main(epochs: int = 20) -> float:
-    """Train on digits with 40% wrong labels; returns the test accuracy."""
+    """Train on digits with 40% wrong labels and return the test accuracy."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     generator = torch.Generator().manual_seed(0)
@@ -63,7 +63,7 @@ def main(epochs: int = 20) -> float:
     train = DataLoader(TensorDataset(*noisy[kept]), batch_size=64, shuffle=True, drop_last=True, generator=generator)
     validation = DataLoader(TensorDataset(*noisy[held_out]), batch_size=64, shuffle=True)
 
-    module = Digits(task.model())
+    module = DigitsModule(task.model())
     trainer = Trainer(
         max_epochs=epochs,
         accelerator="cpu",

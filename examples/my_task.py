@@ -1,6 +1,6 @@
-"""A task of one's own: `letsam trial examples/my_task.py:make_task`, under a minute on a CPU.
+"""A custom task: `letsam trial examples/my_task.py:make_task`, less than a minute on a CPU.
 
-Copy this file, put your data, model and optimizer in, and run the same command on it.
+Copy this file, replace data, model and optimizer by your own, and run the same command on it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from letsam.tasks import Task
 
 
 def make_task() -> Task:
-    """Which of three growers a wine is from, by 13 chemical measurements; 178 samples from scikit-learn."""
+    """Classify wines by grower, one of three, from 13 chemical measurements; 178 samples from scikit-learn."""
     inputs, targets = load_wine(return_X_y=True)
     parts = train_test_split(inputs, targets, test_size=0.5, random_state=0, stratify=targets)
     train_x, test_x = (torch.tensor(part, dtype=torch.float32) for part in parts[:2])

@@ -1,7 +1,7 @@
 """A learned radius in a plain PyTorch loop: `python examples/plain_loop.py`, a few seconds on a CPU.
 
-Two lines differ from a loop with SGD: the optimizer is wrapped, and its step is given two closures. The second closure
-runs on a batch that the model is not trained on; it moves the radius.
+Two lines differ from a loop with SGD: the optimizer is wrapped, and its step gets two closures. The second closure runs
+on a batch that the model is not trained on; the radius is learned from its loss.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from letsam.validation import stratified_split
 
 
 def main(epochs: int = 20) -> float:
-    """Train on digits with 40% wrong labels; returns the test accuracy."""
+    """Train on digits with 40% wrong labels and return the test accuracy."""
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
     task = load_task("digits")

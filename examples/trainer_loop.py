@@ -1,7 +1,7 @@
-"""A learned radius in the Hugging Face Trainer: `python examples/trainer_loop.py`, some seconds on a CPU.
+"""A learned radius in the Hugging Face Trainer: `python examples/trainer_loop.py`, a few seconds on a CPU.
 
-One class and one data set differ from a run with `Trainer`: `SharpnessAwareTrainer` wraps the optimizer that the
-arguments ask for, and `radius_dataset` moves the radius.
+Two things differ from a run with `Trainer`: `SharpnessAwareTrainer` wraps the optimizer that the arguments specify, and
+`radius_dataset` is the data set from which the radius is learned.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from letsam.tasks.label_noise import targets_of, with_label_noise
 from letsam.validation import stratified_split
 
 
-class Digits(nn.Module):
-    """A small network in the form that the Trainer expects."""
+class DigitsWithLoss(nn.Module):
+    """A classifier that returns its loss, as the Trainer expects."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -35,23 +35,23 @@ class Digits(nn.Module):
         return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
 
 
-class Show(TrainerCallback):
-    """Print the radius of every epoch."""
+class PrintRadius(TrainerCallback):
+    """Print the radius after every epoch."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        """Called with what the Trainer logs."""
+        """Called with the values that the Trainer logs."""
         if "rho" in logs:
             gap = logs["generalization_gap"]
             print(f"epoch {logs['epoch']:4.1f}  rho {logs['rho']:.4f}  generalization gap {gap:+.3f}")
 
 
 def rows(inputs: Tensor, labels: Tensor) -> list[dict[str, Tensor]]:
-    """A data set of dictionaries."""
+    """A data set of dictionaries, one per sample."""
     return [{"inputs": x, "labels": y} for x, y in zip(inputs, labels, strict=True)]
 
 
 def main(epochs: int = 20) -> float:
-    """Train on digits with 40% wrong labels; returns the test accuracy."""
+    """Train on digits with 40% wrong labels and return the test accuracy."""
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
     task = load_task("digits")
@@ -76,12 +76,12 @@ def main(epochs: int = 20) -> float:
             disable_tqdm=True,
         )
         trainer = SharpnessAwareTrainer(
-            Digits(task.model()),
+            DigitsWithLoss(task.model()),
             args,
             train_dataset=rows(*noisy[kept]),
             radius_dataset=rows(*noisy[held_out]),
             sharpness_aware=functools.partial(letsam.SAM, rho=letsam.LearnedRadius(0.05)),
-            callbacks=[Show()],
+            callbacks=[PrintRadius()],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()

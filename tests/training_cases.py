@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,9 @@ from letsam.training.loop import Training
 from letsam.training.methods import Method
 
 CLASSES = 3
+METHODS = ("sgd", "sam", "asam", "lets-sam", "lets-asam", "lets-paper-sam", "lets-paper-asam")
+LEARNED = tuple(name for name in METHODS if Method.parse(name).is_learned)
+TRAINING_PASSES = {"sgd": 1, "lets-paper-sam": 3, "lets-paper-asam": 3}  # for each step; 2 for the others
 
 
 class Items(Dataset[tuple[Tensor, int]]):
@@ -75,7 +78,10 @@ def task(*, dropout: float = 0.0, items: bool = False, **changes: Any) -> Task:
     return Task(**{**fields, **changes})
 
 
-def config(**changes: Any) -> TrialConfig:
+def config(*, methods: Sequence[str] | None = None, **changes: Any) -> TrialConfig:
+    """Options of a trial; `methods` by their names."""
+    if methods is not None:
+        changes["methods"] = tuple(map(Method.parse, methods))
     return TrialConfig(**{"task": "blobs", "seeds": (0, 1), **changes})
 
 
@@ -103,6 +109,23 @@ def validation_passes(steps: int) -> int:
 def learned_passes(steps: int) -> int:
     """Gradient passes of `lets-sam` and `lets-asam`: two a step and a validation pass for each update of the radius."""
     return 2 * steps + validation_passes(steps)
+
+
+def updates(method: str, steps: int) -> int:
+    """How often the radius moves, with one validation pass each."""
+    if not Method.parse(method).is_learned:
+        return 0
+    return steps if "paper" in method else validation_passes(steps)
+
+
+def passes(method: str, steps: int) -> int:
+    """Gradient passes of any method in `METHODS`."""
+    return TRAINING_PASSES.get(method, 2) * steps + updates(method, steps)
+
+
+def search(of: Task, method: str = "lets-sam", **options: Any) -> Run:
+    """The record of a finished run."""
+    return finish(start(of, method, **options)).result()
 
 
 def weights(run: Training) -> Tensor:

@@ -20,9 +20,9 @@ from benchmarks.harness import DOCS, ROOT, Benchmark, Unit
 from benchmarks.harness.training import loaded, trained, with_refit
 from letsam.results import Run
 from letsam.tasks import Task
-from letsam.training.data import make_splits
 from letsam.training.devices import make_fabric
 from letsam.training.methods import REFIT
+from letsam.training.sampling import make_splits
 from letsam.training.trial import environment
 
 TRIALS, VALIDATION_SHARE = 7, 0.1

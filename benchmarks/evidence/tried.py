@@ -14,7 +14,7 @@ from benchmarks.search.ideas import WholePrior
 from letsam import SAM, LearnedRadius, LogAdam, Prior
 from letsam.radius import Ascent, Evidence
 from letsam.radius.prior import MEASURED
-from letsam.training.methods import KINDS, Kind
+from letsam.training.methods import Kind, register
 
 
 class LengthLimited(Prior):
@@ -89,4 +89,4 @@ IDEAS = {
     ),
 }
 for _name, _idea in IDEAS.items():  # so that their names are those of methods, in worker processes too
-    KINDS[_name] = Kind(f"SAM, learned radius: {_idea.title}", SAM, _idea.radius)
+    register(_name, Kind(f"SAM, learned radius: {_idea.title}", SAM, _idea.radius))

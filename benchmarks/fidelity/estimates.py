@@ -17,7 +17,7 @@ import letsam
 from benchmarks.fidelity.exact import Batch, Moment, closure_on, hypergradient
 from letsam.hypergradient import HYPERGRADIENTS
 from letsam.tasks import load_task
-from letsam.training.data import make_splits, training_order, validation_batch
+from letsam.training.sampling import make_splits, training_order, validation_batch
 
 LABEL_NOISE, VALIDATION_SHARE = 0.4, 0.1
 LEARNED = "learned"

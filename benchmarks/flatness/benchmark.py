@@ -17,7 +17,7 @@ from benchmarks.harness.page import BLUE, GREY, LIGHT_BLUE, ORANGE, dress, sprea
 from benchmarks.harness.training import loaded, trained
 from letsam.sharpness import ascent_sharpness, hessian_spectrum, landscape_slice
 from letsam.tasks import Task
-from letsam.training.data import make_splits
+from letsam.training.sampling import make_splits
 
 RADII = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 OFFSETS, DIRECTIONS = 21, 3

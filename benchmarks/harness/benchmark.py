@@ -19,7 +19,7 @@ from benchmarks.harness.page import filled_in, save
 from benchmarks.harness.store import Store
 from letsam.results import write_atomically
 from letsam.tasks import TaskError
-from letsam.training.parallel import side_by_side
+from letsam.training.parallel import run_in_parallel
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -149,7 +149,7 @@ class Benchmark(ABC, Generic[R]):
         """Each unit with its rows, or with what went wrong."""
         work = [(self, unit) for unit in units]
         if jobs > 1:
-            yield from ((unit, found) for (_, unit), found in side_by_side(_perform, work, jobs))
+            yield from ((unit, found) for (_, unit), found in run_in_parallel(_perform, work, jobs))
             return
         torch.set_num_threads(1)  # small networks: threads cost more than they bring
         for one in work:

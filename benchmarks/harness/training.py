@@ -29,8 +29,9 @@ def begun(
 
     The options are those of `TrialConfig`. A method that does not fit the model raises a ValueError.
     """
-    config = TrialConfig(task=task.name, methods=(method,), seeds=(seed,), **options)
-    return Training(task, Method.parse(method), seed, config, make_fabric(device), searched)
+    parsed = Method.parse(method)
+    config = TrialConfig(task=task.name, methods=(parsed,), seeds=(seed,), **options)
+    return Training(task, parsed, seed, config, make_fabric(device), searched)
 
 
 def trained(task: Task, method: str, seed: int, **options: Any) -> Training:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from letsam import LearnedRadius, ReplayedRadius, Secant
 from letsam.radius import Ascent, Evidence
 from letsam.tangent import Slope
-from letsam.training.data import Splits, training_order, validation_batch
+from letsam.training.sampling import Splits, training_order, validation_batch
 
 LR, MOMENTUM, WEIGHT_DECAY, BATCH = 0.05, 0.9, 5e-4, 64  # those of `letsam.tasks.Task`
 

@@ -19,7 +19,7 @@ from benchmarks.search.batched import LearnedRadii, Radii, ReplayedRadii, Sample
 from benchmarks.search.claims import RADIUS, SPREAD, Tried, answered
 from benchmarks.search.ideas import BY_NAME, IDEAS, LOSSES, Idea
 from letsam.tasks import Task, load_task
-from letsam.training.data import make_splits
+from letsam.training.sampling import make_splits
 
 STARTS = (0.01, 1.0)
 TESTED = 4000  # test images, at most

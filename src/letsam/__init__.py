@@ -4,14 +4,14 @@
     opt = letsam.SAM(base, rho=letsam.LearnedRadius(0.05))
     loss = opt.step(closure, validation_closure)
 
-`letsam.optimizer` tells how a step works; `letsam.radius.learned` how the radius is learned.
+`letsam.optimizer` describes how a step works, `letsam.radius.learned` how the radius is learned.
 """
 
 from . import hypergradient, perturbations, radius, variants
 from ._version import __version__
-from .checkpoint import DistributedState
 from .closures.accumulation import accumulated
 from .closures.selection import selected
+from .distributed_checkpoint import DistributedState
 from .doctor import check
 from .groups import param_groups
 from .hypergradient import Diagonal, FiniteDifference, Secant

@@ -1,4 +1,4 @@
-"""The command `letsam`, with a one-line hint where its packages are not installed."""
+"""The command `letsam`, with a hint in one line where its packages are not installed."""
 
 from __future__ import annotations
 

@@ -1,29 +1,33 @@
-"""Checks of arguments: one line that names the argument, what was expected and what came."""
+"""Checks of arguments. Each error is one line with the argument's name, what was expected and what was given."""
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from torch import nn
 from torch.amp.grad_scaler import GradScaler
 
+Part = TypeVar("Part")
+
 
 def shown(value: object) -> str:
-    """A short form of a value for an error message."""
+    """A short representation of a value for an error message."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 80 else f"{type(value).__name__} {text[:60]}..."
 
 
 def number(name: str, value: object) -> float:
-    """Return `value` as a float, or raise `TypeError` when it is not a real number."""
+    """Return `value` as a float, or raise `TypeError` if it is not a real number."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"`{name}` must be a number, got {shown(value)}")
     return float(value)
 
 
 def positive(name: str, value: object) -> float:
-    """Return `value` as a float > 0 and finite, or raise."""
+    """Return `value` as a finite float > 0, or raise."""
     checked = number(name, value)
     if not (checked > 0 and math.isfinite(checked)):
         raise ValueError(f"`{name}` must be > 0, got {checked}")
@@ -31,7 +35,7 @@ def positive(name: str, value: object) -> float:
 
 
 def not_negative(name: str, value: object, zero_means: str | None = None) -> float:
-    """Return `value` as a float >= 0 and finite, or raise; `zero_means` says what 0 is good for where it is special."""
+    """Return `value` as a finite float >= 0, or raise; `zero_means` says in the error what the value 0 does."""
     checked = number(name, value)
     if not (checked >= 0 and math.isfinite(checked)):
         if zero_means is None:
@@ -41,7 +45,7 @@ def not_negative(name: str, value: object, zero_means: str | None = None) -> flo
 
 
 def share(name: str, value: object) -> float:
-    """Return `value` as a float from 0 to below 1, or raise."""
+    """Return `value` as a float >= 0 and < 1, or raise."""
     checked = number(name, value)
     if not 0 <= checked < 1:
         raise ValueError(f"`{name}` must be >= 0 and < 1, got {checked}")
@@ -49,7 +53,7 @@ def share(name: str, value: object) -> float:
 
 
 def positive_share(name: str, value: object) -> float:
-    """Return `value` as a float above 0 and at most 1, or raise."""
+    """Return `value` as a float > 0 and <= 1, or raise."""
     checked = positive(name, value)
     if checked > 1:
         raise ValueError(f"`{name}` must be > 0 and <= 1, got {value}")
@@ -66,14 +70,14 @@ def whole(name: str, value: object, minimum: int) -> int:
 
 
 def flag(name: str, value: object) -> bool:
-    """Return `value` when it is True or False, or raise."""
+    """Return `value` if it is True or False, or raise."""
     if not isinstance(value, bool):
         raise TypeError(f"`{name}` must be True or False, got {shown(value)}")
     return value
 
 
 def choice(name: str, value: object, allowed: Sequence[str]) -> str:
-    """Return `value` when it is one of `allowed`, or raise."""
+    """Return `value` if it is one of `allowed`, or raise."""
     if not isinstance(value, str):
         raise TypeError(f"`{name}` must be one of {', '.join(allowed)}, got {shown(value)}")
     if value not in allowed:
@@ -82,16 +86,25 @@ def choice(name: str, value: object, allowed: Sequence[str]) -> str:
 
 
 def checked_module(model: object) -> nn.Module:
-    """Return `model` when it is a module, or raise `TypeError`."""
+    """Return `model` if it is a module, or raise `TypeError`."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"`model` must be a torch.nn.Module, got {shown(model)}")
     return model
 
 
 def checked_scaler(grad_scaler: object) -> GradScaler | None:
-    """Return `grad_scaler`, None for a disabled one, or raise `TypeError`."""
+    """Return `grad_scaler`, or None if it is None or disabled; raise `TypeError` if it is no scaler."""
     if grad_scaler is None:
         return None
     if not isinstance(grad_scaler, GradScaler):
         raise TypeError(f"`grad_scaler` must be a torch.amp.GradScaler or None, got {shown(grad_scaler)}")
     return grad_scaler if grad_scaler.is_enabled() else None
+
+
+def part(name: str, value: object, kind: type[Part], default: Callable[[], Part]) -> Part:
+    """Return a copy of `value` when it is a `kind`, a default one for None, or raise `TypeError`."""
+    if value is None:
+        return default()
+    if not isinstance(value, kind):
+        raise TypeError(f"`{name}` must be a letsam {kind.__name__} object or None, got {shown(value)}")
+    return copy.deepcopy(value)

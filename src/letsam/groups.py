@@ -1,4 +1,4 @@
-"""Param groups that take no part in the perturbation: `perturb=False`, and groups made from a model's layers."""
+"""Which weights are perturbed: param groups with `perturb=False`, and param groups by type of layer."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from . import checks
 from .checks import checked_module
 
 PERTURBED = ("weights", "norm", "all")
-NORMALISATION = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)  # pyright: ignore[reportPrivateUsage]
-NAMED_NORMALISATION = re.compile(r"Norm(\d+d|Gated)?$")  # LlamaRMSNorm, T5LayerNorm, LayerNorm2d, RMSNormGated
+NORMALIZATION = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)  # pyright: ignore[reportPrivateUsage]
+NAMED_NORMALIZATION = re.compile(r"Norm(\d+d|Gated)?$")  # LlamaRMSNorm, T5LayerNorm, LayerNorm2d, RMSNormGated
 
 
 def param_groups(model: nn.Module, perturb: str = "all", **options: Any) -> list[dict[str, Any]]:
-    """Param groups for a base optimizer, of which the perturbation moves some: eps_hat is 0 on the others.
+    """Param groups for a base optimizer that restrict the perturbation: eps_hat is 0 where `perturb=False`.
 
-    Weights that are not perturbed descend as ever. The groups hold named parameters, each once, so that
-    `ASAM(..., scale="weights")` works; a group without parameters is left out.
+    Weights that are not perturbed are trained as usual. The groups hold named parameters, so that
+    `ASAM(..., scale="weights")` works; each parameter occurs once, and empty groups are left out.
 
     Args:
         model: the network.
-        perturb: "all"; "weights": all but the biases and the weights of normalisation layers; "norm": the weights and
-            biases of normalisation layers alone (SAM-ON). Normalisation layers are those of `torch.nn` and classes
-            whose name ends with "Norm", such as "RMSNorm", "LayerNorm2d" or "RMSNormGated".
-        **options: of all groups, such as `weight_decay`.
+        perturb: "all"; "weights": all parameters except biases and those of normalization layers; "norm": only the
+            weights and biases of normalization layers (SAM-ON). Normalization layers are those of `torch.nn` and
+            classes whose name ends with "Norm", such as "RMSNorm", "LayerNorm2d" or "RMSNormGated".
+        **options: options of all groups, such as `weight_decay`.
 
     Returns:
-        One group with `perturb=True`, and one with `perturb=False` where there is something to leave out.
+        A group with `perturb=True` and, unless all weights are perturbed, one with `perturb=False`.
 
     Raises:
         TypeError: an argument of the wrong type.
-        ValueError: an unknown `perturb`, or one that leaves nothing to perturb.
+        ValueError: an unknown `perturb`, or one that selects no parameter of the model.
 
     Example:
         >>> import torch
@@ -44,43 +44,56 @@ def param_groups(model: nn.Module, perturb: str = "all", **options: Any) -> list
     Reference:
         SAM-ON: Müller et al., arXiv:2306.04226.
     """
-    perturbed = selected(model, perturb)
+    perturbed = perturbed_parameters(model, perturb)
     groups: dict[bool, list[tuple[str, Tensor]]] = {True: [], False: []}
     for name, param in model.named_parameters():
         groups[param in perturbed].append((name, param))
     return [dict(params=params, perturb=moves, **options) for moves, params in groups.items() if params]
 
 
-def selected(model: nn.Module, perturb: str) -> set[Tensor]:
-    """The parameters that `perturb` means, as for `param_groups`.
+def perturbed_parameters(model: nn.Module, perturb: str) -> set[Tensor]:
+    """The parameters that `perturb` selects, as in `param_groups`.
+
+    Args:
+        model: the network.
+        perturb: "all", "weights" or "norm".
+
+    Returns:
+        The set of parameters to perturb, not empty.
 
     Raises:
         TypeError: an argument of the wrong type.
-        ValueError: an unknown `perturb`, or one that leaves nothing to perturb.
+        ValueError: an unknown `perturb`, or one that selects no parameter of the model.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.LayerNorm(3))
+        >>> perturbed_parameters(model, "weights") == {model[0].weight}
+        True
     """
     checked_module(model)
     checks.choice("perturb", perturb, PERTURBED)
-    normalising = {p for module in model.modules() if _normalises(module) for p in module.parameters(recurse=False)}
+    normalizing = {p for module in model.modules() if _normalizes(module) for p in module.parameters(recurse=False)}
     chosen: set[Tensor] = set()
     for name, param in model.named_parameters():
         if perturb == "weights":
-            moves = param not in normalising and not _is_bias(name, param)
+            moves = param not in normalizing and not _is_bias(name, param)
         else:
-            moves = perturb == "all" or param in normalising
+            moves = perturb == "all" or param in normalizing
         if moves:
             chosen.add(param)
     if not chosen:
         what = "normalisation layers with weights" if perturb == "norm" else "parameters to perturb"
-        inner = dict(model.named_children()).get("module", model)  # not the wrapper of DDP or Fabric
+        inner = dict(model.named_children()).get("module", model)  # name the network, not the wrapper of DDP or Fabric
         raise ValueError(f'`model` must have {what} for perturb="{perturb}", got none in {type(inner).__name__}')
     return chosen
 
 
 def unperturbed(groups: list[dict[str, Any]]) -> set[Tensor]:
-    """The parameters of the groups with `perturb=False`.
+    """The parameters of the param groups with `perturb=False`.
 
     Raises:
-        ValueError: `perturb` is neither True nor False, or False in all groups.
+        ValueError: `perturb` is neither True nor False, or it is False in all groups.
     """
     values = [group.get("perturb", True) for group in groups]
     for value in values:
@@ -91,9 +104,9 @@ def unperturbed(groups: list[dict[str, Any]]) -> set[Tensor]:
     return {p for group, perturbs in zip(groups, values, strict=True) if not perturbs for p in group["params"]}
 
 
-def _normalises(module: nn.Module) -> bool:
-    return isinstance(module, NORMALISATION) or NAMED_NORMALISATION.search(type(module).__name__) is not None
+def _normalizes(module: nn.Module) -> bool:
+    return isinstance(module, NORMALIZATION) or NAMED_NORMALIZATION.search(type(module).__name__) is not None
 
 
 def _is_bias(name: str, param: Tensor) -> bool:
-    return "bias" in name.rpartition(".")[2] and param.ndim == 1  # a table of biases is a weight
+    return "bias" in name.rpartition(".")[2] and param.ndim == 1  # a table of biases (relative positions) is a weight

@@ -110,7 +110,7 @@ def test_bad_arguments() -> None:
     model = network()
     opt, closure, bad = SAM(sgd(model)), closure_on(model, batch(0)), 3
     any_check: Any = letsam.check
-    with pytest.raises(TypeError, match="`optimizer` must be one of letsam's, got SGD"):
+    with pytest.raises(TypeError, match="`optimizer` must be a letsam optimizer, got SGD"):
         any_check(sgd(model), closure)
     with pytest.raises(ValueError, match=r"`closure` must be a function that clears .* got 3"):
         any_check(opt, bad)

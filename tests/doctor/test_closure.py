@@ -31,7 +31,7 @@ def test_the_loss_is_computed_once() -> None:
 
         found = only(SAM(sgd(model)), closure)
         assert (found.code, found.severity) == ("not-recomputed", "error")
-        assert "`closure` must compute the loss anew at every call" in found.message
+        assert "`closure` must recompute the loss at every call" in found.message
 
 
 def stale_in(model: nn.Module, kept: str) -> Callable[[], Tensor]:

@@ -255,7 +255,7 @@ def test_manual_optimization_accumulates(tmp_path: Path) -> None:
             [SharpnessAwareCallback(held_out_loader()), StochasticWeightAveraging(0.05)],
             {},
             ValueError,
-            "`callbacks` must hold no StochasticWeightAveraging where the module has BatchNorm",
+            "`callbacks` must not contain StochasticWeightAveraging if the module has BatchNorm",
         ),
     ],
 )

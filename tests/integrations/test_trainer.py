@@ -290,9 +290,9 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     model, args = bert(), arguments(tmp_path)
     with pytest.raises(ValueError, match="`radius_dataset` must be given for a learned radius, got None"):
         SharpnessAwareTrainer(model, args, train_dataset=TRAIN).train()
-    with pytest.raises(ValueError, match=r"`radius_dataset` must be a data set of its own, .* got `train_dataset`"):
+    with pytest.raises(ValueError, match=r"`radius_dataset` must be a separate data set, .* got `train_dataset`"):
         SharpnessAwareTrainer(model, args, train_dataset=TRAIN, radius_dataset=TRAIN)
-    with pytest.raises(ValueError, match=r"`radius_dataset` must be a data set of its own, .* got `eval_dataset`"):
+    with pytest.raises(ValueError, match=r"`radius_dataset` must be a separate data set, .* got `eval_dataset`"):
         SharpnessAwareTrainer(model, args, train_dataset=TRAIN, radius_dataset=HELD_OUT, eval_dataset={"a": HELD_OUT})
     with pytest.raises(TypeError, match="`sharpness_aware` must return a letsam optimizer, got SGD"):
         SharpnessAwareTrainer(

@@ -219,10 +219,11 @@ def test_parts_that_are_none(parts: Any) -> None:
 
 def run(method: str, batch_size: int = 32, accumulate: int = 1) -> tuple[Training, Run]:
     task = load_task("digits", train_size=160)
+    parsed = Method.parse(method)
     config = TrialConfig(
-        task="digits", methods=(method,), seeds=(0,), epochs=2, batch_size=batch_size, accumulate=accumulate
+        task="digits", methods=(parsed,), seeds=(0,), epochs=2, batch_size=batch_size, accumulate=accumulate
     )
-    training = Training(task, Method.parse(method), 0, config, make_fabric("cpu"))
+    training = Training(task, parsed, 0, config, make_fabric("cpu"))
     while not training.finished:
         training.advance()
     return training, training.result()

@@ -222,13 +222,13 @@ def test_a_step_that_is_not_finite_moves_no_radius() -> None:
 
 
 def test_what_the_adapters_log_is_a_number_each() -> None:
-    from letsam.integrations.metrics import logged
+    from letsam.integrations.logged_metrics import logged_metrics
 
     model = network()
     opt = SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=LearnedRadius(RHO, per="layer", interval=1))
     for i in range(3):
         opt.step(closure_on(model, batch(i)), closure_on(model, batch(50 + i)))
-    values = logged(opt)
+    values = logged_metrics(opt)
     assert all(value.ndim == 0 for value in values.values())
     assert values["rho"].item() == pytest.approx(opt.rho.mean().item(), rel=1e-12)
 

@@ -1,14 +1,14 @@
-"""Two trials, one whole and one with gaps."""
+"""Trials that the tests of the reports share."""
 
 import math
 
 import pytest
 
 from letsam.results import Run
-from reports.cases import make_run, trial
+from report_cases import make_run, trial
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def five():
     return trial(
         {
@@ -21,7 +21,7 @@ def five():
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def broken():
     """The second seed of the second method explodes and ends in NaN."""
     results = trial({"sgd": [0.7, 0.71], "lets-sam": [0.9, 0.1]})

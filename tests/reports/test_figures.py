@@ -1,20 +1,16 @@
-"""The figures of a report."""
+"""The figures of a trial, and the styles of the methods."""
 
 import math
 
 import pytest
 
 from letsam.results import Results, Run
-from reports.cases import make_run, trial
+from report_cases import make_run, trial
 
 pytest.importorskip("matplotlib")
-pytest.importorskip("jinja2")
-rich_console = pytest.importorskip("rich.console")
 
-from letsam.reports import figures  # noqa: E402
-from letsam.reports.styles import method_styles  # noqa: E402
-
-# --- the figures -------------------------------------------------------------------------------------------
+from letsam.reports import figures
+from letsam.reports.styles import method_styles
 
 
 def lines_of(figure):

@@ -1,24 +1,16 @@
-"""The table of a report."""
+"""The table of a trial, in the terminal and in Markdown."""
 
 import io
 import math
-import re
 
 import pytest
 
-from letsam.results import Results, Run
-from reports.cases import trial
+from letsam.results import Results
+from report_cases import trial
 
-pytest.importorskip("matplotlib")
-pytest.importorskip("jinja2")
 rich_console = pytest.importorskip("rich.console")
 
-from letsam.reports import figures  # noqa: E402
 from letsam.reports import table as tables  # noqa: E402
-from letsam.reports.html import render_report  # noqa: E402
-from letsam.reports.verdict import verdict  # noqa: E402
-
-# --- the table ---------------------------------------------------------------------------------------------
 
 
 def test_the_markdown_table_shows_means_and_marks_the_best(five):
@@ -33,20 +25,6 @@ def test_the_markdown_table_shows_means_and_marks_the_best(five):
     )
     assert len(lines) == 7
     assert sum("**" in line for line in lines) == 1
-
-
-def test_another_metric_goes_by_its_name_everywhere(five):
-    runs = tuple(Run(**{**vars(run), "metric": "BLEU"}) for run in five.runs)
-    bleu = Results(five.task, five.config, five.environment, runs)
-    assert tables.markdown_table(bleu).startswith("| method | test BLEU | test loss |")
-    assert "91.00 ± 1.00 |" in tables.markdown_table(bleu).replace("*", "")  # times 100 all the same
-    assert "lets-sam reached the highest mean test BLEU: 91.00 ± 1.00 over 3 seeds." in verdict(bleu).headline
-    for draw in (figures.learning_curves, figures.method_comparison):
-        assert draw(bleu).axes[0].get_title(loc="left") == "Test BLEU"
-        assert draw(five).axes[0].get_title(loc="left") == "Test accuracy (%)"
-    page = render_report(bleu)
-    assert "The BLEU of the test samples times 100" in page
-    assert "accuracy" not in re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL).lower()
 
 
 def rendered(table, width):

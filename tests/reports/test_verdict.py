@@ -1,19 +1,15 @@
-"""The verdict of a report."""
+"""The sentences about a trial."""
 
 import math
 
 import pytest
 
 from letsam.results import Results
-from reports.cases import make_run, trial
+from report_cases import make_run, trial
 
-pytest.importorskip("matplotlib")
-pytest.importorskip("jinja2")
-rich_console = pytest.importorskip("rich.console")
+pytest.importorskip("rich.console")
 
-from letsam.reports.verdict import missing_runs, verdict  # noqa: E402
-
-# --- the verdict -------------------------------------------------------------------------------------------
+from letsam.reports.verdict import missing_runs, verdict
 
 
 def test_a_clear_winner(five):

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from letsam.tasks import TaskError, load_task
-from letsam.tasks.fashion_mnist import DEBIAN_FOLDER, find_folder, read_idx
+from letsam.tasks.fashion_mnist import DEBIAN_FOLDER, find_idx_folder, read_idx
 
 # Fashion-MNIST, on small files in the real format
 
@@ -140,14 +140,14 @@ def test_folder_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     debian = write_fashion(tmp_path / "debian")
     monkeypatch.setattr("letsam.tasks.fashion_mnist.DEBIAN_FOLDER", debian)
 
-    assert find_folder() == debian
+    assert find_idx_folder() == debian
     monkeypatch.setenv("LETSAM_DATA", str(tmp_path / "environment"))
-    assert find_folder() == environment
-    assert find_folder(argument) == argument
+    assert find_idx_folder() == environment
+    assert find_idx_folder(argument) == argument
     monkeypatch.setenv("LETSAM_DATA", str(tmp_path / "other data"))
-    assert find_folder() == debian
+    assert find_idx_folder() == debian
     with pytest.raises(TaskError, match=r"no Fashion-MNIST files .* in .*empty; "):
-        find_folder(tmp_path / "empty")  # a folder that was asked for is never replaced by another
+        find_idx_folder(tmp_path / "empty")  # a folder that was asked for is never replaced by another
 
 
 def test_fashion_mnist_not_installed() -> None:
@@ -174,7 +174,7 @@ def test_fashion_mnist_with_a_file_missing(tmp_path: Path, name: str) -> None:
     [
         (
             lambda content: gzip.compress(damage_magic(gzip.decompress(content))),
-            r"is no idx file of bytes: .* got 00 00 0d",
+            r"is not an idx file of bytes: .* got 00 00 0d",
         ),
         (lambda content: gzip.compress(gzip.decompress(content)[:-1]), r"is damaged: expected \d+ bytes for shape"),
         (lambda content: gzip.compress(gzip.decompress(content) + b"x"), r"is damaged: expected \d+ bytes for shape"),
@@ -182,8 +182,8 @@ def test_fashion_mnist_with_a_file_missing(tmp_path: Path, name: str) -> None:
         (lambda content: content[: len(content) // 2], r"cannot read .* EOFError"),
         (lambda content: content[:-8] + b"\0" * 8, r"cannot read .* BadGzipFile"),
         (lambda content: content[:12] + b"\xff" * 20 + content[32:], r"cannot read .*, expected an idx file: "),
-        (lambda content: b"<html>not found</html>", r"is no idx file of bytes"),
-        (lambda content: b"", r"is no idx file of bytes"),
+        (lambda content: b"<html>not found</html>", r"is not an idx file of bytes"),
+        (lambda content: b"", r"is not an idx file of bytes"),
         (lambda content: content[:2], r"cannot read .* EOFError"),
     ],
     ids=["magic", "short", "long", "header", "truncated", "checksum", "garbled", "html", "empty", "two-bytes"],
@@ -231,7 +231,7 @@ def test_idx_axes_are_in_order(tmp_path: Path) -> None:
 @pytest.mark.data
 def test_real_fashion_mnist() -> None:
     try:
-        find_folder()
+        find_idx_folder()
     except TaskError as error:
         pytest.skip(f"{error} (looked in LETSAM_DATA={os.environ.get('LETSAM_DATA')} and {DEBIAN_FOLDER})")
     task = load_task("fashion-mnist")

@@ -39,7 +39,7 @@ def test_importing_and_listing_tasks_loads_no_heavy_package() -> None:
         ("Fashion_MNIST", r"did you mean 'fashion-mnist'\?"),
         ("zzz", r"^unknown task 'zzz', expected one of digits, fashion-mnist"),
         ("", r"^unknown task ''"),
-        ("my_task.py", r"names a file and no function, expected my_task\.py:function"),
+        ("my_task.py", r"names a file but no function, expected my_task\.py:function"),
         ("my_task.py:", r"must be written path/to/file\.py:function or package\.module:function"),
         (":make", r"must be written path/to/file\.py:function"),
         ("a.py:not a name", r"must be written path/to/file\.py:function"),
@@ -51,7 +51,7 @@ def test_importing_and_listing_tasks_loads_no_heavy_package() -> None:
         ("letsam.no_such_part:make", r"^no module named 'letsam\.no_such_part'"),
         ("..:make", r"^importing \.\. raised TypeError"),
         ("torch:no_such_function", r"^torch has no function 'no_such_function'"),
-        ("torch:pi", r"^torch has something that is no function under the name 'pi'"),
+        ("torch:pi", r"^torch has something that is not a function under the name 'pi'"),
     ],
 )
 def test_specs_that_lead_nowhere(spec: str, message: str) -> None:
@@ -197,7 +197,7 @@ def test_options_reach_functions_that_take_them(task_file: Path, tmp_path: Path)
         ("fail", r"raised KeyError: 'first.*second' \(my_task\.py, line \d+\)$"),
         ("leave", r"raised SystemExit: 3 \(my_task\.py, line \d+\)$"),
         ("silent", r"raised NotImplementedError \(my_task\.py, line \d+\)$"),
-        ("constant", r"something that is no function under the name 'constant'"),
+        ("constant", r"something that is not a function under the name 'constant'"),
         ("make", r"has no function 'make'; it has data, make_task, make_sized"),
     ],
 )

@@ -63,7 +63,7 @@ def test_movie_snippets_are_found_in_the_package_its_archive_or_as_they_are(
         assert movie_snippets.read_table(folder) == plain
         monkeypatch.setenv("LETSAM_DATA", str(tmp_path / name))
         assert movie_snippets.read_table() == plain
-    texts, ratings = movie_snippets.parse(plain)
+    texts, ratings = movie_snippets.parse_ratings(plain)
     assert ratings.tolist() == [-1, 2, -3, 1]
     assert texts[1] == "Scene 1: a great film, and a great one."
 
@@ -78,7 +78,7 @@ def test_movie_snippets_that_are_missing_or_damaged(tmp_path: Path, monkeypatch:
     with pytest.raises(
         TaskError, match=r"line 2: expected number, rating and sentence separated by tabs, got 'no tabs'"
     ):
-        movie_snippets.parse("1\t2.0\tGood.\nno tabs\n")
+        movie_snippets.parse_ratings("1\t2.0\tGood.\nno tabs\n")
 
 
 def test_movie_snippets_have_a_fixed_test_set_and_nested_training_sets(reviews: Path) -> None:

@@ -61,7 +61,7 @@ def dictionary_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_ding_keeps_entries_of_several_words_once() -> None:
-    pairs = ding.parse(
+    pairs = ding.parse_dictionary(
         [
             "# comment. a b :: comment.\n",
             "Er kommt {v} (bald) heim; er kommt. | Er ging.  | ein Haus :: He comes [Am.] home. | He went. | a house\n",
@@ -85,16 +85,16 @@ def test_ding_sets_rare_words_and_long_entries_apart() -> None:
 
 def test_more_training_pairs_of_ding_add_those_with_rare_words() -> None:
     common, rare = ([(f"{kind} {i}", f"{kind} {i}") for i in range(700)] for kind in ("common", "rare"))
-    train, test = ding.split(common, rare, None)
-    fewer, same_test = ding.split(common, rare, 150)
-    everything, _ = ding.split(common, rare, 900)
+    train, test = ding.split_pairs(common, rare, None)
+    fewer, same_test = ding.split_pairs(common, rare, 150)
+    everything, _ = ding.split_pairs(common, rare, 900)
 
     assert sorted(train + test) == sorted(common)
     assert (same_test, fewer) == (test, train[:150])
     assert everything[:200] == train
     assert set(everything[200:]) == set(rare)
     with pytest.raises(TaskError, match="`train_size` must be a whole number from 100 to 900, got 901"):
-        ding.split(common, rare, 901)
+        ding.split_pairs(common, rare, 901)
 
 
 def test_ding_is_translated(dictionary_folder: Path) -> None:
@@ -170,7 +170,7 @@ def test_logits_of_real_tokens_alone_give_the_same_loss() -> None:
 
 
 def test_iwslt_end_to_end(tmp_path: Path) -> None:
-    pairs = [{"de": de, "en": en} for de, en in ding.parse(dictionary())]
+    pairs = [{"de": de, "en": en} for de, en in ding.parse_dictionary(dictionary())]
     cut = {"train": pairs[:200], "validation": pairs[200:230], "test": pairs[230:240]}
     parquet(tmp_path / "iwslt14-de-en", **{name: {"translation": rows} for name, rows in cut.items()})
     task = load_task("iwslt14-de-en", train_size=120, data_dir=tmp_path)

@@ -1,7 +1,7 @@
-"""Closures: what a step calls for a pass, and ways to make one.
+"""Closures: the functions that a step calls to run a forward and backward pass.
 
-`closure` has the contract and its checks, `accumulation` a closure over micro-batches, `selection` one over the samples
-that the perturbation hurts most.
+`closure` has the contract and its checks, `accumulation` a closure over micro-batches, `selection` a closure that
+descends on the samples whose loss the perturbation raises most.
 """
 
 from .accumulation import accumulated

@@ -1,4 +1,4 @@
-"""Gradient accumulation: one closure over several micro-batches, the same ones in every pass of a step."""
+"""Gradient accumulation: one closure over several micro-batches, which every pass of a step runs again."""
 
 from __future__ import annotations
 
@@ -26,28 +26,27 @@ def accumulated(
     grad_scaler: torch.amp.GradScaler | None = None,
     model: nn.Module | None = None,
 ) -> Closure:
-    """A closure whose loss is sum_i share_i loss_i over micro-batches, one forward and backward pass after the other.
+    """A closure with loss sum_i (w_i / sum_j w_j) loss_i over micro-batches, run one after the other.
 
-    A step calls it in every pass, and so replays the same micro-batches with the same dropout masks. With losses that
-    are means and shares in proportion to their sizes, the gradient is that of the one big batch. With `m_sharpness`,
-    each micro-batch climbs along its own gradient instead (see `letsam.SubBatchSAM`).
+    Every pass of a step runs the same micro-batches with the same dropout masks. If each loss is a mean and the weights
+    w_i are the micro-batch sizes, the gradient is that of the whole batch. With `m_sharpness`, each micro-batch climbs
+    along its own gradient instead (see `letsam.SubBatchSAM`).
 
     Args:
-        loss_on: computes the loss of one micro-batch (a scalar); no `backward()`.
-        micro_batches: at least one; read at once, so that a generator will do.
-        optimizer: whose gradients are cleared first.
-        weights: of the micro-batches, > 0, as many as there are; the share of each is its weight over their sum. Their
-            sizes, or their counts of tokens, where these differ. None: equal shares.
-        grad_scaler: scales the losses; give it to `step`, too.
-        model: a DistributedDataParallel, whose gradients are then exchanged in the last micro-batch alone: the others
-            run forward and backward under its `no_sync()`. A model without `no_sync` is as None.
+        loss_on: computes the loss of one micro-batch (a scalar); must not call `backward()`.
+        micro_batches: at least one; read immediately, so it may be a generator.
+        optimizer: the optimizer whose gradients the closure clears first.
+        weights: w_i > 0, one per micro-batch: their sizes, or numbers of tokens, if these differ. None: equal weights.
+        grad_scaler: scales the losses; pass it to `step` as well.
+        model: a DistributedDataParallel model: all micro-batches but the last run under its `no_sync()`, so that
+            gradients are exchanged once. A model without `no_sync` has no effect.
 
     Returns:
         A closure for `step`; it returns the total loss (0-dim, detached, not scaled).
 
     Raises:
-        ValueError: no micro-batch, or weights that do not fit; from the closure, a `loss_on` that returns no scalar.
-        TypeError: an argument of the wrong type; from the closure, a `loss_on` that returns no tensor.
+        ValueError: no micro-batch, or a wrong number of weights; from the closure, if `loss_on` returns no scalar.
+        TypeError: an argument of the wrong type; from the closure, if `loss_on` returns no tensor.
 
     Example:
         >>> import torch, letsam

@@ -1,4 +1,4 @@
-"""Running a closure, and what it must leave: a scalar loss, and dense gradients."""
+"""The contract of a closure, and how a step runs one: it must return a scalar loss and leave dense gradients."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Closure = Callable[[], Tensor]
 
 
 def checked_closure(closure: Closure | None, name: str = "closure") -> Closure:
-    """Return `closure` when it can be called, or raise `ValueError` with the name of the argument."""
+    """Return `closure` if it is callable, or raise `ValueError` with the name of the argument."""
     if closure is None or not callable(closure):
         raise ValueError(
             f"`{name}` must be a function that clears the gradients, computes the loss, calls backward() and "
@@ -26,11 +26,16 @@ def checked_closure(closure: Closure | None, name: str = "closure") -> Closure:
 
 
 class InParts:
-    """A closure in parts, whose losses and gradients add up to its own, such as that of `letsam.accumulated`.
+    """A closure with parts whose losses and gradients add up to its own, such as that of `letsam.accumulated`.
 
     Args:
-        whole: computes the loss on the batch, as a closure for `step`.
-        parts: the same for each micro-batch: each clears the gradients, and its loss is its share of the whole.
+        whole: closure on the whole batch.
+        parts: closures on the micro-batches. Each clears the gradients first; its loss is its term of the whole loss.
+
+    Example:
+        >>> closure = InParts(lambda: torch.tensor(3.0), [lambda: torch.tensor(1.0), lambda: torch.tensor(2.0)])
+        >>> closure(), sum(part() for part in parts_of(closure))
+        (tensor(3.), tensor(3.))
     """
 
     def __init__(self, whole: Closure, parts: Sequence[Closure]) -> None:
@@ -42,10 +47,16 @@ class InParts:
 
 
 def parts_of(closure: Closure) -> tuple[Closure, ...]:
-    """The closures of the micro-batches, the closure itself where it has none.
+    """The closures of the micro-batches; the closure itself if it has no attribute `parts`.
+
+    Args:
+        closure: a closure, with or without an attribute `parts`.
+
+    Returns:
+        At least one closure.
 
     Raises:
-        ValueError: its attribute `parts` holds no closures.
+        ValueError: the attribute `parts` is not a list or tuple of closures, or is empty.
     """
     if not hasattr(closure, "parts"):
         return (closure,)
@@ -59,19 +70,28 @@ def parts_of(closure: Closure) -> tuple[Closure, ...]:
 
 
 def evaluate(closure: Closure, name: str, params: Tensors) -> Tensor:
-    """Run one pass whose gradients have been cleared.
+    """Run one pass; the caller has cleared the gradients.
 
     Args:
         closure: computes the loss, calls `backward()` and returns the loss.
-        name: of the argument, for the errors.
-        params: weights of which at least one must get a gradient.
+        name: name of the argument, for error messages.
+        params: the weights; at least one must get a gradient.
 
     Returns:
         The loss (0-dim, detached).
 
     Raises:
         TypeError: the closure returns no tensor.
-        ValueError: it returns no scalar, or leaves no gradients, or sparse ones.
+        ValueError: it returns no scalar, or leaves no gradients or sparse ones.
+
+    Example:
+        >>> weight = torch.nn.Parameter(torch.tensor([3.0]))
+        >>> def closure():
+        ...     loss = weight.square().sum()
+        ...     loss.backward()
+        ...     return loss
+        >>> evaluate(closure, "closure", [weight]), weight.grad
+        (tensor(9.), tensor([6.]))
     """
     with torch.enable_grad():
         loss: object = closure()
@@ -80,11 +100,11 @@ def evaluate(closure: Closure, name: str, params: Tensors) -> Tensor:
     if loss.numel() != 1:
         raise ValueError(f"`{name}` must return a scalar loss, got a tensor of shape {tuple(loss.shape)}")
     require_gradients(params, f"`{name}`")
-    return loss.detach().reshape(()).clone()  # a closure may give back the same memory at every call
+    return loss.detach().reshape(()).clone()  # a closure may return the same memory at every call
 
 
 def require_gradients(params: Tensors, name: str) -> None:
-    """Raise `ValueError` unless there are gradients, all of them dense; complete those of DTensors."""
+    """Raise `ValueError` unless there are gradients and all are dense; redistributes the gradients of DTensors."""
     gradients = gradients_of(params)
     if not gradients:
         raise ValueError(f"{name} must leave gradients in the optimizer's parameters, got none: call loss.backward()")

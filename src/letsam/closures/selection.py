@@ -1,4 +1,4 @@
-"""Descending on the samples of a batch whose loss the perturbation raises most: ESAM's choice of data."""
+"""ESAM's data selection: descend on the samples of a batch whose loss the perturbation raises most."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from .closure import Closure
 
 
 def selected(losses_on: Callable[[Tensor | None], Tensor], optimizer: Optimizer, share: float = 0.5) -> Closure:
-    """A closure for one step: first the mean loss of the batch, then that of the samples which the perturbation hurts.
+    """A closure for one step: g_0 is the gradient over all samples, g_rho that over the most sensitive ones.
 
-    The first call takes the gradient of the mean over all samples. The second measures, without a backward pass, by how
-    much each sample's loss has risen since, and takes the gradient of the mean over the `share` of the samples where it
-    has risen most. That choice holds for every later call. Make a new closure for each step, as with any batch.
-    The authors' code keeps what has risen by more than the last of these, and so one sample fewer.
+    The first call computes the gradient of the mean loss over all samples. The second call first runs a forward pass to
+    measure how much the loss of each sample has increased since. It then computes the gradient of the mean loss over
+    the fraction `share` of the samples with the largest increase. Later calls use the same samples. Make a new closure
+    for each step. (The authors' code keeps the samples above the threshold and drops the one at it, so one fewer.)
 
-    With a learned radius use `hypergradient="finite_difference"` and `prior_rise=None`: the secant would take the
-    difference between gradients of different samples, and the limit of the prior that of their lengths. The training
-    loss that a radius sees in later passes is that of the chosen samples.
+    With a learned radius, use `hypergradient="finite_difference"` and `prior_rise=None`. The secant estimate and the
+    curvature limit of the prior compare gradients of the two passes, which here are of different samples. The training
+    loss of later passes is that of the selected samples.
 
     Args:
-        losses_on: the losses of the samples with these indices (int64, shape (n,)), of all of them for None; one number
-            for each, shape (n,), no `backward()`.
-        optimizer: whose gradients are cleared first.
-        share: of the samples, above 0 to 1; the paper's gamma. At least one is chosen.
+        losses_on: computes the losses of the samples with the given indices (int64, shape `(k,)`), or of all samples
+            for None; returns one loss per sample, shape `(k,)`, and must not call `backward()`.
+        optimizer: the optimizer whose gradients the closure clears first.
+        share: fraction of the samples that are selected, above 0 to 1; the paper's gamma. At least one is selected.
 
     Returns:
         A closure for `step`; it returns the mean loss (0-dim, detached).
 
     Raises:
-        ValueError: `share` is out of range; from the closure, losses that are not one number for each sample.
+        ValueError: `share` is out of range; from the closure, if `losses_on` does not return one loss per sample.
         TypeError: an argument of the wrong type.
 
     Example:
@@ -43,16 +43,16 @@ def selected(losses_on: Callable[[Tensor | None], Tensor], optimizer: Optimizer,
         >>> data = torch.tensor([1.0, 3.0])
         >>> opt = letsam.SAM(torch.optim.SGD([weight], lr=0.01), rho=0.5)
         >>> closure = selected(lambda chosen: (weight * (data if chosen is None else data[chosen])) ** 2, opt)
-        >>> opt.step(closure), weight.detach()  # 1 - 0.01 * 18 * 1.5: of the second sample alone
+        >>> opt.step(closure), weight.detach()  # 1 - 0.01 * 18 * 1.5, the gradient of the second sample
         (tensor(5.), tensor(0.7300))
 
     Reference:
-        Du et al., arXiv:2110.03141.
+        Du et al., arXiv:2110.03141, sharpness-sensitive data selection.
     """
     if not isinstance(optimizer, Optimizer):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"`optimizer` must be a torch.optim.Optimizer, got {checks.shown(optimizer)}")
     part = checks.positive_share("share", share)
-    seen: list[Tensor] = []  # the losses at the weights, then the indices chosen
+    seen: list[Tensor] = []  # first the losses at the weights, then also the selected indices
 
     def measured(chosen: Tensor | None) -> Tensor:
         losses = losses_on(chosen)

@@ -1,6 +1,6 @@
-"""What is wrong with a training loop, before it trains: `letsam.check`, and `letsam doctor` on the command line.
+"""Find mistakes in a training loop before training: `letsam.check`, and `letsam doctor` on the command line.
 
-`findings` has one function for each thing that may be wrong; `bench` runs the closures and puts everything back.
+`findings` has one function per kind of mistake; `sandbox` runs the closures and restores all state afterwards.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from ..closures.closure import Closure, checked_closure
 from ..optimizer import SharpnessAware
 from ..step.snapshot import checked_model
 from . import findings
-from .bench import Bench, Broken
 from .findings import Finding
+from .sandbox import Sandbox, UnusableClosure
 
 __all__ = ["Finding", "check"]
 
@@ -28,25 +28,25 @@ def check(
     *,
     scheduler: object = None,
 ) -> list[Finding]:
-    """Look for mistakes in a training loop that would not raise, or not where they are made.
+    """Find mistakes in a training loop that raise no error, or raise one far from their cause.
 
-    The closures run a few times, at the weights and near them. No step is taken: weights, gradients, moments,
-    buffers, radius, metrics and random generators are afterwards what they were. What a closure uses up itself, such
-    as the batches of an iterator, stays used up.
+    The closures run a few times, at the current weights and near them. No step is taken. Weights, gradients, moments,
+    buffers, radius, metrics and random generators are restored afterwards. What a closure consumes, such as batches of
+    an iterator, stays consumed.
 
     Args:
-        optimizer: of letsam.
+        optimizer: a letsam optimizer.
         closure: as for `step`.
-        validation_closure: as for `step`; defaults to the optimizer's own.
-        model: the network, for the weights that the optimizer should hold; defaults to the optimizer's own.
-        scheduler: a learning rate scheduler of `torch.optim.lr_scheduler`, or anything with its `optimizer`.
+        validation_closure: as for `step`; None: `optimizer.validation_closure`.
+        model: the network whose weights the optimizer should hold; None: `optimizer.model`.
+        scheduler: a learning rate scheduler of `torch.optim.lr_scheduler`, or an object with its attribute `optimizer`.
 
     Returns:
-        What was found, errors first; [] when all is well.
+        The findings, errors first; an empty list if nothing is wrong.
 
     Raises:
         TypeError: an argument of the wrong type.
-        ValueError: no closure, or a model with none of the optimizer's weights.
+        ValueError: no closure, or a model without any of the optimizer's weights.
 
     Example:
         >>> import torch, letsam
@@ -61,7 +61,7 @@ def check(
         warning gradients-not-cleared
     """
     if not isinstance(optimizer, SharpnessAware):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"`optimizer` must be one of letsam's, got {checks.shown(optimizer)}")
+        raise TypeError(f"`optimizer` must be a letsam optimizer, got {checks.shown(optimizer)}")
     checked_closure(closure)
     validation_closure = validation_closure or optimizer.validation_closure
     if validation_closure is not None and not callable(validation_closure):
@@ -72,33 +72,33 @@ def check(
     if scheduler is not None and not hasattr(scheduler, "optimizer"):
         raise TypeError(f"`scheduler` must be a learning rate scheduler or None, got {checks.shown(scheduler)}")
 
-    with Bench(optimizer, model) as bench:
-        found = list(_examine(bench, closure, validation_closure, scheduler))
-    return sorted(found, key=lambda finding: finding.severity)  # "error" comes before "warning"
+    with Sandbox(optimizer, model) as sandbox:
+        found = list(_examine(sandbox, closure, validation_closure, scheduler))
+    return sorted(found, key=lambda finding: finding.severity)  # "error" sorts before "warning"
 
 
 def _examine(
-    bench: Bench, closure: Closure, validation_closure: Closure | None, scheduler: object
+    sandbox: Sandbox, closure: Closure, validation_closure: Closure | None, scheduler: object
 ) -> Iterator[Finding]:
-    optimizer = bench.optimizer
+    optimizer = sandbox.optimizer
     yield from findings.no_validation_closure(optimizer, validation_closure)
-    yield from findings.weights_not_held(optimizer, bench.model)
+    yield from findings.weights_not_held(optimizer, sandbox.model)
     yield from findings.stale_scheduler(optimizer, scheduler)
     try:
-        here = bench.run(closure, "closure")
+        here = sandbox.run(closure, "closure")
         yield from findings.not_finite(here)
-        yield from findings.weights_without_gradient(here, bench.weight_names)
+        yield from findings.weights_without_gradient(here, sandbox.weight_names)
         yield from findings.moving_buffers(here, optimizer)
-        yield from findings.not_deterministic(here, bench.run(closure, "closure"))
-        yield from findings.not_recomputed(here, bench.run_nearby(closure, here))
-        yield from findings.gradients_not_cleared(here, bench.run(closure, "closure", gradients=here.gradients))
+        yield from findings.not_deterministic(here, sandbox.run(closure, "closure"))
+        yield from findings.not_recomputed(here, sandbox.run_nearby(closure, here))
+        yield from findings.gradients_not_cleared(here, sandbox.run(closure, "closure", gradients=here.gradients))
         if validation_closure is not None:
-            held_out = bench.run(validation_closure, "validation_closure")
+            held_out = sandbox.run(validation_closure, "validation_closure")
             yield from findings.not_finite(held_out)
-            yield from findings.not_recomputed(held_out, bench.run_nearby(validation_closure, held_out))
+            yield from findings.not_recomputed(held_out, sandbox.run_nearby(validation_closure, held_out))
             yield from findings.same_batch(here, held_out)
         elif optimizer.radius.learns:
             return
-        yield from findings.radius_out_of_proportion(optimizer, here, bench.climb(closure, validation_closure))
-    except Broken as broken:
-        yield broken.finding
+        yield from findings.radius_out_of_proportion(optimizer, here, sandbox.climb(closure, validation_closure))
+    except UnusableClosure as unusable:
+        yield unusable.finding

@@ -1,4 +1,4 @@
-"""What may be wrong, one function each: it yields a finding, or nothing."""
+"""One function per kind of mistake; each yields a finding, or nothing."""
 
 from __future__ import annotations
 
@@ -13,26 +13,30 @@ from ..closures.closure import Closure
 from ..optimizer import SharpnessAware
 from ..tensors import norm
 
-# Passes over one batch with equal random numbers differ by a device's order of summation, by 1e-3 of the gradient in
-# bf16; over another batch, or an augmented one, by a good part of it.
+# Relative difference. Two passes over the same batch with the same random numbers differ by the order of summation, up
+# to 1e-3 of the gradient in bf16; passes over different or differently augmented batches differ far more.
 DIFFERENT = 1e-2
-# Two batches never agree to so many digits, even where both are large.
+# Relative difference. Losses and gradients of two different batches never agree this closely, even for large batches.
 EQUAL = 1e-4
-# A perturbation half as long as the weights makes another network of them. Usual ones are below a tenth.
+# A perturbation with half the norm of the weights yields a different network. Usual ones are below a tenth.
 LARGEST_SHARE = 0.5
-# Of the entries with a gradient: where more than half of them stay, the second pass is almost the first once more.
+# Fraction of the entries with a gradient. If more than half do not move, the second pass nearly repeats the first.
 LARGEST_UNMOVED = 0.5
 SHOWN_NAMES = 3
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong with a training loop.
+    """A mistake, or likely mistake, in a training loop.
 
     Attributes:
-        code: what it is, in one hyphenated word; stable.
+        code: the kind of mistake, in one hyphenated word; stable across versions.
         message: what is wrong, and what to change.
-        severity: "error" (the method does not work, or training is wrong) or "warning" (it may be meant so).
+        severity: "error" (the method does not work, or training is wrong) or "warning" (it may be intended).
+
+    Example:
+        >>> print(Finding("no-return", "`closure` returns nothing: end it with `return loss`"))
+        error: `closure` returns nothing: end it with `return loss` [no-return]
     """
 
     code: str
@@ -45,15 +49,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class Pass:
-    """What one call of a closure gave.
+    """The results of one call of a closure.
 
     Attributes:
-        name: of the closure.
+        name: name of the closure.
         loss: 0-dim.
-        weights: the values of the optimizer's trainable parameters, before any pass.
-        gradients: one per weight, None where there is none.
+        weights: the values of the optimizer's trainable parameters before any pass.
+        gradients: one per weight; None for a weight without one.
         moved: names of the buffers that the call has changed, and the modules that own them.
-        drew: the generators outside torch that the call has drawn from.
+        drew: names of the generators outside torch that the call has drawn from.
     """
 
     name: str
@@ -65,15 +69,15 @@ class Pass:
 
     @property
     def present(self) -> list[Tensor]:
-        """The gradients that are there."""
+        """The gradients that exist."""
         return [g for g in self.gradients if g is not None]
 
     def finite(self) -> bool:
-        """Whether the loss and all gradients are."""
+        """Whether the loss and all gradients are finite."""
         return bool(self.loss.isfinite() & norm(self.present).isfinite())
 
     def distance(self, other: Pass, factor: float = 1.0) -> float:
-        """How far the gradients are from `factor` times another pass's, as a share of those."""
+        """Relative distance of the gradients from `factor` times those of another pass."""
         pairs = [
             (torch.zeros_like(w) if g is None else g, torch.zeros_like(w) if h is None else factor * h)
             for w, g, h in zip(self.weights, self.gradients, other.gradients, strict=True)
@@ -82,7 +86,7 @@ class Pass:
         return float(norm([g - h for g, h in pairs]) / length) if length > 0 else 0.0
 
     def loss_distance(self, other: Pass) -> float:
-        """How far the loss is from another pass's, as a share of that."""
+        """Relative distance of the loss from that of another pass."""
         return float((self.loss - other.loss).abs() / other.loss.abs().clamp(min=torch.finfo(other.loss.dtype).tiny))
 
 
@@ -90,18 +94,18 @@ class Pass:
 
 
 def not_finite(here: Pass) -> Iterator[Finding]:
-    """Every step would be skipped."""
+    """The loss or a gradient is not finite, so every step would be skipped."""
     if not here.finite():
         what = "a gradient" if here.loss.isfinite() else f"the loss ({float(here.loss)})"
         yield Finding(
             "not-finite",
-            f"`{here.name}`: {what} is not finite, and such a step is skipped as a whole: look for a division by zero, "
+            f"`{here.name}`: {what} is not finite, so the whole step would be skipped: look for a division by zero, "
             "a logarithm of zero or an overflow in the data, the weights or the loss",
         )
 
 
 def not_recomputed(here: Pass, there: Pass | None) -> Iterator[Finding]:
-    """The second pass must be a pass, at the perturbed weights."""
+    """The closure returns stored results, so the second pass would not see the perturbed weights."""
     if there is None or not here.finite():
         return
     same_loss = torch.equal(here.loss, there.loss)
@@ -112,66 +116,67 @@ def not_recomputed(here: Pass, there: Pass | None) -> Iterator[Finding]:
     if same_loss and same_gradients:
         yield stale(here.name, "it returns the same loss and gradients at other weights")
     elif same_loss:
-        yield stale(here.name, "it returns the same loss at other weights, though other gradients", "warning")
+        yield stale(here.name, "it returns the same loss at other weights, with different gradients", "warning")
     elif same_gradients:
-        what = "its gradients are the same at other weights (right only where the loss is linear in the weights)"
+        what = "its gradients are the same at other weights (correct only if the loss is linear in the weights)"
         yield stale(here.name, what, "warning")
 
 
 def stale(name: str, what: str, severity: Literal["error", "warning"] = "error") -> Finding:
-    """The finding of a closure that uses what was computed before."""
+    """The finding for a closure that reuses earlier results."""
     return Finding(
         "not-recomputed",
-        f"`{name}` must compute the loss anew at every call, but {what}: move the model's forward pass and backward() "
+        f"`{name}` must recompute the loss at every call, but {what}: move the model's forward pass and backward() "
         "into it",
         severity,
     )
 
 
 def not_deterministic(here: Pass, again: Pass) -> Iterator[Finding]:
-    """All training passes of a step must be the same function of the weights."""
+    """Two passes at the same weights differ; all training passes of a step must be the same function of the weights."""
     if not here.finite() or max(again.distance(here), again.loss_distance(here)) <= DIFFERENT:
         return
     cause = f" (it draws from {' and '.join(here.drew)})" if here.drew else ""
     yield Finding(
         "not-deterministic",
-        f"`{here.name}` gives another loss when it is called again at the same weights{cause}: the passes of a step "
-        "must see the same batch. Draw and augment it before the step; only torch's global generators are replayed",
+        f"`{here.name}` gives a different loss when it is called again at the same weights{cause}: all passes of a "
+        "step must see the same batch. Draw and augment it before the step; only torch's global generators are "
+        "replayed",
     )
 
 
 def gradients_not_cleared(here: Pass, onto: Pass) -> Iterator[Finding]:
-    """A warning: `step` clears them before each pass; loops by hand and other optimizers do not."""
+    """A warning: the closure does not clear the gradients. `step` does, manual loops and other optimizers do not."""
     if here.finite() and norm(here.present) > 0 and onto.distance(here, 2.0) <= DIFFERENT:
         yield Finding(
             "gradients-not-cleared",
-            f"`{here.name}` adds its gradients to those that are there: begin it with optimizer.zero_grad(). `step` "
-            "clears them itself, but ascent_step(), torch's own optimizers and other callers do not",
+            f"`{here.name}` adds its gradients to existing ones: begin it with optimizer.zero_grad(). `step` clears "
+            "them itself, but ascent_step(), torch's own optimizers and other callers do not",
             "warning",
         )
 
 
 def weights_without_gradient(here: Pass, names: Sequence[str]) -> Iterator[Finding]:
-    """A warning: heads that are not in use are legitimate."""
+    """A warning: weights get no gradient, which is legitimate for unused heads."""
     without = [name for name, g in zip(names, here.gradients, strict=True) if g is None]
     if without:
         yield Finding(
             "weights-without-gradient",
-            f"`{here.name}` leaves no gradient in {listed(without)}: they are never trained. Make the optimizer from "
-            "the model that the closure uses, or freeze them with requires_grad_(False)",
+            f"`{here.name}` leaves no gradient in {listed(without)}: they are never trained. Construct the optimizer "
+            "with the parameters of the model that the closure uses, or freeze them with requires_grad_(False)",
             "warning",
         )
 
 
 def moving_buffers(here: Pass, optimizer: SharpnessAware) -> Iterator[Finding]:
-    """A warning: the weights do not suffer, the network in evaluation mode does."""
-    looked_after = set(optimizer.model.modules()) if optimizer.model is not None else set[nn.Module]()
-    moved = [name for name, module in here.moved if module not in looked_after]
+    """A warning: running statistics are updated at perturbed weights, which affects evaluation mode only."""
+    handled = set(optimizer.model.modules()) if optimizer.model is not None else set[nn.Module]()
+    moved = [name for name, module in here.moved if module not in handled]
     if moved:
         yield Finding(
             "buffers-move-in-each-pass",
-            f"{listed(moved)} move in each pass of a step, at perturbed weights too: give the network to the "
-            "optimizer, as `model=model` or optimizer.model = model",
+            f"{listed(moved)} change in every pass of a step, including those at perturbed weights: give the network "
+            "to the optimizer, as `model=model` or optimizer.model = model",
             "warning",
         )
 
@@ -180,22 +185,22 @@ def moving_buffers(here: Pass, optimizer: SharpnessAware) -> Iterator[Finding]:
 
 
 def no_validation_closure(optimizer: SharpnessAware, validation_closure: Closure | None) -> Iterator[Finding]:
-    """`step` would raise."""
+    """A learned radius without a validation closure; `step` would raise."""
     if optimizer.radius.learns and validation_closure is None:
         yield Finding(
             "no-validation-closure",
-            "a learned radius needs a validation closure: hold data out of training, and give step() a closure on a "
-            "batch of it, or set optimizer.validation_closure",
+            "a learned radius needs a validation closure: hold out some of the training data, and pass step() a "
+            "closure on a batch of it, or set optimizer.validation_closure",
         )
 
 
 def same_batch(here: Pass, held_out: Pass) -> Iterator[Finding]:
-    """A radius that is learned on the training batch learns nothing about generalization."""
+    """Both closures use the same batch, from which a radius learns nothing about generalization."""
     if here.finite() and max(held_out.distance(here), held_out.loss_distance(here)) <= EQUAL:
         yield Finding(
             "same-batch",
-            "`validation_closure` gives the loss and the gradients of `closure`: it must run on a batch that the model "
-            "is not trained on. A common cause are closures made in a loop that share its variable",
+            "`validation_closure` gives the same loss and gradients as `closure`: it must run on a batch that the "
+            "model is not trained on. A common cause is closures made in a loop that capture the loop variable",
         )
 
 
@@ -203,7 +208,7 @@ def same_batch(here: Pass, held_out: Pass) -> Iterator[Finding]:
 
 
 def weights_not_held(optimizer: SharpnessAware, model: nn.Module | None) -> Iterator[Finding]:
-    """A warning: some are left out on purpose."""
+    """A warning: the optimizer does not hold all trainable weights, which may be intended."""
     held = {p for group in optimizer.param_groups for p in group["params"]}
     named = model.named_parameters() if model is not None else ()
     left_out = [name for name, p in named if p.requires_grad and p not in held]
@@ -217,21 +222,21 @@ def weights_not_held(optimizer: SharpnessAware, model: nn.Module | None) -> Iter
 
 
 def stale_scheduler(optimizer: SharpnessAware, scheduler: Any) -> Iterator[Finding]:
-    """A scheduler sets the learning rate in the groups of the optimizer that it was made with."""
+    """The scheduler was made with another optimizer, or before a param group was added."""
     if scheduler is None:
         return
     groups = scheduler.optimizer.param_groups
     if [id(group) for group in groups] != [id(group) for group in optimizer.param_groups]:
         yield Finding(
             "stale-scheduler",
-            f"`scheduler` sets the learning rate of another {type(scheduler.optimizer).__name__}: make it from this "
-            "optimizer or from its base_optimizer, after the last time that either was made anew",
+            f"`scheduler` sets the learning rate of another {type(scheduler.optimizer).__name__}: construct it with "
+            "this optimizer or its base_optimizer, after these have been constructed for the last time",
         )
     elif len(groups) != len(getattr(scheduler, "base_lrs", groups)):
         yield Finding(
             "stale-scheduler",
-            f"`scheduler` knows {len(scheduler.base_lrs)} of the optimizer's {len(groups)} param groups: make it after "
-            "the last add_param_group()",
+            f"`scheduler` knows {len(scheduler.base_lrs)} of the optimizer's {len(groups)} param groups: construct it "
+            "after the last add_param_group()",
         )
     for part in getattr(scheduler, "_schedulers", ()):  # of SequentialLR and ChainedScheduler
         yield from stale_scheduler(optimizer, part)
@@ -240,23 +245,23 @@ def stale_scheduler(optimizer: SharpnessAware, scheduler: Any) -> Iterator[Findi
 def radius_out_of_proportion(
     optimizer: SharpnessAware, here: Pass, perturbed: Sequence[tuple[Tensor, Tensor] | None]
 ) -> Iterator[Finding]:
-    """Too long, and the second pass sees another network; too short for the dtype, and it sees the same one."""
+    """The perturbation is too large compared with the weights, or too small to change them in their dtype."""
     climbed = [(w, *there) for w, there in zip(here.weights, perturbed, strict=False) if there is not None]
     if not climbed or not here.finite() or bool((optimizer.rho == 0).all()):
         return
     radii = sorted(optimizer.rho.reshape(-1).tolist())
     rho = f"{radii[0]:.2g}" if len(radii) == 1 else f"{radii[0]:.2g} to {radii[-1]:.2g}"
     length = float(norm([w for w, _, _ in climbed]))
-    share = float(norm([p - w for w, p, _ in climbed])) / length if length > 0 else 0.0  # weights that begin at 0
+    share = float(norm([p - w for w, p, _ in climbed])) / length if length > 0 else 0.0  # 0: all weights are 0
     if share > LARGEST_SHARE:
         yield Finding(
             "radius-too-large",
             f"a radius of {rho} moves the weights by {share:.0%} of their norm: make rho smaller (SAM: 0.01 to 0.5 for "
-            "networks from scratch, ASAM: 0.1 to 2, a share of the weights: 0.002 to 0.05)",
+            "networks from scratch, ASAM: 0.1 to 2, relative radii: 0.002 to 0.05)",
             "warning",
         )
-    # Where the direction is 0, a mask of the perturbation's own may have put it. A weight of 0 would move by whatever
-    # is added to it, and is not to be moved at all by a relative radius.
+    # Not counted: entries with direction 0, which the perturbation may have masked, and weights of 0, which any
+    # addition changes and which a layerwise radius does not perturb.
     movable = [aimed & (w != 0) for w, _, aimed in climbed]
     count = sum(int(mask.sum()) for mask in movable)
     unmoved = sum(int((mask & (w == p)).sum()) for mask, (w, p, _) in zip(movable, climbed, strict=True))
@@ -264,13 +269,13 @@ def radius_out_of_proportion(
         dtypes = " and ".join(sorted({str(w.dtype).removeprefix("torch.") for w, _, _ in climbed}))
         yield Finding(
             "radius-vanishes",
-            f"a radius of {rho} leaves {unmoved / count:.0%} of the weights unmoved, because their {dtypes} is too "
-            "coarse for it: keep the weights in float32 (and compute under autocast), or make rho larger",
+            f"a radius of {rho} leaves {unmoved / count:.0%} of the weights unchanged, because the precision of "
+            f"{dtypes} is too low for it: keep the weights in float32 (and compute under autocast), or make rho larger",
             "warning",
         )
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first few names."""
+    """The first few names, and how many more there are."""
     more = len(names) - SHOWN_NAMES
     return ", ".join(f"`{name}`" for name in names[:SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")

@@ -1,7 +1,7 @@
-"""Adapters for the loops people use: Lightning, the Hugging Face Trainer, Accelerate. Nothing in letsam imports them.
+"""Adapters for Lightning, the Hugging Face Trainer and Accelerate. Nothing else in letsam imports them.
 
-Each module needs the library it is named after: `pip install "letsam[lightning]"`, `letsam[transformers]`,
-`letsam[accelerate]`.
+Each module needs the library that it is named after: `pip install "letsam[lightning]"`, `"letsam[transformers]"` or
+`"letsam[accelerate]"`.
 """
 
 from .batches import EndlessBatches

@@ -1,4 +1,4 @@
-"""Accelerate: one step with the accelerator's precision, processes and accumulation.
+"""Accelerate: a step with the accelerator's precision, processes and gradient accumulation.
 
     model, base, train, held_out = accelerator.prepare(model, optimizer, train, held_out)
     validation = EndlessBatches(held_out)
@@ -6,8 +6,8 @@
     for batch in train:
         step(accelerator, optimizer, loss_on, [batch], validation)
 
-Why not `optimizer.step(closure)`: the prepared optimizer hands on the closure, but no second one, and with float16 it
-gives it to a scaler, whose step takes none.
+`optimizer.step(closure)` of the prepared optimizer does not suffice: it accepts no validation closure, and with float16
+it calls the gradient scaler's `step`, which does not support closures.
 """
 
 from __future__ import annotations
@@ -39,28 +39,28 @@ def step(
     weights: Sequence[float] | None = None,
     model: nn.Module | None = None,
 ) -> Tensor:
-    """A whole step of a letsam optimizer: sum_i share_i loss_i over micro-batches, which every pass sees again.
+    """A complete step of a letsam optimizer; every pass runs all micro-batches of the step.
 
-    Do not wrap it in `accelerator.accumulate`: the micro-batches of a step are given together, and gradients are
-    accumulated inside. Clip with the optimizer's `max_grad_norm`. A prepared scheduler is stepped as ever.
+    Do not wrap it in `accelerator.accumulate`: pass all micro-batches of a step together, and gradients are accumulated
+    inside. Clip with the optimizer's `max_grad_norm`. Step a prepared scheduler as usual.
 
     Args:
-        accelerator: the one that has prepared model, optimizer and loaders.
+        accelerator: the accelerator that prepared model, optimizer and loaders.
         optimizer: a letsam optimizer, prepared or not.
-        loss_on: computes the loss of one batch with the prepared model (a scalar); no `backward()`.
+        loss_on: computes the loss of one batch with the prepared model (a scalar); must not call `backward()`.
         micro_batches: the training batches of this step, at least one.
-        validation_batches: an iterator without end (`letsam.integrations.EndlessBatches`), for a learned radius; a step
-            that has a validation pass takes one batch.
-        weights: of the micro-batches (see `letsam.accumulated`); None: equal shares.
-        model: the prepared model, so that several processes exchange their gradients with the last micro-batch alone.
+        validation_batches: an infinite iterator (`letsam.integrations.EndlessBatches`), for a learned radius; each
+            validation pass takes one batch.
+        weights: weights of the micro-batches (see `letsam.accumulated`); None: equal weights.
+        model: the prepared model; with it, several processes exchange gradients only in the last micro-batch.
 
     Returns:
         The loss of the first pass (0-dim, detached).
 
     Raises:
         TypeError: `optimizer` is not a letsam optimizer.
-        ValueError: a learned radius without validation batches, or DeepSpeed, Megatron-LM or XLA, which take the step
-            into their own hands.
+        ValueError: a learned radius without validation batches, or an accelerator with DeepSpeed, Megatron-LM or XLA,
+            which do not leave the step to the optimizer.
 
     Example:
         >>> import torch, letsam
@@ -97,7 +97,7 @@ def step(
 
 
 def unwrapped(optimizer: Any) -> Any:
-    """The optimizer that Accelerate has prepared."""
+    """The optimizer inside Accelerate's wrapper."""
     while isinstance(optimizer, AcceleratedOptimizer):
         optimizer = optimizer.optimizer
     return optimizer

@@ -1,4 +1,4 @@
-"""The validation batches that move a learned radius: without end, in an order that a resumed run takes up again."""
+"""Validation batches for a learned radius: an infinite iterator whose position can be saved and restored."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ _END = object()
 
 
 class EndlessBatches(Generic[Batch]):
-    """An iterator over the batches of a loader, epoch after epoch, for ever.
+    """An infinite iterator over the batches of a loader, epoch after epoch.
 
-    The order of an epoch follows from `seed` and the number of the epoch alone: `shuffle=True` gives another order in
-    every epoch and the same ones in every run, and neither the global random generator nor the loader's own is moved by
-    it. A batch is read when it is asked for, so a step without a validation pass costs none.
+    The order within an epoch depends only on `seed` and the epoch number: with `shuffle=True`, each epoch has another
+    order, and all runs have the same orders. Neither torch's global generator nor the loader's own is advanced. Batches
+    are read lazily, so a step without a validation pass reads none.
 
     Args:
-        loader: a DataLoader, prepared by Accelerate or not, or any other iterable that can be iterated again.
-        seed: >= 0.
+        loader: a DataLoader, prepared by Accelerate or not, or any other iterable that can be iterated repeatedly.
+        seed: >= 0, of the order.
 
     Attributes:
-        seed: as given; may be set until the first batch is read.
+        seed: as given; may be changed until the first batch is read.
 
     Raises:
-        TypeError: `loader` is not iterable, or an iterator, which ends after one epoch.
-        ValueError: from `next`, a loader without a batch.
+        TypeError: `loader` is not iterable, or is an iterator, which ends after one epoch.
+        ValueError: from `next`, if the loader yields no batch.
 
     Example:
         >>> from letsam.integrations import EndlessBatches
@@ -61,11 +61,11 @@ class EndlessBatches(Generic[Batch]):
         return cast(Batch, batch)
 
     def state_dict(self) -> dict[str, int]:
-        """How far it has come."""
+        """The position: epoch, and number of batches read in it."""
         return {"epoch": self._epoch, "position": self._position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on from there; the batches before it in the same epoch are read once more and thrown away."""
+        """Continue from a saved position; reads the earlier batches of that epoch again and drops them."""
         self._epoch, self._position = state["epoch"], state["position"]
         self._batches = None
 
@@ -73,14 +73,14 @@ class EndlessBatches(Generic[Batch]):
         owners: list[Any] = [self.loader, getattr(self.loader, "sampler", None)]
         own = [g for g in (getattr(owner, "generator", None) for owner in owners) if isinstance(g, torch.Generator)]
         if self._batches is not None:
-            with _kept(own):  # samplers draw once more when they end
+            with _restored(own):  # samplers may draw random numbers when they end
                 return next(self._batches, _END)
         self._set_epoch()
-        with _kept([torch.default_generator, *own]) as generators:
+        with _restored([torch.default_generator, *own]) as generators:
             for generator in generators:
                 generator.manual_seed(self.seed + self._epoch)
             self._batches = iter(self.loader)
-            first = next(self._batches, _END)  # with the first batch, samplers draw their permutation
+            first = next(self._batches, _END)  # samplers draw their permutation with the first batch
             for _ in range(1, self._position):
                 next(self._batches, _END)
         return self._read() if self._position else first
@@ -93,8 +93,8 @@ class EndlessBatches(Generic[Batch]):
 
 
 @contextmanager
-def _kept(generators: list[torch.Generator]) -> Generator[list[torch.Generator]]:
-    """On the way out, the generators get back the states they had."""
+def _restored(generators: list[torch.Generator]) -> Generator[list[torch.Generator]]:
+    """Restore the states of the generators on exit."""
     states = [generator.get_state() for generator in generators]
     try:
         yield generators

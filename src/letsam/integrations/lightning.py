@@ -1,8 +1,8 @@
-"""Lightning: a callback for automatic optimization, next to a letsam optimizer in `configure_optimizers`.
+"""Lightning: a callback for automatic optimization with a letsam optimizer from `configure_optimizers`.
 
-Lightning hands `optimizer.step` a closure that can be called again: forward, backward, clipping, on the same batch. It
-has no place for a second closure, on a validation batch. The callback adds it in a pre-hook of the optimizer's step,
-and lets `training_step` log in the first pass alone.
+Lightning passes `optimizer.step` a closure that can be called repeatedly: forward, backward and clipping on the same
+batch. It cannot pass a second closure, for a validation batch. The callback adds that one in a pre-hook of the
+optimizer's step, and mutes `self.log` of `training_step` in all passes but the first.
 """
 
 from __future__ import annotations
@@ -20,32 +20,33 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from .. import checks
 from ..optimizer import SharpnessAware
 from .batches import EndlessBatches
-from .metrics import logged
+from .logged_metrics import logged_metrics
 
 Loss = Callable[[LightningModule, Any], Tensor]
 
 
 class SharpnessAwareCallback(Callback):
-    """Feeds validation batches to the letsam optimizer of a LightningModule, and logs what moves its radius.
+    """Passes validation batches to the letsam optimizer of a LightningModule, and logs its radius.
 
-    - Logs `rho`, `generalization_gap` and `hypergradient` with every step.
-    - `self.log` in `training_step` counts in the first pass of a step, the one at the unperturbed weights, and not in
-      the others.
-    - Sets the optimizer's `model` where it has none, so that running statistics move once in a step.
-    - Checkpoints hold the position in the validation data: `ckpt_path` continues with the next batch.
-    - `gradient_clip_val` clips in every training pass. By norm this changes the descent alone, for the ascent's length
-      is rho; by value it turns the ascent, too. The optimizer's own `max_grad_norm` clips the descent alone.
+    - Logs `rho`, `generalization_gap` and `hypergradient` at every step.
+    - `self.log` in `training_step` logs in the first pass of a step, at the unperturbed weights, and is muted in the
+      others.
+    - Sets the optimizer's `model` if it has none, so that running statistics are updated once per step.
+    - Checkpoints contain the position in the validation data: `ckpt_path` continues with the next batch.
+    - `gradient_clip_val` clips in every training pass. Clipping by norm affects only the descent, because the length of
+      the ascent is rho; clipping by value also changes the direction of the ascent. The optimizer's `max_grad_norm`
+      clips only the descent.
 
     Args:
-        validation_dataloader: batches that the model is not trained on and that are not reported, for a learned radius;
-            read in a new order in every epoch where it shuffles. They pass the module's own transfer hooks.
-        loss: `loss(pl_module, batch)`, the loss of a validation batch; None: that of `training_step`, its logs muted.
+        validation_dataloader: for a learned radius, batches that are neither trained on nor reported; reshuffled in
+            every epoch if the loader shuffles. They go through the module's transfer hooks.
+        loss: `loss(pl_module, batch)`, the loss of a validation batch; None: that of `training_step`, with logs muted.
         seed: >= 0, of the order of the validation batches.
 
     Raises:
-        TypeError: an argument of the wrong type; from `fit`, another optimizer than letsam's.
-        ValueError: from `fit`, a learned radius without data, or a Trainer that calls the closure in a way that leaves
-            no room for a second pass: manual optimization, `accumulate_grad_batches`, a precision with a scaler.
+        TypeError: an argument of the wrong type; from `fit`, an optimizer that is not letsam's.
+        ValueError: from `fit`, a learned radius without data, or a Trainer whose closure cannot be called a second
+            time: manual optimization, `accumulate_grad_batches`, or a precision with a gradient scaler.
 
     Example:
         >>> import torch, letsam
@@ -84,7 +85,7 @@ class SharpnessAwareCallback(Callback):
     # --- set-up and tear-down -------------------------------------------------------------------------------------
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Check that the Trainer can do it, and hook into the optimizer's step."""
+        """Check the Trainer's configuration, and register a pre-hook of the optimizer's step."""
         _check_trainer(trainer, pl_module, self.loss)
         optimizer: Any = trainer.optimizers[0]
         if not isinstance(optimizer, SharpnessAware):
@@ -100,8 +101,8 @@ class SharpnessAwareCallback(Callback):
         def before_step(
             _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-            _check_accumulation(trainer)  # a GradientAccumulationScheduler may have begun
-            closures = {"closure": _heard_once(kwargs["closure"], pl_module)}
+            _check_accumulation(trainer)  # a GradientAccumulationScheduler may have changed it
+            closures = {"closure": _logging_once(kwargs["closure"], pl_module)}
             if self._batches is not None:
                 closures["validation_closure"] = lambda: self._validation_loss(trainer, pl_module)
             return args, kwargs | closures
@@ -109,13 +110,13 @@ class SharpnessAwareCallback(Callback):
         self._hook = optimizer.register_step_pre_hook(before_step)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Take the hook out of the optimizer."""
+        """Remove the hook from the optimizer."""
         if self._hook is not None:
             self._hook.remove()
         self._hook = self._optimizer = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Take the hook out of the optimizer."""
+        """Remove the hook from the optimizer."""
         self.teardown(trainer, pl_module, "fit")
 
     def state_dict(self) -> dict[str, Any]:
@@ -123,7 +124,7 @@ class SharpnessAwareCallback(Callback):
         return {} if self._batches is None else self._batches.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from a saved position."""
         if self._batches is not None and state_dict:
             self._batches.load_state_dict(state_dict)
 
@@ -144,16 +145,16 @@ class SharpnessAwareCallback(Callback):
             else:
                 output = strategy.training_step(batch, *_batch_idx(trainer, pl_module))
                 loss = output["loss"] if isinstance(output, dict) else output
-            if isinstance(loss, Tensor):  # if not, the optimizer says so
+            if isinstance(loss, Tensor):  # otherwise the optimizer raises
                 strategy.backward(loss, None)
         return loss
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Log the radius and what moved it."""
+        """Log the radius, the generalization gap and the hypergradient."""
         assert self._optimizer is not None
-        pl_module.log_dict(logged(self._optimizer))
+        pl_module.log_dict(logged_metrics(self._optimizer))
 
 
 def _check_trainer(trainer: Trainer, pl_module: LightningModule, loss: Loss | None) -> None:
@@ -165,7 +166,7 @@ def _check_trainer(trainer: Trainer, pl_module: LightningModule, loss: Loss | No
     _check_accumulation(trainer)
     if getattr(trainer.precision_plugin, "scaler", None) is not None:
         raise ValueError(
-            "`precision` must work without a gradient scaler, whose step calls a closure once, got "
+            "`precision` must work without a gradient scaler, whose step calls the closure only once, got "
             f"{trainer.precision!r}: use 'bf16-mixed'"
         )
     if len(trainer.optimizers) != 1:
@@ -174,8 +175,8 @@ def _check_trainer(trainer: Trainer, pl_module: LightningModule, loss: Loss | No
     averages = any(isinstance(callback, StochasticWeightAveraging) for callback in callbacks)
     if averages and any(isinstance(module, _BatchNorm) for module in pl_module.modules()):
         raise ValueError(
-            "`callbacks` must hold no StochasticWeightAveraging where the module has BatchNorm: Lightning's last pass, "
-            "which renews the statistics, goes through the optimizer's step; got both: use torch.optim.swa_utils"
+            "`callbacks` must not contain StochasticWeightAveraging if the module has BatchNorm, got both: Lightning's "
+            "last pass, which updates the statistics, runs through the optimizer's step. Use torch.optim.swa_utils"
         )
     if loss is not None and trainer.world_size > 1:
         raise ValueError(
@@ -186,33 +187,33 @@ def _check_trainer(trainer: Trainer, pl_module: LightningModule, loss: Loss | No
 def _check_accumulation(trainer: Trainer) -> None:
     if trainer.accumulate_grad_batches != 1:
         raise ValueError(
-            "`accumulate_grad_batches` must be 1, because a further pass would see the last micro-batch alone, got "
+            "`accumulate_grad_batches` must be 1, because the second pass would see only the last micro-batch, got "
             f"{trainer.accumulate_grad_batches}: use larger batches, or manual optimization with letsam.accumulated"
         )
 
 
 def _batch_idx(trainer: Trainer, pl_module: LightningModule) -> list[int]:
-    """The second argument of `training_step`, where it has one."""
+    """The argument `batch_idx` of `training_step`, if it has one."""
     wanted = is_param_in_hook_signature(pl_module.training_step, "batch_idx", min_args=2)
     return [trainer.fit_loop.batch_idx] if wanted else []
 
 
-def _heard_once(closure: Callable[[], Any], pl_module: LightningModule) -> Callable[[], Any]:
-    """The closure, whose logs are muted from its second call on."""
+def _logging_once(closure: Callable[[], Any], pl_module: LightningModule) -> Callable[[], Any]:
+    """The closure, with `self.log` muted from its second call on."""
     calls = 0
 
-    def heard_once() -> Any:
+    def logging_once() -> Any:
         nonlocal calls
         calls += 1
         with nullcontext() if calls == 1 else _muted(pl_module):
             return closure()
 
-    return heard_once
+    return logging_once
 
 
 @contextmanager
 def _muted(pl_module: LightningModule) -> Generator[None]:
-    """`self.log` does nothing inside."""
+    """Make `self.log` do nothing within the context."""
     pl_module.__dict__["log"] = lambda *args, **kwargs: None
     try:
         yield

@@ -1,9 +1,9 @@
 """The Hugging Face Trainer with a sharpness-aware step.
 
 The Trainer reads the micro-batches of a step in advance, calls `training_step` for each and then `optimizer.step()`.
-Here all of the step happens in the `training_step` of its last micro-batch, which has all of them at hand: each pass of
-the optimizer runs the Trainer's own `training_step` over every one, with its precision, its losses and its scaling. The
-`optimizer.step()` that follows finds nothing left to do.
+Here the whole step runs in the `training_step` call of its last micro-batch: each pass of the optimizer runs the
+Trainer's own `training_step` on all micro-batches, with the Trainer's precision, losses and scaling. The following
+`optimizer.step()` does nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..radius import LearnedRadius
 from ..variants import SAM
 from .accelerate import unwrapped
 from .batches import EndlessBatches
-from .metrics import logged
+from .logged_metrics import logged_metrics
 
 STATE_KEY = "radius_batches"
 
@@ -35,30 +35,31 @@ def _lets_sam(base_optimizer: Optimizer) -> SharpnessAware:
 
 
 class SharpnessAwareTrainer(Trainer):
-    """theta <- base(theta, g_rho) in every step of a `transformers.Trainer`, with a radius that is learned.
+    """A `transformers.Trainer` with the step theta <- base(theta, g_rho) and, by default, a learned radius.
 
-    All that the Trainer does it still does: accumulation (every pass sees all micro-batches of a step), losses per
-    token, label smoothing, bf16, schedulers, callbacks, checkpoints. Before another subclass it works as a mixin:
+    All features of the Trainer work: gradient accumulation (every pass runs all micro-batches of a step), losses per
+    token, label smoothing, bf16, schedulers, callbacks, checkpoints. As a mixin, list it before another subclass:
     `class Mine(SharpnessAwareTrainer, Seq2SeqTrainer)`.
 
-    - `max_grad_norm` clips the gradient of the descent, unless the optimizer brings a `max_grad_norm` of its own.
-    - The logs get `rho`, `generalization_gap` and `hypergradient`; `grad_norm` is the norm at the weights, before the
-      ascent.
+    - `max_grad_norm` clips the gradient of the descent, unless the optimizer has its own `max_grad_norm`.
+    - The logs contain `rho`, `generalization_gap` and `hypergradient`; `grad_norm` is the gradient norm at the
+      unperturbed weights.
     - `on_pre_optimizer_step` and `on_optimizer_step` are both called after the step.
     - DeepSpeed is not supported.
 
     Args:
         *args: as for `Trainer`.
-        radius_dataset: the validation split that moves the radius: examples that are neither trained on nor reported,
-            of the form of `train_dataset`. A validation pass has as many micro-batches, as large, as a training pass.
-        sharpness_aware: makes the letsam optimizer from the Trainer's own; None for
+        radius_dataset: the validation split from which the radius is learned: examples that are neither trained on nor
+            reported, in the form of `train_dataset`. A validation pass has as many micro-batches as a training pass, of
+            the same size.
+        sharpness_aware: function that makes the letsam optimizer from the Trainer's; None:
             `letsam.SAM(base, rho=letsam.LearnedRadius(0.05))`.
         **kwargs: as for `Trainer`.
 
     Raises:
-        ValueError: `radius_dataset` is one of the other data sets or, from `train`, missing for a learned radius; from
-            `train`, a checkpoint without the optimizer's or the radius's state, such as a plain Trainer's.
-        TypeError: from `train`, `sharpness_aware` returns no letsam optimizer.
+        ValueError: `radius_dataset` is one of the other data sets; from `train`, it is missing for a learned radius, or
+            a checkpoint lacks the state of the optimizer or the radius, as that of a plain Trainer does.
+        TypeError: from `train`, if `sharpness_aware` returns no letsam optimizer.
 
     Example:
         >>> import functools, tempfile, torch, letsam
@@ -99,15 +100,15 @@ class SharpnessAwareTrainer(Trainer):
         for name, dataset in taken:
             if self.radius_dataset is not None and self.radius_dataset is dataset:
                 raise ValueError(
-                    f"`radius_dataset` must be a data set of its own, neither trained on nor reported, got `{name}`"
+                    f"`radius_dataset` must be a separate data set, neither trained on nor reported, got `{name}`"
                 )
 
     # --- setting up -----------------------------------------------------------------------------------------------
 
     def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
-        """Make the Trainer's optimizer and wrap it, unless it is a letsam optimizer already."""
+        """Create the Trainer's optimizer, and wrap it unless it is a letsam optimizer already."""
         if self.is_deepspeed_enabled:
-            raise ValueError("`args` must not use DeepSpeed, which takes the step into its own hands")
+            raise ValueError("`args` must not use DeepSpeed, which does not leave the step to the optimizer")
         optimizer = super().create_optimizer(*([] if model is None else [model]))
         own = unwrapped(optimizer)
         if not isinstance(own, SharpnessAware):
@@ -129,7 +130,7 @@ class SharpnessAwareTrainer(Trainer):
         self._sharpness_aware = optimizer
         if self.radius_dataset is not None:
             batches = self._radius_batches = EndlessBatches(self.get_radius_dataloader(), seed=self.args.seed)
-            # The Trainer saves the optimizer's state with every checkpoint: the position in the data travels in it.
+            # The Trainer saves the optimizer's state in every checkpoint, so the position in the data is stored there.
             optimizer.register_state_dict_post_hook(lambda _, state: {**state, STATE_KEY: batches.state_dict()})
             optimizer.register_load_state_dict_pre_hook(lambda _, state: _take_position(batches, state))
 
@@ -143,7 +144,7 @@ class SharpnessAwareTrainer(Trainer):
             ) from error
 
     def get_radius_dataloader(self) -> DataLoader[Any]:
-        """The batches that move the radius: shuffled, collated, placed and shared out as the training batches are."""
+        """The loader of `radius_dataset`, shuffled, collated, placed and sharded like the training data."""
         sampler: Any = self._get_train_sampler
         return self._get_dataloader(self.radius_dataset, "Radius", self._train_batch_size, sampler_fn=sampler)
 
@@ -152,20 +153,20 @@ class SharpnessAwareTrainer(Trainer):
         try:
             return super().train(*args, **kwargs)
         finally:
-            self.accelerator.sync_gradients = True  # this flag is shared by all accelerators of the process
+            self.accelerator.sync_gradients = True  # all accelerators of the process share this flag
 
     # --- a step ---------------------------------------------------------------------------------------------------
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
-        """Read the micro-batches of the next step, and remember them."""
+        """Read the micro-batches of the next step and store them."""
         self._micro_batches, items = super().get_batch_samples(*args, **kwargs)
         return self._micro_batches, items
 
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
-        """With the last micro-batch, run the whole step; before that, nothing.
+        """Run the whole step if this is the last micro-batch; otherwise do nothing.
 
         Returns:
-            The loss of the first pass over all micro-batches (0-dim, detached); 0 for the others.
+            For the last micro-batch, the loss of the first pass over all of them (0-dim, detached); otherwise 0.
         """
         optimizer = self._sharpness_aware
         assert optimizer is not None
@@ -180,7 +181,7 @@ class SharpnessAwareTrainer(Trainer):
         loss = optimizer.step(closure, lambda: self._validation_loss(model), grad_scaler=scaler)
         if scaler is not None:
             scaler.update()
-        self.accelerator.sync_gradients = False  # the prepared optimizer's step() then does nothing
+        self.accelerator.sync_gradients = False  # makes the prepared optimizer's step() do nothing
         return loss
 
     def _closure(self, model: nn.Module, batches: Sequence[Any], items: Any) -> Callable[[], Tensor]:
@@ -196,7 +197,7 @@ class SharpnessAwareTrainer(Trainer):
         return closure
 
     def _validation_loss(self, model: nn.Module) -> Tensor:
-        """The same on as many batches that the model is not trained on, so that losses are scaled alike."""
+        """Run a pass on as many validation batches as the step has micro-batches, so that losses scale the same way."""
         assert self._radius_batches is not None
         count = len(self._micro_batches)
         batches, items = super().get_batch_samples(self._radius_batches, count, self.args.device)
@@ -205,7 +206,7 @@ class SharpnessAwareTrainer(Trainer):
     def _micro_step(self, model: nn.Module, batch: Any, items: Any) -> Tensor:
         return super().training_step(model, batch, items)
 
-    # --- what the Trainer wants to know of it ---------------------------------------------------------------------
+    # --- what the Trainer logs ------------------------------------------------------------------------------------
 
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:
         return self._get_grad_norm(model)
@@ -215,9 +216,9 @@ class SharpnessAwareTrainer(Trainer):
         return self._sharpness_aware.metrics["gradient_norm"]
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Log as `Trainer.log` does; to the training loss come the radius and what moved it."""
+        """Log as `Trainer.log` does, and add the radius' metrics to the entries with a training loss."""
         if "loss" in logs and self._sharpness_aware is not None:
-            logs |= {name: value.item() for name, value in logged(self._sharpness_aware).items()}
+            logs |= {name: value.item() for name, value in logged_metrics(self._sharpness_aware).items()}
         super().log(logs, *args, **kwargs)
 
 

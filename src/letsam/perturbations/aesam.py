@@ -1,4 +1,4 @@
-"""AE-SAM: climb in the steps whose gradient is long, by the standards of the last ones.
+"""AE-SAM: a SAM step where the gradient norm is large compared with recent steps, a base optimizer step elsewhere.
 
 Jiang, Yang, Zhang, Kwok, "An Adaptive Policy to Employ Sharpness-Aware Minimization", ICLR 2023, arXiv:2304.14647.
 """
@@ -18,21 +18,26 @@ from .sam import SAMPerturbation, reciprocal
 
 
 class AESAMPerturbation(SAMPerturbation):
-    """eps_hat = g / ||g|| where ||g||^2 >= mu + c sigma, else 0.
+    """eps_hat = g / ||g|| on steps with ||g||^2 >= mu + c sigma, and 0 on the others.
 
-    mu and sigma^2 are moving averages of ||g||^2 and of its squared distance from mu, this step's included. Here they
-    begin at 0, so that the first steps climb. c falls in a line from `highest` to `lowest` over `steps`; without
-    `steps` it stays in the middle.
+    mu and sigma^2 are moving averages of the squared gradient norm s = ||g||^2 and of its variance, updated with this
+    step's s before the comparison:
 
-    The gate is decided on the device and not read by the host, so that a step never waits. The weights move as in the
-    paper, but the second pass runs at every step, where the paper leaves it out in about half of them: **two passes a
-    step, not 1 1/2**. In a step that does not climb it sees the unperturbed weights again.
+        mu      <- decay mu + (1 - decay) s
+        sigma^2 <- decay sigma^2 + (1 - decay) (s - mu)^2
+
+    Both start at 0, so the first steps climb. c decreases linearly from `highest` to `lowest` over `steps`; without
+    `steps` it is constant, halfway between the two.
+
+    The decision is made on the device, so that the host never waits for it. The weights are updated as in the paper,
+    but **a step costs 2 passes instead of about 1 1/2**: the paper skips the second pass of a step that does not climb,
+    whereas here it runs at the unperturbed weights.
 
     Args:
         steps: >= 1, length of the run in steps; None: unknown.
         lowest: c at the end, the paper's lambda_1.
         highest: c at the beginning, the paper's lambda_2; at least `lowest`.
-        decay: of the averages, from 0 to below 1; the paper's delta.
+        decay: of the moving averages, from 0 to below 1; the paper's delta.
 
     Raises:
         ValueError: an argument out of range.
@@ -53,11 +58,11 @@ class AESAMPerturbation(SAMPerturbation):
     """
 
     facts = Facts(
-        "AE-SAM: climb where the gradient is long",
+        "AE-SAM: climb only in steps with a large gradient norm",
         "arXiv:2304.14647",
         "2",
         1,
-        "yes; steps that do not climb do not count",
+        "yes; steps that do not climb have no effect on it",
     )
 
     def __init__(
@@ -73,11 +78,11 @@ class AESAMPerturbation(SAMPerturbation):
         self._step = 0
 
     def begin(self, step: int, base: Optimizer) -> None:
-        """Learn the number of the step."""
+        """Store the step number, on which c depends."""
         self._step = step
 
     def direction(self, weights: Tensors, gradients: Tensors, gradient_norm: Tensor) -> Tensor:
-        """1 / ||g||, or 0."""
+        """1 / ||g|| if this step climbs, else 0."""
         square = gradient_norm.square()
         mean, variance = self._known(square)
         mean = torch.lerp(square, mean, self.decay)
@@ -94,7 +99,7 @@ class AESAMPerturbation(SAMPerturbation):
         return mean.to(like), variance.to(like)
 
     def commit(self, finite: Tensor) -> None:
-        """Keep the averages."""
+        """Keep the new averages if the step is finite."""
         if self._proposed is not None:
             old = self._known(self._proposed[0])
             mean, variance = (torch.where(finite, new, known) for new, known in zip(self._proposed, old, strict=True))
@@ -102,15 +107,15 @@ class AESAMPerturbation(SAMPerturbation):
         self._proposed = None
 
     def discard(self) -> None:
-        """Keep the averages of before."""
+        """Keep the averages from before the step."""
         self._proposed = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The averages."""
+        """The moving averages mu and sigma^2."""
         return {"moments": None if self._moments is None else tuple(m.clone() for m in self._moments)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore the state that `state_dict` returned."""
         moments = state["moments"]
         self._moments = None if moments is None else (moments[0].clone(), moments[1].clone())
         self._proposed = None

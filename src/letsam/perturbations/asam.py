@@ -1,4 +1,4 @@
-"""ASAM: climb along the gradient measured in units of each weight.
+"""ASAM: a perturbation that is relative to the magnitude of each weight.
 
 Kwon, Kim, Park, Choi, "ASAM: Adaptive Sharpness-Aware Minimization for Scale-Invariant Learning of Deep Neural
 Networks", ICML 2021, arXiv:2102.11600, algorithm 1.
@@ -21,14 +21,14 @@ SCALINGS = ("all", "weights", "matrices")
 class ASAMPerturbation(Perturbation):
     """eps_hat = T^2 g / ||T g||, with T = diag(|theta| + eta) on scaled tensors and T = 1 on the others.
 
-    Two conventions are published, and the best rho differs between them by a factor of up to 4:
+    Two conventions are in use, and the best rho differs between them by a factor of up to 4:
 
-    - `scale="all"`: every parameter, the paper's T = diag(|theta|); also what the widely copied PyTorch forms do.
-    - `scale="weights"`: tensors whose name contains "weight" (those of normalisation layers too) are scaled, biases
-      are not; with `eta=0.01` this is the authors' released code. It needs names: build the base optimizer
-      from `model.named_parameters()`.
+    - `scale="all"`: every parameter, T = diag(|theta|) as in the paper and in widely copied PyTorch implementations.
+    - `scale="weights"`: only tensors whose name contains "weight", those of normalization layers included, and no
+      biases; with `eta=0.01` this is the authors' code. It needs parameter names: build the base optimizer from
+      `model.named_parameters()`.
 
-    `scale="matrices"` scales tensors of two and more dimensions only, so neither biases nor normalisation layers.
+    `scale="matrices"` scales only tensors with at least two dimensions: no biases and no normalization layers.
 
     Args:
         scale: which tensors are scaled: "all", "weights" or "matrices".
@@ -48,7 +48,7 @@ class ASAMPerturbation(Perturbation):
         arXiv:2102.11600, algorithm 1 and section 4.
     """
 
-    facts = Facts("ASAM: climb along the gradient in units of each weight", "arXiv:2102.11600", rho=0.5)
+    facts = Facts("ASAM: perturb relative to the magnitude of each weight", "arXiv:2102.11600", rho=0.5)
 
     def __init__(self, scale: str = "all", eta: float = 0.0) -> None:
         self.scale = checks.choice("scale", scale, SCALINGS)
@@ -56,7 +56,7 @@ class ASAMPerturbation(Perturbation):
         self._named_weights: list[Tensor] = []
 
     def attach(self, param_groups: list[dict[str, Any]]) -> None:
-        """Find the tensors named "weight" when the convention asks for them."""
+        """Find the tensors that `scale="weights"` selects by name."""
         if self.scale != "weights":
             return
         self._named_weights = []
@@ -70,7 +70,7 @@ class ASAMPerturbation(Perturbation):
             self._named_weights += [p for name, p in names_and_params if "weight" in name]
 
     def direction(self, weights: Tensors, gradients: Tensors, gradient_norm: Tensor) -> Tensor:
-        """Two multiplications by T, in place, with the norm taken in between: no copy of the weights."""
+        """Turn g into T^2 g in place and return 1 / ||T g||; makes no copy of the weights."""
         scaled = [i for i, weight in enumerate(weights) if self._scales(weight)]
         if not scaled:
             return reciprocal(gradient_norm)
@@ -84,7 +84,7 @@ class ASAMPerturbation(Perturbation):
         return reciprocal(length)
 
     def reach(self, directions: Tensors, factor: Tensor, gradient_norm: Tensor) -> Tensor:
-        """eps_hat . g_0 / ||g_0|| = ||T g|| / ||g||: as long a perturbation of SAM raises the loss as much."""
+        """eps_hat . g_0 / ||g_0|| = ||T g|| / ||g||: the SAM radius with the same first-order increase of the loss."""
         return reciprocal(gradient_norm) / factor
 
     def _scales(self, weight: Tensor) -> bool:

@@ -1,4 +1,4 @@
-"""What a variant of SAM is: a direction to climb in and a gradient to descend with."""
+"""The interface of a SAM variant: a direction to climb in and a gradient to descend with."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from ..tensors import Tensors, norm
 
 @dataclass(frozen=True)
 class Facts:
-    """What one wants to know of a variant before one uses it.
+    """Cost and origin of a variant, for `letsam methods` and the documentation.
 
     Attributes:
-        title: one line for people.
-        paper: where it comes from, "arXiv:...".
-        passes: training passes a step, the validation passes of a learned radius not counted.
-        copies: of the weights that are held, beyond the base optimizer's state and the copy of it that undoes a step:
-            one for the unperturbed weights, and those of the variant. A learned radius adds one.
-        learned: what a learned radius is like: "yes", with or without what to know.
-        rho: the radius where none is given.
+        title: one line, "NAME: what it does".
+        paper: source, "arXiv:...".
+        passes: training passes per step, without the validation passes of a learned radius.
+        copies: copies of the weights in memory, in addition to the base optimizer's state and the copy of it that is
+            needed to undo a step: one for the unperturbed weights, plus those of the variant. A learned radius adds
+            one.
+        learned: whether a learned radius works: "yes", followed by restrictions and costs if there are any.
+        rho: default radius.
     """
 
     title: str
@@ -34,73 +35,86 @@ class Facts:
 
 
 class Perturbation:
-    """In which direction to climb, and which gradient to descend with.
+    """The direction eps_hat in which a step climbs, and the gradient with which it descends.
 
-    A step of the optimizer asks, in this order: `ascends` (does this step perturb at all?), `begin`, `direction` (with
-    the gradients g_0 at the weights) and `descent` (with the gradients g_rho at the perturbed weights); it ends with
-    `commit`, or with `discard`. A variant overrides what it changes; what it remembers between steps it hands out in
-    `state_dict`, and `letsam.perturbations.memory.Memory` keeps it.
+    The step is theta <- base(theta, d) with d = descent(g_rho) and g_rho = grad L(theta + rho eps_hat). It calls, in
+    this order: `ascends` (does this step perturb at all?), `begin`, `direction` (with the gradients g_0 at theta) and
+    `descent` (with g_rho), and finally `commit` or `discard`. A subclass overrides what differs from SAM. State that it
+    keeps between steps belongs in `state_dict`; `letsam.perturbations.memory.Memory` manages such state.
 
     All methods run under `torch.no_grad` and must not read a tensor's value on the host (no `.item()`, no Python
     `if` on a tensor).
+
+    Example:
+        >>> import torch, letsam
+        >>> class Normalized(letsam.perturbations.Perturbation):
+        ...     def direction(self, weights, gradients, gradient_norm):
+        ...         return 1 / gradient_norm
+        >>> weight = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+        >>> opt = letsam.SharpnessAware(torch.optim.SGD([weight], lr=0.1), Normalized(), 0.5)
+        >>> opt.perturbation.kind
+        'Normalized'
     """
 
     facts: ClassVar[Facts | None] = None
-    """For `letsam methods` and the documentation, where the variant has a name there."""
+    """For `letsam methods` and the documentation; None for a perturbation that is not registered as a variant."""
 
     keeps_ascent_gradient: ClassVar[bool] = False
     """Whether `descent` needs g_0 as well (costs one more copy of the parameters)."""
 
     follows_gradient: ClassVar[bool] = True
-    """Whether `direction` needs g_0; if not, the pass at the weights is left out where the radius does not need it."""
+    """Whether `direction` needs g_0. If not, the pass at theta is skipped unless the radius needs it."""
 
     perturbs: ClassVar[str] = "all"
-    """Which weights are perturbed at all, in the words of `letsam.param_groups`; all but "all" need the model."""
+    """Which weights are perturbed, a value of `letsam.param_groups`' `perturb`; any but "all" needs the model."""
 
     sub_batches: ClassVar[int] = 1
-    """Above 1: each micro-batch climbs along its own gradient, as with `m_sharpness`; a trial makes so many."""
+    """If > 1, each micro-batch climbs along its own gradient, as with `m_sharpness`; the number used in a trial."""
 
     ascents: int = 1
-    """In how many parts the radius is climbed, each along the gradient where the one before has led."""
+    """Number of ascent steps of length rho / `ascents`, each along the gradient at the point reached so far."""
 
     @property
     def kind(self) -> str:
-        """What a state must be of to be loaded."""
+        """Identifies the perturbation in a saved state; a state of another kind is refused."""
         return type(self).__name__
 
     def attach(self, param_groups: list[dict[str, Any]]) -> None:
-        """Called with the base optimizer's groups, and again with those added; checks options, looks at names."""
+        """Called with all param groups of the base optimizer, and again when one is added; check options and names."""
 
     def ascends(self, step: int) -> bool:
-        """Whether step `step` (from 0) perturbs; if not, it is a plain step of the base optimizer (LookSAM)."""
+        """Whether step number `step` (from 0) perturbs; if not, it makes a single pass, at theta (see LookSAM)."""
         return True
 
     def begin(self, step: int, base: Optimizer) -> None:
-        """Step `step` (from 0) has its first gradients; the place to look at the base optimizer's state."""
+        """Called before `direction` in step number `step` (from 0); may read the base optimizer's state."""
 
     def direction(self, weights: Tensors, gradients: Tensors, gradient_norm: Tensor) -> Tensor:
         """Turn the gradients, in place, into a multiple of eps_hat.
 
         Args:
-            weights: those that have a gradient; not to be changed. In the first ascent they are unperturbed.
-            gradients: g_0, one per weight; becomes eps_hat up to the returned factor.
-            gradient_norm: ||g_0|| over all of them (0-dim).
+            weights: the weights that have a gradient; must not be changed. Unperturbed in the first ascent step.
+            gradients: g_0, one per weight; eps_hat up to the returned factor afterwards.
+            gradient_norm: ||g_0|| over all weights (0-dim).
 
         Returns:
-            The factor c (0-dim) for which eps_hat = c * gradients; the step then climbs rho * eps_hat. 0 where the
-            step, by a decision on the device, does not climb.
+            The factor c (0-dim) with eps_hat = c * gradients; the step climbs by rho * eps_hat. 0 if the step does not
+            climb, a decision that can be made on the device.
         """
         raise NotImplementedError
 
     def reach(self, directions: Tensors, factor: Tensor, gradient_norm: Tensor) -> Tensor:
-        """How far eps_hat goes, in units of the weights: here its length, which is 1 for SAM (0-dim).
+        """Length of eps_hat in units of the weights, or an equivalent (0-dim); 1 for SAM.
 
-        A learned radius begins with what is sensible for SAM; `reach` says what that is for this perturbation.
+        The prior of a learned radius is a SAM radius; divided by `reach` it is a radius of this perturbation.
 
         Args:
-            directions: what `direction` has made of the gradients.
-            factor: what it has returned.
+            directions: the gradients as `direction` has changed them.
+            factor: the factor that `direction` returned.
             gradient_norm: ||g_0|| (0-dim).
+
+        Returns:
+            ||eps_hat|| (0-dim).
         """
         return norm(directions) * factor.abs()
 
@@ -108,44 +122,44 @@ class Perturbation:
         """Turn g_rho, in place, into the gradient that the base optimizer descends with.
 
         Args:
-            weights: those that have a gradient, unperturbed; not to be changed.
-            gradients: g_rho (on a step that does not ascend: g_0).
-            ascent_gradients: g_0 of the same weights if `keeps_ascent_gradient` and this step ascended, else None; may
+            weights: the weights that have a gradient, unperturbed; must not be changed.
+            gradients: g_rho (g_0 in a step that does not climb).
+            ascent_gradients: g_0 of the same weights if `keeps_ascent_gradient` and this step climbed, else None; may
                 be overwritten.
 
         Returns:
-            What else is descended with, past the base optimizer: theta <- base(theta, gradients) - lr * this, one
-            tensor per gradient. None for nothing.
+            A decoupled term, one tensor per gradient: theta <- base(theta, gradients) - lr * term. None for no such
+            term.
         """
         return None
 
     def descent_derivative(
         self, changes: Tensors, gradients: Tensors, ascent_gradients: Tensors | None
     ) -> Tensors | None:
-        """Turn a change of g_rho, in place, into that of the gradient which `descent` makes of it (to first order).
+        """Forward-mode derivative of `descent`: turn d g_rho / d rho, in place, into d descent(g_rho) / d rho.
 
-        Through it a learned radius sees what `descent` does; whoever overrides that overrides this. g_0 does not depend
-        on rho. Only asked on steps that ascend.
+        A learned radius needs it: a class that overrides `descent` must override this as well. g_0 does not depend on
+        rho. Called only in steps that climb.
 
         Args:
-            changes: d g_rho / d rho; becomes d (descent gradient) / d rho.
-            gradients: g_rho, not to be changed.
-            ascent_gradients: as for `descent`, not to be changed.
+            changes: d g_rho / d rho; d (descent gradient) / d rho afterwards.
+            gradients: g_rho; must not be changed.
+            ascent_gradients: as for `descent`; must not be changed.
 
         Returns:
-            The change of what `descent` returns; None where that is None.
+            The derivative of the decoupled term that `descent` returns; None where there is none.
         """
         return None
 
     def commit(self, finite: Tensor) -> None:
-        """End of a step: keep what the step has made the perturbation remember where `finite` (0-dim bool)."""
+        """End of a step: keep the new state if `finite` (0-dim bool), else the old one."""
 
     def discard(self) -> None:
-        """The step under way comes to nothing: forget what it has made the perturbation remember."""
+        """The step was abandoned, for example because a closure raised: keep the old state."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What must survive a save and load."""
+        """The state to be saved; tensors are copies."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave; must not change tensors in place."""
+        """Restore the state that `state_dict` returned; must not change tensors in place."""

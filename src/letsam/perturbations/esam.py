@@ -1,4 +1,4 @@
-"""ESAM: perturb a random part of the weights, and descend on the samples that it hurts most.
+"""ESAM: perturb a random subset of the weights, and descend on the samples whose loss the perturbation raises most.
 
 Du, Yan, Feng, Zhou, Zhen, Goh, Tan, "Efficient Sharpness-aware Minimization for Improved Training of Neural Networks",
 ICLR 2022, arXiv:2110.03141.
@@ -18,22 +18,22 @@ from .sam import SAMPerturbation, reciprocal
 
 
 class ESAMPerturbation(SAMPerturbation):
-    """eps_hat = m / beta * g / ||g||, each entry of m being 1 with probability beta, else 0: SAM's in expectation.
+    """eps_hat = (m / beta) * g / ||g||, with a random mask m whose entries are 1 with probability beta, else 0.
 
-    The mask is that of the paper, entry by entry, with the length of the whole gradient; the authors' code draws whole
-    tensors, which saves a part of the first backward pass, and takes the length over those it has drawn. Here the mask
-    is a function of `seed` and the step alone, the same in every process.
+    The expectation of eps_hat is SAM's. As in the paper, the mask is drawn entry by entry and ||g|| is the norm of the
+    whole gradient. The authors' code selects whole tensors, which saves part of the first backward pass, and takes the
+    norm over these. Here the mask depends only on `seed` and the step number, so it is the same in every process.
 
-    This is ESAM's stochastic weight perturbation. Its other half, the sharpness-sensitive selection of data, is a
-    matter of the closure: `letsam.selected`.
+    This is ESAM's stochastic weight perturbation. Its second part, sharpness-sensitive data selection, is a closure:
+    `letsam.selected`.
 
     Args:
-        beta: above 0 to 1; 1 is SAM; 0.5 or 0.6 in the authors' runs.
+        beta: probability that a weight is perturbed, above 0 to 1; 1 is SAM; 0.5 or 0.6 in the authors' runs.
         seed: >= 0.
 
     Raises:
         ValueError: an argument out of range.
-        TypeError: `seed` is no whole number.
+        TypeError: an argument of the wrong type.
 
     Example:
         >>> import torch
@@ -42,14 +42,14 @@ class ESAMPerturbation(SAMPerturbation):
         tensor([0.6000, 0.8000])
 
     Reference:
-        Du et al., arXiv:2110.03141, algorithm 1, which had 1 - beta for beta by mistake: the authors in issue 3 of
-        their repository.
+        Du et al., arXiv:2110.03141, algorithm 1, where beta and 1 - beta are swapped by mistake (confirmed by the
+        authors in issue 3 of their repository).
     """
 
     facts = Facts(
-        "ESAM: perturb a random part of the weights",
+        "ESAM: perturb a random subset of the weights",
         "arXiv:2110.03141",
-        learned='yes; beside `letsam.selected` only with hypergradient="finite_difference" and prior_rise=None',
+        learned="yes; with `letsam.selected`, use `FiniteDifference()` and `Prior(rise=None)`",
     )
 
     def __init__(self, beta: float = 0.6, seed: int = 0) -> None:
@@ -58,11 +58,11 @@ class ESAMPerturbation(SAMPerturbation):
         self._step = 0
 
     def begin(self, step: int, base: Optimizer) -> None:
-        """Learn the number of the step."""
+        """Store the step number, which seeds the mask."""
         self._step = step
 
     def direction(self, weights: Tensors, gradients: Tensors, gradient_norm: Tensor) -> Tensor:
-        """The gradients where the mask is 1, else 0, and 1 / (beta ||g||)."""
+        """Set the gradients to 0 where the mask is 0; returns 1 / (beta ||g||)."""
         parts = locals_of(gradients)
         random = torch.Generator(parts[0].device).manual_seed(self.seed + self._step)
         for part in parts:

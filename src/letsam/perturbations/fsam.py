@@ -1,4 +1,4 @@
-"""F-SAM, Friendly SAM: climb along what is particular to the batch.
+"""F-SAM, Friendly SAM: climb along the part of the gradient that is specific to the batch.
 
 Li, Zhou, He, Cheng, Huang, "Friendly Sharpness-Aware Minimization", CVPR 2024, arXiv:2403.12350.
 """
@@ -16,15 +16,16 @@ from .sam import reciprocal
 
 
 class FSAMPerturbation(PerturbationWithMemory):
-    """eps_hat = d / ||d||, d = g - sigma m, with m an average of the gradients of earlier steps.
+    """eps_hat = d / ||d|| with d = g - sigma m, where m is a moving average of the gradients of earlier steps.
 
-    The full gradient, of which m is an estimate, does not help generalisation in the perturbation; what remains is the
-    noise of the batch. m <- decay m + (1 - decay) g after the step has used it, and begins with the first gradient:
-    the authors' code. With sigma = 1 it makes no difference whether g enters m before or after.
+    m estimates the full gradient, which according to the paper does not help generalization as a perturbation; d is
+    the noise of the batch. After the step has used it, m <- decay m + (1 - decay) g. As in the authors' code, m starts
+    with the first gradient. With sigma = 1, updating m before its use would give the same direction.
 
     Args:
-        sigma: >= 0, how much of the average is taken off; 0 is SAM.
-        decay: of the average, from 0 to below 1; the paper's lambda. 0.9 in the authors' code, 0.6 in its example.
+        sigma: >= 0, multiple of the average that is subtracted; 0 is SAM.
+        decay: of the moving average, from 0 to below 1; the paper's lambda. 0.9 in the authors' code, 0.6 in its
+            example.
 
     Raises:
         ValueError: an argument out of range.
@@ -50,7 +51,7 @@ class FSAMPerturbation(PerturbationWithMemory):
         self.decay = checks.share("decay", decay)
 
     def direction(self, weights: Tensors, gradients: Tensors, gradient_norm: Tensor) -> Tensor:
-        """The gradients less sigma times the average before this step."""
+        """Turn g into d = g - sigma m in place, with m from before this step; returns 1 / ||d||."""
         self.memory.average_(weights, gradients, 1 - self.decay)
         add_scaled_(gradients, self.memory.values(weights), torch.full_like(gradient_norm, -self.sigma))
         return reciprocal(norm(gradients))

@@ -1,4 +1,4 @@
-"""GSAM: keep the perturbed loss falling, and narrow the gap between it and the loss.
+"""GSAM: minimize the perturbed loss and the surrogate gap between it and the loss.
 
 Zhuang, Gong, Yuan, Cui, Adam, Dvornek, Tatikonda, Duncan, Liu, "Surrogate Gap Minimization Improves Sharpness-Aware
 Training", ICLR 2022, arXiv:2203.08065.
@@ -16,14 +16,15 @@ from .sam import SAMPerturbation
 
 
 class GSAMPerturbation(SAMPerturbation):
-    """theta <- base(theta, g_rho - alpha * (g_0's part orthogonal to g_rho)), climbing as SAM does.
+    """theta <- base(theta, g_rho - alpha g_perp) with g_perp = g_0 - g_rho (g_0 . g_rho) / ||g_rho||^2.
 
-    The orthogonal part is g_0 - g_rho (g_0 . g_rho) / ||g_rho||^2. The step moves along it, which to first order leaves
-    the perturbed loss alone and raises L(theta): it closes the surrogate gap between the two. With alpha = 0 it is SAM.
-    The paper's proportional radius is `letsam.ProportionalRadius`.
+    The ascent is SAM's: eps_hat = g_0 / ||g_0||. g_perp is the component of g_0 orthogonal to g_rho. Subtracting it
+    from the gradient leaves the perturbed loss unchanged to first order and increases L(theta), which reduces the
+    surrogate gap L(theta + rho eps_hat) - L(theta). alpha = 0 is SAM. The paper's radius, proportional to the learning
+    rate, is `letsam.ProportionalRadius`.
 
     Args:
-        alpha: >= 0, the weight of the orthogonal part; 0.4 in the authors' example.
+        alpha: >= 0, weight of g_perp; 0.4 in the authors' example.
 
     Raises:
         ValueError: `alpha` is negative.
@@ -39,14 +40,14 @@ class GSAMPerturbation(SAMPerturbation):
         arXiv:2203.08065, algorithm 1.
     """
 
-    facts = Facts("GSAM: also minimise the surrogate gap", "arXiv:2203.08065", copies=2)
+    facts = Facts("GSAM: also minimize the surrogate gap", "arXiv:2203.08065", copies=2)
     keeps_ascent_gradient = True
 
     def __init__(self, alpha: float = 0.4) -> None:
         self.alpha = checks.not_negative("alpha", alpha)
 
     def descent(self, weights: Tensors, gradients: Tensors, ascent_gradients: Tensors | None) -> None:
-        """g_rho (1 + alpha c) - alpha g_0, with c = (g_0 . g_rho) / ||g_rho||^2."""
+        """Compute g_rho (1 + alpha c) - alpha g_0 in place, with c = (g_0 . g_rho) / ||g_rho||^2."""
         if ascent_gradients is None:
             return
         share = inner(ascent_gradients, gradients) / _square(gradients)
@@ -54,7 +55,7 @@ class GSAMPerturbation(SAMPerturbation):
         add_scaled_(gradients, ascent_gradients, torch.full_like(share, -self.alpha))
 
     def descent_derivative(self, changes: Tensors, gradients: Tensors, ascent_gradients: Tensors | None) -> None:
-        """z (1 + alpha c) + alpha g_rho dc, with dc = (g_0 . z - 2 c g_rho . z) / ||g_rho||^2."""
+        """z (1 + alpha c) + alpha g_rho dc in place of z, with dc = (g_0 . z - 2 c g_rho . z) / ||g_rho||^2."""
         assert ascent_gradients is not None
         square = _square(gradients)
         share = inner(ascent_gradients, gradients) / square

@@ -1,4 +1,4 @@
-"""LookSAM: climb at every k-th step, and in between go on with what the last climb has changed.
+"""LookSAM: a SAM step every k steps; the steps in between reuse a component of the last perturbed gradient.
 
 Liu, Mai, Chen, Hsieh, You, "Towards Efficient and Scalable Sharpness-Aware Minimization", CVPR 2022, arXiv:2203.02714.
 """
@@ -15,19 +15,19 @@ from .sam import SAMPerturbation, reciprocal
 
 
 class LookSAMPerturbation(PerturbationWithMemory, SAMPerturbation):
-    """Every k-th step is SAM's; the others descend with g + alpha ||g|| / ||g_v|| g_v.
+    """Steps 0, k, 2k, ...: a SAM step. Other steps: theta <- base(theta, g + alpha (||g|| / ||g_v||) g_v).
 
-    g_v = g_rho - g_0 (g_rho . g_0) / ||g_0||^2 is the part of the last perturbed gradient that is orthogonal to its
-    g_0: the part that leads to flat regions, and changes slowly. Lengths and products are those of all weights
-    together. The first step climbs.
+    g_v = g_rho - g_0 (g_rho . g_0) / ||g_0||^2, from the last SAM step, is the component of g_rho orthogonal to g_0.
+    According to the paper it points to flat regions and changes slowly. Norms and dot products are over all weights
+    together.
 
     Args:
         k: >= 1, in steps; 5 in most of the paper.
-        alpha: >= 0, the weight of g_v.
+        alpha: >= 0, weight of g_v.
 
     Raises:
         ValueError: an argument out of range.
-        TypeError: `k` is no whole number.
+        TypeError: an argument of the wrong type.
 
     Example:
         >>> [LookSAMPerturbation(k=3).ascends(step) for step in range(5)]
@@ -38,11 +38,11 @@ class LookSAMPerturbation(PerturbationWithMemory, SAMPerturbation):
     """
 
     facts = Facts(
-        "LookSAM: climb at every k-th step",
+        "LookSAM: climb in every k-th step",
         "arXiv:2203.02714",
         "1 + 1/k",
         4,
-        "yes; an update waits for a step that climbs",
+        "yes; updated only with steps that climb",
     )
     keeps_ascent_gradient = True
 
@@ -52,11 +52,11 @@ class LookSAMPerturbation(PerturbationWithMemory, SAMPerturbation):
         self.alpha = checks.not_negative("alpha", alpha)
 
     def ascends(self, step: int) -> bool:
-        """At steps 0, k, 2k, ..."""
+        """True at steps 0, k, 2k, ..."""
         return step % self.k == 0
 
     def descent(self, weights: Tensors, gradients: Tensors, ascent_gradients: Tensors | None) -> None:
-        """Remember g_v of a step that climbs; add it, as long as alpha ||g||, in one that does not."""
+        """In a step that climbs, store g_v; in the others, add alpha (||g|| / ||g_v||) g_v to the gradient."""
         if ascent_gradients is not None:
             square = norm(ascent_gradients).square()
             share = inner(gradients, ascent_gradients) / square.clamp(min=torch.finfo(square.dtype).tiny)
@@ -68,4 +68,4 @@ class LookSAMPerturbation(PerturbationWithMemory, SAMPerturbation):
             add_scaled_(gradients, flat, self.alpha * norm(gradients) * reciprocal(norm(flat)))
 
     def descent_derivative(self, changes: Tensors, gradients: Tensors, ascent_gradients: Tensors | None) -> None:
-        """A step that climbs descends with g_rho itself. What its g_v does to later steps is beyond one step."""
+        """A step that climbs descends with g_rho itself; the effect of g_v on later steps is not differentiated."""

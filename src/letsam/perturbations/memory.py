@@ -1,4 +1,4 @@
-"""Memory: a tensor for each weight that a perturbation remembers from step to step, and that a skipped step undoes."""
+"""Memory: one tensor per weight that a perturbation keeps from step to step; a skipped step leaves it unchanged."""
 
 from __future__ import annotations
 
@@ -15,13 +15,21 @@ State = dict[str, dict[int, Tensor]]
 
 
 class Memory:
-    """One tensor per weight, 0 until the first step that is kept; two copies of the weights.
+    """One tensor per weight, 0 until the first step that is kept. Takes the memory of two copies of the weights.
 
-        begin     the values, copied, to be changed        during a step
-        commit    the copies where the step is finite      at its end
-        discard   the values of before                     where it comes to nothing
+        begin     during a step: copies of the values, which the step may change
+        commit    at its end: keeps the copies if the step is finite
+        discard   if the step is abandoned: keeps the old values
 
-    Which weights have a value yet is known to the device alone: a first step may have been skipped.
+    Whether a weight has a value yet is stored on the device, because only the device knows if a step was skipped.
+
+    Example:
+        >>> memory, weight = Memory(), torch.zeros(2)
+        >>> for finite in (True, False):  # the second step is skipped
+        ...     _ = memory.begin([weight])[0].add_(1.0)
+        ...     memory.commit(torch.tensor(finite))
+        >>> memory.values([weight])
+        [tensor([1., 1.])]
     """
 
     def __init__(self) -> None:
@@ -32,11 +40,11 @@ class Memory:
         self._open: list[Tensor] = []
 
     def attach(self, param_groups: list[dict[str, Any]]) -> None:
-        """Remember the order of the weights, by which the memory is saved."""
+        """Store the order of the weights, which the saved state refers to."""
         self._order = [p for group in param_groups for p in group["params"]]
 
     def begin(self, weights: Tensors) -> list[Tensor]:
-        """The values of these weights, to be changed in place until the step ends."""
+        """Copies of the values of these weights, which may be changed in place until the step ends."""
         self._make(weights)
         self._open = list(weights)
         for w in weights:
@@ -47,7 +55,7 @@ class Memory:
         return work
 
     def average_(self, weights: Tensors, gradients: Tensors, share: float) -> list[Tensor]:
-        """Move the averages of these weights by `share` towards the gradients; a first gradient is taken whole."""
+        """average <- (1 - share) average + share gradient; the first gradient of a weight becomes its average."""
         averages = self.begin(weights)
         for w, average, gradient in zip(weights, averages, gradients, strict=True):
             begun = self._begun[w].to(average.dtype)
@@ -55,17 +63,17 @@ class Memory:
         return averages
 
     def fill_(self, weights: Tensors, parts: Tensors) -> None:
-        """After `begin`: these parts (of DTensors, this process's) for weights of which nothing is remembered yet."""
+        """After `begin`: set the weights that have no value yet to these parts (local parts, for DTensors)."""
         for w, part in zip(weights, parts, strict=True):
             local(self._work[w]).addcmul_(part, (1 - self._begun[w]).to(part.dtype))
 
     def values(self, weights: Tensors) -> list[Tensor]:
-        """What is remembered of these weights, from the steps before this one; not to be changed."""
+        """The values of these weights from the steps before this one; must not be changed."""
         self._make(weights)
         return [self._values[w] for w in weights]
 
     def values_or_ones(self, weights: Tensors) -> list[Tensor]:
-        """The same in new tensors, with 1 for weights of which nothing is remembered yet."""
+        """Like `values`, in new tensors, with ones for weights that have no value yet."""
         values = self.values(weights)
         return [value + (1 - self._begun[w]).to(value.dtype) for w, value in zip(weights, values, strict=True)]
 
@@ -79,7 +87,7 @@ class Memory:
                 self._begun[w] = self._begun[w].to(w.device)
 
     def commit(self, finite: Tensor) -> None:
-        """Keep the values of the step where `finite` (0-dim bool)."""
+        """Keep the values of this step if `finite` (0-dim bool)."""
         for device in dict.fromkeys(w.device for w in self._open):
             weights = [w for w in self._open if w.device == device]
             flag = finite.to(device)
@@ -89,11 +97,11 @@ class Memory:
         self._open = []
 
     def discard(self) -> None:
-        """Keep the values of before the step."""
+        """Keep the values from before the step."""
         self._open = []
 
     def state_dict(self) -> State:
-        """By the position of the weight among all of the groups."""
+        """The values, by the position of the weight in the param groups."""
         known = [(i, p) for i, p in enumerate(self._order) if p in self._values]
         return {
             "values": {i: self._values[p].clone() for i, p in known},
@@ -101,7 +109,7 @@ class Memory:
         }
 
     def loaded(self, state: State) -> Memory:
-        """A memory of the same weights with the values that `state_dict` gave, in the dtypes of the weights."""
+        """A new memory of the same weights with the saved values, in the dtypes of the weights."""
         new = Memory()
         new._order = self._order
         for i, value in state["values"].items():
@@ -112,35 +120,49 @@ class Memory:
 
 
 def _fits(value: Tensor, weight: Tensor) -> bool:
-    """Whether the weight is still where, and of the dtype that, it was when its value was made."""
+    """Whether the weight still has the device and dtype of its value."""
     return value.device == weight.device and value.dtype == weight.dtype
 
 
 class PerturbationWithMemory(Perturbation):
-    """A perturbation with a `memory`: kept at the end of a finite step, undone with any other, saved and loaded.
+    """A perturbation with a `memory` that finite steps update, other steps leave unchanged, and `state_dict` saves.
 
-    Goes first among the bases of a class, whose `__init__` calls this one's.
+    With several base classes, list this one first, and call `super().__init__()` in the subclass.
+
+    Example:
+        >>> class Delayed(PerturbationWithMemory):  # climbs along the previous gradient
+        ...     def direction(self, weights, gradients, gradient_norm):
+        ...         previous = [value.clone() for value in self.memory.values(weights)]
+        ...         copy_(self.memory.begin(weights), gradients)
+        ...         copy_(gradients, previous)
+        ...         return torch.ones_like(gradient_norm)
+        >>> perturbation, weight = Delayed(), torch.zeros(2)
+        >>> for g in (torch.tensor([3.0, 0.0]), torch.tensor([0.0, 4.0])):
+        ...     factor = perturbation.direction([weight], [g], g.norm())
+        ...     perturbation.commit(torch.tensor(True))
+        >>> factor * g
+        tensor([3., 0.])
     """
 
     def __init__(self) -> None:
         self.memory = Memory()
 
     def attach(self, param_groups: list[dict[str, Any]]) -> None:
-        """Remember by weight."""
+        """Pass the param groups on to the memory."""
         self.memory.attach(param_groups)
 
     def commit(self, finite: Tensor) -> None:
-        """Keep what the step has made of it."""
+        """Keep the memory of this step if it is finite."""
         self.memory.commit(finite)
 
     def discard(self) -> None:
-        """Keep what was there before."""
+        """Keep the memory from before the step."""
         self.memory.discard()
 
     def state_dict(self) -> dict[str, Any]:
-        """What is remembered."""
+        """The memory's state."""
         return {"memory": self.memory.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore the state that `state_dict` returned."""
         self.memory = self.memory.loaded(state["memory"])

@@ -1,4 +1,4 @@
-"""MSAM, Momentum-SAM: look where the momentum is about to lead, at the price of one pass a step.
+"""MSAM, Momentum-SAM: perturb along the momentum instead of the gradient, so that a step needs one pass.
 
 Becker, Altrock, Risse, "Momentum-SAM: Sharpness Aware Minimization without Computational Overhead", 2024,
 arXiv:2401.12033.
@@ -20,19 +20,20 @@ MOMENTS = ("momentum_buffer", "exp_avg")  # SGD, RMSprop, Muon; Adam and its rel
 
 
 class MSAMPerturbation(Perturbation):
-    """eps_hat = -v / ||v||, with v the base optimizer's momentum; the only pass is at theta + rho eps_hat.
+    """eps_hat = -v / ||v|| with v the base optimizer's momentum; theta <- base(theta, grad L(theta + rho eps_hat)).
 
-    The sign is the paper's: theta is about to move along -v, and the gradient is taken rho further on. There is no
-    gradient at theta, so a step costs what the base optimizer's costs, and no memory beyond the saved weights. What
-    `step` returns, and `metrics["training_loss"]`, is then the loss at the perturbed weights, and `gradient_norm` is
-    ||g_rho||. The first step, without a momentum, does not climb.
+    The sign is the paper's: the next update moves theta along -v, and the gradient is taken at distance rho in that
+    direction. The gradient at theta is not computed, so a step costs as much as a base optimizer step, and no memory
+    beyond the copy of the weights. The loss that `step` returns and stores as `metrics["training_loss"]` is therefore
+    the loss at the perturbed weights, and `metrics["gradient_norm"]` is ||g_rho||. The first step has no momentum and
+    does not climb.
 
-    A radius that needs the loss or the gradient at theta makes the pass there: `LossBudgetRadius` at every step,
-    `LearnedRadius` in the steps whose curvature it measures and in those that update it (at `interval=4`, 1 1/2
-    training passes a step and a quarter of a validation pass).
+    A radius that needs the loss or gradient at theta adds a pass there: `LossBudgetRadius` at every step,
+    `LearnedRadius` in steps that measure the curvature and in steps that update it (with `interval=4`: 1 1/2 training
+    passes and 1/4 of a validation pass per step).
 
     Raises:
-        ValueError: a base optimizer without momentum (SGD or RMSprop with momentum=0, say).
+        ValueError: a base optimizer without momentum, such as SGD or RMSprop with momentum=0.
 
     Example:
         >>> import torch, letsam
@@ -68,17 +69,17 @@ class MSAMPerturbation(Perturbation):
         self._state: Any = {}
 
     def attach(self, param_groups: list[dict[str, Any]]) -> None:
-        """Refuse groups without momentum."""
+        """Raise for param groups without momentum."""
         for group in param_groups:
             if not (group.get("momentum") or "betas" in group):
                 raise ValueError("`base_optimizer` must have a momentum for MSAM, got a param group without one")
 
     def begin(self, step: int, base: Optimizer) -> None:
-        """Look up the momentum."""
+        """Keep a reference to the base optimizer's state, which holds the momentum."""
         self._state = base.state
 
     def direction(self, weights: Tensors, gradients: Tensors, gradient_norm: Tensor) -> Tensor:
-        """The momentum, downhill; a factor of 0 where there is none yet."""
+        """Replace the gradients by v; returns -1 / ||v||, or 0 if there is no momentum yet."""
         for weight, gradient in zip(weights, gradients, strict=True):
             state: dict[str, Any] = self._state.get(weight, {})
             momentum: Tensor | None = next((state[name] for name in MOMENTS if state.get(name) is not None), None)
@@ -90,9 +91,9 @@ class MSAMPerturbation(Perturbation):
         return torch.where(length > 0, -reciprocal(length), 0.0)
 
     def commit(self, finite: Tensor) -> None:
-        """The base optimizer's state is its own affair."""
+        """Drop the reference to the base optimizer's state; there is nothing else to keep."""
         self._state = {}
 
     def discard(self) -> None:
-        """The base optimizer's state is its own affair."""
+        """Drop the reference to the base optimizer's state."""
         self._state = {}

@@ -14,7 +14,9 @@ from .base import Facts, Perturbation
 
 
 class SAMPerturbation(Perturbation):
-    """eps_hat = g / ||g||, so that ||eps|| = rho. A zero gradient gives a zero perturbation.
+    """eps_hat = g / ||g||; theta <- base(theta, grad L(theta + rho eps_hat)).
+
+    The perturbation eps = rho eps_hat has length rho. A zero gradient gives a zero perturbation.
 
     Example:
         >>> import torch
@@ -29,17 +31,17 @@ class SAMPerturbation(Perturbation):
     facts = Facts("SAM: climb along the gradient", "arXiv:2010.01412")
 
     def direction(self, weights: Tensors, gradients: Tensors, gradient_norm: Tensor) -> Tensor:
-        """1 / ||g||: the gradients already point the way."""
+        """1 / ||g||; the gradients stay as they are."""
         return reciprocal(gradient_norm)
 
     def reach(self, directions: Tensors, factor: Tensor, gradient_norm: Tensor) -> Tensor:
-        """1."""
+        """1, the length of eps_hat."""
         return torch.ones_like(factor)
 
 
 def reciprocal(length: Tensor) -> Tensor:
-    """1 / length, finite (and so harmless beside a zero gradient) where length is 0.
+    """1 / length, clamped to a finite value where length is 0, so that its product with a zero gradient is 0.
 
-    Gradients whose squares underflow have a length of 0 too, so the limit is the root of the smallest number.
+    A gradient whose squares underflow has length 0 too, so the clamp is the square root of the smallest normal number.
     """
     return length.clamp(min=torch.finfo(length.dtype).tiny ** 0.5).reciprocal()

@@ -1,4 +1,4 @@
-"""SAM-ON: perturb the normalisation layers alone.
+"""SAM-ON: perturb only the normalization layers.
 
 Müller, Vlaar, Rolnick, Hein, "Normalization Layers Are All That Sharpness-Aware Minimization Needs", NeurIPS 2023,
 arXiv:2306.04226.
@@ -11,14 +11,15 @@ from .sam import SAMPerturbation
 
 
 class SAMONPerturbation(SAMPerturbation):
-    """eps_hat = g_N / ||g_N||, with g_N the gradient of the normalisation layers' weights and biases; 0 elsewhere.
+    """eps_hat = g_N / ||g_N|| on the weights and biases of normalization layers, with gradient g_N; 0 elsewhere.
 
-    About a tenth of a percent of the weights, so rho is best larger than that of SAM. All weights descend. Which layers
-    normalise is found in the model (see `letsam.param_groups`, which does the same for other perturbations): `model=`
-    must be given. The authors' code goes by names instead: those with "norm" or "bn" in them.
+    All weights descend with the gradient at theta + rho eps_hat. Normalization layers hold about 0.1% of the weights,
+    so the best rho is larger than that of SAM. They are found by their module type (see `letsam.param_groups`, which
+    does the same for other perturbations), so `model=` is required. The authors' code selects parameters by name
+    instead: those that contain "norm" or "bn".
 
     Raises:
-        ValueError: no `model`, or one without normalisation layers.
+        ValueError: no `model`, or one without normalization layers.
 
     Example:
         >>> import torch, letsam
@@ -29,5 +30,5 @@ class SAMONPerturbation(SAMPerturbation):
         Müller et al., arXiv:2306.04226.
     """
 
-    facts = Facts("SAM-ON: perturb the normalisation layers alone", "arXiv:2306.04226", rho=0.5)
+    facts = Facts("SAM-ON: perturb only the normalization layers", "arXiv:2306.04226", rho=0.5)
     perturbs = "norm"

@@ -1,4 +1,4 @@
-"""SSAM, Sparse SAM: perturb a part of the weights only, chosen by a mask that is renewed now and then.
+"""SSAM, Sparse SAM: perturb a subset of the weights, given by a mask that is renewed at intervals.
 
 Mi, Shen, Ren, Zhou, Sun, Ji, Tao, "Make Sharpness-Aware Minimization Stronger: A Sparsified Perturbation Approach",
 NeurIPS 2022, arXiv:2210.05177.
@@ -18,28 +18,29 @@ from ..tensors.shards import locals_of
 from .memory import PerturbationWithMemory
 from .sam import SAMPerturbation, reciprocal
 
-FLOOR = 1e-7  # keeps what the mask has apart from what it has not where a score is 0
-TRIES = 17  # steps: as many as a GradScaler may need to come down from its 2^16 to 1
+FLOOR = 1e-7  # added to scores, so that a weight inside the mask with score 0 ranks above one outside
+TRIES = 17  # steps that a GradScaler may skip while it halves its initial scale of 2^16 down to 1
 
 
 class SSAMPerturbation(PerturbationWithMemory, SAMPerturbation):
-    """eps_hat = m * g / ||g||, with a mask m of zeros and ones. What its subclasses choose is the mask.
+    """eps_hat = m * g / ||g|| with a mask m of zeros and ones; subclasses choose the mask.
 
-    As in the authors' code the length is that of the whole gradient, so ||eps|| <= rho. The mask covers all weights
-    together (of DTensors, the parts of each process by themselves). A new mask is used at once; in the authors' code
-    from the step after on, so that their first step of SSAM-F, whose mask begins at 0, is not perturbed.
+    As in the authors' code, ||g|| is the norm of the whole gradient, so ||eps|| <= rho. The mask is chosen over all
+    weights together; with DTensors, each process chooses over its local parts. A new mask is used in the step that
+    makes it. The authors' code uses it from the next step on, and its SSAM-F mask starts at 0, so that its first step
+    is not perturbed.
 
-    A mask made in a step that is skipped is not kept; the mask of before then serves until the next one is due. Where
-    there is none before, the next step makes it, within the first 17 steps of a run: these all choose one, as the host
-    does not know which are skipped. Should all of them be, all weights are perturbed until a mask is due.
+    A mask made in a skipped step is dropped, and the previous mask is used until the next one is due. If there is no
+    previous mask, the next step makes one. The host does not know which steps are skipped, so each of the first 17
+    steps computes a mask. If all 17 are skipped, all weights are perturbed until a mask is due.
 
     Args:
-        sparsity: the share of weights that is not perturbed, from 0 (SAM) to below 1.
-        interval: >= 1, in steps: how often the mask is renewed, from the first step on.
+        sparsity: fraction of the weights that are not perturbed, from 0 (SAM) to below 1.
+        interval: >= 1, in steps, from one mask to the next; the first step makes the first mask.
 
     Raises:
         ValueError: an argument out of range.
-        TypeError: `interval` is no whole number.
+        TypeError: an argument of the wrong type.
     """
 
     def __init__(self, sparsity: float, interval: int) -> None:
@@ -49,11 +50,11 @@ class SSAMPerturbation(PerturbationWithMemory, SAMPerturbation):
         self._step = 0
 
     def begin(self, step: int, base: Optimizer) -> None:
-        """Learn the number of the step."""
+        """Store the step number, which decides if a mask is due."""
         self._step = step
 
     def direction(self, weights: Tensors, gradients: Tensors, gradient_norm: Tensor) -> Tensor:
-        """The gradients where the mask is 1, else 0."""
+        """Set the gradients to 0 where the mask is 0; returns 1 / ||g||."""
         due = self._step % self.interval == 0
         if due or self._step < TRIES:
             old = self.memory.values_or_ones(weights)
@@ -71,19 +72,27 @@ class SSAMPerturbation(PerturbationWithMemory, SAMPerturbation):
         return reciprocal(gradient_norm)
 
     def choose(self, gradients: Tensor, mask: Tensor) -> Tensor:
-        """The new mask, from g_0 and the mask until now, all of them flat."""
+        """Choose a new mask.
+
+        Args:
+            gradients: g_0 of all weights, flattened and concatenated, shape `(n,)`.
+            mask: the previous mask, shape `(n,)`.
+
+        Returns:
+            Zeros and ones, shape `(n,)`.
+        """
         raise NotImplementedError
 
     def kept(self, size: int) -> int:
-        """How many of `size` weights are perturbed."""
+        """Number of weights, out of `size`, that are perturbed."""
         return size - math.ceil(size * self.sparsity)
 
 
 def joined(tensors: Tensors) -> Tensor:
-    """All entries in one vector."""
+    """All entries in one vector (of DTensors, the local parts)."""
     return torch.cat([t.reshape(-1) for t in locals_of(tensors)])
 
 
 def ones_at(like: Tensor, indices: Tensor) -> Tensor:
-    """1 at the indices, 0 elsewhere."""
+    """A tensor shaped like `like` with 1 at the indices and 0 elsewhere."""
     return torch.zeros_like(like).index_fill_(0, indices, 1.0)

@@ -1,4 +1,4 @@
-"""SSAM-F: the mask keeps the weights with the largest Fisher information.
+"""SSAM-F: sparse SAM on the weights with the largest Fisher information.
 
 Mi, Shen, Ren, Zhou, Sun, Ji, Tao, "Make Sharpness-Aware Minimization Stronger: A Sparsified Perturbation Approach",
 NeurIPS 2022, arXiv:2210.05177.
@@ -13,19 +13,18 @@ from .ssam import SSAMPerturbation, ones_at
 
 
 class SSAMFPerturbation(SSAMPerturbation):
-    """eps_hat = m * g / ||g||; the mask keeps the weights with the largest Fisher information.
+    """eps_hat = m * g / ||g||; the mask m selects the weights with the largest empirical Fisher information.
 
-    The empirical Fisher is the square of the gradient. The authors take it in passes of their own, one for each of 1024
-    single samples unless told otherwise; here it is the square of the step's own g_0, which costs nothing and weighs
-    the samples of one batch together.
+    The authors estimate the Fisher information as the mean squared gradient of single samples, 1024 by default, in
+    separate passes. Here it is the square of the step's g_0, a batch gradient, which needs no further pass.
 
     Args:
-        sparsity: the share of weights that is not perturbed, from 0 (SAM) to below 1.
-        interval: >= 1, in steps: how often the mask is renewed; 5 epochs by default in the authors' code.
+        sparsity: fraction of the weights that are not perturbed, from 0 (SAM) to below 1.
+        interval: >= 1, in steps, from one mask to the next; 5 epochs by default in the authors' code.
 
     Raises:
         ValueError: an argument out of range.
-        TypeError: `interval` is no whole number.
+        TypeError: an argument of the wrong type.
 
     Example:
         >>> import torch
@@ -37,11 +36,11 @@ class SSAMFPerturbation(SSAMPerturbation):
         Mi et al., arXiv:2210.05177.
     """
 
-    facts = Facts("SSAM-F: perturb the weights with most Fisher information", "arXiv:2210.05177", copies=3)
+    facts = Facts("SSAM-F: perturb the weights with the largest Fisher information", "arXiv:2210.05177", copies=3)
 
     def __init__(self, sparsity: float = 0.5, interval: int = 100) -> None:
         super().__init__(sparsity, interval)
 
     def choose(self, gradients: Tensor, mask: Tensor) -> Tensor:
-        """The largest squares."""
+        """Select the weights with the largest squared gradients."""
         return ones_at(gradients, gradients.square().topk(self.kept(gradients.numel())).indices)

@@ -1,4 +1,4 @@
-"""m-SAM: every sub-batch climbs along its own gradient.
+"""m-SAM: each sub-batch of a batch is perturbed along its own gradient.
 
 Foret, Kleiner, Mobahi, Neyshabur, "Sharpness-Aware Minimization for Efficiently Improving Generalization", ICLR 2021,
 arXiv:2010.01412; Andriushchenko, Flammarion, "Towards Understanding Sharpness-Aware Minimization", ICML 2022,
@@ -12,15 +12,18 @@ from .sam import SAMPerturbation
 
 
 class SubBatchSAMPerturbation(SAMPerturbation):
-    """g_rho = sum over sub-batches of share_i grad L_i(theta + rho g_i / ||g_i||), g_i = grad L_i(theta).
+    """theta <- base(theta, g_rho), g_rho = sum_i w_i grad L_i(theta + rho g_i / ||g_i||), with g_i = grad L_i(theta).
 
-    The sub-batches are the micro-batches of `letsam.accumulated`, and the m of m-sharpness is their size; a closure
-    without parts is one sub-batch, and this is SAM. With DDP each process has sub-batches of its own. A step makes two
-    passes over each sub-batch, as many samples as SAM, and needs one copy of the weights to add up g_rho. A radius that
-    asks for the loss or the gradient of the whole batch first, such as a learned one at a step where it is updated or
-    measured, takes one further pass over all of them, as every sub-batch climbs with the same radius.
+    i runs over the sub-batches, with loss L_i and weight w_i. They are the micro-batches of `letsam.accumulated`, and
+    their size is the m of m-sharpness; a closure without parts is one sub-batch, which gives SAM. With DDP, each
+    process has its own sub-batches.
 
-    Every other perturbation that remembers nothing from step to step can do the same: `m_sharpness=True`.
+    A step makes two passes over each sub-batch, as many samples as SAM, and needs a further copy of the weights in
+    which g_rho is summed. All sub-batches climb with the same radius, so a radius that needs the loss or gradient of
+    the whole batch first, such as a learned one in a step that measures or updates it, takes one more pass over all of
+    them.
+
+    `m_sharpness=True` does the same with any other perturbation that keeps no state between steps.
 
     Example:
         >>> SubBatchSAMPerturbation.sub_batches  # of a batch, in a trial
@@ -35,6 +38,6 @@ class SubBatchSAMPerturbation(SAMPerturbation):
         "arXiv:2010.01412",
         "2",
         2,
-        learned="yes; one more pass at each update, and at the step before it",
+        learned="yes; one more pass in a step that updates it, and in the step before",
     )
     sub_batches = 4

@@ -1,4 +1,4 @@
-"""In which units a radius counts: what eps_hat is multiplied by, 1 unless the radius is a share of the weights."""
+"""Units of the radius: scale eps_hat by the size of the weights, for `letsam.relative` and `letsam.layerwise`."""
 
 from __future__ import annotations
 
@@ -16,17 +16,24 @@ Reach = Callable[[], Tensor]
 def in_units(
     units: str | None, weights: Tensors, gradients: Tensors, factor: Tensor, reach: Reach
 ) -> tuple[Tensor, Reach]:
-    """Turn eps_hat = factor * gradients into that of a radius in these units, in place as far as it differs by tensor.
+    """Scale eps_hat = factor * gradients to these units; the gradients change, in place, only for "layerwise".
 
     Args:
-        units: "relative": eps_hat times ||theta||; "layerwise": each tensor's eps_hat made as long as the tensor; None.
+        units: "relative": multiply eps_hat by ||theta||; "layerwise": scale each tensor of eps_hat to the norm of its
+            weight tensor; None: leave eps_hat as it is.
         weights: the weights that are perturbed.
-        gradients: a multiple of eps_hat, one per weight.
-        factor: that multiple's reciprocal (0-dim).
-        reach: measures how far eps_hat goes, see `Perturbation.reach`.
+        gradients: what `Perturbation.direction` has made of the gradients, one per weight.
+        factor: the factor that it returned (0-dim).
+        reach: returns the length of eps_hat, see `Perturbation.reach`.
 
     Returns:
-        The new factor (0-dim), and what measures the new eps_hat: by its length where it differs by tensor.
+        The new factor (0-dim), and a function that returns the length of the new eps_hat.
+
+    Example:
+        >>> weight, gradient = torch.tensor([3.0, 4.0]), torch.tensor([0.0, 2.0])
+        >>> factor, _ = in_units("relative", [weight], [gradient], torch.tensor(0.5), lambda: torch.tensor(1.0))
+        >>> factor * gradient  # ||weight|| = 5
+        tensor([0., 5.])
     """
     if units is None:
         return factor, reach

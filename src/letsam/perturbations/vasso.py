@@ -1,4 +1,4 @@
-"""VaSSO: climb along an average of the gradients.
+"""VaSSO: climb along a moving average of the gradients.
 
 Li, Giannakis, "Enhancing Sharpness-Aware Optimization Through Variance Suppression", NeurIPS 2023, arXiv:2309.15639.
 """
@@ -15,12 +15,13 @@ from .sam import reciprocal
 
 
 class VaSSOPerturbation(PerturbationWithMemory):
-    """eps_hat = d / ||d||, d <- (1 - theta) d + theta g: an average suppresses the variance of the direction.
+    """eps_hat = d / ||d|| with the moving average d <- (1 - theta) d + theta g, updated before its use.
 
-    The average begins with the first gradient, as in the authors' code; g has entered it when it is used.
+    The average reduces the variance of the direction. As in the authors' code, d starts with the first gradient.
 
     Args:
-        theta: the share of the newest gradient, above 0 to 1; 0.9 in the authors' code. 1 is SAM.
+        theta: weight of the newest gradient, above 0 to 1 (the paper's symbol, not the weights); 0.9 in the authors'
+            code. 1 is SAM.
 
     Raises:
         ValueError: `theta` is out of range.
@@ -38,13 +39,13 @@ class VaSSOPerturbation(PerturbationWithMemory):
         Li and Giannakis, arXiv:2309.15639.
     """
 
-    facts = Facts("VaSSO: climb along an average of the gradients", "arXiv:2309.15639", copies=3)
+    facts = Facts("VaSSO: climb along a moving average of the gradients", "arXiv:2309.15639", copies=3)
 
     def __init__(self, theta: float = 0.9) -> None:
         super().__init__()
         self.theta = checks.positive_share("theta", theta)
 
     def direction(self, weights: Tensors, gradients: Tensors, gradient_norm: Tensor) -> Tensor:
-        """The average, this step's gradient included."""
+        """Replace g by the updated average d in place; returns 1 / ||d||."""
         copy_(gradients, self.memory.average_(weights, gradients, self.theta))
         return reciprocal(norm(gradients))

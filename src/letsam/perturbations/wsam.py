@@ -1,4 +1,4 @@
-"""WSAM: sharpness as a regulariser with a weight of its own.
+"""WSAM: sharpness as a regularization term with its own weight.
 
 Yue, Jiang, Ye, Gao, Liu, Zhang, "Sharpness-Aware Minimization Revisited: Weighted Sharpness as a Regularization Term",
 KDD 2023, arXiv:2305.15817.
@@ -13,18 +13,19 @@ from .sam import SAMPerturbation
 
 
 class WSAMPerturbation(SAMPerturbation):
-    """theta <- base(theta, g_0) - lr * gamma / (1 - gamma) * (g_rho - g_0), climbing as SAM does.
+    """theta <- base(theta, g_0) - lr w (g_rho - g_0) with w = gamma / (1 - gamma) and SAM's ascent.
 
-    The loss is L + gamma / (1 - gamma) * (L_rho - L): the sharpness L_rho - L has a weight of its own, 1 in SAM. As the
-    authors recommend and their code does, its gradient goes to the weights directly, past the moments of the base
-    optimizer. With `decouple=False` the base optimizer descends with the weighted sum of both gradients, and
-    gamma = 1/2 is SAM. `max_grad_norm` clips what the base optimizer descends with, which is g_0 where decoupled; the
-    authors' `max_norm` clips g_0 and g_rho, each by itself, before their difference is taken.
+    The loss is L + w (L_rho - L): the sharpness L_rho - L has weight w, which is 1 in SAM. Its gradient is a decoupled
+    term, as the authors recommend and as in their code: it bypasses the moments of the base optimizer. With
+    `decouple=False`, theta <- base(theta, g_0 + w (g_rho - g_0)); then gamma = 1/2 is SAM.
+
+    `max_grad_norm` clips the gradient that the base optimizer descends with, which is g_0 when decoupled. The authors'
+    `max_norm` clips g_0 and g_rho separately, before the difference is taken.
 
     Args:
-        gamma: from 0 (the base optimizer alone) to below 1; 0.9 in the authors' code, a weight of 9, and 0.88 in a
+        gamma: from 0 (the base optimizer alone) to below 1; 0.9 in the authors' code, that is w = 9, and 0.88 in one
             version of it.
-        decouple: whether the sharpness is kept out of the base optimizer.
+        decouple: whether the sharpness gradient bypasses the base optimizer.
 
     Raises:
         ValueError: `gamma` is out of range.
@@ -40,7 +41,7 @@ class WSAMPerturbation(SAMPerturbation):
         Yue et al., arXiv:2305.15817.
     """
 
-    facts = Facts("WSAM: sharpness as a weighted regulariser", "arXiv:2305.15817", copies=3)
+    facts = Facts("WSAM: sharpness as a weighted regularization term", "arXiv:2305.15817", copies=3)
     keeps_ascent_gradient = True
 
     def __init__(self, gamma: float = 0.9, decouple: bool = True) -> None:
@@ -49,11 +50,11 @@ class WSAMPerturbation(SAMPerturbation):
 
     @property
     def weight(self) -> float:
-        """That of the sharpness beside the loss."""
+        """w = gamma / (1 - gamma), the weight of the sharpness relative to the loss."""
         return self.gamma / (1 - self.gamma)
 
     def descent(self, weights: Tensors, gradients: Tensors, ascent_gradients: Tensors | None) -> Tensors | None:
-        """g_0, and beside it the weighted difference; or their sum."""
+        """Replace g_rho by g_0 and return w (g_rho - g_0) if decoupled; otherwise replace g_rho by their sum."""
         assert ascent_gradients is not None  # every step climbs
         sharpness = [g.clone() for g in gradients]
         subtract_(sharpness, ascent_gradients)
@@ -67,10 +68,10 @@ class WSAMPerturbation(SAMPerturbation):
     def descent_derivative(
         self, changes: Tensors, gradients: Tensors, ascent_gradients: Tensors | None
     ) -> Tensors | None:
-        """The weight times the change of g_rho, there where the sharpness goes."""
+        """w times the change of g_rho: returned if decoupled, otherwise in place."""
         scale_(changes, self.weight)
         if not self.decouple:
             return None
-        beside = [z.clone() for z in changes]
+        decoupled = [z.clone() for z in changes]
         scale_(changes, 0.0)
-        return beside
+        return decoupled

@@ -88,12 +88,17 @@ class Evidence:
     climbs: Tensor | None = None
     growth: Tensor | None = None
 
+    def losses(self) -> dict[str, Tensor]:
+        """Both losses, by name."""
+        assert self.validation_loss is not None
+        assert self.training_loss is not None
+        return {"validation_loss": self.validation_loss, "training_loss": self.training_loss}
+
     @cached_property
     def gap(self) -> Tensor:
         """The generalization gap, validation loss minus training loss."""
-        assert self.validation_loss is not None
-        assert self.training_loss is not None
-        return self.validation_loss - self.training_loss
+        validation_loss, training_loss = self.losses().values()
+        return validation_loss - training_loss
 
 
 class Radius:

@@ -11,20 +11,12 @@ moves rho so that an objective at theta'(rho) falls. A learned radius has three 
     rule              how the slope d upper / d log(rho) moves rho (`LogAdam`, with its `Prior`)
 
 The step builds Z (`letsam.tangent`) and gives the radius numbers alone: losses, and the slopes of the losses along Z.
-
-With `training_batch="next"` the training loss at theta' is that of the next step's first pass, which runs at exactly
-theta'. So the only further pass is the validation pass, made before it at the same weights:
-
-    step t      Z_t = ...                                       one buffer, kept until the next step
-    step t+1    validation pass -> L_vl, grad L_vl . Z_t
-                first training pass -> L_tr, grad L_tr . Z_t    -> rho_(t+1), used by this very step
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,13 +29,13 @@ from ..tangent.secant import Secant
 from .base import Ascent, Evidence, Radius, Wants
 from .log_adam import LogAdam
 from .objective import Objective
-from .rule import BOUNDS, Rule, Update
+from .rule import Rule, Update
 from .scheduled import learning_rate_share
 from .squared_gap import SquaredGap
 from .timing import UpdateTimes
 from .validation_loss import ValidationLoss
 
-Part = TypeVar("Part")
+PAPER: dict[str, Any] = {"lr": 0.02, "follow_lr": False}  # unless given
 
 
 class LearnedRadius(Radius):
@@ -70,16 +62,14 @@ class LearnedRadius(Radius):
 
     Example:
         >>> import torch, letsam
-        >>> _ = torch.manual_seed(0)
-        >>> model = torch.nn.Linear(2, 1)
-        >>> opt = letsam.SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=letsam.LearnedRadius(0.05))
+        >>> weight = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+        >>> opt = letsam.SAM(torch.optim.SGD([weight], lr=0.1), rho=letsam.LearnedRadius(0.05))
         >>> def loss_on(x):
-        ...     opt.zero_grad()
-        ...     loss = model(x).square().mean()
+        ...     loss = (weight * x).sin().sum()
         ...     loss.backward()
         ...     return loss
         >>> for _ in range(3):
-        ...     loss = opt.step(lambda: loss_on(torch.ones(4, 2)), lambda: loss_on(torch.eye(2)))
+        ...     loss = opt.step(lambda: loss_on(1.0), lambda: loss_on(2.0))
         >>> bool(opt.rho != 0.05)
         True
 
@@ -99,9 +89,9 @@ class LearnedRadius(Radius):
         per: str = "all",
         interval: int | None = None,
     ) -> None:
-        self.objective = _part("objective", objective, Objective, ValidationLoss)
-        self.hypergradient = _part("hypergradient", hypergradient, Hypergradient, Secant)
-        self.rule = _part("rule", rule, Rule, LogAdam)
+        self.objective = checks.part("objective", objective, Objective, ValidationLoss)
+        self.hypergradient = checks.part("hypergradient", hypergradient, Hypergradient, Secant)
+        self.rule = checks.part("rule", rule, Rule, LogAdam)
         self.per = checks.choice("per", per, PER)
         self.interval = interval if interval is None else checks.whole("interval", interval, 1)
         super().__init__(self.rule.checked_start(rho))
@@ -116,32 +106,20 @@ class LearnedRadius(Radius):
         self._reported: dict[str, Tensor] = {}  # by the last update that counts
 
     @classmethod
-    def paper(
-        cls,
-        rho: float,
-        *,
-        interval: int = 1,
-        lr: float = 0.02,
-        follow_lr: bool = False,
-        bounds: tuple[float, float] = BOUNDS,
-        per: str = "all",
-    ) -> LearnedRadius:
+    def paper(cls, rho: float, **options: Any) -> LearnedRadius:
         """The paper's reading: squared gap on the same batch, diagonal curvature, no projection and no prior.
 
         Args:
             rho: starting radius, > 0.
-            interval: as for `LearnedRadius`.
-            lr: as for `LogAdam`.
-            follow_lr: as for `LogAdam`.
-            bounds: as for `LogAdam`.
-            per: as for `LearnedRadius`.
+            **options: `interval` (1 unless given) and `per` as for `LearnedRadius`; `lr` (0.02), `follow_lr` (False)
+                and `bounds` as for `LogAdam`.
 
         Returns:
             A `LearnedRadius` of those parts.
 
         Raises:
             ValueError: an argument out of range.
-            TypeError: an argument of the wrong type.
+            TypeError: an argument of the wrong type, or one that would make it another method.
 
         Example:
             >>> LearnedRadius.paper(0.05).objective
@@ -150,11 +128,16 @@ class LearnedRadius(Radius):
         Reference:
             arXiv:2408.08222, algorithm 1.
         """
-        rule = LogAdam(lr, prior=None, follow_lr=follow_lr, bounds=bounds, normalize=False, burn_in=0)
-        objective, hypergradient = SquaredGap(training_batch="same"), Diagonal(length_invariant=False)
-        return cls(rho, objective=objective, hypergradient=hypergradient, rule=rule, per=per, interval=interval)
-
-    # --- a step -----------------------------------------------------------------------------------------------------
+        own: dict[str, Any] = {"interval": 1} | {
+            name: options.pop(name) for name in ("interval", "per") if name in options
+        }
+        return cls(
+            rho,
+            objective=SquaredGap(training_batch="same"),
+            hypergradient=Diagonal(length_invariant=False),
+            rule=LogAdam(prior=None, normalize=False, burn_in=0, **PAPER | options),
+            **own,
+        )
 
     def attach(self, param_groups: list[dict[str, Any]], ascends: Callable[[int], bool]) -> None:
         """Make a radius for every group or layer that is new; only a step that climbs has a Z."""
@@ -226,11 +209,8 @@ class LearnedRadius(Radius):
     def _forget(self) -> None:
         self._proposed, self._new_reach, self._seen = None, self._reach, {}
 
-    # --- the upper level --------------------------------------------------------------------------------------------
-
     def _see_ascent(self, evidence: Evidence) -> None:
-        assert evidence.reach is not None
-        assert evidence.climbs is not None
+        assert evidence.reach is not None and evidence.climbs is not None  # noqa: PT018
         self._new_reach = torch.where(evidence.climbs, evidence.reach.to(self.rho.dtype), self._reach)
         if evidence.growth is not None:
             assert evidence.training_loss is not None
@@ -240,24 +220,16 @@ class LearnedRadius(Radius):
 
     def _see_losses(self, evidence: Evidence) -> None:
         """One update of the radius, proposed: `commit` decides."""
-        assert evidence.validation_loss is not None
-        assert evidence.training_loss is not None
-        self._seen = {"validation_loss": evidence.validation_loss, "training_loss": evidence.training_loss}
-        validation, training = evidence.validation_slope, evidence.training_slope
-        if validation is None or evidence.usable is None:
+        self._seen = evidence.losses()
+        if evidence.validation_slope is None or evidence.usable is None:
             self._seen["hypergradient"] = torch.zeros_like(self.rho)
             return
-        value = self.objective.derivative(evidence, validation.value, None if training is None else training.value)
-        self._seen["hypergradient"] = torch.where(evidence.usable, value.to(self.rho.dtype), self._zero)
         scale = None if self.rule.normalize else self.rho.reciprocal()
-        slope = self.objective.derivative(
-            evidence, validation.scaled(scale), None if training is None else training.scaled(scale)
-        )
+        hypergradient, slope = self.objective.slopes(evidence, scale)
+        self._seen["hypergradient"] = torch.where(evidence.usable, hypergradient.to(self.rho.dtype), self._zero)
         step, share = evidence.step, learning_rate_share(evidence.lr, evidence.peak_lr)
         update = Update(step, self._times.steps(step), share, self._new_reach, evidence.usable)
         self._proposed = self.rule.propose(self.rho, slope.to(self.rho.dtype), update)
-
-    # --- metrics and files ------------------------------------------------------------------------------------------
 
     def metrics(self) -> dict[str, Tensor]:
         """The radii and, from the first update on, what the last one saw."""
@@ -281,12 +253,3 @@ class LearnedRadius(Radius):
         self._reach = torch.as_tensor(state["reach"]).to(self._reach, copy=True)
         self._reported = {name: torch.as_tensor(value).to(self.rho.device) for name, value in state["reported"].items()}
         self._forget()
-
-
-def _part(name: str, given: object, kind: type[Part], default: Callable[[], Part]) -> Part:
-    """A copy of a part, or the default one."""
-    if given is None:
-        return default()
-    if not isinstance(given, kind):
-        raise TypeError(f"`{name}` must be a letsam {kind.__name__} object or None, got {checks.shown(given)}")
-    return copy.deepcopy(given)

@@ -1,8 +1,16 @@
-"""What the upper level makes small: the base class of objectives."""
+"""What the upper level makes small: the base class of objectives.
+
+With `training_batch="next"` the training loss at theta' is that of the next step's first pass, which runs at exactly
+theta'. So the only further pass is the validation pass, made before it at the same weights:
+
+    step t      Z_t = ...                                       one buffer, kept until the next step
+    step t+1    validation pass -> L_vl, grad L_vl . Z_t
+                first training pass -> L_tr, grad L_tr . Z_t    -> rho_(t+1), used by this very step
+"""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -48,6 +56,13 @@ class Objective:
         """
         raise NotImplementedError
 
+    def slopes(self, evidence: Evidence, scale: Tensor | None) -> tuple[Tensor, Tensor]:
+        """d upper / d rho, and the slope in the units of the rule: of cosines, or divided by `scale`."""
+        validation, training = evidence.validation_slope, evidence.training_slope
+        assert validation is not None
+        plain = self.derivative(evidence, validation.value, None if training is None else training.value)
+        scaled_training = None if training is None else training.scaled(scale)
+        return plain, self.derivative(evidence, validation.scaled(scale), scaled_training)
+
     def __repr__(self) -> str:
-        options: dict[str, Any] = {"training_batch": self.training_batch}
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in options.items())})"
+        return f"{type(self).__name__}(training_batch={self.training_batch!r})"

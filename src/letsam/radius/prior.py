@@ -50,7 +50,7 @@ class Prior:
     Example:
         >>> prior = Prior(0.2)
         >>> prior.log_radius(torch.ones(()), prior.share(0, 100)).exp()  # a tenth of the prior at step 0
-        tensor(0.0200)
+        tensor(0.0200, dtype=torch.float64)
 
     Reference:
         Measured in docs/search.md and docs/evidence.md; there is no prior in arXiv:2408.08222.

@@ -1,4 +1,4 @@
-"""Tables, figures and the HTML page of a trial, made from its results alone; nothing here trains.
+"""Tables, figures and the HTML page of a trial, made from its results; nothing here trains.
 
     from letsam.results import Results
     from letsam.reports.html import write_report
@@ -8,5 +8,5 @@
     rich.print(results_table(results))
     write_report(results, Path("out/report.html"))
 
-This module imports none of its parts: whoever wants the table should not wait for matplotlib.
+This module imports none of its parts, so that the table can be had without importing matplotlib.
 """

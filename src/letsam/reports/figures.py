@@ -1,40 +1,33 @@
-"""The figures of a trial, each a free-standing matplotlib `Figure`.
+"""The figures of a trial, each a matplotlib `Figure` that does not depend on pyplot.
 
-Built on the object API (`matplotlib.figure.Figure`): no pyplot, no display, no global state. A function
-returns None where the results hold nothing to draw, such as the radius of a trial of plain SGD; the caller says
-so in words.
-
-How a method looks is told in `letsam.reports.styles`.
+A function returns None where the results hold nothing to draw, such as the radius in a trial of plain SGD; the caller
+then shows a sentence in its place. The colours and lines of the methods are in `letsam.reports.styles`.
 """
 
 from __future__ import annotations
 
-import io
 import math
-import re
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
-import matplotlib
-import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import (
-    FuncFormatter,
-    LogLocator,
-    MaxNLocator,
-    NullFormatter,
-    NullLocator,
-    SymmetricalLogLocator,
-)
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, SymmetricalLogLocator
 
-from letsam.reports.metric import metric_title
-from letsam.reports.styles import MethodStyle, method_styles
-from letsam.results import Results, Run, is_learned
+from letsam.reports.drawing import (
+    INK,
+    add_legend,
+    empty_figure,
+    epoch_axis,
+    finite_points,
+    limit_accuracies,
+    limit_losses,
+    plain_number,
+)
+from letsam.reports.metric_text import metric_title
+from letsam.reports.styles import method_styles
+from letsam.results import Results, Run
 
 __all__ = [
-    "figure_to_svg",
     "gap_over_time",
     "hypergradient_over_time",
     "learning_curves",
@@ -42,11 +35,7 @@ __all__ = [
     "radius_over_time",
 ]
 
-INK = "#010203"
-"""Text and axes. Nothing else has this colour, so `figure_to_svg` can put the page's text colour there."""
-
-WIDTH = 5.4  # inches: one column of the page, or the full width of a phone
-BANDS = 7  # with more methods than this, bands of all of them would hide the lines
+BANDS = 7  # with more methods than this, the bands would hide the lines
 
 _TITLES = {
     "test_loss": "Test loss",
@@ -68,7 +57,7 @@ def learning_curves(results: Results, metric: str = "test_accuracy", *, legend: 
     """
     scale = 100.0 if metric == "test_accuracy" else 1.0
     styles = method_styles(results)
-    figure, axes = _blank(_title(results, metric))
+    figure, axes = empty_figure(_title(results, metric))
     drawn: list[str] = []
     for method, style in styles.items():
         points = _over_seeds(results.runs_of(method), metric, scale)
@@ -86,19 +75,19 @@ def learning_curves(results: Results, metric: str = "test_accuracy", *, legend: 
             zorder=style.zorder,
             marker=mark,
         )
-        if any(spreads) and (len(styles) <= BANDS or is_learned(method)):
+        if any(spreads) and (len(styles) <= BANDS or style.learned):
             low = [mean - spread for mean, spread in zip(means, spreads, strict=True)]
             high = [mean + spread for mean, spread in zip(means, spreads, strict=True)]
             axes.fill_between(epochs, low, high, color=style.color, alpha=0.15, lw=0, zorder=1)
     if not drawn:
         return None
-    _epochs(axes)
+    epoch_axis(axes)
     if metric == "generalization_gap":
         axes.axhline(0, color=INK, lw=0.8, alpha=0.5, zorder=1)
     if scale == 1.0:
-        _cut_off(axes, results)
+        limit_losses(axes, results)
     if legend:
-        _legend(figure, drawn, styles)
+        add_legend(figure, drawn, styles)
     return figure
 
 
@@ -114,7 +103,7 @@ def radius_over_time(results: Results, *, legend: bool = True) -> Figure | None:
         The figure, or None if no method has a radius.
     """
     styles = method_styles(results)
-    figure, axes = _blank("Perturbation radius \N{GREEK SMALL LETTER RHO} (log scale)")
+    figure, axes = empty_figure("Perturbation radius \N{GREEK SMALL LETTER RHO} (log scale)")
     axes.set_yscale("log")
     drawn: dict[str, None] = {}
     for run in results.runs:
@@ -122,28 +111,28 @@ def radius_over_time(results: Results, *, legend: bool = True) -> Figure | None:
         if not points:
             continue
         drawn[run.method] = None
-        learned, style = is_learned(run.method), styles[run.method]
+        style = styles[run.method]
         axes.plot(
             *zip(*points, strict=True),
-            linestyle=style.linestyle if learned else ":",
+            linestyle=style.linestyle if style.learned else ":",
             color=style.color,
-            lw=1.1 if learned else 0.9,
-            alpha=0.9 if learned else 0.7,
+            lw=1.1 if style.learned else 0.9,
+            alpha=0.9 if style.learned else 0.7,
             zorder=style.zorder,
             marker=style.marker if len(points) == 1 else None,
         )
     if not drawn:
         return None
-    _epochs(axes)
+    epoch_axis(axes)
     low, high = axes.get_ylim()
-    # A flat line would otherwise get a scale of thousandths, and look like a change.
+    # Without these limits the axis of a constant radius would be so fine that rounding errors would look like changes.
     axes.set_ylim(min(low, high / 4), max(high, low * 4))
     few = math.log10(axes.get_ylim()[1] / axes.get_ylim()[0]) < 3
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,)))
-    axes.yaxis.set_major_formatter(FuncFormatter(_plain))
+    axes.yaxis.set_major_formatter(FuncFormatter(plain_number))
     axes.yaxis.set_minor_locator(NullLocator())
     if legend:
-        _legend(figure, list(drawn), styles)
+        add_legend(figure, list(drawn), styles)
     return figure
 
 
@@ -154,11 +143,11 @@ def hypergradient_over_time(results: Results, *, legend: bool = True) -> Figure 
         The figure, or None if no run recorded one.
     """
     styles = method_styles(results)
-    figure, axes = _blank("Hypergradient dU/d\N{GREEK SMALL LETTER RHO} (symmetric log scale)")
+    figure, axes = empty_figure("Hypergradient dU/d\N{GREEK SMALL LETTER RHO} (symmetric log scale)")
     drawn: dict[str, None] = {}
     sizes: list[float] = []
     for run in results.runs:
-        points = list(_finite_points(run, "hypergradient"))
+        points = list(finite_points(run, "hypergradient"))
         if not points:
             continue
         drawn[run.method] = None
@@ -180,12 +169,12 @@ def hypergradient_over_time(results: Results, *, legend: bool = True) -> Figure 
     threshold = 10.0 ** math.floor(math.log10(statistics.median(sizes))) if sizes else 1.0
     axes.set_yscale("symlog", linthresh=threshold)
     axes.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=threshold))
-    axes.yaxis.set_major_formatter(FuncFormatter(_plain))
+    axes.yaxis.set_major_formatter(FuncFormatter(plain_number))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.axhline(0, color=INK, lw=0.8, alpha=0.5, zorder=1)
-    _epochs(axes)
+    epoch_axis(axes)
     if legend:
-        _legend(figure, list(drawn), styles)
+        add_legend(figure, list(drawn), styles)
     return figure
 
 
@@ -208,7 +197,7 @@ def method_comparison(results: Results, metric: str = "test_accuracy") -> Figure
     sign = 1 if metric == "test_accuracy" else -1
     # Worst first, because the vertical axis grows upwards; diverged methods count as worst.
     order = sorted(values, key=lambda m: _ranked(values[m], sign))
-    figure, axes = _blank(_title(results, metric), height=0.75 + 0.29 * max(len(order), 3))
+    figure, axes = empty_figure(_title(results, metric), height=0.75 + 0.29 * max(len(order), 3))
     for row, method in enumerate(order):
         style = styles[method]
         finite = [value for value in values[method] if math.isfinite(value)]
@@ -228,50 +217,23 @@ def method_comparison(results: Results, metric: str = "test_accuracy") -> Figure
             )
     axes.set_yticks(range(len(order)), labels=order)
     for method, label in zip(order, axes.get_yticklabels(), strict=True):
-        label.set_fontweight("bold" if is_learned(method) else "normal")
+        label.set_fontweight("bold" if styles[method].learned else "normal")
     axes.set_ylim(-0.6, len(order) - 0.4)
     axes.grid(visible=True, axis="both", color=INK, alpha=0.12, lw=0.6)
     axes.xaxis.set_major_locator(MaxNLocator(6))
     if metric == "test_accuracy":
-        _cut_failed(axes, order, values)
+        limit_accuracies(axes, order, values)
     else:
-        _cut_off(axes, results, horizontal=True)
+        limit_losses(axes, results, horizontal=True)
     return figure
-
-
-def figure_to_svg(figure: Figure, prefix: str) -> str:
-    """Return the figure as an ``<svg>`` element that fits into an HTML page.
-
-    It has no fixed size, takes the page's text colour for its own, and loads nothing.
-
-    Args:
-        figure: the figure.
-        prefix: what its ids start with; different for each figure of a page, as ids are global to the page.
-    """
-    buffer = io.StringIO()
-    # Text stays text: smaller, searchable, and readable to a screen reader. The salt makes ids reproducible.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):
-        figure.savefig(buffer, format="svg", facecolor="none", metadata={"Date": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(<svg\b[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg\b[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
-    svg = re.sub(r"url\(#", f"url(#{prefix}-", svg)
-    svg = re.sub(r'href="#', f'href="#{prefix}-', svg)
-    return svg.replace(INK, "currentColor")
-
-
-# --- what to draw ------------------------------------------------------------------------------------------
 
 
 def _over_seeds(runs: Sequence[Run], metric: str, scale: float) -> list[tuple[float, float, float]]:
     """Epoch, mean and sample standard deviation, for each epoch at which every seed has a finite value.
 
-    The line of a method ends where the first of its seeds diverges: a mean of the survivors would flatter it.
+    The line of a method ends where the first of its seeds diverges: the mean of the other seeds would look too good.
     """
-    columns = [dict(_finite_points(run, metric)) for run in runs]
+    columns = [dict(finite_points(run, metric)) for run in runs]
     shared = set.intersection(*(set(column) for column in columns)) if columns else set[float]()
     points: list[tuple[float, float, float]] = []
     for epoch in sorted(shared):
@@ -280,18 +242,11 @@ def _over_seeds(runs: Sequence[Run], metric: str, scale: float) -> list[tuple[fl
     return points
 
 
-def _finite_points(run: Run, column: str) -> Iterable[tuple[float, float]]:
-    epochs, values = run.history.get("epoch", ()), run.history.get(column, ())
-    for epoch, value in zip(epochs, values, strict=True):
-        if epoch is not None and value is not None and math.isfinite(value):
-            yield float(epoch), float(value)
-
-
 def _radius_points(run: Run) -> Iterable[tuple[float, float]]:
     schedule = run.mean_radii
     last = max((epoch for epoch in run.history.get("epoch", ()) if epoch is not None), default=0.0)
     if not schedule or not last:
-        return _finite_points(run, "rho")
+        return finite_points(run, "rho")
     # Some 200 points show all that a column of the page can; the last step is always one of them.
     stride = max(1, len(schedule) // 200)
     steps = sorted({*range(0, len(schedule), stride), len(schedule) - 1})
@@ -307,100 +262,3 @@ def _title(results: Results, metric: str) -> str:
         return _TITLES[metric]
     title = metric_title(results, "(%)")
     return title[0].upper() + title[1:]
-
-
-# --- how to draw it ----------------------------------------------------------------------------------------
-
-
-def _blank(title: str, height: float = 3.3) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_facecolor("none")
-    axes.set_title(title, loc="left", fontsize=10, color=INK)
-    axes.grid(visible=True, color=INK, alpha=0.12, lw=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(which="both", colors=INK, labelsize=9, length=0)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side == "bottom")
-        spine.set_color(INK)
-        spine.set_alpha(0.4)
-    return figure, axes
-
-
-def _epochs(axes: Axes) -> None:
-    axes.set_xlabel("epoch", fontsize=9, color=INK)
-    axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _cut_failed(axes: Axes, order: Sequence[str], values: Mapping[str, Sequence[float]]) -> None:
-    """Keep a method that learned nothing from squeezing the others together; its mean stands at the edge."""
-    means = sorted(fmean for row in values.values() if math.isfinite(fmean := statistics.fmean(row)))
-    if len(means) < 4:
-        return
-    quarter, best = means[len(means) // 4], means[-1]
-    edge = quarter - 2 * (best - quarter) - 1
-    if edge <= min(value for row in values.values() for value in row if math.isfinite(value)):
-        return
-    axes.set_xlim(edge, axes.get_xlim()[1])
-    for row, method in enumerate(order):
-        mean = statistics.fmean(values[method])
-        if mean < edge:
-            text = f" \N{LEFTWARDS ARROW} mean {mean:.1f}"
-            place = ("axes fraction", "data")
-            axes.annotate(text, (0, row), xycoords=place, va="center", fontsize=8, color=INK, alpha=0.7)
-    _note_cut(axes)
-
-
-def _note_cut(axes: Axes) -> None:
-    note = "values beyond the edge are cut off"
-    axes.annotate(note, (1, 1), (0, 4), "axes fraction", "offset points", ha="right", fontsize=7.5, color=INK)
-
-
-def _cut_off(axes: Axes, results: Results, *, horizontal: bool = False) -> None:
-    """Keep a run that exploded from flattening all others into one line, and say that it was cut off.
-
-    Losses and gaps beyond four times the typical run's largest test loss carry no detail worth the space.
-    """
-    peaks = [max((abs(loss) for _, loss in _finite_points(run, "test_loss")), default=math.nan) for run in results.runs]
-    finite = [peak for peak in peaks if math.isfinite(peak)]
-    limit = 4 * statistics.median(finite) if finite else math.inf
-    columns = (np.asarray(line.get_xdata() if horizontal else line.get_ydata()) for line in axes.lines)
-    values = [float(value) for column in columns for value in column]
-    inside = [value for value in values if abs(value) <= limit]
-    if not inside or len(inside) == len(values):
-        return
-    pad = 0.05 * (max(inside) - min(inside)) or 1.0
-    edges = (min(inside) - pad, max(inside) + pad)
-    (axes.set_xlim if horizontal else axes.set_ylim)(*edges)
-    _note_cut(axes)
-
-
-def _plain(value: float, _position: int | None = None) -> str:
-    return f"{value:g}".replace("-", "\N{MINUS SIGN}")
-
-
-def _legend(figure: Figure, methods: Sequence[str], styles: dict[str, MethodStyle]) -> None:
-    handles = [
-        Line2D(
-            [],
-            [],
-            color=styles[m].color,
-            linestyle=styles[m].linestyle,
-            linewidth=styles[m].linewidth,
-            label=m,
-        )
-        for m in methods
-    ]
-    columns = min(4, len(handles))
-    rows = math.ceil(len(handles) / columns)
-    figure.set_figheight(figure.get_figheight() + 0.2 * rows)
-    figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=columns,
-        fontsize=8,
-        frameon=False,
-        labelcolor=INK,
-        handlelength=2.4,
-    )

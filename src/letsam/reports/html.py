@@ -1,7 +1,7 @@
-"""The report: one HTML file that holds the whole trial and needs nothing else.
+"""The report: one HTML file that holds the whole trial and loads nothing.
 
-Figures are inlined as SVG, styles stand in the page, and there is no script, so the file can be mailed,
-archived and opened anywhere, and the same results always give the same page.
+Figures are inlined as SVG, the styles are in the page, and there is no script, so the file can be mailed, archived and
+opened anywhere. The same results always give the same page.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from letsam.reports import figures, table
-from letsam.reports.metric import percent
+from letsam.reports.drawing import figure_to_svg
+from letsam.reports.metric_text import percent
 from letsam.reports.styles import method_styles
 from letsam.reports.verdict import verdict
 from letsam.results import Results, write_atomically
@@ -30,10 +31,10 @@ class _Panel:
     """One figure of the page.
 
     Args:
-        name: names the figure within the page, and starts the ids of its SVG.
+        name: of the figure within the page; the ids of its SVG begin with it.
         caption: how to read it.
         svg: the figure, or None if there is nothing to draw.
-        absent: what the page says in its place.
+        absent: what the page says where there is no figure.
     """
 
     name: str
@@ -154,12 +155,12 @@ def _panels(results: Results) -> tuple[_Panel, ...]:
 
 
 def _panel(name: str, caption: str, figure: Figure | None, absent: str) -> _Panel:
-    svg = None if figure is None else Markup(figures.figure_to_svg(figure, name))
+    svg = None if figure is None else Markup(figure_to_svg(figure, name))
     return _Panel(name, caption, svg, absent)
 
 
 def _facts(results: Results) -> tuple[tuple[str, str], ...]:
-    """The few options that a reader wants to know before anything else, as far as they are known."""
+    """The options shown at the top of the page, as far as they are known."""
     facts = [("runs", str(len(results.runs))), ("seeds", str(len({run.seed for run in results.runs})))]
     if "epochs" in results.config:
         facts.append(("epochs", _text(results.config["epochs"])))

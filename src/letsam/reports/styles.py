@@ -1,8 +1,7 @@
-"""How each method looks, in every figure and in the key of the page.
+"""The colour, line and marker of each method, in every figure and in the legend of the page.
 
-A method's family sets the hue (after Okabe and Ito's palette, whose hues
-stay apart for colour-blind readers), its radius the shade within the family, a learned radius a thick line, a
-refit a dashed one.
+The family of a method sets the hue (after Okabe and Ito's palette, which colour-blind readers can tell apart), and the
+radius sets the shade within the family. A learned radius has a thick line, a refit a dashed one.
 """
 
 from __future__ import annotations
@@ -12,11 +11,11 @@ from typing import Literal
 
 from matplotlib.colors import to_hex, to_rgb
 
-from letsam.results import Results, is_learned
+from letsam.results import MethodName, Results
 
 __all__ = ["MethodStyle", "method_styles"]
 
-# family -> (light end, the colour of a single member, dark end)
+# family: (lightest shade, the colour of a family with one member, darkest shade)
 _FAMILIES = {
     "sgd": ("#9aa1ab", "#808894", "#666e7a"),
     "sam": ("#7cc4f2", "#2b8fd6", "#1c63b0"),
@@ -43,6 +42,7 @@ class MethodStyle:
         linewidth: in points; thicker for a learned radius.
         marker: one for each family.
         zorder: a learned radius lies on top.
+        learned: whether the radius is learned, or replays a learned one.
     """
 
     color: str
@@ -50,39 +50,33 @@ class MethodStyle:
     linewidth: float
     marker: str
     zorder: float
+    learned: bool
 
 
 def method_styles(results: Results) -> dict[str, MethodStyle]:
-    """Give each method of a trial its look, in order of first appearance."""
+    """Give each method of a trial its style, in order of first appearance."""
+    names = {method: MethodName.parse(method) for method in results.methods}
     spare = iter(_SPARE * len(results.runs))
     ramps = dict(_FAMILIES)
-    styles: dict[str, MethodStyle] = {}
     members: dict[str, dict[str, float]] = {}
     for run in results.runs:
-        # A refit shares the colour of its search, so the shade is that of the name before the "+".
-        members.setdefault(_family(run.method), {}).setdefault(_parent(run.method), run.rho_initial or 0.0)
-    for method in results.methods:
-        family = _family(method)
-        if family not in ramps:
-            ramps[family] = next(spare)
-        shades = sorted(members[family], key=lambda name: members[family][name])
-        learned = is_learned(method)
+        # A refit has the colour of its search, so both have one shade.
+        name = names[run.method]
+        members.setdefault(name.family, {}).setdefault(name.search, run.rho_initial or 0.0)
+    styles: dict[str, MethodStyle] = {}
+    for method, name in names.items():
+        if name.family not in ramps:
+            ramps[name.family] = next(spare)
+        shades = sorted(members[name.family], key=members[name.family].__getitem__)
         styles[method] = MethodStyle(
-            color=_shade(ramps[family], shades.index(_parent(method)), len(shades)),
-            linestyle="--" if "+" in method else "-",
-            linewidth=2.2 if learned else 1.3,
-            marker=_MARKERS.get(family, "o"),
-            zorder=3.0 if learned else 2.0,
+            color=_shade(ramps[name.family], shades.index(name.search), len(shades)),
+            linestyle="--" if name.refit else "-",
+            linewidth=2.2 if name.learned else 1.3,
+            marker=_MARKERS.get(name.family, "o"),
+            zorder=3.0 if name.learned else 2.0,
+            learned=name.learned,
         )
     return styles
-
-
-def _parent(method: str) -> str:
-    return method.split("+")[0]
-
-
-def _family(method: str) -> str:
-    return _parent(method).split(":")[0]
 
 
 def _shade(ramp: tuple[str, str, str], index: int, count: int) -> str:

@@ -9,18 +9,18 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from letsam.reports.metric import metric_title
-from letsam.results import Results, Summary, is_learned, summarize
+from letsam.reports.metric_text import metric_title
+from letsam.results import Results, Summary, summarize
 
-__all__ = ["Row", "best_method", "columns", "markdown_table", "results_table", "table_rows"]
+__all__ = ["TableRow", "best_method", "columns", "markdown_table", "results_table", "table_rows"]
 
 NOTHING = "\N{EN DASH}"
-"""What stands in a cell that has no value by nature, such as the radius of SGD."""
+"""The text of a cell without a value, such as the radius of SGD."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One method's cells as text, ready for any medium.
+class TableRow:
+    """The cells of one method as text, for any output format.
 
     Args:
         method: the method's name.
@@ -36,20 +36,20 @@ class Row:
 
 
 def columns(results: Results) -> tuple[str, ...]:
-    """Return the headings; all but the first stand over numbers."""
+    """Return the headings; the columns below all but the first hold numbers."""
     return ("method", metric_title(results), "test loss", "gap", "rho initial → final", "gradient passes", "seconds")
 
 
-def table_rows(results: Results) -> tuple[Row, ...]:
+def table_rows(results: Results) -> tuple[TableRow, ...]:
     """Return the rows in order of the methods' first appearance."""
     summaries = summarize(results)
     best = best_method(summaries)
     most = max((row.count for row in summaries), default=0)
-    return tuple(Row(row.method, _cells(row, most), row.method == best, is_learned(row.method)) for row in summaries)
+    return tuple(TableRow(row.method, _cells(row, most), row.method == best, row.learned) for row in summaries)
 
 
 def best_method(summaries: tuple[Summary, ...]) -> str | None:
-    """Return the method with the highest mean of the metric, the first of equals; None if all diverged."""
+    """Return the method with the highest mean of the metric, the first of equal ones; None if all diverged."""
     finite = [row for row in summaries if math.isfinite(row.test_accuracy)]
     return max(finite, key=lambda row: row.test_accuracy).method if finite else None
 
@@ -63,7 +63,7 @@ def results_table(results: Results) -> Table:
         heading = heading.replace(" →", "\n→").replace("test ", "test\n").replace("gradient ", "gradient\n")
         table.add_column(heading, justify="right" if index else "left", no_wrap=index > 0)
     for row in table_rows(results):
-        # Text, not str: a name that holds square brackets must not be taken for markup
+        # Text, not str: rich would take square brackets in a name for markup.
         table.add_row(*map(Text, row.cells), style="bold" if row.best else None)
     return table
 
@@ -103,12 +103,12 @@ def _metric(row: Summary) -> str:
 def _number(value: float, form: str) -> str:
     if not math.isfinite(value):
         return "diverged"
-    return format(value, form if abs(value) < 1e9 else ".2e")  # a run on its way to divergence has losses of 30 digits
+    return format(value, form if abs(value) < 1e9 else ".2e")  # before a run diverges, its losses have up to 30 digits
 
 
 def _radius(row: Summary) -> str:
     if row.rho_initial is None or row.rho_final is None:
         return NOTHING
     initial, final = f"{row.rho_initial:.3g}", f"{row.rho_final:.3g}"
-    # A learned radius that ended where it began is a finding, so it is still shown as a pair.
-    return initial if initial == final and not is_learned(row.method) else f"{initial} → {final}"
+    # A learned radius that ended where it began is shown as a pair as well: that is a result.
+    return initial if initial == final and not row.learned else f"{initial} → {final}"

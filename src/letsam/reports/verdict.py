@@ -1,7 +1,7 @@
-"""What the numbers of a trial allow one to say, in plain sentences, and not a word more.
+"""The conclusions that the numbers of a trial support, as sentences.
 
-Two methods are compared over the seeds that both have finished. A difference smaller than the larger of their
-two standard deviations over those seeds is called what it is: not a clear one.
+Two methods are compared over the seeds that both have finished. A difference counts as clear if it is at least as
+large as the larger of their two standard deviations over those seeds.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from letsam.reports.metric import percent
+from letsam.reports.metric_text import percent
 from letsam.reports.table import best_method
-from letsam.results import Results, Summary, is_learned, summarize
+from letsam.results import MethodName, Results, Summary, summarize
 
 __all__ = ["Verdict", "missing_runs", "verdict"]
 
@@ -23,8 +23,8 @@ class Verdict:
     """The findings of a trial as plain text.
 
     Args:
-        headline: which method came first and how clearly.
-        comparisons: each learned method and a sentence on how it compares with the fixed ones and SGD.
+        headline: which method was best, and whether clearly.
+        comparisons: each learned method and a sentence on how it compares with the best fixed radius and with SGD.
         caveats: what limits the findings; may be empty.
     """
 
@@ -43,7 +43,7 @@ class _Difference:
 
     @property
     def judged(self) -> bool:
-        """Whether there is a spread to judge the difference by."""
+        """Whether there is a standard deviation to compare the difference with."""
         return self.seeds > 1 and math.isfinite(self.points)
 
     @property
@@ -68,8 +68,9 @@ def missing_runs(results: Results) -> tuple[tuple[str, int], ...]:
         return ()
     expected = list(methods)
     if results.config.get("refit"):
-        expected += [f"{method}+refit" for method in methods if is_learned(str(method))]
-    finished = {(run.method, run.seed) for run in results.runs}
+        names = [MethodName.parse(str(method)) for method in methods]
+        expected += [name.refitted for name in names if name.learned]
+    finished = {run.key for run in results.runs}
     return tuple((m, seed) for m in expected for seed in seeds if (m, seed) not in finished)
 
 
@@ -109,19 +110,18 @@ def _headline(results: Results, summaries: Sequence[Summary]) -> str:
 
 
 def _comparisons(results: Results, summaries: Sequence[Summary]) -> tuple[tuple[str, str], ...]:
-    fixed = tuple(row for row in summaries if not is_learned(row.method) and row.method != "sgd")
+    fixed = tuple(row for row in summaries if row.fixed)
     rivals: list[tuple[str, str]] = []
     best_fixed = best_method(fixed)
     if best_fixed is not None:
         rivals.append((best_fixed, f"{best_fixed}, the best fixed radius here" if len(fixed) > 1 else best_fixed))
-    if any(row.method == "sgd" for row in summaries):
-        rivals.append(("sgd", "sgd"))
+    rivals += [(row.method, row.method) for row in summaries if not row.learned and row.rho_initial is None]
     if not rivals:
         return ()
     by_method = {row.method: row for row in summaries}
     sentences: list[tuple[str, str]] = []
     for row in summaries:
-        if is_learned(row.method):
+        if row.learned:
             parts = [_compared(results, row, by_method[rival], name) for rival, name in rivals]
             sentences.append((row.method, f"{'; '.join(parts)}."))
     return tuple(sentences)
@@ -156,8 +156,8 @@ def _caveats(results: Results, summaries: Sequence[Summary]) -> tuple[str, ...]:
     if diverged:
         names = _listed([f"{row.method} ({row.diverged} of {row.count})" for row in summaries if row.diverged])
         caveats.append(f"Diverged, with a loss or {results.metric} that is not finite: {names}.")
-    fixed = [row for row in summaries if not is_learned(row.method) and row.rho_initial is not None]
-    if len(fixed) > 1 and any(is_learned(row.method) for row in summaries):
+    fixed = [row for row in summaries if row.fixed]
+    if len(fixed) > 1 and any(row.learned for row in summaries):
         caveats.append(
             f"The best of the {len(fixed)} fixed radii is chosen by its test {results.metric}, which favours it, and "
             "its cost here leaves out the runs of the others."

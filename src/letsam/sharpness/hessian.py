@@ -1,4 +1,4 @@
-"""The Hessian of the loss: its largest eigenvalues and its trace, through the library hessian-eigenthings."""
+"""The Hessian of the loss: its largest eigenvalues and its trace, computed by the library hessian-eigenthings."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class HessianSpectrum:
-    """What `hessian_spectrum` found.
+    """The result of `hessian_spectrum`.
 
     Attributes:
-        eigenvalues: the largest ones, largest first, shape `(top,)`. A multiple eigenvalue is found once, and fewer
-            than `top` are there where the Hessian has fewer different ones.
-        residuals: ||H v - lambda v|| of each, shape as `eigenvalues`: how far it may be off.
+        eigenvalues: the largest eigenvalues in descending order, `top` of them. A multiple eigenvalue is found once,
+            so there are fewer if the Hessian has fewer distinct eigenvalues.
+        residuals: ||H v - lambda v|| of each, a bound of its error.
         trace: estimate of the sum of all eigenvalues.
         trace_error: standard error of the trace.
     """
@@ -45,24 +45,25 @@ def hessian_spectrum(
     trace_products: int = 30,
     seed: int = 0,
 ) -> HessianSpectrum:
-    """The largest eigenvalues and the trace of H = d^2 L / d theta^2, without ever forming H.
+    """The largest eigenvalues and the trace of H = d^2 L / d theta^2, without forming H.
 
-    Eigenvalues by Lanczos with full reorthogonalization, largest algebraically (a saddle's negative ones do not count
-    as sharp); the trace by Hutch++. Both need products H v only, each an exact double backward over all batches. H is
-    that of the mean loss over all samples, in all trainable parameters.
+    L is the mean loss over all samples, theta all trainable parameters. Eigenvalues are computed by Lanczos with full
+    reorthogonalization. They are the algebraically largest, so negative ones at a saddle do not count as sharp. The
+    trace is estimated by Hutch++. Both use only products H v, each an exact double backward over all batches.
 
     Args:
-        model: measured in evaluation mode, then put back bit for bit. Attention runs in its plain form here, the
-            only one that can be differentiated twice.
+        model: evaluated in evaluation mode and restored bit for bit. Attention uses the math backend, the only one
+            that can be differentiated twice.
         loss_fn: (outputs, targets) -> mean loss, a scalar, twice differentiable.
         batches: (inputs, targets) pairs on the model's device; read once, kept in memory, weighted by `len(targets)`.
-        top: how many eigenvalues, >= 1 and at most the number of parameters.
-        iterations: Lanczos steps, >= `top`; each keeps a vector as long as the weights. More make `residuals` smaller.
-        trace_products: products for the trace, >= 6.
-        seed: >= 0, of the start vector and of the trace's random vectors.
+        top: number of eigenvalues, >= 1 and at most the number of parameters.
+        iterations: Lanczos steps, >= `top`; each stores a vector of the size of the weights. More steps give smaller
+            `residuals`.
+        trace_products: products H v for the trace, >= 6.
+        seed: >= 0, of the start vector and of the random vectors for the trace.
 
     Returns:
-        Eigenvalues with residuals and the trace with its standard error.
+        Eigenvalues with residuals, and the trace with its standard error.
 
     Raises:
         ImportError: hessian-eigenthings is missing; the message has the install command.
@@ -84,7 +85,7 @@ def hessian_spectrum(
     checks.whole("trace_products", trace_products, 6)
     checks.whole("seed", seed, 0)
     try:
-        import hessian_eigenthings as library  # an extra: only when asked for
+        import hessian_eigenthings as library  # an optional dependency
     except ImportError as error:
         raise ImportError(
             '`hessian_spectrum` needs hessian-eigenthings; install it with `pip install "letsam[evidence]"`'
@@ -109,7 +110,7 @@ def hessian_spectrum(
 
 
 def _operator(library: Any, model: nn.Module, loss_fn: LossFunction, parts: Any) -> HessianOperator:
-    """H v over all batches. The library gives each batch the same weight, so the loss carries its share of samples."""
+    """H v over all batches. The library weights batches equally, so each loss is scaled by its fraction of samples."""
     gradients = mean_gradient(model, loss_fn, parts)
     used = {p for p, gradient in zip(trainable(model), gradients, strict=True) if gradient is not None}
 
@@ -118,7 +119,7 @@ def _operator(library: Any, model: nn.Module, loss_fn: LossFunction, parts: Any)
         return loss_of(model, loss_fn, batch) * (share * len(parts))
 
     def takes_part(_: str, param: nn.Parameter) -> bool:
-        return param in used  # the rows of the others are 0
+        return param in used  # the rows and columns of the others are 0
 
     with torch.enable_grad():
         return library.HessianOperator(model, parts, weighted, param_filter=takes_part)

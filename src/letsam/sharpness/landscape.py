@@ -1,4 +1,4 @@
-"""Slices of the loss landscape along random directions, filter by filter as long as the weights.
+"""Slices of the loss landscape along random directions with filter normalization.
 
 Li, Xu, Taylor, Studer, Goldstein, "Visualizing the Loss Landscape of Neural Nets", NeurIPS 2018, arXiv:1712.09913.
 """
@@ -18,11 +18,11 @@ from .losses import LossFunction, mean_loss, measured, shares, trainable
 
 @dataclass(frozen=True)
 class LandscapeSlice:
-    """The loss around the weights, as `landscape_slice` measured it.
+    """The loss around the weights, the result of `landscape_slice`.
 
     Attributes:
-        offsets: distances along each direction, shape `(points,)`, from -radius to radius.
-        losses: mean loss there, float64, shape `(points,)`, or `(points, points)` with the first direction as rows.
+        offsets: distances along each direction, from -radius to radius, float64, shape `(points,)`.
+        losses: mean losses, float64, shape `(points,)`, or `(points, points)` with the first direction along the rows.
     """
 
     offsets: Tensor
@@ -39,27 +39,27 @@ def landscape_slice(
     points: int = 21,
     seed: int = 0,
 ) -> LandscapeSlice:
-    """L(theta + a d) for one random direction d, or L(theta + a d + b e) for two.
+    """L(theta + a d) for one random direction d, or L(theta + a d + b e) for two directions d and e.
 
-    Each direction is drawn from a normal distribution and rescaled filter by filter, so that networks whose weights
-    have different sizes can be compared:
+    Each direction is drawn from a normal distribution and rescaled per filter, so that networks whose weights have
+    different magnitudes can be compared:
 
-        d_ij <- d_ij / ||d_ij|| * ||theta_ij||
+        d_ij <- d_ij / ||d_ij|| * ||theta_ij||    (filter j of layer i)
 
-    A filter is a slice along the first axis of a tensor of two and more dimensions: the weights of one output channel
-    or neuron. Tensors of one dimension (biases, normalization layers) stay where they are, as in the authors' code.
+    A filter is a slice along the first dimension of a tensor with at least two dimensions: the weights of one output
+    channel or neuron. 1-dim tensors (biases, normalization layers) are not changed, as in the authors' code.
 
     Args:
-        model: measured in evaluation mode, then put back bit for bit.
+        model: evaluated in evaluation mode and restored bit for bit.
         loss_fn: (outputs, targets) -> mean loss, a scalar.
         batches: (inputs, targets) pairs on the model's device; read once, kept in memory, weighted by `len(targets)`.
         dimensions: 1 or 2 directions.
-        radius: > 0, the farthest offset; at 1 every filter has moved by its own length.
-        points: >= 2 offsets in each direction; with an odd number the middle one is 0, the weights themselves.
+        radius: > 0, the largest offset; an offset of 1 moves every filter by its own norm.
+        points: number of offsets in each direction, >= 2; an odd number includes the offset 0, the current weights.
         seed: >= 0, of the directions. The first direction is the same for 1 and 2 dimensions.
 
     Returns:
-        Offsets and losses. `points ** dimensions` forward passes over the batches.
+        Offsets and losses, after `points ** dimensions` forward passes over the batches.
 
     Raises:
         ValueError: an argument out of range, no samples or no trainable parameter.
@@ -98,8 +98,8 @@ def landscape_slice(
 
 
 def _filter_normalized(weight: Tensor, source: torch.Generator) -> Tensor:
-    """A random tensor whose filters are as long as those of `weight`; 0 for tensors of one dimension."""
-    drawn = torch.randn(weight.shape, generator=source, dtype=torch.float64)  # on the CPU: the same on every device
+    """A random tensor whose filters have the norms of those of `weight`; 0 for 1-dim tensors."""
+    drawn = torch.randn(weight.shape, generator=source, dtype=torch.float64)  # on the CPU: equal on all devices
     if weight.ndim < 2:
         return torch.zeros_like(weight)
     filters = drawn.flatten(1)

@@ -1,4 +1,4 @@
-"""What all measures share: a model that is put back as it was, and means over batches weighted by sample count."""
+"""Shared by all measures: restoring the model, and means over batches weighted by their number of samples."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ..tensors import copy_
 LossFunction = Callable[[Any, Any], Tensor]
 Batch = tuple[Any, Any]
 Shares = list[tuple[Batch, float]]
-"""The batches, each with its share of all samples."""
+"""The batches, each with its fraction of all samples."""
 
 
 @contextmanager
 def measured(model: nn.Module) -> Iterator[list[Tensor]]:
-    """Evaluation mode inside; at the end weights, buffers, gradients and modes are as before, bit for bit.
+    """Put the model in evaluation mode; on exit, restore weights, buffers, gradients and modes bit for bit.
 
     Args:
         model: its weights may be overwritten inside.
@@ -56,7 +56,11 @@ def measured(model: nn.Module) -> Iterator[list[Tensor]]:
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters that measures move; frozen ones stay where they are."""
+    """The parameters with `requires_grad`; the others are not changed by any measure.
+
+    Raises:
+        ValueError: there is none.
+    """
     params = [p for p in model.parameters() if p.requires_grad]
     if not params:
         raise ValueError("`model` must have at least one parameter with requires_grad=True, got none")
@@ -64,11 +68,21 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
 
 
 def shares(batches: Iterable[Any]) -> Shares:
-    """Read the batches once, so that every pass sees the same ones, and weigh them by their number of targets.
+    """Read the batches once, so that every pass sees the same ones, and weight them by their number of targets.
+
+    Args:
+        batches: (inputs, targets) pairs; the targets have a length.
+
+    Returns:
+        The batches, each with its fraction of all samples; the fractions add up to 1. Empty batches are dropped.
 
     Raises:
-        TypeError: what comes is no (inputs, targets) pair.
-        ValueError: there is nothing in it.
+        TypeError: an item is not an (inputs, targets) pair.
+        ValueError: there are no samples.
+
+    Example:
+        >>> [share for _, share in shares([(torch.ones(3, 1), torch.ones(3)), (torch.ones(1, 1), torch.ones(1))])]
+        [0.75, 0.25]
     """
     kept: list[Batch] = []
     sizes: list[int] = []
@@ -88,8 +102,17 @@ def shares(batches: Iterable[Any]) -> Shares:
 def loss_of(model: nn.Module, loss_fn: LossFunction, batch: Batch) -> Tensor:
     """The mean loss of one batch (0-dim).
 
+    Args:
+        model: the network.
+        loss_fn: (outputs, targets) -> mean loss, a scalar.
+        batch: an (inputs, targets) pair.
+
+    Returns:
+        The loss, with its graph.
+
     Raises:
-        TypeError, ValueError: `loss_fn` returns no scalar tensor.
+        TypeError: `loss_fn` returns no tensor.
+        ValueError: `loss_fn` returns no scalar.
     """
     loss = loss_fn(model(batch[0]), batch[1])
     if not isinstance(loss, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -101,12 +124,12 @@ def loss_of(model: nn.Module, loss_fn: LossFunction, batch: Batch) -> Tensor:
 
 @torch.no_grad()
 def mean_loss(model: nn.Module, loss_fn: LossFunction, parts: Shares) -> float:
-    """The mean loss over all samples, summed in float64."""
+    """The mean loss over all samples, accumulated in float64."""
     return float(sum(share * loss_of(model, loss_fn, batch).double() for batch, share in parts))
 
 
 def mean_gradient(model: nn.Module, loss_fn: LossFunction, parts: Shares) -> list[Tensor | None]:
-    """The gradient of the mean loss, one entry per trainable parameter; None where the loss does not depend on it."""
+    """The gradient of the mean loss, one tensor per trainable parameter; None if the loss does not depend on it."""
     params = trainable(model)
     total: list[Tensor | None] = [None] * len(params)
     with torch.enable_grad():

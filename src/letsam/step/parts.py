@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from .. import checks
-from ..groups import selected, unperturbed
+from ..groups import perturbed_parameters, unperturbed
 from ..perturbations import Perturbation
 from ..radius import Radius
 from ..radius.fixed import as_radius
@@ -85,7 +85,7 @@ class Parts:
     def spare(self, model: nn.Module | None) -> None:
         """Find out which weights the perturbation leaves out; only the model knows."""
         if model is not None and self.perturbation.perturbs != "all":
-            self.spared = set(self.params()) - selected(model, self.perturbation.perturbs)
+            self.spared = set(self.params()) - perturbed_parameters(model, self.perturbation.perturbs)
 
     def moves(self, params: list[Tensor]) -> list[bool]:
         """Which of the weights are perturbed: those with a gradient that are not excluded."""

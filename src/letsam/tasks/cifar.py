@@ -1,4 +1,4 @@
-"""`cifar10`, `cifar100`: 60,000 colour images of 32x32, from the Hugging Face hub or a folder with its files."""
+"""`cifar10` and `cifar100`: 60,000 color images of 32x32, from the Hugging Face hub or a folder with its files."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ SUBSET_SEED = 50000  # of the stratified subset, which must not depend on the se
 
 @dataclass(frozen=True)
 class _Variant:
-    """What tells CIFAR-100 from CIFAR-10; the radii are those of the SAM and ASAM papers."""
+    """What differs between CIFAR-10 and CIFAR-100; the radii are those of the SAM and ASAM papers."""
 
     name: str
-    label: str  # the column
+    label: str  # name of the column
     classes: int
     mean: Sequence[float]
     std: Sequence[float]
@@ -48,35 +48,35 @@ _CIFAR100 = _Variant("cifar100", "fine_label", 100, (0.5071, 0.4865, 0.4409), (0
 
 
 def cifar10(train_size: int | None = None, data_dir: Path | None = None, model: str = "resnet18") -> Task:
-    """50,000 training images (or a stratified part of them) of 10 classes, shifted and flipped, and 10,000 test images.
+    """CIFAR-10: 50,000 training images, or a stratified subset, shifted and flipped; 10,000 test images; 10 classes.
 
     Args:
-        train_size: Number of training images, 10 to all; a smaller set is a part of a larger one.
-        data_dir: Folder with the parquet files of the hub's repository, or with a folder ``cifar10`` that has them.
-            By default the folder ``cifar10`` in the environment variable ``LETSAM_DATA``, then the hub:
-            ``uoft-cs/cifar10``.
-        model: ``resnet18``, ``wrn-28-10``, ``pyramidnet-110`` (alpha 270) or ``vit-s`` (patches of 4; needs
+        train_size: Number of training images, 10 to all; smaller sets are subsets of larger ones.
+        data_dir: Folder with the parquet files of the hub's repository, or with a subfolder ``cifar10`` that has them.
+            Default: the subfolder ``cifar10`` of the folder in the environment variable ``LETSAM_DATA``, then the hub
+            (``uoft-cs/cifar10``).
+        model: ``resnet18``, ``wrn-28-10``, ``pyramidnet-110`` (alpha 270) or ``vit-s`` (patch size 4; needs
             `transformers`). ``vit-s`` is trained by AdamW, the others by SGD.
 
     Returns:
-        The task; 200 epochs.
+        The task, with 200 epochs.
 
     Raises:
-        TaskError: If the data or a package is missing, ``train_size`` is out of range, or there is no such model.
+        TaskError: If the data or a package is missing, ``train_size`` is out of range, or the model is unknown.
     """
     return _cifar(_CIFAR10, train_size, data_dir, model)
 
 
 def cifar100(train_size: int | None = None, data_dir: Path | None = None, model: str = "resnet18") -> Task:
-    """As `cifar10`, of 100 classes (the fine labels), from the hub's ``uoft-cs/cifar100``.
+    """CIFAR-100: as `cifar10`, with 100 classes (the fine labels), from the hub's ``uoft-cs/cifar100``.
 
     Args:
-        train_size: Number of training images, 100 to all; a smaller set is a part of a larger one.
-        data_dir: Folder with the parquet files, or with a folder ``cifar100`` that has them.
+        train_size: Number of training images, 100 to all; smaller sets are subsets of larger ones.
+        data_dir: Folder with the parquet files, or with a subfolder ``cifar100`` that has them.
         model: As for `cifar10`.
 
     Returns:
-        The task; 200 epochs.
+        The task, with 200 epochs.
 
     Raises:
         TaskError: As for `cifar10`.
@@ -102,7 +102,7 @@ def _cifar(variant: _Variant, train_size: int | None, data_dir: Path | None, mod
         train_images, train_targets = train_images[chosen], train_targets[chosen]
     return Task(
         name=variant.name,
-        description=f"colour images of 32x32 in {variant.classes} classes (50,000 train, 10,000 test)",
+        description=f"color images of 32x32 in {variant.classes} classes (50,000 train, 10,000 test)",
         model=partial(build, variant.classes),
         train=CroppedImages(train_images, train_targets, variant.mean, variant.std),
         test=TensorDataset(normalised(test_images, variant.mean, variant.std), test_targets),
@@ -115,7 +115,7 @@ def _cifar(variant: _Variant, train_size: int | None, data_dir: Path | None, mod
 
 
 def _tensors(part: datasets.Dataset, variant: _Variant, split: str) -> tuple[Tensor, Tensor]:
-    """All images, uint8 of shape ``(n, 3, 32, 32)``, and their classes."""
+    """All images, uint8 of shape ``(n, 3, 32, 32)``, and their classes, int64 of shape ``(n,)``."""
     targets = torch.tensor(part[variant.label][:], dtype=torch.int64)
     low, high = int(targets.min()), int(targets.max())
     if low < 0 or high >= variant.classes:
@@ -130,18 +130,18 @@ def _tensors(part: datasets.Dataset, variant: _Variant, split: str) -> tuple[Ten
     return images.permute(0, 3, 1, 2).contiguous(), targets
 
 
-def _sgd(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def _cifar_sgd(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=5e-4)
 
 
-def _adamw(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def _cifar_adamw(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.05)
 
 
 _Choice = tuple[Callable[[int], nn.Module], Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]]
 _MODELS: dict[str, _Choice] = {
-    "resnet18": (lambda classes: channels_last(resnet18(classes=classes)), _sgd),
-    "wrn-28-10": (lambda classes: channels_last(wide_resnet(28, 10, classes=classes)), _sgd),
-    "pyramidnet-110": (lambda classes: channels_last(pyramidnet(110, 270, classes=classes)), _sgd),
-    "vit-s": (lambda classes: vit_s(side=SIDE, patch=4, classes=classes), _adamw),
+    "resnet18": (lambda classes: channels_last(resnet18(classes=classes)), _cifar_sgd),
+    "wrn-28-10": (lambda classes: channels_last(wide_resnet(28, 10, classes=classes)), _cifar_sgd),
+    "pyramidnet-110": (lambda classes: channels_last(pyramidnet(110, 270, classes=classes)), _cifar_sgd),
+    "vit-s": (lambda classes: vit_s(side=SIDE, patch=4, classes=classes), _cifar_adamw),
 }

@@ -19,27 +19,27 @@ from letsam.tasks.translation import Pairs, translation_task, unpadded
 DEBIAN_FILE = Path("/usr/share/trans/de-en")
 TEST_SIZE = 500
 FEWEST_TRAINING = 100
-MIN_WORDS, MAX_WORDS = 3, 6  # of either side: what a minute of training can learn to translate at all
-COMMON = 10  # occurrences in the dictionary that make a word common; rarer ones cannot be learned from so few pairs
+MIN_WORDS, MAX_WORDS = 3, 6  # of either side; longer sentences cannot be learned in a minute of training
+COMMON = 10  # occurrences in the dictionary from which a word is common; few pairs do not suffice to learn rarer words
 VOCABULARY = 1000
-SPLIT_SEED = 17728  # of the fixed test set and the nested training subsets, which must not depend on a trial's seed
+SPLIT_SEED = 17728  # of the fixed test set and the nested training sets, which must not depend on the seed of a trial
 MAX_LENGTH = 24  # tokens
 ENTRY, VARIANT = " :: ", " | "
 _BRACKETS = re.compile(r"\{[^}]*\}|\[[^\]]*\]|\([^)]*\)|<[^>]*>")
 
 
 def ding_de_en(train_size: int | None = None, data_dir: Path | None = None) -> Task:
-    """German to English: 4,706 training pairs (up to all 32,337), 500 fixed test pairs, a small transformer.
+    """German to English: 4,706 training pairs (at most 32,337), 500 fixed test pairs, a small transformer.
 
-    Of the dictionary's phrases and sentences those of 3 to 6 words are used. Test pairs, and training pairs up to the
-    default number, have common words only: words that occur 10 times. A larger ``train_size`` adds pairs with rarer
-    ones. The score is BLEU (sacrebleu, greedy) and the loss the cross entropy of the target tokens. Nothing German is
-    in both training and test data. There is no dropout, so that both passes of a step see the same function.
+    The pairs are phrases and sentences of the dictionary with 3 to 6 words. Test pairs, and the default training pairs,
+    contain only common words, which occur at least 10 times. A larger ``train_size`` adds pairs with rarer words. The
+    score is BLEU (sacrebleu, greedy decoding), the loss the cross entropy of the target tokens. No German sentence is
+    in both training and test data. There is no dropout, so both passes of a step see the same function.
 
     Args:
-        train_size: Number of training pairs, 100 to all; a smaller set is a part of a larger one.
-        data_dir: Folder with the dictionary's file ``de-en``, or with ``usr/share/trans/de-en`` out of the Debian
-            package. By default the folder in the environment variable ``LETSAM_DATA``, then the one of the package.
+        train_size: Number of training pairs, 100 to all; smaller sets are subsets of larger ones.
+        data_dir: Folder with the dictionary's file ``de-en``, or with ``usr/share/trans/de-en`` extracted from the
+            Debian package. Default: the folder in the environment variable ``LETSAM_DATA``, then that of the package.
 
     Returns:
         The task.
@@ -53,7 +53,7 @@ def ding_de_en(train_size: int | None = None, data_dir: Path | None = None) -> T
     path = find_file(data_dir)
     try:
         with path.open(encoding="utf-8") as file:
-            pairs = parse(file)
+            pairs = parse_dictionary(file)
     except (OSError, UnicodeDecodeError) as error:
         raise TaskError(f"cannot read {path}, expected the Ding dictionary: {error}") from error
     common, rare = by_frequency(pairs)
@@ -61,7 +61,7 @@ def ding_de_en(train_size: int | None = None, data_dir: Path | None = None) -> T
         raise TaskError(
             f"{path} must hold at least {TEST_SIZE + FEWEST_TRAINING} pairs of common words, got {len(common)}"
         )
-    train, test = split(common, rare, train_size)
+    train, test = split_pairs(common, rare, train_size)
     return translation_task(
         "ding-de-en",
         "phrases and sentences of the Ding dictionary, German to English",
@@ -73,7 +73,7 @@ def ding_de_en(train_size: int | None = None, data_dir: Path | None = None) -> T
         layers=1,
         max_length=MAX_LENGTH,
         collate=unpadded,
-        optimizer=_adam,
+        optimizer=_ding_adam,
         epochs=12,
         batch_size=64,
         evaluations=1,
@@ -81,21 +81,21 @@ def ding_de_en(train_size: int | None = None, data_dir: Path | None = None) -> T
     )
 
 
-def parse(lines: Iterable[str]) -> list[tuple[str, str]]:
+def parse_dictionary(lines: Iterable[str]) -> list[tuple[str, str]]:
     """The phrases and sentences of the dictionary with their translations.
 
-    A line is ``German :: English``; both sides hold the same number of variants, divided by ``|``. Of alternatives,
-    divided by ``;``, the first is taken, and notes in brackets are left out. A pair is kept where both sides have at
-    least 3 words and neither has a ``/``.
+    A line is ``German :: English``; both sides have the same number of entries, separated by ``|``. Of alternatives,
+    separated by ``;``, the first is used. Notes in brackets are removed. A pair is kept if both sides have at least 3
+    words and neither has a ``/``.
 
     Args:
-        lines: Of the file ``de-en``.
+        lines: Lines of the file ``de-en``.
 
     Returns:
-        Pairs of German and English, each German side once.
+        Pairs of German and English; each German side occurs once.
 
     Example:
-        >>> parse(["Haus {n}; Heim {n} | Wir gehen jetzt nach Hause. [ugs.] :: house | We are going home now."])
+        >>> parse_dictionary(["Haus {n}; Heim | Wir gehen jetzt nach Hause. [ugs.] :: house | We are going home now."])
         [('Wir gehen jetzt nach Hause.', 'We are going home now.')]
     """
     pairs: dict[str, str] = {}
@@ -105,17 +105,17 @@ def parse(lines: Iterable[str]) -> list[tuple[str, str]]:
         german, english = (side.rstrip("\n").split(VARIANT) for side in line.split(ENTRY, 1))
         if len(german) != len(english):
             continue
-        for source, target in zip(map(_plain, german), map(_plain, english), strict=True):
+        for source, target in zip(map(_first_alternative, german), map(_first_alternative, english), strict=True):
             if min(len(source.split()), len(target.split())) >= MIN_WORDS and "/" not in source + target:
                 pairs.setdefault(source, target)
     return list(pairs.items())
 
 
 def by_frequency(pairs: list[tuple[str, str]]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """The pairs of at most 6 words: those of common words alone, and the others.
+    """The pairs of at most 6 words, divided into those with only common words and the others.
 
     Args:
-        pairs: From `parse`; longer ones count for how common a word is, and are left out.
+        pairs: From `parse_dictionary`. Longer pairs are dropped, after their words have been counted.
 
     Returns:
         Two lists, in the order of ``pairs``.
@@ -135,10 +135,10 @@ def by_frequency(pairs: list[tuple[str, str]]) -> tuple[list[tuple[str, str]], l
 
 
 def find_file(data_dir: Path | None = None) -> Path:
-    """The dictionary's file: in ``data_dir``, or else in ``LETSAM_DATA`` or where the Debian package puts it.
+    """The dictionary's file: in ``data_dir`` if given, otherwise in ``LETSAM_DATA`` or from the Debian package.
 
     Raises:
-        TaskError: If it is in none of them.
+        TaskError: If the file is not found.
     """
     if data_dir is not None:
         roots = [Path(data_dir)]
@@ -158,18 +158,20 @@ def find_file(data_dir: Path | None = None) -> Path:
     )
 
 
-def _plain(text: str) -> str:
-    """The first alternative without notes in brackets."""
+def _first_alternative(text: str) -> str:
+    """The first alternative, without notes in brackets."""
     return " ".join(_BRACKETS.sub(" ", text.split(";")[0]).split())
 
 
-def split(common: Pairs, rare: Pairs, train_size: int | None) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Training and test pairs, shuffled: the same test pairs for all sizes, and nested training sets.
+def split_pairs(
+    common: Pairs, rare: Pairs, train_size: int | None
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Shuffle and split into training and test pairs: the same test pairs for all sizes, and nested training sets.
 
     Args:
-        common: The test pairs and the first training pairs.
-        rare: Training pairs that follow when these are used up.
-        train_size: Number of training pairs; None: all the common ones.
+        common: Pairs for the test set and the first part of the training set.
+        rare: Pairs for the rest of the training set.
+        train_size: Number of training pairs; None: all remaining common ones.
 
     Returns:
         Training pairs and test pairs.
@@ -191,5 +193,5 @@ def _words(text: str) -> list[str]:
     return re.findall(r"\w+|[^\w\s]", text.lower())
 
 
-def _adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def _ding_adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.Adam(parameters, lr=4e-3, betas=(0.9, 0.98))

@@ -1,5 +1,5 @@
-"""The one error for everything about a task that its user can put right."""
+"""The error for everything about a task that the user can fix."""
 
 
 class TaskError(ValueError):
-    """A task cannot be loaded; the message is one line that says what was expected."""
+    """A task cannot be loaded; the message is one line with what was expected."""

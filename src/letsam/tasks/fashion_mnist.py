@@ -1,4 +1,4 @@
-"""`fashion-mnist`: 70,000 grey 28x28 images of clothing, read from the four idx files."""
+"""`fashion-mnist`: 70,000 grayscale images of clothing, 28x28 pixels, read from the four idx files."""
 
 import gzip
 import math
@@ -27,7 +27,7 @@ SUBSET_SEED = 60000  # of the stratified subset, which must not depend on the se
 
 @dataclass(frozen=True)
 class _Recipe:
-    """A network and how it is trained on 2,000 labels, a few seconds to a third of a minute on one core."""
+    """A network and its training defaults for 2,000 labels; 5 to 20 seconds on one core."""
 
     model: Callable[[], nn.Module]
     epochs: int
@@ -35,25 +35,25 @@ class _Recipe:
 
 
 def fashion_mnist(train_size: int | None = None, data_dir: Path | None = None, model: str = "cnn") -> Task:
-    """60,000 training images (or a stratified part of them), 10,000 test images and a choice of networks.
+    """60,000 training images, or a stratified subset; 10,000 test images; a choice of networks.
 
-    The number of epochs is meant for 2,000 labels, of which even wrong ones are learned by heart by then.
+    The number of epochs is chosen for 2,000 labels: enough to memorize even wrong ones.
 
     Args:
-        train_size: Number of training images, 10 to all; a smaller set is a part of a larger one.
-        data_dir: Folder with the idx files, or with a folder ``fashion-mnist`` that has them. By default the
-            folder in the environment variable ``LETSAM_DATA``, then the one of the Debian package.
-        model: ``cnn`` (3 convolutions, no normalisation), ``resnet`` (8 layers, BatchNorm), ``vit`` (16 patches, 3
+        train_size: Number of training images, 10 to all; smaller sets are subsets of larger ones.
+        data_dir: Folder with the idx files, or with a subfolder ``fashion-mnist`` that has them. Default: the folder in
+            the environment variable ``LETSAM_DATA``, then that of the Debian package.
+        model: ``cnn`` (3 convolutions, no normalization), ``resnet`` (8 layers, BatchNorm), ``vit`` (16 patches, 3
             layers, trained by AdamW; needs `transformers`) or ``resnet18`` (11 million weights, for a GPU).
 
     Returns:
         The task.
 
     Raises:
-        TaskError: If the files are missing or damaged, ``train_size`` is out of range, or there is no such model.
+        TaskError: If the files are missing or damaged, ``train_size`` is out of range, or the model is unknown.
     """
     recipe = chosen_model(model, _MODELS)
-    folder = find_folder(data_dir)
+    folder = find_idx_folder(data_dir)
     train_images, train_targets = _load_pair(folder, "train")
     test_images, test_targets = _load_pair(folder, "t10k")
     total = len(train_targets)
@@ -73,17 +73,17 @@ def fashion_mnist(train_size: int | None = None, data_dir: Path | None = None, m
     )
 
 
-def find_folder(data_dir: Path | None = None) -> Path:
-    """The first folder that has the training images: ``data_dir``, or else ``LETSAM_DATA`` and the Debian package's.
+def find_idx_folder(data_dir: Path | None = None) -> Path:
+    """The folder with the training images: in ``data_dir`` if given, else in ``LETSAM_DATA`` or the Debian package's.
 
     Args:
-        data_dir: Folder to use; if given, no other is looked at.
+        data_dir: Folder to use; if given, no other is searched.
 
     Returns:
         The folder with the idx files.
 
     Raises:
-        TaskError: If no folder has them.
+        TaskError: If the files are not found.
     """
     if data_dir is not None:
         roots = [Path(data_dir)]
@@ -107,10 +107,10 @@ def read_idx(path: Path) -> Tensor:
     32-bit number, then the data.
 
     Args:
-        path: File to read; compression is told from its first bytes, not from its name.
+        path: File to read; compression is detected from its first bytes, not from its name.
 
     Returns:
-        A uint8 tensor of the shape the file states.
+        A uint8 tensor of the shape given in the file.
 
     Raises:
         TaskError: If the file cannot be read or does not follow the format.
@@ -125,14 +125,16 @@ def read_idx(path: Path) -> Tensor:
     except (OSError, EOFError, zlib.error) as error:
         raise TaskError(f"cannot read {path}, expected an idx file: {type(error).__name__}: {error}") from error
     if len(content) < 4 or content[:3] != b"\0\0\x08" or content[3] == 0:
-        raise TaskError(f"{path} is no idx file of bytes: expected to start with 00 00 08, got {content[:4].hex(' ')}")
+        raise TaskError(
+            f"{path} is not an idx file of bytes: expected first bytes 00 00 08, got {content[:4].hex(' ')}"
+        )
     data_start = 4 + 4 * content[3]
     shape = [int.from_bytes(content[at : at + 4], "big") for at in range(4, data_start, 4)]
     expected = data_start + math.prod(shape)
     if len(content) != expected:
         raise TaskError(f"{path} is damaged: expected {expected} bytes for shape {shape}, got {len(content)}")
     if expected == data_start:
-        return torch.empty(shape, dtype=torch.uint8)  # frombuffer refuses an empty rest
+        return torch.empty(shape, dtype=torch.uint8)  # frombuffer raises for an empty buffer
     return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=data_start).reshape(shape)
 
 
@@ -183,13 +185,13 @@ def _fast_sgd(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=5e-4)
 
 
-def _adamw(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def _vit_adamw(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.AdamW(parameters, lr=3e-3, weight_decay=0.01)
 
 
 _MODELS = {
     "cnn": _Recipe(_cnn, epochs=30, optimizer=_fast_sgd),
     "resnet": _Recipe(_resnet, epochs=35),
-    "vit": _Recipe(_vit, epochs=25, optimizer=_adamw),
+    "vit": _Recipe(_vit, epochs=25, optimizer=_vit_adamw),
     "resnet18": _Recipe(_resnet18, epochs=30, optimizer=_fast_sgd),
 }

@@ -1,4 +1,4 @@
-"""`glue/cola` and the others: the GLUE tasks, fine-tuning DeBERTa."""
+"""`glue/cola` and other GLUE tasks: fine-tuning DeBERTa."""
 
 from __future__ import annotations
 
@@ -23,7 +23,14 @@ SUBSET_SEED = 9
 
 
 def matthews(outputs: Tensor, targets: Tensor) -> float:
-    """Matthews correlation of the predicted classes with the right ones, -1 to 1 (CoLA's score).
+    """Matthews correlation of predicted and true classes (CoLA's score).
+
+    Args:
+        outputs: Scores, shape ``(n, 2)``.
+        targets: Classes, shape ``(n,)``.
+
+    Returns:
+        The correlation, -1 to 1.
 
     Example:
         >>> matthews(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1]))
@@ -35,7 +42,14 @@ def matthews(outputs: Tensor, targets: Tensor) -> float:
 
 
 def pearson_spearman(outputs: Tensor, targets: Tensor) -> float:
-    """Mean of Pearson's and Spearman's correlation, -1 to 1 (STS-B's score); 0 where all outputs are equal.
+    """Mean of Pearson's and Spearman's correlation (STS-B's score).
+
+    Args:
+        outputs: Predictions, shape ``(n, 1)``.
+        targets: True values, shape ``(n,)``.
+
+    Returns:
+        The mean, -1 to 1; 0 if all outputs are equal.
 
     Example:
         >>> pearson_spearman(torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([0.0, 2.0, 4.0]))
@@ -53,15 +67,15 @@ def pearson_spearman(outputs: Tensor, targets: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Glue:
-    """What one GLUE task is.
+    """The properties of a GLUE task.
 
     Attributes:
-        columns: with the sentence, or the two.
+        columns: names of the columns with the one or two sentences.
         classes: number of classes; 1 for a regression.
-        test: the split that is reported: the test labels of GLUE are not public.
-        score: of all outputs and targets; None: accuracy.
-        metric_name: of what is reported.
-        epochs: of fine-tuning.
+        test: the split that is reported; a validation split, because GLUE's test labels are not public.
+        score: function of all outputs and targets; None: accuracy.
+        metric_name: name of the reported metric.
+        epochs: number of epochs of fine-tuning.
     """
 
     columns: tuple[str, ...]
@@ -93,17 +107,18 @@ GLUE: dict[str, Glue] = {
 def glue(
     task: str, train_size: int | None = None, data_dir: Path | None = None, model: str = "microsoft/deberta-base"
 ) -> Task:
-    """Fine-tune DeBERTa on a GLUE task; reported is GLUE's validation set, whose labels are public.
+    """Fine-tune DeBERTa on a GLUE task; the test set is GLUE's validation set, whose labels are public.
 
-    AdamW with learning rate 2e-5, batches of 32, sentences of up to 128 tokens. The model's dropout is set to 0, so
-    that both passes of a step see the same function.
+    AdamW with learning rate 2e-5, batches of 32, sentences of at most 128 tokens. The model's dropout is set to 0, so
+    both passes of a step see the same function.
 
     Args:
         task: cola, sst2, mrpc, stsb, qqp, mnli, qnli or rte.
-        train_size: Number of training samples, one per class to all; a smaller set is a part of a larger one.
-        data_dir: Folder with the files of GLUE, a folder for each task as on the hub, or with a folder ``glue`` that
-            has them. By default ``glue`` in the environment variable ``LETSAM_DATA``, then the Hugging Face hub.
-        model: A model folder, or a name on the hub, that ``AutoModelForSequenceClassification`` reads.
+        train_size: Number of training samples, one per class to all; smaller sets are subsets of larger ones.
+        data_dir: Folder with the files of GLUE, one subfolder per task as on the hub, or with a subfolder ``glue`` that
+            has them. Default: the subfolder ``glue`` of the folder in the environment variable ``LETSAM_DATA``, then
+            the Hugging Face hub.
+        model: A model folder or a name on the hub that ``AutoModelForSequenceClassification`` can load.
 
     Returns:
         The task, named ``glue/cola`` and so on.
@@ -129,7 +144,7 @@ def glue(
         chosen = stratified_order(strata, SUBSET_SEED)[:size].tolist()
         train_rows = train_rows.select(chosen)
         targets = targets[chosen]
-    tokenizer, build = _model(name, model, kind.classes)
+    tokenizer, build = _tokenizer_and_model(name, model, kind.classes)
     score = kind.score
 
     def whole(network: nn.Module, dataset: Dataset[Any]) -> float:
@@ -147,7 +162,7 @@ def glue(
         metric=accuracy if kind.classes > 1 else lambda outputs, targets: -_squared_error(outputs, targets),
         score=None if score is None else whole,
         metric_name=kind.metric_name,
-        optimizer=_adamw,
+        optimizer=_glue_adamw,
         epochs=kind.epochs,
         batch_size=32,
         evaluations=kind.epochs,
@@ -170,7 +185,7 @@ def _tokens(tokenizer: Any, rows: Any, kind: Glue) -> dict[str, Tensor]:
     return dict(encoded)
 
 
-def _model(task: str, model: str, classes: int) -> tuple[Any, Callable[[], nn.Module]]:
+def _tokenizer_and_model(task: str, model: str, classes: int) -> tuple[Any, Callable[[], nn.Module]]:
     transformers = load_package("transformers", task)
     folder = model_folder(model)
     place, local = folder or model, folder is not None
@@ -202,5 +217,5 @@ def _squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
     return nn.functional.mse_loss(outputs.squeeze(-1), targets)
 
 
-def _adamw(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def _glue_adamw(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.AdamW(parameters, lr=2e-5, weight_decay=0.01)

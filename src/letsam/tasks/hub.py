@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub, by `datasets`: downloaded and cached, or read from a folder of the same files."""
+"""Data sets of the Hugging Face hub, loaded by `datasets` from the hub or from a local folder with the same files."""
 
 from __future__ import annotations
 
@@ -28,21 +28,22 @@ def load_splits(
     config: str | None = None,
     builder: str | None = None,
 ) -> list[datasets.Dataset]:
-    """The named splits of a data set, from a local folder if there is one, else from the hub.
+    """The given splits of a data set, from a local folder if there is one, else from the hub.
 
-    A folder may be a clone of the hub's repository (parquet, JSON or CSV files, with or without a README that names
-    the configurations), what ``save_to_disk`` wrote, or what ``builder`` reads.
+    The folder may be a clone of the hub's repository (parquet, JSON or CSV files, with or without a README that lists
+    the configurations), the result of ``save_to_disk``, or a folder that ``builder`` reads.
 
     Args:
         hub_name: Name on the hub, such as ``uoft-cs/cifar10``; ``datasets`` caches what it downloads.
-        splits: Names of the wanted splits, such as ``("train", "test")``.
-        columns: Columns that each of them must have.
-        folder_name: Name of the folder to look for below ``data_dir`` and below the environment variable
+        splits: Names of the splits, such as ``("train", "test")``.
+        columns: Columns that each split must have.
+        folder_name: Name of the subfolder to search for in ``data_dir`` and in the environment variable
             ``LETSAM_DATA``.
-        data_dir: Folder with the files, or with a folder ``folder_name`` that has them; if given, nothing else is
-            looked at.
-        config: The configuration on the hub, such as ``cola``; in a folder also the name of a folder in it.
-        builder: The ``datasets`` builder that reads a local folder, such as ``imagefolder``; None: told from the files.
+        data_dir: Folder with the files, or with a subfolder ``folder_name`` that has them; if given, nothing else is
+            searched.
+        config: The configuration on the hub, such as ``cola``; in a local folder, also the name of a subfolder.
+        builder: The ``datasets`` builder that reads a local folder, such as ``imagefolder``; None: detected from the
+            files.
 
     Returns:
         One ``datasets.Dataset`` for each name in ``splits``.
@@ -52,7 +53,7 @@ def load_splits(
             message is one line.
     """
     try:
-        import datasets  # slow to import: only when a task is built
+        import datasets  # slow to import
     except ImportError as error:
         raise TaskError(f"`{folder_name}` needs the package datasets; install it with {INSTALL}") from error
     folder = find_folder(folder_name, data_dir)
@@ -60,7 +61,7 @@ def load_splits(
     try:
         with _quiet():
             loaded = _from_hub(hub_name, config) if folder is None else _from_folder(folder, splits, config, builder)
-    except Exception as error:  # datasets raises a dozen types, down to those of pyarrow and fsspec
+    except Exception as error:  # datasets raises many types, including those of pyarrow and fsspec
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         if folder is None:
             raise TaskError(
@@ -84,17 +85,17 @@ def load_splits(
 
 
 def find_folder(folder_name: str, data_dir: Path | None = None) -> Path | None:
-    """The local folder of a data set: in ``data_dir``, else in the environment variable ``LETSAM_DATA``.
+    """The local folder of a data set: in ``data_dir`` if given, else in the environment variable ``LETSAM_DATA``.
 
     Args:
         folder_name: Name of the folder.
-        data_dir: The folder itself, or the one it lies in.
+        data_dir: The folder itself, or its parent.
 
     Returns:
-        The folder; None if ``data_dir`` is not given and ``LETSAM_DATA`` has none of this name.
+        The folder; None if ``data_dir`` is not given and ``LETSAM_DATA`` has no such folder.
 
     Raises:
-        TaskError: If ``data_dir`` is no folder.
+        TaskError: If ``data_dir`` is not a folder.
     """
     if data_dir is not None:
         if not Path(data_dir).is_dir():
@@ -122,7 +123,7 @@ def _from_folder(folder: Path, splits: Sequence[str], config: str | None, builde
         return datasets.load_from_disk(str(folder))
     if builder is not None and not any(folder.glob("**/*.parquet")):
         return datasets.load_dataset(builder, data_dir=str(folder))
-    # By name, for `datasets` takes validation_matched-*.parquet for a part of validation where no README says more.
+    # Without a README, `datasets` would take validation_matched-*.parquet for a part of validation: give the names.
     files = {split: f"{split}-*.parquet" for split in splits if any(folder.glob(f"{split}-*.parquet"))}
     if len(files) == len(splits) and not (folder / "README.md").is_file():
         return datasets.load_dataset(str(folder), data_files=files)
@@ -134,7 +135,7 @@ def _from_folder(folder: Path, splits: Sequence[str], config: str | None, builde
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bars where nobody watches, no warnings of every retry: the one error says it all."""
+    """Suppress retry warnings, and progress bars if stderr is not a terminal; the final error is reported anyway."""
     import datasets
 
     logger = logging.getLogger("huggingface_hub")

@@ -1,4 +1,4 @@
-"""`imagenet`: photographs in a class each, from folders of JPEGs or from the Hugging Face hub."""
+"""`imagenet`: labeled photographs, from one folder of JPEGs per class or from the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ SUBSET_SEED = 1281167  # of the stratified subset, which must not depend on the 
 
 
 def imagenet(train_size: int | None = None, data_dir: Path | None = None, model: str = "resnet50") -> Task:
-    """1,281,167 training and 50,000 test photographs of 1,000 classes, or any data set in the same folders.
+    """1,281,167 training and 50,000 test photographs of 1,000 classes, or any images in the same folder layout.
 
-    Training images are random crops, resized to 224x224 and flipped or not; test images (the validation images of
-    ILSVRC) are central crops.
+    Training images are random crops, resized to 224x224 and randomly flipped. Test images, which are the validation
+    images of ILSVRC, are center crops.
 
     Args:
-        train_size: Number of training images, one per class to all; a smaller set is a part of a larger one.
-        data_dir: Folder with ``train/<class>/*.JPEG`` and ``val/<class>/*.JPEG``, or with a folder ``imagenet`` that
-            has them. By default the folder ``imagenet`` in the environment variable ``LETSAM_DATA``, then the hub:
-            ``ILSVRC/imagenet-1k``, which asks for an account.
-        model: ``resnet50`` (SGD) or ``vit-s`` (patches of 16, AdamW), both from `transformers`.
+        train_size: Number of training images, one per class to all; smaller sets are subsets of larger ones.
+        data_dir: Folder with ``train/<class>/*.JPEG`` and ``val/<class>/*.JPEG``, or with a subfolder ``imagenet`` that
+            has them. Default: the subfolder ``imagenet`` of the folder in the environment variable ``LETSAM_DATA``,
+            then the hub (``ILSVRC/imagenet-1k``, which requires an account).
+        model: ``resnet50`` (SGD) or ``vit-s`` (patch size 16, AdamW), both from `transformers`.
 
     Returns:
-        The task; 90 epochs with batches of 256.
+        The task, with 90 epochs and batches of 256.
 
     Raises:
-        TaskError: If the data or a package is missing, ``train_size`` is out of range, or there is no such model.
+        TaskError: If the data or a package is missing, ``train_size`` is out of range, or the model is unknown.
     """
     build, optimizer = chosen_model(model, _MODELS)
     train, test = load_splits(
@@ -83,16 +83,16 @@ def imagenet(train_size: int | None = None, data_dir: Path | None = None, model:
 class Photographs(Dataset[tuple[Tensor, int]]):
     """Photographs that are decoded and cropped when they are read.
 
-    Augmented ones are the crop of a random 8% to all of the photograph, of proportions between 3:4 and 4:3, resized
-    to 224x224 and flipped or not. The others are the central 224x224 after resizing the shorter side to 256. Random
-    numbers come from torch's global generator, as for `letsam.tasks.images.CroppedImages`.
+    With augmentation: a random crop of 8% to 100% of the area, with an aspect ratio from 3:4 to 4:3, resized to 224x224
+    and randomly flipped. Without: the central 224x224 pixels after resizing the shorter side to 256. Random numbers
+    come from torch's global generator, as in `letsam.tasks.images.CroppedImages`.
 
     Args:
-        rows: With the columns ``image`` and ``label``.
-        augmented: Whether the crops are random.
+        rows: Data set with the columns ``image`` and ``label``.
+        augmented: Whether crops are random.
 
     Reference:
-        C. Szegedy et al., "Going deeper with convolutions", CVPR 2015, section 6 (areas from 0.08 on, as used since).
+        C. Szegedy et al., "Going deeper with convolutions", CVPR 2015, section 6 (areas from 8% on).
     """
 
     def __init__(self, rows: datasets.Dataset, *, augmented: bool) -> None:
@@ -108,23 +108,23 @@ class Photographs(Dataset[tuple[Tensor, int]]):
         """A photograph, normalised, of shape ``(3, 224, 224)``, and its class."""
         photograph = self.rows[index]["image"].convert("RGB")
         box, flip = random_box(*photograph.size) if self.augmented else (central_box(*photograph.size), False)
-        crop = photograph.resize((SIDE, SIDE), resample=2, box=box)  # 2: PIL's bilinear, smoothed where it shrinks
+        crop = photograph.resize((SIDE, SIDE), resample=2, box=box)  # 2: PIL's bilinear filter, which antialiases
         pixels = torch.frombuffer(bytearray(crop.tobytes()), dtype=torch.uint8).view(SIDE, SIDE, 3).permute(2, 0, 1)
         return normalised(pixels.flip(-1) if flip else pixels, MEAN, STD), int(self.targets[index])
 
     def without_augmentation(self) -> Photographs:
-        """The same photographs in central crops."""
+        """The same photographs with center crops."""
         plain = copy.copy(self)
         plain.augmented = False
         return plain
 
 
 def central_box(width: int, height: int) -> tuple[float, float, float, float]:
-    """The part of a photograph that a test image shows: the middle 224/256 of the shorter side, square.
+    """The crop of a test image: a centered square with 224/256 of the shorter side.
 
     Args:
-        width: Pixels.
-        height: Pixels.
+        width: Width of the photograph in pixels.
+        height: Height of the photograph in pixels.
 
     Returns:
         Left, top, right and bottom, in pixels.
@@ -139,15 +139,15 @@ def central_box(width: int, height: int) -> tuple[float, float, float, float]:
 
 
 def random_box(width: int, height: int) -> tuple[tuple[float, float, float, float], bool]:
-    """A random part of a photograph, and whether to flip it.
+    """A random crop of a training image, and whether to flip it.
 
     Args:
-        width: Pixels.
-        height: Pixels.
+        width: Width of the photograph in pixels.
+        height: Height of the photograph in pixels.
 
     Returns:
-        Left, top, right and bottom, in pixels, and the flip. After ten parts that do not fit in, the largest central
-        square.
+        Left, top, right and bottom in pixels, and whether to flip. The largest centered square if ten random crops in
+        a row do not fit into the photograph.
     """
     flip = bool(torch.rand(()) < 0.5)
     for _ in range(10):
@@ -170,16 +170,16 @@ def _class_names(part: datasets.Dataset) -> list[str]:
     return list(feature.names)
 
 
-def _sgd(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def _imagenet_sgd(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=1e-4)
 
 
-def _adamw(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def _imagenet_adamw(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.1)
 
 
 _Choice = tuple[Callable[[int], nn.Module], Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]]
 _MODELS: dict[str, _Choice] = {
-    "resnet50": (lambda classes: channels_last(resnet50(classes=classes)), _sgd),
-    "vit-s": (lambda classes: vit_s(side=SIDE, patch=16, classes=classes), _adamw),
+    "resnet50": (lambda classes: channels_last(resnet50(classes=classes)), _imagenet_sgd),
+    "vit-s": (lambda classes: vit_s(side=SIDE, patch=16, classes=classes), _imagenet_adamw),
 }

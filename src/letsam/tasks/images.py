@@ -1,4 +1,4 @@
-"""Labelled images as data sets: augmented ones for training, and the same images as they are for everything else."""
+"""Labeled images as data sets, with augmentation for training and without it for evaluation."""
 
 from __future__ import annotations
 
@@ -14,20 +14,27 @@ PADDING = 4  # on each side, before a crop of the original side
 
 
 class CroppedImages(Dataset[tuple[Tensor, int]]):
-    """Small images in memory; each time one is read, it is shifted by up to 4 pixels and flipped or not.
+    """Small images in memory; every read shifts an image by up to 4 pixels and flips it at random.
 
-    The shifts come from torch's global generator, which the training loop seeds and keeps in its checkpoints: runs can
-    be repeated and resumed bit for bit. A batch is read once a step, so all passes of the step see the same images.
+    The random numbers come from torch's global generator, which the training loop seeds and saves in its checkpoints,
+    so that runs can be repeated and resumed bit for bit. A batch is read once per step, so all passes of the step see
+    the same images.
 
     Args:
         images: uint8, shape ``(n, channels, side, side)``.
         targets: Classes, int64, shape ``(n,)``.
-        mean: Of each channel, pixels in [0, 1].
-        std: Of each channel.
+        mean: Mean of each channel, for pixels in [0, 1].
+        std: Standard deviation of each channel.
+
+    Example:
+        >>> images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+        >>> data = CroppedImages(images, torch.tensor([0, 1]), mean=[0.5] * 3, std=[0.25] * 3)
+        >>> data[1][0].shape, data[1][1], data.without_augmentation().augmented
+        (torch.Size([3, 32, 32]), 1, False)
     """
 
     def __init__(self, images: Tensor, targets: Tensor, mean: Sequence[float], std: Sequence[float]) -> None:
-        self.padded = torch.nn.functional.pad(images, (PADDING,) * 4)  # black, as it is done for CIFAR
+        self.padded = torch.nn.functional.pad(images, (PADDING,) * 4)  # with black, as is usual for CIFAR
         self.targets = targets
         self.side = images.shape[-1]
         self.mean, self.std = mean, std
@@ -48,28 +55,28 @@ class CroppedImages(Dataset[tuple[Tensor, int]]):
         return image, int(self.targets[index])
 
     def without_augmentation(self) -> CroppedImages:
-        """The same images, which share their memory, as they are."""
+        """The same images without augmentation; shares the memory."""
         plain = copy.copy(self)
         plain.augmented = False
         return plain
 
 
 def _draw(places: int) -> tuple[int, int, bool]:
-    """Where a crop starts, down and across, and whether it is flipped."""
+    """Row and column where a crop starts, and whether to flip it."""
     number = int(torch.randint(2 * places * places, ()))
     return number // 2 % places, number // 2 // places, bool(number % 2)
 
 
 def normalised(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Bytes to float32 numbers of mean 0 and standard deviation 1.
+    """Scale pixels to [0, 1], subtract the mean and divide by the standard deviation of each channel.
 
     Args:
         images: uint8, shape ``(..., channels, height, width)``.
-        mean: Of each channel, pixels in [0, 1].
-        std: Of each channel.
+        mean: Mean of each channel, for pixels in [0, 1].
+        std: Standard deviation of each channel.
 
     Returns:
-        A new tensor of the same shape.
+        A new float32 tensor of the same shape.
 
     Example:
         >>> normalised(torch.tensor([[[0, 255]]], dtype=torch.uint8), mean=[0.5], std=[0.25])
@@ -80,13 +87,18 @@ def normalised(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> T
 
 
 def without_augmentation(dataset: Dataset[Any]) -> Dataset[Any]:
-    """The data set with every image as it is: for validation, and for the loss on the training data.
+    """The data set without augmentation, for validation and for the loss on the training data.
 
     Args:
-        dataset: Any data set; those that wrap another as ``dataset.dataset`` (``Subset``, label noise) are looked into.
+        dataset: Any data set, including wrappers with an attribute ``dataset`` (``Subset``, label noise).
 
     Returns:
-        ``dataset`` itself where nothing in it is augmented.
+        A copy without augmentation; ``dataset`` itself if it has none.
+
+    Example:
+        >>> data = torch.utils.data.TensorDataset(torch.zeros(2, 1))
+        >>> without_augmentation(data) is data
+        True
     """
     layer = cast(Any, dataset)
     if hasattr(layer, "without_augmentation"):

@@ -1,4 +1,4 @@
-"""`iwslt14-de-en`: subtitles of talks, German to English, the translation set of the SAM literature."""
+"""`iwslt14-de-en`: subtitles of talks, German to English, the translation data set of the SAM literature."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from letsam.tasks.task import Task
 from letsam.tasks.text import trimmed
 from letsam.tasks.translation import translation_task
 
-HUB_NAME = "bbaaaa/iwslt14-de-en-preprocess"  # 160,239 / 7,283 / 6,750 pairs, as fairseq divides them
+HUB_NAME = "bbaaaa/iwslt14-de-en-preprocess"  # fairseq's split: 160,239 / 7,283 / 6,750 pairs
 MAX_LENGTH = 175  # tokens
 SUBSET_SEED = 160239
 
@@ -24,19 +24,20 @@ SUBSET_SEED = 160239
 def iwslt14_de_en(train_size: int | None = None, data_dir: Path | None = None) -> Task:
     """German to English: 160,239 pairs, 6,750 test pairs, fairseq's ``transformer_iwslt_de_en`` (37 million weights).
 
-    6 + 6 layers of width 512, 4 heads, a joint vocabulary of 10,000 byte pairs of the plain text, label smoothing 0.1.
-    The score is BLEU by sacrebleu on plain text with greedy decoding; published numbers on lower-cased, tokenised text
-    with beam search are 1 to 2 points higher and no measure for it. fairseq's dropout of 0.3 is left out, so that both
-    passes of a step see the same function, and its inverse-root learning rate with warm-up is the cosine of all tasks.
+    6 + 6 layers of width 512, 4 heads, a joint byte-pair vocabulary of 10,000 on plain text, label smoothing 0.1. The
+    score is BLEU by sacrebleu on plain text with greedy decoding. It cannot be compared with published numbers on
+    lowercased, tokenized text with beam search, which are 1 to 2 points higher. Unlike fairseq, there is no dropout
+    (fairseq: 0.3), so both passes of a step see the same function, and the learning rate follows a cosine, as in all
+    tasks (fairseq: inverse square root with warm-up).
 
     Args:
-        train_size: Number of training pairs, 100 to all; a smaller set is a part of a larger one.
-        data_dir: Folder with a column ``translation`` of ``{"de": ..., "en": ...}`` in the splits ``train``,
-            ``validation`` and ``test``, or with a folder ``iwslt14-de-en`` that has them. By default that folder in
-            the environment variable ``LETSAM_DATA``, then the Hugging Face hub.
+        train_size: Number of training pairs, 100 to all; smaller sets are subsets of larger ones.
+        data_dir: Folder with the splits ``train``, ``validation`` and ``test``, with a column ``translation`` of
+            ``{"de": ..., "en": ...}``, or with a subfolder ``iwslt14-de-en`` that has them. Default: this subfolder of
+            the folder in the environment variable ``LETSAM_DATA``, then the Hugging Face hub.
 
     Returns:
-        The task. The set's own validation data move a learned radius.
+        The task. A learned radius uses the data set's own validation split.
 
     Raises:
         TaskError: If the data or a package is missing, or ``train_size`` is out of range.
@@ -56,7 +57,7 @@ def iwslt14_de_en(train_size: int | None = None, data_dir: Path | None = None) -
     if size < len(train_rows):
         order = torch.randperm(len(train_rows), generator=torch.Generator().manual_seed(SUBSET_SEED))
         train_rows = train_rows.select(order[:size].tolist())
-    train, validation, test = (_pairs(rows) for rows in (train_rows, validation_rows, test_rows))
+    train, validation, test = (_sentence_pairs(rows) for rows in (train_rows, validation_rows, test_rows))
     return translation_task(
         "iwslt14-de-en",
         "subtitles of talks, German to English",
@@ -70,7 +71,7 @@ def iwslt14_de_en(train_size: int | None = None, data_dir: Path | None = None) -
         max_length=MAX_LENGTH,
         label_smoothing=0.1,
         collate=trimmed,
-        optimizer=_adam,
+        optimizer=_iwslt_adam,
         epochs=50,
         batch_size=128,
         evaluations=5,
@@ -78,12 +79,12 @@ def iwslt14_de_en(train_size: int | None = None, data_dir: Path | None = None) -
     )
 
 
-def _pairs(rows: Any) -> list[tuple[str, str]]:
+def _sentence_pairs(rows: Any) -> list[tuple[str, str]]:
     pairs = rows["translation"]
     if not isinstance(pairs[0], dict) or not {"de", "en"} <= pairs[0].keys():
         raise TaskError(f"`translation` must hold {{'de': ..., 'en': ...}}, got {str(pairs[0])[:60]}")
     return [(pair["de"], pair["en"]) for pair in pairs]
 
 
-def _adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def _iwslt_adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.Adam(parameters, lr=5e-4, betas=(0.9, 0.98), weight_decay=1e-4)

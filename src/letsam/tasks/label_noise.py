@@ -1,4 +1,4 @@
-"""Symmetric label noise: a share of the targets replaced by another class, drawn uniformly."""
+"""Symmetric label noise: a fraction of the targets is replaced by another class, drawn uniformly."""
 
 from typing import Any, cast
 
@@ -10,9 +10,9 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 def targets_of(dataset: Dataset[Any]) -> Tensor:
     """All targets of a dataset of ``(input, target)`` pairs, in order.
 
-    A ``TensorDataset``, a ``Subset`` of one and a dataset whose attribute ``targets`` is a tensor, which must then be
-    what its samples hold, are read directly; of any other dataset, subclasses of ``TensorDataset`` among them, every
-    sample is loaded once.
+    The targets of a ``TensorDataset``, of a ``Subset`` of one, and of a dataset with a tensor ``targets`` (which must
+    equal the targets of its samples) are read directly. Of any other dataset, including subclasses of
+    ``TensorDataset``, every sample is loaded once.
 
     Args:
         dataset: Map-style dataset of pairs.
@@ -22,6 +22,11 @@ def targets_of(dataset: Dataset[Any]) -> Tensor:
 
     Raises:
         ValueError: If the targets are not numbers or tensors of one common shape.
+
+    Example:
+        >>> data = TensorDataset(torch.zeros(4, 1), torch.tensor([2, 0, 1, 2]))
+        >>> targets_of(Subset(data, [3, 1]))
+        tensor([2, 0])
     """
     if type(dataset) is TensorDataset:
         return dataset.tensors[1]
@@ -29,7 +34,7 @@ def targets_of(dataset: Dataset[Any]) -> Tensor:
         return targets_of(dataset.dataset)[torch.as_tensor(dataset.indices, dtype=torch.long)]
     samples = cast(Any, dataset)
     known = getattr(samples, "targets", None)
-    transform = getattr(samples, "target_transform", None)  # of torchvision's data sets: it changes what is read
+    transform = getattr(samples, "target_transform", None)  # in torchvision's data sets: changes the targets of samples
     if isinstance(known, Tensor) and len(known) == len(samples) and transform is None:
         return known
     try:
@@ -48,18 +53,18 @@ def with_label_noise(
 ) -> Dataset[Any]:
     """The same samples with exactly ``round(noise * n)`` wrong targets.
 
-    Which samples are hit is drawn uniformly, and each gets one of the ``num_classes - 1`` other classes, uniformly.
-    Inputs are shared with ``dataset``, which is left as it is.
+    The samples are drawn uniformly, and each gets one of the ``num_classes - 1`` other classes, drawn uniformly. Inputs
+    are shared with ``dataset``, which is not changed.
 
     Args:
         dataset: Map-style dataset of pairs with integer targets.
-        noise: Share of wrong targets, 0 included, 1 excluded.
-        num_classes: Number of classes; by default the largest target plus 1.
+        noise: Fraction of wrong targets, >= 0 and < 1.
+        num_classes: Number of classes; None: the largest target plus 1.
         generator: CPU generator; the only source of randomness.
 
     Returns:
-        A ``TensorDataset`` for a ``TensorDataset``, otherwise a dataset that wraps ``dataset``; ``dataset`` itself
-        where no target changes.
+        A ``TensorDataset`` for a ``TensorDataset``, otherwise a dataset that wraps ``dataset``; ``dataset`` itself if
+        no target changes.
 
     Raises:
         ValueError: If ``noise`` is outside [0, 1), or the targets are not classes ``0 .. num_classes - 1``.
@@ -90,7 +95,7 @@ def with_label_noise(
     hit = torch.randperm(len(targets), generator=generator)[: round(noise * len(targets))]
     if len(hit) == 0:
         return dataset
-    # A shift of 1 .. classes - 1 modulo classes reaches every other class equally often and never the same one.
+    # A shift by 1, ..., classes - 1, modulo classes, gives every other class with equal probability, never the same.
     shift = torch.randint(1, classes, (len(hit),), generator=generator)
     noisy = targets.cpu().long()
     noisy = noisy.clone().index_copy_(0, hit, (noisy[hit] + shift) % classes)
@@ -100,7 +105,7 @@ def with_label_noise(
 
 
 class _Relabelled(Dataset[tuple[Any, Any]]):
-    """A dataset whose targets are replaced and keep their type (a number stays a number)."""
+    """A dataset with replaced targets, which keep their type (tensor or number)."""
 
     def __init__(self, dataset: Dataset[Any], targets: Tensor) -> None:
         self.dataset = dataset

@@ -1,4 +1,4 @@
-"""From what the user writes to a `Task`: a built-in name, ``file.py:function`` or ``package.module:function``."""
+"""Build a `Task` from a specification: a built-in name, ``file.py:function`` or ``package.module:function``."""
 
 import difflib
 import functools
@@ -24,14 +24,14 @@ from letsam.tasks.iwslt import iwslt14_de_en
 from letsam.tasks.movie_snippets import movie_snippets
 from letsam.tasks.task import Task
 
-# A new task: a new file and a line here. The description stands here too, because building a task loads its data.
+# A new task needs a file and a line here. The description is repeated here because building a task loads its data.
 _BUILT_IN: dict[str, tuple[Callable[..., Task], str]] = {
     "digits": (digits, "8x8 handwritten digits, 1,000 train and 797 test (scikit-learn)"),
     "fashion-mnist": (fashion_mnist, "28x28 clothing, 60,000 train and 10,000 test (Debian package or a folder)"),
     "cifar10": (cifar10, "32x32 photographs in 10 classes, 50,000 train and 10,000 test (hub or a folder)"),
     "cifar100": (cifar100, "32x32 photographs in 100 classes, 50,000 train and 10,000 test (hub or a folder)"),
     "imagenet": (imagenet, "224x224 photographs in 1,000 classes, or any folders of images (a folder or hub)"),
-    "movie-snippets": (movie_snippets, "praise or blame, 9,041 train and 1,000 test sentences (a package's source)"),
+    "movie-snippets": (movie_snippets, "sentiment, 9,041 train and 1,000 test sentences (in a package's source)"),
     "ding-de-en": (ding_de_en, "German to English, 4,706 train and 500 test phrases or sentences (Debian package)"),
     "iwslt14-de-en": (iwslt14_de_en, "German to English, 160,239 train and 6,750 test sentences (hub or a folder)"),
     **{f"glue/{name}": (functools.partial(glue, name), f"GLUE {name}, DeBERTa (hub or a folder)") for name in GLUE},
@@ -39,7 +39,10 @@ _BUILT_IN: dict[str, tuple[Callable[..., Task], str]] = {
 
 
 def available_tasks() -> list[tuple[str, str]]:
-    """Names and descriptions of the built-in tasks, without loading any data.
+    """The built-in tasks; loads no data.
+
+    Returns:
+        Pairs of name and description.
 
     Example:
         >>> [name for name, _ in available_tasks()]
@@ -51,16 +54,16 @@ def available_tasks() -> list[tuple[str, str]]:
 def load_task(
     spec: str, *, train_size: int | None = None, data_dir: Path | None = None, model: str | None = None
 ) -> Task:
-    """Build a task from its name or from the place of a function that returns one.
+    """Build a task from its name, or with a user's function.
 
-    A function of one's own is called with those of the options that are given here; as long as they are not, it need
-    not accept them. Modules are also looked for in the current folder, and a task file may import what lies beside it.
+    A user's function is called with the options that are not None, and needs to accept only those. Modules are also
+    searched for in the current folder, and a task file may import other files from its own folder.
 
     Args:
         spec: ``name``, ``path/to/file.py:function`` or ``package.module:function``.
-        train_size: Number of training samples, for tasks that offer a choice.
+        train_size: Number of training samples, for tasks with this option.
         data_dir: Folder with the data, for tasks that read files.
-        model: Name of the model, for tasks that offer a choice.
+        model: Name of the model, for tasks with this option.
 
     Returns:
         The task.
@@ -88,12 +91,12 @@ def load_task(
 
 
 def call_function(spec: str, options: dict[str, Any], what: str = "task") -> Any:
-    """Call a function of the user's, found by its place.
+    """Import and call a user's function.
 
     Args:
         spec: ``path/to/file.py:function`` or ``package.module:function``.
-        options: What it is called with.
-        what: What it makes, for the messages.
+        options: Its keyword arguments.
+        what: What it makes, for error messages.
 
     Returns:
         What it returns.
@@ -108,7 +111,7 @@ def call_function(spec: str, options: dict[str, Any], what: str = "task") -> Any
     module = _import_file(Path(place), what) if is_file else _import_module(place, what)
     function = getattr(module, function_name, None)
     if not callable(function):
-        found = "has no function" if function is None else "has something that is no function under the name"
+        found = "has no function" if function is None else "has something that is not a function under the name"
         raise TaskError(f"{place} {found} {function_name!r}{_functions_of(module)}")
     _check_options(spec, function, options, what)
     return _guarded(f"{spec} raised", getattr(module, "__file__", None), lambda: function(**options))
@@ -116,7 +119,7 @@ def call_function(spec: str, options: dict[str, Any], what: str = "task") -> Any
 
 def _unknown(spec: str) -> str:
     if spec.endswith(".py"):
-        return f"task {spec!r} names a file and no function, expected {spec}:function"
+        return f"task {spec!r} names a file but no function, expected {spec}:function"
     close = difflib.get_close_matches(spec.lower(), _BUILT_IN, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     return (
@@ -130,7 +133,7 @@ def _import_file(path: Path, what: str) -> ModuleType:
         raise TaskError(f"{what} file {path} does not exist")
     path = path.resolve()
     _allow_imports_from(path.parent)
-    # The digest keeps two files of the same name apart. Registered, because dataclasses and pickling look modules up.
+    # The digest distinguishes files of the same name. The module is registered, as dataclasses and pickle require.
     name = f"_letsam_task_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     found = importlib.util.spec_from_file_location(name, path)
     if found is None or found.loader is None:
@@ -147,13 +150,13 @@ def _import_file(path: Path, what: str) -> ModuleType:
 
 
 def _import_module(name: str, what: str) -> ModuleType:
-    _allow_imports_from(Path.cwd())  # a console script, unlike `python -m`, does not start with it
+    _allow_imports_from(Path.cwd())  # on the path under `python -m`, but not in a console script
     importlib.invalidate_caches()
     try:
         return _guarded(f"importing {name} raised", None, lambda: importlib.import_module(name))
     except TaskError as error:
         missing = error.__cause__
-        # Only if the module itself (or a package above it) is missing, not one that it imports.
+        # Only if the module itself or a parent package is missing, not a module that it imports.
         if isinstance(missing, ModuleNotFoundError) and missing.name and f"{name}.".startswith(f"{missing.name}."):
             raise TaskError(
                 f"no module named {name!r}, in the current folder or installed; "
@@ -163,7 +166,7 @@ def _import_module(name: str, what: str) -> ModuleType:
 
 
 def _allow_imports_from(folder: Path) -> None:
-    # At the end, so that a file beside the task never hides an installed package.
+    # At the end, so that a file next to the task never shadows an installed package.
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
 
@@ -171,7 +174,7 @@ def _allow_imports_from(folder: Path) -> None:
 def _check_options(spec: str, function: Callable[..., Any], given: dict[str, Any], what: str = "task") -> None:
     try:
         parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # no signature to read: let the call itself decide
+    except (TypeError, ValueError):  # no signature: the call itself will raise
         return
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
         return
@@ -192,7 +195,7 @@ def _functions_of(module: ModuleType) -> str:
 
 
 def _guarded(what: str, file: str | None, call: Callable[[], Any]) -> Any:
-    """Run the user's code; whatever it raises becomes one line that says what, and where in the user's file."""
+    """Run the user's code; turn any exception into a one-line `TaskError` with the line number in the user's file."""
     try:
         return call()
     except (Exception, SystemExit) as error:

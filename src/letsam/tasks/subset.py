@@ -9,12 +9,12 @@ from letsam.tasks.errors import TaskError
 def stratified_order(targets: Tensor, seed: int) -> Tensor:
     """A random order in which the classes are evenly interleaved, so that every prefix is a stratified subset.
 
-    The ``r``-th of the ``n_c`` samples of a class (in random order) stands at position ``(r + 1/2) / n_c`` of the way.
-    Prefixes are nested: the first 1,000 samples are among the first 2,000.
+    The samples of a class are shuffled, and sample ``r`` of ``n_c`` (from 0) gets the position ``(r + 1/2) / n_c``; all
+    samples are sorted by position. Prefixes are nested: the first 1,000 samples are among the first 2,000.
 
     Args:
         targets: Classes, shape ``(n,)``.
-        seed: Fixed number of the task, never the seed of a trial: runs would differ in their test set.
+        seed: Constant of the task, not the seed of a trial, with which the test set would change.
 
     Returns:
         A permutation of ``0 .. n-1``.
@@ -29,23 +29,27 @@ def stratified_order(targets: Tensor, seed: int) -> Tensor:
     for label in torch.unique(targets):
         members = shuffled[targets[shuffled] == label]
         position[members] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
-    # Sorting the shuffled positions stably leaves ties between classes in random order.
+    # A stable sort of the shuffled positions keeps ties between classes in random order.
     return shuffled[torch.argsort(position[shuffled], stable=True)]
 
 
 def check_train_size(train_size: int | None, smallest: int, largest: int) -> int:
-    """The number of training samples asked for, or all of them.
+    """The number of training samples to use.
 
     Args:
-        train_size: What was asked for; None: all.
-        smallest: Fewest that the task can do with, such as one per class.
-        largest: All that there are.
+        train_size: The requested number; None: all.
+        smallest: The smallest number that the task allows, such as one per class.
+        largest: The number of available samples.
 
     Returns:
-        The number.
+        ``train_size``, or ``largest`` for None.
 
     Raises:
         TaskError: If it is not a whole number from ``smallest`` to ``largest``.
+
+    Example:
+        >>> check_train_size(100, 10, 1000), check_train_size(None, 10, 1000)
+        (100, 1000)
     """
     if train_size is None:
         return largest

@@ -1,4 +1,4 @@
-"""What a trial needs to know about a task, in one screen."""
+"""The record of a task: data, model, loss, metric and training defaults."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from letsam import checks
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Share of samples whose largest output is the target class.
+    """Fraction of samples whose largest output is that of the target class.
 
     Args:
         outputs: Scores, shape ``(batch, classes)``, or ``(batch, classes, ...)`` as for ``cross_entropy``.
@@ -38,16 +38,16 @@ class Task:
     """Data, model, loss, metric and training defaults.
 
     Every sample is an ``(input, target)`` pair, and the model is called as ``model(inputs)`` with a batch of inputs. An
-    input is a tensor, or a dict, tuple or list of tensors; `collate` makes the batches where stacking the samples will
-    not do, such as text of different lengths. The learning rate of ``optimizer`` is decayed by the training loop
-    (cosine, to 0), so the value given here is the initial one.
+    input is a tensor, or a dict, tuple or list of tensors. ``collate`` makes the batches if samples cannot simply be
+    stacked, as with texts of different lengths. The training loop decays the learning rate of ``optimizer`` (cosine, to
+    0), so the optimizer sets the initial value.
 
-    What is reported as test accuracy is the mean of ``metric`` over the samples. ``score`` takes its place where no
-    such mean says what counts (BLEU, a correlation). Results show either under the name ``metric_name``.
+    The test accuracy in results is the mean of ``metric`` over the samples. For metrics that are not such a mean (BLEU,
+    a correlation), ``score`` replaces it. Results show either under the name ``metric_name``.
 
     Raises:
         TypeError: If a field has the wrong type.
-        ValueError: If a field has the right type and an impossible value.
+        ValueError: If a field is out of range.
 
     Example:
         >>> from torch.utils.data import TensorDataset
@@ -58,22 +58,22 @@ class Task:
     """
 
     name: str
-    model: Callable[[], nn.Module]  # makes a fresh model; the caller seeds torch
+    model: Callable[[], nn.Module]  # makes a new model; the caller seeds torch
     train: Dataset[Any]
     test: Dataset[Any]
-    validation: Dataset[Any] | None = None  # None: learned radii hold out a share of `train`
+    validation: Dataset[Any] | None = None  # None: for learned radii, a fraction of `train` is held out
     loss: Callable[[Any, Any], Tensor] = nn.functional.cross_entropy  # (outputs, targets) -> mean, a scalar
     metric: Callable[[Any, Any], Tensor] = accuracy  # (outputs, targets) -> mean, a scalar; higher is better
     score: Callable[[nn.Module, Dataset[Any]], float] | None = (
         None  # (model in evaluation mode, test) -> higher is better
     )
-    metric_name: str = "accuracy"  # of `score` where there is one, else of `metric`
+    metric_name: str = "accuracy"  # name of `score` if given, else of `metric`
     collate: Callable[[list[Any]], tuple[Any, Any]] | None = None  # samples -> (inputs, targets), as for a DataLoader
     optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] = sgd
     epochs: int = 20
     batch_size: int = 64
-    evaluations: int = 10  # points of the history, about; fewer where evaluating is dear
-    evaluation_batch: int = 500  # samples at a time in evaluations
+    evaluations: int = 10  # approximate number of evaluations during training; fewer if an evaluation is expensive
+    evaluation_batch: int = 500  # batch size of evaluations
     sam_rho: float = 0.05  # radius of `sam`, initial radius of `lets-sam`
     asam_rho: float = 0.5  # radius of `asam`, initial radius of `lets-asam`
     description: str = ""
@@ -85,7 +85,7 @@ class Task:
         for field in ("name", "metric_name"):
             if not str(getattr(self, field)).strip():
                 raise ValueError(f"`{field}` must be a non-empty string, got an empty one")
-        # A module is callable too, so this mistake would otherwise surface as an unrelated error in `forward`.
+        # A module is callable, so passing one would otherwise cause an unrelated error in its `forward`.
         if isinstance(self.model, nn.Module) or not callable(self.model):
             raise TypeError(
                 f"`model` must be a function without arguments that makes a torch.nn.Module, got {_show(self.model)}"
@@ -111,7 +111,7 @@ class Task:
 def _check_dataset(field: str, value: Any) -> None:
     expected = f"`{field}` must be a map-style dataset with at least 1 sample"
     has_items = hasattr(value, "__len__") and hasattr(value, "__getitem__")
-    # An IterableDataset inherits a `__getitem__` that only raises; mappings and strings are no sequences of pairs.
+    # An IterableDataset inherits a `__getitem__` that only raises; mappings and strings are not sequences of pairs.
     if not has_items or isinstance(value, (IterableDataset, str, bytes, dict)):
         raise TypeError(f"{expected}, got {_show(value)}")
     if len(value) < 1:
@@ -122,7 +122,7 @@ def _check_dataset(field: str, value: Any) -> None:
 
 
 def _show(value: object) -> str:
-    """One short line for an error message: tensors and modules print over many."""
+    """A short one-line description of a value for an error message; the repr of tensors and modules is long."""
     kind = type(value).__name__
     if isinstance(value, (tuple, list)):
         return f"a {kind} of {len(value)}"

@@ -1,4 +1,4 @@
-"""What the language tasks share: padded token rows, batches trimmed to their longest sample, vocabularies."""
+"""Shared by the language tasks: padded token rows, batches trimmed to their longest sample, vocabularies."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     import tokenizers
 
 IGNORED = -100
-"""The target of a padding token: `torch.nn.functional.cross_entropy` leaves it out."""
+"""The target of a padding token, the default `ignore_index` of `torch.nn.functional.cross_entropy`."""
 
 SPECIAL = ("[PAD]", "[UNK]", "[BOS]", "[EOS]")
-"""Special tokens of vocabularies built here; their places in this tuple are their ids."""
+"""Special tokens of the vocabularies built here; their positions in this tuple are their ids."""
 
 PAD, UNK, BOS, EOS = range(4)
 
 
 class TokenRows(Dataset[tuple[dict[str, Tensor], Tensor]]):
-    """Samples whose inputs are rows of token tensors, by name.
+    """Samples whose inputs are rows of named token tensors.
 
     Args:
-        inputs: Tensors of shape ``(n, length)``; ``attention_mask`` (1 for a token, 0 for padding on the right) among
-            them says how long each row is.
+        inputs: Tensors of shape ``(n, length)``, including ``attention_mask`` (1 for a token, 0 for padding on the
+            right).
         targets: Shape ``(n,)``, or ``(n, length)`` with `IGNORED` for padding.
 
     Example:
@@ -54,11 +54,11 @@ class TokenRows(Dataset[tuple[dict[str, Tensor], Tensor]]):
 
 
 def trimmed(samples: list[Any]) -> tuple[dict[str, Tensor], Tensor]:
-    """A batch without the columns in which every sample is padded, so that padding costs next to nothing.
+    """Collate samples and remove the columns that contain only padding, so that padding costs little.
 
     Args:
-        samples: Of `TokenRows`. Targets with one number per token are trimmed to their own longest row, and with them
-            ``decoder_input_ids``, which are as long.
+        samples: Items of `TokenRows`. Targets with one number per token, and ``decoder_input_ids``, are trimmed to the
+            longest target.
 
     Returns:
         Inputs and targets.
@@ -82,10 +82,10 @@ def trimmed(samples: list[Any]) -> tuple[dict[str, Tensor], Tensor]:
 
 
 class Network(nn.Module):
-    """A model of `transformers`, called with a dict of inputs and answering with its logits.
+    """A model of `transformers` that takes a dict of inputs and returns its logits.
 
     Args:
-        model: Called with the inputs by name; its answer has ``logits``.
+        model: Called with the inputs as keyword arguments; its output has ``logits``.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -93,20 +93,20 @@ class Network(nn.Module):
         self.model = model
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Logits: ``(batch, classes)`` of a classifier, ``(batch, length, tokens)`` of a translator."""
+        """Logits: ``(batch, classes)`` of a classifier, ``(batch, length, vocabulary)`` of a translation model."""
         return self.model(**inputs).logits
 
 
 def outputs_and_targets(model: nn.Module, dataset: Dataset[Any], batch_size: int = 100) -> tuple[Tensor, Tensor]:
-    """What a model answers to a whole data set of `TokenRows`, for scores that are no mean over samples.
+    """The outputs of a model for a whole data set, for scores that are not a mean over samples.
 
     Args:
-        model: In evaluation mode; batches go to the device of its parameters.
-        dataset: `TokenRows`, or what holds samples of the same form.
-        batch_size: Samples at a time.
+        model: In evaluation mode; batches are moved to the device of its parameters.
+        dataset: `TokenRows`, or a data set with the same kind of samples.
+        batch_size: Number of samples per batch.
 
     Returns:
-        Outputs and targets on the CPU, the first dimension being the samples.
+        Outputs and targets on the CPU, concatenated along the first dimension.
     """
     outputs: list[Tensor] = []
     targets: list[Tensor] = []
@@ -119,24 +119,24 @@ def outputs_and_targets(model: nn.Module, dataset: Dataset[Any], batch_size: int
 
 
 def batches_of(dataset: Dataset[Any], batch_size: int) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-    """All samples in order, trimmed batch by batch."""
+    """The batches of a data set, in order and trimmed."""
     count = len(dataset)  # pyright: ignore[reportArgumentType]
     for start in range(0, count, batch_size):
         yield trimmed([dataset[index] for index in range(start, min(start + batch_size, count))])
 
 
 def load_package(name: str, task: str) -> Any:
-    """A package that a task needs, imported when the task is built and not before.
+    """Import a package that a task needs; called when the task is built.
 
     Args:
-        name: Of the package.
+        name: Name of the package.
         task: Name of the task, for the error message.
 
     Returns:
         The module.
 
     Raises:
-        TaskError: If it is not installed.
+        TaskError: If the package is not installed.
 
     Example:
         >>> load_package("no_such_package", "glue/cola")
@@ -151,7 +151,7 @@ def load_package(name: str, task: str) -> Any:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars and no report of the classification head, which is new by intent; errors come through."""
+    """Suppress progress bars and the warning that the classification head is newly initialized; errors are raised."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -166,12 +166,12 @@ def quiet() -> Iterator[None]:
 
 
 def word_vocabulary(task: str, texts: Sequence[str], size: int) -> tokenizers.Tokenizer:
-    """A vocabulary of lower-case words and punctuation marks, the most frequent of a text.
+    """A vocabulary of the most frequent words and punctuation marks, in lower case.
 
     Args:
         task: Name of the task, for the error message.
-        texts: Training texts, and these alone: test words must stay unknown.
-        size: Most entries, the four of `SPECIAL` included; words that occur once are left out.
+        texts: Training texts only, so that words that occur only in the test set stay unknown.
+        size: Maximum number of entries, including the four of `SPECIAL`; words that occur once are left out.
 
     Returns:
         A tokenizer of the library `tokenizers`.
@@ -191,7 +191,16 @@ def word_vocabulary(task: str, texts: Sequence[str], size: int) -> tokenizers.To
 
 
 def encode(tokenizer: tokenizers.Tokenizer, texts: Sequence[str], max_length: int) -> dict[str, Tensor]:
-    """``input_ids`` and ``attention_mask`` of texts, cut off at ``max_length`` tokens and padded on the right."""
+    """Tokenize texts, truncated to ``max_length`` tokens and padded on the right.
+
+    Args:
+        tokenizer: A tokenizer of the library `tokenizers` with the special tokens of `SPECIAL`.
+        texts: The texts.
+        max_length: Maximum number of tokens.
+
+    Returns:
+        ``input_ids`` and ``attention_mask``, int64, shape ``(n, length)``.
+    """
     tokenizer.enable_truncation(max_length)
     tokenizer.enable_padding(pad_id=PAD, pad_token=SPECIAL[PAD])
     rows = tokenizer.encode_batch(list(texts))
@@ -202,6 +211,6 @@ def encode(tokenizer: tokenizers.Tokenizer, texts: Sequence[str], max_length: in
 
 
 def model_folder(model: str | Path) -> Path | None:
-    """The folder a model is read from; None where it is a name on the hub."""
+    """The folder from which a model is read; None if it is a name on the hub."""
     folder = Path(model).expanduser()
     return folder if folder.is_dir() else None

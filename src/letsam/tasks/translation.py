@@ -1,4 +1,4 @@
-"""What the translation tasks share: a joint vocabulary, an encoder-decoder transformer, token loss, and BLEU."""
+"""Shared by the translation tasks: a joint vocabulary, an encoder-decoder transformer, the token loss, and BLEU."""
 
 from __future__ import annotations
 
@@ -47,20 +47,20 @@ def translation_task(
     label_smoothing: float = 0.0,
     **training: Any,
 ) -> Task:
-    """A task of sentence pairs: a vocabulary of the training pairs, a transformer without dropout, BLEU of the test.
+    """A translation task: a vocabulary of the training pairs, a transformer without dropout, BLEU on the test pairs.
 
     Args:
-        name: Of the task.
-        description: Of the data.
+        name: Name of the task.
+        description: Description of the data.
         train: Training pairs.
         test: Test pairs.
-        validation: Pairs that move a learned radius; None where they are held out of the training pairs.
-        vocabulary: Most entries.
-        width: Of embeddings and layers; 4 heads.
-        inner_width: Of the feed-forward parts.
-        layers: Of the encoder, and of the decoder.
-        max_length: Most tokens of a sentence.
-        label_smoothing: Of the loss, 0 to below 1.
+        validation: Validation pairs for a learned radius; None: a part of the training pairs is held out.
+        vocabulary: Maximum number of entries of the vocabulary.
+        width: Embedding dimension; the model has 4 heads.
+        inner_width: Width of the feed-forward layers.
+        layers: Number of layers of the encoder, and of the decoder.
+        max_length: Maximum number of tokens of a sentence.
+        label_smoothing: Label smoothing of the loss, 0 to below 1.
         **training: ``collate``, ``optimizer`` and the other training defaults of a `Task`.
 
     Returns:
@@ -99,11 +99,11 @@ def joint_vocabulary(task: str, pairs: Pairs, size: int) -> tokenizers.Tokenizer
 
     Args:
         task: Name of the task, for the error message.
-        pairs: Training pairs, and these alone.
-        size: Most entries, the four special ones included.
+        pairs: Training pairs only.
+        size: Maximum number of entries, including the four special ones.
 
     Returns:
-        A tokenizer of the library `tokenizers`; what it decodes is plain text again.
+        A tokenizer of the library `tokenizers`, which decodes to plain text.
 
     Raises:
         TaskError: If `tokenizers` is missing.
@@ -127,12 +127,12 @@ def joint_vocabulary(task: str, pairs: Pairs, size: int) -> tokenizers.Tokenizer
 
 
 def token_rows(tokenizer: tokenizers.Tokenizer, pairs: Pairs, max_length: int) -> TokenRows:
-    """Pairs as samples: the decoder sees the target sentence one place behind and says the next token.
+    """Pairs as samples for teacher forcing: the decoder input is the target shifted right by one token.
 
     Args:
         tokenizer: From `joint_vocabulary`.
         pairs: Source and target sentences.
-        max_length: Tokens at most, the end included; longer sentences are cut off.
+        max_length: Maximum number of tokens, including the end token; longer sentences are truncated.
 
     Returns:
         Inputs ``input_ids``, ``attention_mask`` and ``decoder_input_ids``, and the target tokens.
@@ -145,16 +145,16 @@ def token_rows(tokenizer: tokenizers.Tokenizer, pairs: Pairs, max_length: int) -
 
 
 def unpadded(samples: list[Any]) -> tuple[dict[str, Tensor], Tensor]:
-    """A batch trimmed to its longest sample whose targets are the real tokens alone, in one row.
+    """Collate samples, and flatten the targets without their padding.
 
-    Scoring every entry of the vocabulary is most of the work of a small model, and up to half of a batch is padding.
+    Most of the time of a small model is spent on the logits, and up to half of the tokens of a batch are padding.
 
     Args:
-        samples: Of `token_rows`.
+        samples: Items of `token_rows`.
 
     Returns:
-        Inputs, with the places of the real tokens in the flattened target rows as ``decoder_places``, and the targets,
-        shape ``(tokens,)``.
+        Inputs, with the indices of the remaining tokens in the flattened targets as ``decoder_places``, and the
+        targets, shape ``(tokens,)``.
 
     Example:
         >>> inputs = {
@@ -173,7 +173,7 @@ def unpadded(samples: list[Any]) -> tuple[dict[str, Tensor], Tensor]:
 
 
 class Translator(Network):
-    """A Marian model whose logits may be those of some places only.
+    """A Marian model that can compute the logits of a subset of the tokens.
 
     Args:
         model: A ``MarianMTModel``.
@@ -198,20 +198,20 @@ def transformer(
     max_length: int,
     dropout: float,
 ) -> Callable[[], nn.Module]:
-    """A maker of Marian models, that is of the transformer of Vaswani et al. with all embeddings shared.
+    """A function that makes Marian models: the transformer of Vaswani et al. with all embeddings shared.
 
     Args:
         task: Name of the task, for the error message.
-        vocab_size: Entries of the joint vocabulary.
-        width: Of embeddings and layers.
-        inner_width: Of the feed-forward parts.
-        layers: Of the encoder, and of the decoder.
-        heads: Of attention.
-        max_length: Most tokens of a sentence.
-        dropout: 0 to below 1.
+        vocab_size: Number of entries of the joint vocabulary.
+        width: Embedding dimension.
+        inner_width: Width of the feed-forward layers.
+        layers: Number of layers of the encoder, and of the decoder.
+        heads: Number of attention heads.
+        max_length: Maximum number of tokens of a sentence.
+        dropout: Dropout probability, 0 to below 1.
 
     Returns:
-        A function that makes a model with weights from torch's random numbers.
+        A function that makes a model, initialized with torch's global random numbers.
 
     Raises:
         TaskError: If `transformers` is missing.
@@ -244,7 +244,7 @@ def transformer(
             eos_token_id=EOS,
             decoder_start_token_id=BOS,
             forced_eos_token_id=None,
-            attn_implementation="eager",  # the fused kernel has no second derivative, which measures of sharpness need
+            attn_implementation="eager",  # fused attention has no second derivative, which `letsam.sharpness` needs
         )
         return Translator(transformers.MarianMTModel(config))
 
@@ -252,14 +252,14 @@ def transformer(
 
 
 def token_loss(label_smoothing: float = 0.0) -> Callable[[Tensor, Tensor], Tensor]:
-    """Cross entropy, the mean over the target tokens of a batch.
+    """Cross entropy, averaged over the target tokens of a batch.
 
     Args:
-        label_smoothing: Share of the probability that is spread over all tokens, 0 to below 1.
+        label_smoothing: Probability mass that is spread over all tokens, 0 to below 1.
 
     Returns:
-        A function of logits ``(batch, length, vocabulary)`` and targets ``(batch, length)``, or of those of `unpadded`
-        batches, ``(tokens, vocabulary)`` and ``(tokens,)``.
+        A function of logits ``(batch, length, vocabulary)`` and targets ``(batch, length)``, or for batches made by
+        `unpadded`, ``(tokens, vocabulary)`` and ``(tokens,)``.
     """
 
     def loss(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -271,7 +271,14 @@ def token_loss(label_smoothing: float = 0.0) -> Callable[[Tensor, Tensor], Tenso
 
 
 def token_accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Share of the target tokens that are the likeliest, given all the right tokens before them.
+    """Fraction of target tokens that have the highest probability, given all preceding target tokens.
+
+    Args:
+        outputs: Logits, shape ``(batch, length, vocabulary)``.
+        targets: Tokens, shape ``(batch, length)``, `IGNORED` for padding.
+
+    Returns:
+        A scalar tensor in [0, 1].
 
     Example:
         >>> token_accuracy(torch.eye(3).unsqueeze(0), torch.tensor([[0, 2, IGNORED]])).item()
@@ -284,14 +291,14 @@ def token_accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
 def translate(
     model: nn.Module, tokenizer: tokenizers.Tokenizer, dataset: Dataset[Any], *, max_length: int, batch_size: int = 100
 ) -> list[str]:
-    """Translations of a data set's source sentences, by greedy decoding.
+    """Translate the source sentences of a data set by greedy decoding.
 
     Args:
         model: Made by `transformer`, in evaluation mode.
-        tokenizer: Its vocabulary.
+        tokenizer: The model's vocabulary.
         dataset: `TokenRows` made by `token_rows`.
-        max_length: Tokens at most.
-        batch_size: Sentences at a time.
+        max_length: Maximum number of tokens of a translation.
+        batch_size: Number of sentences per batch.
 
     Returns:
         One line of text for each sample.
@@ -314,13 +321,13 @@ def translate(
 def bleu_score(
     task: str, tokenizer: tokenizers.Tokenizer, references: Sequence[str], max_length: int
 ) -> Callable[[nn.Module, Dataset[Any]], float]:
-    """A `Task.score`: corpus BLEU of the greedy translations, by sacrebleu, as a fraction of 1.
+    """A function for `Task.score`: corpus BLEU of greedy translations by sacrebleu, from 0 to 1.
 
     Args:
         task: Name of the task, for the error message.
         tokenizer: The model's vocabulary.
-        references: The right translations of the test set, in order, as plain text.
-        max_length: Tokens of a translation at most.
+        references: The reference translations of the test set, in order, as plain text.
+        max_length: Maximum number of tokens of a translation.
 
     Returns:
         A function of a model and the test set.

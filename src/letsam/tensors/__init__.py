@@ -1,7 +1,7 @@
-"""Arithmetic over lists of tensors, and memory in their shapes; DTensors are worked on where they lie.
+"""Arithmetic on lists of tensors, and preallocated buffers in their shapes; DTensors are processed locally.
 
-`foreach` has the operators, `buffers` the memory, `shards` what DTensors need. Everything above may use this package;
-it uses nothing of letsam.
+`foreach` has the operators, `buffers` the memory, `shards` the support for DTensors. This package imports nothing else
+of letsam.
 """
 
 from .buffers import Buffers, GradientSum, dot, dots

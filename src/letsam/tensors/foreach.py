@@ -1,16 +1,16 @@
-"""Arithmetic over lists of tensors, on the device: no value is ever read by the host.
+"""Arithmetic on lists of tensors, on the device; the host never waits for a value.
 
-The `foreach` functions take a whole list in one dispatched operator; in-place forms keep the memory at what is
-held anyway. Scalars are 0-dim tensors of `scalar_dtype`, so that a bf16 model still has a float32 radius.
+torch's `foreach` functions process a whole list in one dispatched operator. In-place forms need no further memory.
+Scalars are 0-dim tensors of `scalar_dtype`, so that the radius of a bf16 model is float32.
 
-DTensors (FSDP2, tensor parallelism) are worked on where they lie, each process on its own part. Only norms and dot
-products communicate (see `_shards`).
+Each process works on its local part of DTensors (FSDP2, tensor parallelism). Only norms and dot products communicate
+(see `shards`).
 """
 
 # pyright: reportPrivateUsage=false, reportPrivateImportUsage=false, reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
-# (torch's foreach functions are private by name and carry no annotations; beside this file only the update derivatives
-# call them)
+# (torch's foreach functions are private by name and have no annotations; apart from `buffers` and this file, only
+# `letsam.tangent` calls them)
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from .shards import Tensors, locals_of, owners_of, sum_of, sum_over, sums_over
 
 Average = Callable[[Tensors], None]
 Alike = dict[tuple[torch.device, torch.dtype | None], list[int]]
-FULL = (torch.float32, torch.float64)  # precision that sums are made in
-RANGE = (*FULL, torch.bfloat16)  # in which the squares of gradients do not overflow
+FULL = (torch.float32, torch.float64)  # dtypes in which sums are accumulated
+RANGE = (*FULL, torch.bfloat16)  # dtypes in which squared gradients do not overflow
 DTYPE = attrgetter("dtype")
-PIECE = 2**19  # entries that are cast together, so that they stay in the cache
-PORTION = 2**16  # entries of small tensors that are copied together
-SMALL = 2**13  # entries; an operator begins no sooner than it has copied as many
-MANY = 32  # tensors; with fewer it does not matter, and a tensor of zeros more changes no bit of a norm
+PIECE = 2**19  # entries cast at a time, so that they stay in the cache
+PORTION = 2**16  # entries of small tensors concatenated at a time
+SMALL = 2**13  # entries; below this size, launching an operator takes longer than copying the tensor
+MANY = 32  # tensors; with fewer there is nothing to gain, and adding a tensor of zeros changes no bit of a norm
 FUSED_DEVICES = ("cpu", "cuda")
 FUSED_DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
@@ -44,7 +44,7 @@ def scalar_dtype(tensors: Tensors) -> torch.dtype:
 
 
 def gradients_of(params: Tensors) -> list[Tensor]:
-    """The gradients that are there."""
+    """The gradients of the parameters that have one."""
     return [gradient for p in params if (gradient := p.grad) is not None]
 
 
@@ -55,7 +55,12 @@ def all_finite(numbers: Tensors) -> Tensor:
 
 
 def norm(tensors: Tensors) -> Tensor:
-    """The Euclidean norm of all entries together (0-dim)."""
+    """The Euclidean norm of all entries together (0-dim).
+
+    Example:
+        >>> norm([torch.tensor([3.0]), torch.tensor([[0.0], [4.0]])])
+        tensor(5.)
+    """
     dtype, owners = scalar_dtype(tensors), owners_of(tensors)
     if owners is None:
         return length_of(_lengths(locals_of(tensors), dtype))
@@ -64,7 +69,7 @@ def norm(tensors: Tensors) -> Tensor:
 
 
 def lengths(tensors: Tensors) -> list[Tensor]:
-    """Some numbers (0-dim) that are all finite if and only if the norm is: without its precision where that costs."""
+    """Norms (0-dim) that are all finite if and only if the total norm is; faster and less precise than `norm`."""
     if owners_of(tensors) is not None:
         return [norm(tensors)]
     coarse = all(dtype in RANGE for dtype in {t.dtype for t in tensors})
@@ -79,7 +84,7 @@ def norms(tensors: Tensors) -> list[Tensor]:
 
 
 def inner(left: Tensors, right: Tensors) -> Tensor:
-    """The dot product of two lists of tensors of the same shapes (0-dim): an operator for each, and no copy."""
+    """The dot product of two lists of tensors of the same shapes (0-dim); one operator per tensor, without copies."""
     dtype = scalar_dtype(left)
     pairs = zip(locals_of(left), locals_of(right), strict=True)
     products = [
@@ -90,7 +95,7 @@ def inner(left: Tensors, right: Tensors) -> Tensor:
 
 
 def block_dot(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
-    """The dot product of two vectors, summed in `dtype`; `left` holds anything afterwards."""
+    """The dot product of two vectors, accumulated in `dtype`; may overwrite `left`."""
     if left.dtype in FULL:
         return torch.dot(left, right).to(dtype)
     # torch.dot would round the sum
@@ -98,16 +103,16 @@ def block_dot(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def block_norm(block: Tensor, dtype: torch.dtype) -> Tensor:
-    """The norm of a vector, summed in `dtype`."""
+    """The norm of a vector, accumulated in `dtype`."""
     return length_of([torch.linalg.vector_norm(piece, dtype=dtype) for piece in _pieces(block)])
 
 
 def _lengths(tensors: Tensors, dtype: torch.dtype | None) -> list[Tensor]:
-    """Norms of which the norm is that of all; on the CPU of small tensors side by side, and of large ones in pieces."""
+    """Partial norms whose norm is the total norm; on the CPU, small tensors are concatenated and large ones split."""
     some, together = list(tensors), list[Tensor]()
     if len(some) >= MANY:
         small, some = _apart(tensors)
-        # one portion after the other, so that no more than one is held twice
+        # one portion at a time, so that only one is held in a second copy
         together = [torch.linalg.vector_norm(_flatten_dense_tensors(part), dtype=dtype) for part in small]
     if dtype is not None:
         some = [piece for tensor in some for piece in _pieces(tensor)]
@@ -115,31 +120,31 @@ def _lengths(tensors: Tensors, dtype: torch.dtype | None) -> list[Tensor]:
 
 
 def _apart(tensors: Tensors) -> tuple[list[list[Tensor]], list[Tensor]]:
-    """The small tensors on the CPU, in portions of not many more than `PORTION` entries; and the others."""
+    """The small tensors on the CPU, in portions of little more than `PORTION` entries, and the other tensors."""
     portions: list[list[Tensor]] = []
     others: list[Tensor] = []
-    room = 0
+    remaining = 0
     for tensor in tensors:
         size = tensor.numel()
         if size >= SMALL or not tensor.is_cpu:
             others.append(tensor)
             continue
-        if room <= 0:
+        if remaining <= 0:
             portions.append([])
-            room = PORTION
+            remaining = PORTION
         portions[-1].append(tensor)
-        room -= size
+        remaining -= size
     return portions, others
 
 
 def _pieces(block: Tensor) -> tuple[Tensor, ...]:
-    """The block; on the CPU, where a sum in a higher precision casts all of it first, in pieces."""
+    """The block, split into pieces if the CPU would first cast all of it to sum in a higher precision."""
     casts = block.is_cpu and block.dtype not in FULL
     return block.view(-1).split(PIECE) if casts and block.is_contiguous() else (block,)
 
 
 def scale_(tensors: Tensors, factor: Tensor | float) -> None:
-    """Multiply every tensor by one factor (0-dim, or a number), or each by its own (shape `(len(tensors),)`)."""
+    """Multiply all tensors by one factor (0-dim, or a number), or each by its own (shape `(len(tensors),)`)."""
     if not isinstance(factor, Tensor) or factor.ndim == 0:
         torch._foreach_mul_(locals_of(tensors), factor)
     else:
@@ -147,13 +152,13 @@ def scale_(tensors: Tensors, factor: Tensor | float) -> None:
 
 
 def add_consuming_(tensors: Tensors, others: Tensors, factor: Tensor) -> None:
-    """tensors += factor * others, with factors as for `scale_`; `others` hold anything afterwards."""
+    """tensors += factor * others, with factors as for `scale_`; may overwrite `others`."""
     here, there = locals_of(tensors), locals_of(others)
     if not (factor.is_cpu and all(t.is_cpu for t in here)):
         scale_(others, factor)
         torch._foreach_add_(here, there)
         return
-    factors = factor.expand(len(here)).contiguous()  # on the CPU, where there is nothing to wait for, they are read
+    factors = factor.expand(len(here)).contiguous()  # addcmul reads them on the host, which costs nothing on the CPU
     torch._foreach_addcmul_(here, there, [_one(t.dtype) for t in here], factors)
 
 
@@ -173,12 +178,12 @@ def subtract_(tensors: Tensors, others: Tensors) -> None:
 
 
 def multiply_(tensors: Tensors, others: Tensors) -> None:
-    """tensors *= others, entry by entry."""
+    """tensors *= others, elementwise."""
     torch._foreach_mul_(locals_of(tensors), locals_of(others))
 
 
 def add_scaled_(tensors: Tensors, others: Tensors, factor: Tensor, sign: float = 1.0) -> None:
-    """tensors += sign * factor * others, with factors as tensors as for `scale_`, and no copy."""
+    """tensors += sign * factor * others, with tensor factors as for `scale_`; makes no copy."""
     by_dtype = {dtype: factor.to(dtype) for dtype in {t.dtype for t in tensors}}
     each = {dtype: f.unbind() if f.ndim else (f,) * len(tensors) for dtype, f in by_dtype.items()}
     factors = [each[t.dtype][i] for i, t in enumerate(tensors)]
@@ -198,7 +203,7 @@ def copy_(tensors: Tensors, others: Tensors) -> None:
 
 
 class Pair(NamedTuple):
-    """Tensors, and as many of the same shapes and dtypes to be copied into them."""
+    """Tensors, and others of the same shapes and dtypes to copy into them; `alike` is the result of that function."""
 
     tensors: Tensors
     others: Tensors
@@ -206,18 +211,29 @@ class Pair(NamedTuple):
 
     @classmethod
     def of(cls, tensors: Tensors, others: Tensors) -> Pair:
-        """Look at what they have in common."""
+        """Make a pair, grouping the tensors by device and dtype."""
         return cls(tensors, others, alike(tensors, others))
 
 
 def copy_unless_(flag: Tensor, *pairs: Pair) -> None:
     """tensors <- others, in place and bit for bit, unless the flag (0-dim bool, not read by the host) is True.
 
-    Nothing is read or written where it is True, and `others` hold anything afterwards where it is False. Tensors on
-    another device than the flag stay as they are: comparing them would make the host wait.
+    If the flag is True, nothing is written. If it is False, `others` may be overwritten. Tensors on another device than
+    the flag are left as they are: moving the flag would make the host wait.
 
-    There is no operator for it, but one that can be asked for nothing else. The first step of torch's fused SGD with
-    momentum copies the gradients into the momentum buffers, and does nothing where its `found_inf` is 1.
+    torch has no operator for a conditional copy, but the first step of its fused SGD with momentum amounts to one: it
+    copies the gradients into the momentum buffers, and does nothing if `found_inf` is 1.
+
+    Args:
+        flag: whether to keep `tensors` (0-dim bool).
+        *pairs: the tensors and the values to copy into them.
+
+    Example:
+        >>> kept, replaced = torch.zeros(2), torch.zeros(2)
+        >>> copy_unless_(torch.tensor(True), Pair.of([kept], [torch.ones(2)]))
+        >>> copy_unless_(torch.tensor(False), Pair.of([replaced], [torch.ones(2)]))
+        >>> kept, replaced
+        (tensor([0., 0.]), tensor([1., 1.]))
     """
     fused: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
     for pair in pairs:
@@ -252,9 +268,9 @@ def copy_unless_(flag: Tensor, *pairs: Pair) -> None:
 
 
 def alike(tensors: Tensors, others: Tensors) -> Alike:
-    """The places of pairs that a fused operator can work on, by device and dtype; under None those of the rest.
+    """The indices of pairs that a fused operator can process, by device and dtype; the other pairs have dtype None.
 
-    Fused operators run over the memory from one end to the other; buffers have no gaps in theirs.
+    Fused operators traverse the memory linearly, so both tensors of a pair need the same strides. Buffers are dense.
     """
     found: Alike = {}
     for i, (one, other) in enumerate(zip(locals_of(tensors), locals_of(others), strict=True)):
@@ -266,5 +282,5 @@ def alike(tensors: Tensors, others: Tensors) -> Alike:
 
 
 def length_of(norms: Tensors) -> Tensor:
-    """The norm of vectors of which these are the norms."""
+    """The norm of concatenated vectors, given the norm of each (0-dim)."""
     return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(list(norms)))

@@ -1,7 +1,7 @@
-"""DTensors (FSDP2, tensor parallelism): the part of this process, and sums over the processes that hold the others.
+"""DTensors (FSDP2, tensor parallelism): local parts, and sums over the processes that hold the other parts.
 
-Only sums communicate: one all-reduce for all values whose tensors are split over the same processes. They come out as
-plain tensors, the same in every process.
+Only sums communicate, with one all-reduce for all values whose tensors are split over the same processes. The results
+are plain tensors, equal in all processes.
 """
 
 # pyright: reportUnknownMemberType=false
@@ -18,30 +18,30 @@ import torch.distributed as dist
 from torch import Tensor
 
 Tensors = Sequence[Tensor]
-Groups = tuple[Any, ...]  # of processes
+Groups = tuple[Any, ...]  # process groups
 
 
 def is_dtensor(tensor: object) -> bool:
-    """Whether a tensor is split or replicated over processes."""
+    """Whether a tensor is a DTensor, that is split or replicated over processes."""
     kind = _dtensor_type()
     return kind is not None and isinstance(tensor, kind)
 
 
 def local(tensor: Tensor) -> Tensor:
-    """The tensor; of a DTensor the part in this process, in the same memory. To be called under `torch.no_grad`."""
+    """The tensor, or the local part of a DTensor, which shares its memory. Call it under `torch.no_grad`."""
     return _as_any(tensor).to_local() if is_dtensor(tensor) else tensor
 
 
 def locals_of(tensors: Tensors) -> list[Tensor]:
-    """`local` of each."""
+    """`local` of each tensor."""
     kind = _dtensor_among(tensors)
     return list(tensors) if kind is None else [_as_any(t).to_local() if isinstance(t, kind) else t for t in tensors]
 
 
 def complete_gradients(params: Tensors) -> None:
-    """Place the gradients of DTensors as their weights are, so that their parts belong together.
+    """Redistribute the gradients of DTensors to the placements of their weights, so that local parts correspond.
 
-    Tensor parallelism may leave them as sums of which each process holds one term.
+    Tensor parallelism may leave gradients as partial sums, of which each process holds one term.
     """
     kind = _dtensor_among(params)
     if kind is None:
@@ -53,23 +53,23 @@ def complete_gradients(params: Tensors) -> None:
 
 
 def _dtensor_type() -> type | None:
-    """The class; None where nothing has imported it yet, so that there can be no such tensors."""
+    """The class `DTensor`; None if its module has not been imported, so that no such tensor can exist."""
     return getattr(sys.modules.get("torch.distributed.tensor"), "DTensor", None)
 
 
 def _dtensor_among(tensors: Tensors) -> type | None:
-    """The class where there are such tensors, looking at each kind of tensor once."""
+    """The class `DTensor` if any of the tensors is one, else None; checks each type of tensor once."""
     kind = _dtensor_type()
     return kind if kind is not None and any(issubclass(one, kind) for one in set(map(type, tensors))) else None
 
 
 def _as_any(tensor: Any) -> Any:
-    """DTensors have attributes that `Tensor` has not."""
+    """For the type checker: DTensors have attributes that `Tensor` lacks."""
     return tensor
 
 
 def owners_of(tensors: Tensors) -> list[Groups] | None:
-    """For each tensor the groups of processes it is split over; None where none is split."""
+    """For each tensor, the process groups it is split over; None if no tensor is split."""
     kind = _dtensor_among(tensors)
     if kind is None:
         return None
@@ -83,7 +83,7 @@ def _owners_of(tensor: Any) -> Groups:
 
 
 def sum_over(owners: list[Groups], values: Tensors) -> Tensor:
-    """The sum of the values, those of split tensors summed over the processes as well."""
+    """The sum of the values (0-dim); values of split tensors are also summed over the processes."""
     shares: dict[Groups, list[Tensor]] = {}
     for groups, value in zip(owners, values, strict=True):
         shares.setdefault(groups, []).append(value)
@@ -102,7 +102,7 @@ def sum_of(values: list[Tensor]) -> Tensor:
 
 
 def sums_over(owners: list[Groups], values: Tensors) -> list[Tensor]:
-    """Each value, that of a split tensor summed over the processes."""
+    """The values; those of split tensors are summed over the processes."""
     sums, places = list(values), dict[Groups, list[int]]()
     for place, groups in enumerate(owners):
         places.setdefault(groups, []).append(place)
@@ -116,7 +116,7 @@ def sums_over(owners: list[Groups], values: Tensors) -> list[Tensor]:
 
 
 def totals(values: list[tuple[int, Groups, Tensor]], count: int) -> Tensor:
-    """The sum of the values of each label (shape `(count,)`), those of split tensors summed over the processes."""
+    """The sum of the values of each label, shape `(count,)`; values of split tensors are summed over the processes."""
     sums: list[Tensor] = []
     for groups in dict.fromkeys(groups for _, groups, _ in values):
         share = [(label, value) for label, owners, value in values if owners == groups]
@@ -128,7 +128,7 @@ def totals(values: list[tuple[int, Groups, Tensor]], count: int) -> Tensor:
 
 
 def by_label(values: list[tuple[int, Tensor]], count: int) -> list[list[Tensor]]:
-    """The values of each label; a 0 where there is none."""
+    """The values of each label; a single 0 for a label without values."""
     found: list[list[Tensor]] = [[] for _ in range(count)]
     for label, value in values:
         found[label].append(value)
@@ -137,7 +137,7 @@ def by_label(values: list[tuple[int, Tensor]], count: int) -> list[list[Tensor]]
 
 
 def placed_like(tensor: Any, part: Tensor) -> Tensor:
-    """The part of this process as what `tensor` is: itself, or a DTensor."""
+    """The local part as a tensor of the kind of `tensor`: itself, or a DTensor with the same placements."""
     kind = _dtensor_type()
     if kind is None or not isinstance(tensor, kind):
         return part

@@ -1,4 +1,4 @@
-"""What a trial is asked to do, in one frozen record that is checked before anything runs."""
+"""The options of a trial, in one frozen record that is checked before anything runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from letsam.tasks import Task
 from letsam.training.devices import PRECISIONS
 from letsam.training.methods import Method
 
-DEFAULT_METHODS = ("sgd", "sam", "asam", "lets-sam", "lets-asam")
+DEFAULT_METHODS = tuple(Method.parse(name) for name in ("sgd", "sam", "asam", "lets-sam", "lets-asam"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,28 +20,28 @@ class TrialConfig:
     """The options of `letsam trial`.
 
     Attributes:
-        task: the task as it was named.
-        methods: names as `Method.parse` reads them.
-        seeds: each a whole number >= 0; splits, label noise, initial weights and batch order depend on nothing else.
+        task: the name of the task, as it was given.
+        methods: the methods, each with a name of its own.
+        seeds: each a whole number >= 0; splits, label noise, initial weights and batch order depend on it alone.
         epochs: passes over the training data; None: the task's.
         batch_size: samples a step; None: the task's.
-        rho: radius of the methods whose name gives none; None: the task's.
-        label_noise: share of wrong training labels, 0 to below 1.
-        validation_share: share of the training data held out for learned radii, between 0 and 1.
-        refit: replay each learned schedule on all the data, as a row of its own.
+        rho: radius of the methods without one of their own; None: the task's.
+        label_noise: fraction of wrong training labels, at least 0 and below 1.
+        validation_share: fraction of the training data held out for learned radii, between 0 and 1.
+        refit: replay each learned schedule on all the training data, as another run.
         train_size: training samples, for tasks that offer a choice; None: the task's.
         data_dir: folder with the data, for tasks that read files.
         model: name of the model, for tasks that offer a choice; None: the task's.
         precision: as `make_fabric` takes it; None: "32-true".
         accumulate: micro-batches that a batch is split into, >= 1: less memory, the same step.
-        max_grad_norm: > 0, the largest total norm of the gradient that any method descends with; None: no limit.
+        max_grad_norm: > 0, the largest total norm of the gradient of the descent step; None: no clipping.
 
     Raises:
-        ValueError, TypeError: an option out of range, named.
+        ValueError, TypeError: an option that is out of range or of the wrong type; the message names it.
     """
 
     task: str
-    methods: tuple[str, ...] = DEFAULT_METHODS
+    methods: tuple[Method, ...] = DEFAULT_METHODS
     seeds: tuple[int, ...] = (0, 1, 2)
     epochs: int | None = None
     batch_size: int | None = None
@@ -57,13 +57,15 @@ class TrialConfig:
     max_grad_norm: float | None = None
 
     def __post_init__(self) -> None:
+        for method in self.methods:
+            if not isinstance(method, Method):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(f"`methods` must be of `Method` objects (see `Method.parse`), got {method!r}")
         for name, values in (("methods", self.methods), ("seeds", self.seeds)):
             if not values:
                 raise ValueError(f"`{name}` must name at least one, got none")
-            if len(set(values)) < len(values):
-                raise ValueError(f"`{name}` must not repeat, got {', '.join(map(str, values))}")
-        for method in self.methods:
-            Method.parse(method)
+            texts = [str(value) for value in values]
+            if len(set(texts)) < len(texts):
+                raise ValueError(f"`{name}` must not repeat, got {', '.join(texts)}")
         for seed in self.seeds:
             if checks.whole("seeds", seed, 0) >= 2**63:
                 raise ValueError(f"`seeds` must be whole numbers below 2**63, got {seed}")
@@ -84,21 +86,28 @@ class TrialConfig:
             raise ValueError(f"`validation_share` must be between 0 and 1, got {self.validation_share}")
 
     def for_task(self, task: Task) -> TrialConfig:
-        """The same options with the task's defaults filled in, so that the record says what was done."""
+        """The same options with the defaults of the task filled in, for the record."""
         return dataclasses.replace(
             self,
             epochs=self.epochs or task.epochs,
             batch_size=self.batch_size or task.batch_size,
-            refit=self.refit and task.validation is None,  # with its own validation data nothing is held out
+            refit=self.refit and task.validation is None,  # with validation data of its own, nothing is held out
         )
 
+    @property
+    def split_options(self) -> dict[str, float]:
+        """The options of `make_splits`."""
+        return {"label_noise": self.label_noise, "validation_share": self.validation_share}
+
     def as_json(self) -> dict[str, Any]:
-        """The options as JSON values."""
-        values = dataclasses.asdict(self)
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        """The options as JSON values; methods by their names."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**values, "methods": [method.name for method in self.methods], "seeds": list(self.seeds)}
 
     def check_continues(self, earlier: Mapping[str, Any]) -> None:
-        """Raise unless results with these options can be added to `earlier` ones; methods and seeds may grow.
+        """Raise unless runs with these options can be added to results with the options `earlier`.
+
+        Methods and seeds may differ.
 
         Raises:
             ValueError: naming the first option that differs.

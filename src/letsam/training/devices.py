@@ -1,4 +1,4 @@
-"""Where a run takes place: one device, or the ranks that torchrun has started."""
+"""The device of a run, or the ranks that torchrun has started."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "bf16-true", "64-true")
 
 
 def make_fabric(device: str, strategy: str | None = None, precision: str | None = None) -> Fabric:
-    """A Fabric on one device; under torchrun one on each rank, with their process group.
+    """Make a Fabric on one device; under torchrun, on each rank, with their process group.
 
     Args:
         device: "auto", "cpu", "cuda" or "mps".
-        strategy: how ranks share the work: "ddp" (each has all weights) or "fsdp" (each has a share, FSDP2); None:
-            "ddp" under torchrun, else nothing.
+        strategy: how ranks share the work: "ddp" (each has all weights) or "fsdp" (each has a part, FSDP2); None:
+            "ddp" under torchrun, else no strategy.
         precision: "32-true", "16-mixed" (fp16 with a `GradScaler`; not on the CPU), "bf16-mixed", "bf16-true" or
             "64-true"; None: "32-true".
 
@@ -36,7 +36,8 @@ def make_fabric(device: str, strategy: str | None = None, precision: str | None 
         The Fabric, launched.
 
     Raises:
-        ValueError: a device that is not there, a strategy without torchrun, or a precision that the device lacks.
+        ValueError: a device that is not available, a strategy without torchrun, or a precision that the device does not
+            support.
     """
     checks.choice("device", device, DEVICES)
     precision = checks.choice("precision", precision or "32-true", PRECISIONS)
@@ -68,12 +69,12 @@ def make_fabric(device: str, strategy: str | None = None, precision: str | None 
 
 
 def sharded(fabric: Fabric) -> bool:
-    """Whether each rank holds a share of the weights only."""
+    """Whether each rank holds only a part of the weights."""
     return isinstance(fabric.strategy, ModelParallelStrategy)
 
 
 def gathered(value: Any) -> Any:
-    """Nested dictionaries and lists in which every sharded tensor is whole; all ranks must call this together."""
+    """The same nested dictionaries and lists with every sharded tensor made whole; all ranks must call it together."""
     if isinstance(value, dict):
         return {name: gathered(one) for name, one in value.items()}
     if isinstance(value, list):
@@ -82,11 +83,11 @@ def gathered(value: Any) -> Any:
 
 
 def scattered(value: Any, like: Any) -> Any:
-    """`value` (from `gathered`) in which each tensor is sharded as the tensor `like`, or `like` at the same place.
+    """The reverse of `gathered`: shard each tensor in `value` as the tensor at the same place in `like`.
 
     Args:
-        value: a tensor, or nested dictionaries of them.
-        like: a tensor for all tensors of its shape in `value`, or a dictionary with an entry for each of `value`.
+        value: a tensor, or nested dictionaries of tensors.
+        like: a dictionary with an entry for each of `value`; or one tensor, for all tensors of its shape in `value`.
 
     Returns:
         The same structure.
@@ -105,7 +106,7 @@ def _strategy(name: str, ranks: int) -> Strategy:
 
 
 def _shard(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
-    """FSDP2: the elements of every list of layers one by one, then what is left."""
+    """FSDP2: shard each layer of every list of layers by itself, then the rest."""
     data_parallel = mesh["data_parallel"]
     for module in list(model.modules()):
         if isinstance(module, (nn.ModuleList, nn.Sequential)):

@@ -1,4 +1,4 @@
-"""One run: a method with a seed on a task, from the initial weights to a `results.Run`."""
+"""One run: a method with a seed on a task, from the initial weights to its record, a `results.Run`."""
 
 from __future__ import annotations
 
@@ -25,49 +25,49 @@ from letsam.step.wrapper import STATE_KEY
 from letsam.tasks import Task
 from letsam.tensors import gradients_of, scale_
 from letsam.training.config import TrialConfig
-from letsam.training.data import RANKS, Batches, generator, make_splits, training_order, validation_batch
 from letsam.training.devices import gathered, scattered, sharded
-from letsam.training.methods import REFIT, Method
+from letsam.training.methods import Method, PlannedRun
+from letsam.training.sampling import (
+    RANKS,
+    Batches,
+    Splits,
+    generator,
+    make_splits,
+    training_order,
+    validation_batch,
+)
 
 
 class Training:
-    """A run under way: `advance` trains one epoch, `state_dict` and `load_state_dict` move it between processes.
+    """A run in progress: `advance` trains one epoch; `state_dict` and `load_state_dict` save and restore it.
 
     Args:
         task: data, model, loss, metric, base optimizer.
-        method: which optimizer.
+        method: makes the optimizer.
         seed: >= 0; splits, label noise, initial weights and batch order depend on it alone.
         config: the trial's options.
         fabric: where it runs.
-        searched: the run whose learned schedule is replayed on all the data; None for an ordinary run.
+        searched: the run whose learned schedule is replayed on all the training data (a refit); None: no refit.
+        splits: of this task and seed, with held-out samples for a learned radius only; None: they are made here.
 
     Raises:
         ValueError: too few samples to split, or `loss` or `metric` that do not give a scalar.
     """
 
     def __init__(
-        self, task: Task, method: Method, seed: int, config: TrialConfig, fabric: Fabric, searched: Run | None = None
+        self,
+        task: Task,
+        method: Method,
+        seed: int,
+        config: TrialConfig,
+        fabric: Fabric,
+        searched: Run | None = None,
+        splits: Splits | None = None,
     ) -> None:
         self.task, self.method, self.seed, self.fabric, self.searched = task, method, seed, fabric, searched
-        self.per = method.per
         self.learns = method.is_learned and searched is None
         self.epochs = config.epochs or task.epochs
-        splits = make_splits(
-            task, seed, label_noise=config.label_noise, validation_share=config.validation_share, hold_out=self.learns
-        )
-        self.train = Batches(splits.train, fabric.device, task.collate)
-        measured = splits.measured
-        plain = measured is splits.train
-        self.measured = self.train if plain else Batches(measured, fabric.device, task.collate)
-        self.test = Batches(splits.test, fabric.device, task.collate)
-        held_out = splits.validation
-        self.validation = Batches(held_out, fabric.device, task.collate) if held_out is not None else None
-        if self.validation is not None and len(self.validation) < fabric.world_size:
-            raise ValueError(
-                f"`validation_share` must hold out a sample for each of {fabric.world_size} ranks, got "
-                f"{len(self.validation)}"
-            )
-        self.order = splits.order
+        self._set_data(splits or make_splits(task, seed, **config.split_options, hold_out=self.learns))
         self.batch_size = config.batch_size or task.batch_size
         self.micro_batches = config.accumulate * method.kind.sub_batches
         batches = training_order(self.order, self.batch_size, seed, 0)
@@ -79,13 +79,13 @@ class Training:
         if not isinstance(model, nn.Module):
             raise ValueError(f"`model` must return a torch.nn.Module, got {type(model).__name__}")
         self.model = fabric.setup_module(model)
-        if fabric.world_size > 1:  # other dropout masks on every rank
+        if fabric.world_size > 1:  # each rank has dropout masks of its own
             torch.manual_seed(generator(seed, RANKS, fabric.global_rank).initial_seed())
         self.rho_initial = method.initial_rho(task, config.rho)
         replayed = None
         if searched is not None:
-            schedule = _schedule(searched, self.per)
-            replayed = ReplayedRadius(schedule, steps, burn_in=method.burn_in, per=self.per)
+            kind = method.kind
+            replayed = ReplayedRadius(_schedule(searched, kind.per), steps, burn_in=kind.burn_in, per=kind.per)
         base = task.optimizer(self.model.parameters())
         if not isinstance(base, Optimizer):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"`optimizer` must return a torch.optim.Optimizer, got {type(base).__name__}")
@@ -97,8 +97,22 @@ class Training:
 
         self.epoch, self.step, self.passes, self.seconds = 0, 0, 0.0, 0.0
         self.rho_schedule: list[float] | list[list[float]] = []
-        self.slopes: list[float] = []  # hypergradients since the last point of the history
+        self.slopes: list[float] = []  # hypergradients since the last evaluation
         self.history: dict[str, list[float | None]] = {name: [] for name in _HISTORY}
+
+    def _set_data(self, splits: Splits) -> None:
+        task, device = self.task, self.fabric.device
+        self.train = Batches(splits.train, device, task.collate)
+        measured = splits.measured
+        self.measured = self.train if measured is splits.train else Batches(measured, device, task.collate)
+        self.test = Batches(splits.test, device, task.collate)
+        held_out = splits.validation
+        self.validation = Batches(held_out, device, task.collate) if held_out is not None else None
+        ranks = self.fabric.world_size
+        if self.validation is not None and len(self.validation) < ranks:
+            count = len(self.validation)
+            raise ValueError(f"`validation_share` must hold out a sample for each of {ranks} ranks, got {count}")
+        self.order = splits.order
 
     @property
     def finished(self) -> bool:
@@ -106,7 +120,7 @@ class Training:
         return self.epoch >= self.epochs
 
     def advance(self) -> None:
-        """Train one epoch; evaluate where the history wants a point."""
+        """Train one epoch, and evaluate if it is due."""
         self.model.train()
         logged: list[Tensor] = []
         started = time.perf_counter()
@@ -117,13 +131,13 @@ class Training:
         values = [row for row in torch.stack(logged).tolist() if row]
         self.seconds += time.perf_counter() - started
         self.epoch += 1
-        self.rho_schedule += [row[1:] if self.per != "all" else row[1] for row in values]
+        self.rho_schedule += [row[1:] if self.method.kind.per != "all" else row[1] for row in values]
         self.slopes += [row[0] for row in values]
         if self.finished or self.epoch % math.ceil(self.epochs / self.task.evaluations) == 0:
             self._record()
 
     def _check_divisible(self, size: int) -> None:
-        """All ranks and micro-batches get equally many samples, so that means of means are the mean."""
+        """All ranks and micro-batches must have equally many samples: the mean over their means is then the mean."""
         sub_batches = self.method.kind.sub_batches
         factors = {"ranks": self.fabric.world_size, "accumulate": self.micro_batches // sub_batches}
         if sub_batches > 1:
@@ -133,14 +147,14 @@ class Training:
             raise ValueError(f"`batch_size` must be a multiple of {shares}, got {size}")
 
     def _share(self, batches: Batches, indices: list[int], parts: int | None = None) -> list[tuple[Any, Any]]:
-        """This rank's share of a batch, in micro-batches."""
+        """The part of a batch that this rank works on, in micro-batches."""
         parts = self.micro_batches if parts is None else parts
         size = len(indices) // (self.fabric.world_size * parts)
         first = self.fabric.global_rank * parts * size
         return [batches.one(indices[first + i * size : first + (i + 1) * size]) for i in range(parts)]
 
     def _step(self, batch: Sequence[tuple[Any, Any]]) -> Tensor:
-        """One optimizer step; returns the mean hypergradient and the radii, if there are any, still on the device."""
+        """One optimizer step; returns the mean hypergradient and the radii on the device; nothing without a radius."""
         scaler = getattr(self.fabric.strategy.precision, "scaler", None)
         closure = self._closure(lambda: batch, len(batch))
         logged = torch.empty(0)
@@ -160,7 +174,7 @@ class Training:
 
     @torch.no_grad()
     def _clip(self, scaler: torch.amp.GradScaler | None) -> None:
-        """As a sharpness-aware step clips, so that a radius of 0 stays the base optimizer bit for bit."""
+        """Clip as a sharpness-aware step does, so that a radius of 0 equals the base optimizer bit for bit."""
         if self.max_grad_norm is None:
             return
         if scaler is not None:
@@ -169,13 +183,13 @@ class Training:
         scale_(gradients, clipping(gradients, self.max_grad_norm)[0])
 
     def _held_out(self) -> list[tuple[Any, Any]]:
-        """The validation batch of this step; most steps need none."""
+        """The validation batch of this step, read only in the steps that need it."""
         assert self.validation is not None
         indices = validation_batch(len(self.validation), self.batch_size, self.seed, self.step)
         return self._share(self.validation, indices, parts=1)
 
     def _closure(self, read: Callable[[], Sequence[tuple[Any, Any]]], count: int = 1) -> Closure:
-        """A pass over `count` micro-batches, read when it is made, and over each of them alone."""
+        """A closure for a pass over `count` micro-batches, and for each of them; they are read when it is called."""
 
         def run(places: Sequence[int]) -> Tensor:
             self.optimizer.zero_grad()
@@ -188,7 +202,7 @@ class Training:
         return InParts(partial(run, range(count)), parts)
 
     def _backward(self, batch: tuple[Any, Any], parts: int, *, last: bool) -> Tensor:
-        """Forward and backward of one of the `parts` of a batch; gradients are averaged over ranks with the last."""
+        """Forward and backward pass of one of the `parts` of a batch; with the last, ranks average their gradients."""
         inputs, targets = batch
         with self.fabric.no_backward_sync(self.model, enabled=not last):
             loss = self.task.loss(self.model(inputs), targets)
@@ -199,7 +213,7 @@ class Training:
         return loss.detach()
 
     def _record(self) -> None:
-        """One point of the history."""
+        """Evaluate, and add the values to the history."""
         train_loss = self.evaluate(self.measured)[0]
         test_loss, test_accuracy = self.evaluate(self.test)
         if self.task.score is not None:
@@ -237,7 +251,7 @@ class Training:
 
     @torch.no_grad()
     def _score(self, score: Callable[[nn.Module, Dataset[Any]], float]) -> float:
-        """The task's own score of the test set, in evaluation mode; it does not move the training's random numbers."""
+        """The score of the task on the test set, in evaluation mode. The random states of the training are restored."""
         training = self.model.training
         self.model.eval()
         kept = {name: get() for name, (get, _) in self._generators().items()}
@@ -254,7 +268,7 @@ class Training:
         if self.learns:
             history["rho_schedule"] = list(self.rho_schedule)
         return Run(
-            method=self.method.name + (REFIT if self.searched else ""),
+            method=PlannedRun(self.method, self.seed, refit=self.searched is not None).name,
             seed=self.seed,
             rho_initial=self.searched.rho_initial if self.searched else self.rho_initial,
             rho_final=last["rho"],
@@ -270,9 +284,9 @@ class Training:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a fresh `Training` with the same arguments needs to go on bit for bit.
+        """Everything that a new `Training` with the same arguments needs to continue bit for bit.
 
-        All ranks call it together and get the same: whole tensors, and the random states of every rank.
+        All ranks must call it together. All get the same: whole tensors, and the random states of every rank.
         """
         random = {name: get() for name, (get, _) in self._generators().items()}
         return {
@@ -284,8 +298,10 @@ class Training:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave, on as many ranks or, but for random numbers, on others."""
-        if self.per != "all" and not all(isinstance(step, list) for step in state["progress"]["rho_schedule"]):
+        """Restore what `state_dict` returned. With another number of ranks, random states are not restored."""
+        if self.method.kind.per != "all" and not all(
+            isinstance(step, list) for step in state["progress"]["rho_schedule"]
+        ):
             raise ValueError("`state` must hold every learned radius, got the means that an older letsam kept")
         self.model.load_state_dict(scattered(state["model"], self.model.state_dict()))
         self.optimizer.load_state_dict(self._scattered_optimizer(state["optimizer"]))
@@ -294,13 +310,13 @@ class Training:
         if len(state["rng"]) == self.fabric.world_size:
             random = state["rng"][self.fabric.global_rank]
             for name, (_, put) in self._generators().items():
-                if name in random:  # a run may go on on another device, then not bit for bit
+                if name in random:  # on another type of device the run continues, but not bit for bit
                     put(random[name])
         for name in _PROGRESS:
             setattr(self, name, state["progress"][name])
 
     def _scattered_optimizer(self, state: dict[str, Any]) -> dict[str, Any]:
-        """The optimizer's state with the tensors of each parameter sharded as that parameter is."""
+        """The state of the optimizer, with the tensors of each parameter sharded like the parameter."""
         if not sharded(self.fabric):
             return state
         params = dict(enumerate(p for group in self.optimizer.param_groups for p in group["params"]))
@@ -320,7 +336,7 @@ class Training:
         return values
 
     def _generators(self) -> dict[str, tuple[Callable[[], Tensor], Callable[[Tensor], None]]]:
-        """How the state of each random generator that the model may draw from is read and set."""
+        """The functions that read and set the state of each random generator that the model may use."""
         device, cuda = self.fabric.device, torch.cuda
         cpu = {"cpu": (torch.get_rng_state, torch.set_rng_state)}
         if device.type != "cuda":
@@ -342,7 +358,7 @@ _HISTORY = (
 
 
 def _schedule(searched: Run, per: str) -> list[float] | list[tuple[float, ...]]:
-    """The learned radii; steps of a run that diverged may have none, which are left out."""
+    """The learned radii, without the steps at which one is not finite (of a run that diverged)."""
     start, steps = float(searched.rho_initial or 0), searched.radii
     known = [step for step in steps if all(map(math.isfinite, step))] or [(start,) * len(steps[0])]
     return known if per != "all" else [step[0] for step in known]

@@ -1,10 +1,15 @@
-"""Methods by name: what `--methods` understands, and the optimizers that the names stand for."""
+"""The methods of a trial: the registry of kinds, and `Method`, which makes the optimizer.
+
+`Method.parse` reads a name of `--methods` once, where it enters. From there on a trial works with `Method` and
+`PlannedRun` objects; their names are for the records and for people.
+"""
 
 from __future__ import annotations
 
 import difflib
 import inspect
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,30 +26,34 @@ from letsam.radius import (
     layerwise,
     relative,
 )
+from letsam.results import REFIT, MethodName
 from letsam.tasks import Task
 from letsam.variants import ASAM, SAM, VARIANTS, Variant
 
-REFIT = "+refit"
 LOWEST = 0.01
-"""Where scheduled radii start or end, as a share of the largest: nearly 0, which they may not be."""
+"""The smallest radius of a schedule, as a fraction of the largest."""
 BUDGET = 0.1
 """The loss budget where a method's name gives none."""
-SHARE = 0.01
-"""The share of the weights where a method's name gives none."""
+RELATIVE = 0.01
+"""The radius relative to the weights where a method's name gives none."""
+BURN_IN = 100
+"""The burn-in of `LearnedRadius` where it is given none, in steps."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a method's name stands for.
+    """What the part of a method's name before the colon stands for.
 
     Attributes:
-        description: one line for people.
-        wrap: the variant that is put around a base optimizer; None for the base optimizer alone.
-        learned: makes the learned radius from its starting value; None for another radius.
+        description: one line for `letsam methods`.
+        wrap: the variant that wraps the base optimizer; None: the base optimizer alone.
+        learned: makes the learned radius from its initial value; None: the radius is not learned.
         default_rho: the number after the colon where the name gives none.
-        scheduled: makes the radius from that number and the steps of the run; None for a fixed or a learned radius.
-        is_radius: whether the number is a radius, so that the option `rho` stands in for it.
-        units: what makes a share of the weights of the radius; None for units of the weights.
+        scheduled: makes the radius from that number and the steps of the run; None: a fixed or a learned radius.
+        is_radius: whether the number is a radius in units of the weights, so that the option `rho` replaces it.
+        units: makes the radius relative to the weights; None: it is in units of the weights.
+        per: which weights have a learned radius of their own, as in `LearnedRadius`.
+        burn_in: steps in which a learned radius may depend on its initial value, as in `LearnedRadius`.
     """
 
     description: str
@@ -54,10 +63,12 @@ class Kind:
     scheduled: Callable[[float, int], Radius] | None = None
     is_radius: bool = True
     units: Callable[[float | Radius], Radius] | None = None
+    per: str = "all"
+    burn_in: int = BURN_IN
 
     @property
     def sub_batches(self) -> int:
-        """How many parts of a batch climb along gradients of their own (m-SAM)."""
+        """Into how many parts a batch is split that each have a perturbation of their own (m-sharpness)."""
         return self.wrap.made_of.sub_batches if self.wrap is not None else 1
 
     @property
@@ -82,42 +93,81 @@ def _budget(budget: float, steps: int) -> Radius:
     return LossBudgetRadius(budget, steps=steps)
 
 
-def _share(task: Task) -> float:
-    return SHARE
-
-
 def _per_layer(rho: float) -> LearnedRadius:
     return LearnedRadius(rho, per="layer")
 
 
-KINDS: dict[str, Kind] = {
+KINDS: dict[str, Kind] = {}
+"""The kinds by name, in the order in which `letsam methods` lists them; `register` adds one."""
+
+
+def register(name: str, kind: Kind) -> None:
+    """Add a kind of method, so that `Method.parse`, the command line and the reports know its name.
+
+    Args:
+        name: of letters, digits, `-`, `_` and `.`; it begins with `lets-` where the radius is learned, and only there.
+        kind: what it stands for.
+
+    Raises:
+        ValueError: a name that is taken, has other characters, or does not say whether the radius is learned.
+    """
+    if name in KINDS:
+        raise ValueError(f"`name` must be new, got {name!r}, which is registered already")
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+        raise ValueError(f"`name` must be of letters, digits, '-', '_' and '.', got {name!r}")
+    learned = kind.learned is not None
+    if MethodName.parse(name).learned != learned:
+        expected = "begin with 'lets-', as the radius is" if learned else "not begin with 'lets-', as no radius is"
+        raise ValueError(f"`name` must {expected} learned, got {name!r}")
+    KINDS[name] = kind
+
+
+_RELATIVE: dict[str, Any] = {"default_rho": lambda task: RELATIVE, "is_radius": False}
+
+_BUILT_IN = {
     "sgd": Kind("the task's base optimizer alone"),
     "sam": Kind("SAM, fixed radius", SAM),
     "asam": Kind("ASAM, fixed radius", ASAM, default_rho=_asam_rho),
     "lets-sam": Kind("SAM, learned radius", SAM, LearnedRadius),
-    "lets-asam": Kind("ASAM, learned radius", ASAM, LearnedRadius, _asam_rho),
-    "lets-paper-sam": Kind("SAM, learned radius as the paper reads", SAM, LearnedRadius.paper),
-    "lets-paper-asam": Kind("ASAM, learned radius as the paper reads", ASAM, LearnedRadius.paper, _asam_rho),
-    "sam-rising": Kind("SAM, radius rising in a line from nearly 0 to :rho", SAM, scheduled=_rising),
-    "asam-rising": Kind("ASAM, radius rising in a line from nearly 0 to :rho", ASAM, None, _asam_rho, _rising),
-    "gsam-schedule": Kind("SAM, radius proportional to the learning rate (GSAM)", SAM, scheduled=_proportional),
-    "sam-relative": Kind("SAM, radius a share of the weights", SAM, None, _share, None, False, relative),
-    "sam-layerwise": Kind("SAM, radius a share of each weight tensor", SAM, None, _share, None, False, layerwise),
-    "lets-sam-relative": Kind("SAM, learned share of the weights", SAM, LearnedRadius, _share, None, False, relative),
-    "lets-sam-layerwise": Kind(
-        "SAM, learned share of each weight tensor", SAM, LearnedRadius, _share, None, False, layerwise
+    "lets-asam": Kind("ASAM, learned radius", ASAM, LearnedRadius, default_rho=_asam_rho),
+    "lets-paper-sam": Kind("SAM, learned radius as in the paper", SAM, LearnedRadius.paper, burn_in=0),
+    "lets-paper-asam": Kind(
+        "ASAM, learned radius as in the paper", ASAM, LearnedRadius.paper, default_rho=_asam_rho, burn_in=0
     ),
-    "lets-sam-per-layer": Kind("SAM, a learned radius for each weight tensor", SAM, _per_layer),
-    "sam-budget": Kind("SAM, radius from a loss budget (LE-SAM)", SAM, None, lambda task: BUDGET, _budget, False),
+    "sam-rising": Kind("SAM, radius rising linearly from nearly 0 to :rho", SAM, scheduled=_rising),
+    "asam-rising": Kind(
+        "ASAM, radius rising linearly from nearly 0 to :rho", ASAM, default_rho=_asam_rho, scheduled=_rising
+    ),
+    "gsam-schedule": Kind("SAM, radius proportional to the learning rate (GSAM)", SAM, scheduled=_proportional),
+    "sam-relative": Kind("SAM, radius relative to the norm of all weights", SAM, units=relative, **_RELATIVE),
+    "sam-layerwise": Kind("SAM, radius relative to the norm of each weight tensor", SAM, units=layerwise, **_RELATIVE),
+    "lets-sam-relative": Kind(
+        "SAM, learned radius relative to the norm of all weights", SAM, LearnedRadius, units=relative, **_RELATIVE
+    ),
+    "lets-sam-layerwise": Kind(
+        "SAM, learned radius relative to the norm of each weight tensor",
+        SAM,
+        LearnedRadius,
+        units=layerwise,
+        **_RELATIVE,
+    ),
+    "lets-sam-per-layer": Kind("SAM, a learned radius for each weight tensor", SAM, _per_layer, per="layer"),
+    "sam-budget": Kind(
+        "SAM, radius from a loss budget (LE-SAM)",
+        SAM,
+        default_rho=lambda task: BUDGET,
+        scheduled=_budget,
+        is_radius=False,
+    ),
 }
 
 
 def _of_variant(kind: type[Variant]) -> dict[str, Kind]:
-    """Its fixed and its learned form; the default radius is to the task's for SAM as the variant's is to SAM's."""
-    name, title, share = kind.__name__.lower(), kind.facts.title, kind.facts.rho / SAM.facts.rho
+    """Its fixed and its learned form. The task's radius for SAM is scaled by the ratio of the defaults."""
+    name, title, ratio = kind.__name__.lower(), kind.facts.title, kind.facts.rho / SAM.facts.rho
 
     def rho(task: Task) -> float:
-        return share * task.sam_rho
+        return ratio * task.sam_rho
 
     return {
         name: Kind(title, kind, default_rho=rho),
@@ -125,14 +175,17 @@ def _of_variant(kind: type[Variant]) -> dict[str, Kind]:
     }
 
 
+for _name, _kind in _BUILT_IN.items():
+    register(_name, _kind)
 for _variant in VARIANTS.values():
     for _name, _kind in _of_variant(_variant).items():
-        KINDS.setdefault(_name, _kind)
+        if _name not in KINDS:
+            register(_name, _kind)
 
 
 @dataclass(frozen=True)
 class Method:
-    """A method as it was named: `sgd`, `sam:0.1`, `lets-sam`.
+    """A method of a trial, such as `sgd`, `sam:0.1` or `lets-sam`.
 
     Attributes:
         name: as written.
@@ -163,7 +216,7 @@ class Method:
         """
         kind, colon, text = name.partition(":")
         if kind not in KINDS:
-            plain = kind.removesuffix(REFIT)
+            plain = MethodName.parse(kind).search
             close = [plain] if plain in KINDS else difflib.get_close_matches(kind, KINDS, n=1)
             hint = f", did you mean {close[0]!r}?" if close else ""
             raise ValueError(f"`methods` must be of {', '.join(KINDS)}, each with or without :rho, got {name!r}{hint}")
@@ -179,23 +232,19 @@ class Method:
             raise ValueError(f"`methods`: the radius in {name!r} must be a number > 0, got {text!r}")
         return cls(name, KINDS[kind], rho)
 
+    def __str__(self) -> str:
+        return self.name
+
+    def __reduce__(self) -> tuple[Callable[[str], Method], tuple[str]]:
+        return Method.parse, (self.name,)  # for worker processes: kinds hold functions that pickle cannot send
+
     @property
     def is_learned(self) -> bool:
         """Whether the radius is learned."""
         return self.kind.learned is not None
 
-    @property
-    def per(self) -> str:
-        """What has a learned radius of its own, as `LearnedRadius` has it; "all" where none is learned."""
-        return "all" if self.kind.learned is None else self.kind.learned(1.0).per
-
-    @property
-    def burn_in(self) -> int:
-        """The steps in which a learned radius forgets its start; 0 where none is learned."""
-        return 0 if self.kind.learned is None else self.kind.learned(1.0).rule.burn_in
-
     def initial_rho(self, task: Task, override: float | None) -> float | None:
-        """The number that this method is given: the name's, else `override`, else the kind's; None without a radius."""
+        """The number after the colon: the name's, else `override`, else the kind's default; None without a radius."""
         if self.kind.wrap is None:
             return None
         return self.rho or (override if self.kind.is_radius else None) or self.kind.default_rho(task)
@@ -208,12 +257,12 @@ class Method:
         steps: int | None = None,
         model: nn.Module | None = None,
     ) -> Optimizer:
-        """The optimizer: `base` alone, or wrapped with a fixed, a scheduled, a learned or a replayed radius.
+        """Make the optimizer: `base` alone, or wrapped with a fixed, a scheduled, a learned or a replayed radius.
 
         Args:
             base: the base optimizer.
             rho: from `initial_rho`.
-            replayed: a radius that takes the place of the method's own.
+            replayed: a radius that replaces the method's own.
             steps: length of the run in optimizer steps, >= 1; schedules need it.
             model: the network, so that its running statistics move once a step (see `SharpnessAware`).
 
@@ -225,14 +274,47 @@ class Method:
         """
         if self.kind.wrap is None or rho is None:
             return base
-        radius: float | Radius = self.kind.learned(rho) if self.kind.learned else rho
-        if replayed is not None:
-            radius = replayed
-        elif self.kind.scheduled is not None:
-            if steps is None:
-                raise ValueError(f"`steps` must be given for the scheduled radius of {self.name}, got None")
-            radius = self.kind.scheduled(rho, steps)
+        radius = self._radius(rho, steps) if replayed is None else replayed
         if self.kind.units is not None:
             radius = self.kind.units(radius)
         options: dict[str, Any] = {"steps": steps} if self.kind.takes_steps else {}
         return self.kind.wrap(base, radius, model=model, **options)
+
+    def _radius(self, rho: float, steps: int | None) -> float | Radius:
+        if self.kind.learned is not None:
+            return self.kind.learned(rho)
+        if self.kind.scheduled is None:
+            return rho
+        if steps is None:
+            raise ValueError(f"`steps` must be given for the scheduled radius of {self.name}, got None")
+        return self.kind.scheduled(rho, steps)
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One row of a trial: a method with a seed, or the refit of that run.
+
+    Attributes:
+        method: the method.
+        seed: >= 0.
+        refit: whether the learned schedule of the same method and seed is replayed on all the training data.
+    """
+
+    method: Method
+    seed: int
+    refit: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name of the method in the records."""
+        return self.method.name + REFIT if self.refit else self.method.name
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """The key of its record, see `letsam.results.Run.key`."""
+        return self.name, self.seed
+
+    @property
+    def search(self) -> PlannedRun:
+        """The run whose schedule a refit replays; the run itself where it is no refit."""
+        return PlannedRun(self.method, self.seed)

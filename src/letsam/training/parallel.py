@@ -1,7 +1,7 @@
-"""Work done side by side in worker processes that live as long as there is work.
+"""Work in parallel worker processes.
 
-Each worker is a fresh process (spawn) with one torch thread, keeps what it has loaded, and reports while it works. A
-worker ends with its parent, however that ends: its pipe closes.
+Each worker is a fresh process (spawn) with one torch thread. It works on one item after another, keeps what it has
+loaded, and sends values while it works. When the parent ends, for whatever reason, the pipe closes and the worker ends.
 """
 
 from __future__ import annotations
@@ -17,26 +17,27 @@ from typing import Any, TypeVar
 import torch
 
 Item = TypeVar("Item")
-Tell = Callable[[Any], None]
+Send = Callable[[Any], None]
+"""Sends a value to the parent process."""
 
 
-def side_by_side(work: Callable[[Item, Tell], None], items: Sequence[Item], jobs: int) -> Iterator[tuple[Item, Any]]:
-    """Call `work(item, tell)` on all items, `jobs` at a time, in the order given.
+def run_in_parallel(work: Callable[[Item, Send], None], items: Sequence[Item], jobs: int) -> Iterator[tuple[Item, Any]]:
+    """Call `work(item, send)` for all items, `jobs` at a time, started in the order given.
 
     Args:
-        work: a function of a module (it is sent by name).
-        items: what to work on; sent to the workers, so plain data.
+        work: a function at the top level of a module, as it is sent by name.
+        items: what to work on; they are pickled and sent to the workers.
         jobs: number of processes, >= 1.
 
     Yields:
-        (item, value) for every `tell(value)`, as it comes; those of one item in their order.
+        (item, value) for every `send(value)`, as they arrive; the values of one item in order.
 
     Raises:
-        Exception: what `work` raised, the other workers being stopped.
-        RuntimeError: a worker ended by itself.
+        Exception: what `work` raised; the other workers are stopped.
+        RuntimeError: a worker process ended unexpectedly.
 
     Example:
-        >>> list(side_by_side(print, [], 2))
+        >>> list(run_in_parallel(print, [], 2))
         []
     """
     context = multiprocessing.get_context("spawn")
@@ -48,7 +49,7 @@ def side_by_side(work: Callable[[Item, Tell], None], items: Sequence[Item], jobs
             mine, theirs = context.Pipe()
             process = context.Process(target=_worker, args=(work, theirs), daemon=True)
             process.start()
-            theirs.close()  # else the end of the worker would not close the pipe
+            theirs.close()  # otherwise the pipe would stay open when the worker ends
             processes.append(process)
             busy[mine] = waiting.pop()
             mine.send(busy[mine])
@@ -60,9 +61,9 @@ def side_by_side(work: Callable[[Item, Tell], None], items: Sequence[Item], jobs
                     kind, value = pipe.recv()
                 except EOFError:
                     raise RuntimeError(f"a worker process ended while working on {item}") from None
-                if kind == "told":
+                if kind == "value":
                     yield item, value
-                elif kind == "raised":
+                elif kind == "error":
                     raise value
                 elif waiting:
                     busy[pipe] = waiting.pop()
@@ -76,9 +77,9 @@ def side_by_side(work: Callable[[Item, Tell], None], items: Sequence[Item], jobs
             process.join()
 
 
-def _worker(work: Callable[[Any, Tell], None], pipe: Connection) -> None:
-    """Work on what comes through the pipe until it closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and ends its workers
+def _worker(work: Callable[[Any, Send], None], pipe: Connection) -> None:
+    """Work on the items that come through the pipe until it closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted as well, and stops its workers
     torch.set_num_threads(1)
     while True:
         try:
@@ -86,18 +87,18 @@ def _worker(work: Callable[[Any, Tell], None], pipe: Connection) -> None:
         except (EOFError, OSError):
             return
         try:
-            work(item, lambda value: pipe.send(("told", value)))
+            work(item, lambda value: pipe.send(("value", value)))
             answer = ("done", None)
         except Exception as error:
-            answer = ("raised", _sendable(error))
+            answer = ("error", _sendable(error))
         try:
             pipe.send(answer)
-        except OSError:  # the parent is gone
+        except OSError:  # the parent has ended
             return
 
 
 def _sendable(error: Exception) -> Exception:
-    """The error itself, or one with the same words where it cannot be sent (an exception with arguments of its own)."""
+    """The error itself, or one with the same message where it cannot be pickled."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:

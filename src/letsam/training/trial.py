@@ -15,47 +15,48 @@ import torch
 from lightning_fabric import Fabric
 
 from letsam._version import __version__
-from letsam.results import Results, Run, is_learned
+from letsam.results import Results, Run
 from letsam.tasks import Task, load_task
 from letsam.training.config import TrialConfig
-from letsam.training.data import make_splits
 from letsam.training.devices import make_fabric, sharded
 from letsam.training.loop import Training
-from letsam.training.methods import REFIT, Method
-from letsam.training.parallel import side_by_side
+from letsam.training.methods import PlannedRun
+from letsam.training.parallel import Send, run_in_parallel
+from letsam.training.sampling import SplitCache
 
 RESULTS = "results.json"
 REPORT = "report.html"
 
-Watch = Callable[[str, int, int, int], None]
-"""Called after every epoch with the method's row name, the seed, the epoch and the number of epochs."""
+EpochCallback = Callable[[PlannedRun, int, int], None]
+"""Called after every epoch with the run, the epochs that are done and the number of epochs."""
 
 
-def planned(config: TrialConfig) -> list[tuple[str, int]]:
-    """The rows x seeds of a trial in the order in which they run: seed by seed, so that a row is comparable early."""
-    rows: list[tuple[str, int]] = []
+def planned(config: TrialConfig) -> list[PlannedRun]:
+    """The runs of a trial in order: seed by seed, so that methods can be compared early; a refit follows its search."""
+    runs: list[PlannedRun] = []
     for seed in config.seeds:
-        for name in config.methods:
-            rows.append((name, seed))
-            if config.refit and is_learned(name):
-                rows.append((name + REFIT, seed))
-    return rows
+        for method in config.methods:
+            runs.append(PlannedRun(method, seed))
+            if config.refit and method.is_learned:
+                runs.append(PlannedRun(method, seed, refit=True))
+    return runs
 
 
 def open_results(out: Path, config: TrialConfig, environment: dict[str, Any], *, resume: bool) -> Results:
-    """The results to add to: those in the folder with `resume`, else none.
+    """The results to add runs to: with `resume` those in the folder, else empty ones.
 
     Args:
-        out: the trial's folder.
-        config: the trial's options.
+        out: the folder of the trial.
+        config: the options of the trial.
         environment: versions, platform and device.
         resume: whether finished runs are kept.
 
     Returns:
-        Results with this trial's options.
+        Results with the options of this trial.
 
     Raises:
-        ValueError: results are there without `resume`, belong to another trial, or cannot be read. Nothing is written.
+        ValueError: the folder has results and `resume` is False, they belong to another trial, or they cannot be read.
+            Nothing is written.
     """
     path = out / RESULTS
     for place in (out, *out.parents):
@@ -70,136 +71,87 @@ def open_results(out: Path, config: TrialConfig, environment: dict[str, Any], *,
         config.check_continues(earlier.config)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    runs = tuple(run for run in earlier.runs if not (config.refit and _kept_means_alone(run, config)))
+    # A search of many radii is needed with every radius, where its refit is asked for.
+    many = {row.search.key for row in planned(config) if row.refit and row.method.kind.per != "all"}
+    runs = tuple(run for run in earlier.runs if run.key not in many or _has_every_radius(run))
     return Results(task=config.task, config=config.as_json(), environment=environment, runs=runs)
 
 
-def _kept_means_alone(run: Run, config: TrialConfig) -> bool:
-    """Whether it learned many radii of which an older letsam kept the means: its refit needs each, so it runs again."""
-    again = run.method in config.methods and run.seed in config.seeds
-    if not again or Method.parse(run.method).per == "all":
-        return False
-    return not any(isinstance(step, list) for step in run.history.get("rho_schedule", ()))
-
-
 def run_trial(
-    task: Task, config: TrialConfig, fabric: Fabric, results: Results, out: Path, watch: Watch | None = None
+    task: Task,
+    config: TrialConfig,
+    fabric: Fabric,
+    results: Results,
+    out: Path,
+    callback: EpochCallback | None = None,
+    splits: SplitCache | None = None,
 ) -> Iterator[Results]:
-    """Run what is missing in `results`, saving and yielding them after every run.
+    """Run what is missing in `results`; save and yield them after every run.
 
     Args:
         task: the loaded task.
-        config: its options.
+        config: the options of the trial.
         fabric: where it runs.
         results: from `open_results`.
         out: the folder for `results.json`.
-        watch: told of every epoch.
+        callback: called after every epoch.
+        splits: from `check_data`; None: they are made here.
 
     Yields:
         The results so far.
     """
-    done = {(run.method, run.seed): run for run in results.runs}
-    for row, seed in planned(config):
-        if (row, seed) in done:
+    splits = splits or SplitCache(task, **config.split_options)
+    done = {run.key: run for run in results.runs}
+    for row in planned(config):
+        if row.key in done:
             continue
-        searched = done[row.removesuffix(REFIT), seed] if row.endswith(REFIT) else None
-        run = _run(task, config, fabric, row, seed, searched, watch)
-        done[row, seed] = run
+        searched = done[row.search.key] if row.refit else None
+        run = _run(row, searched, config, fabric, splits, callback)
+        done[row.key] = run
         results = results.with_run(run)
         if fabric.is_global_zero:
             results.save(out / RESULTS)
         yield results
 
 
-def run_trial_side_by_side(
-    config: TrialConfig, device: str, jobs: int, results: Results, out: Path, watch: Watch | None = None
+def run_trial_in_parallel(
+    config: TrialConfig,
+    device: str,
+    jobs: int,
+    results: Results,
+    out: Path,
+    callback: EpochCallback | None = None,
 ) -> Iterator[Results]:
-    """The same as `run_trial` in worker processes; they load the task themselves, since models need not be sent.
+    """The same as `run_trial` in worker processes, which load the task themselves.
 
-    Each worker has one thread, so the numbers are those of `run_trial` with one thread, bit for bit. A refit runs
-    where its search has run.
+    Each worker has one thread, so the numbers equal those of `run_trial` with one thread bit for bit. A refit runs in
+    the worker of its search.
 
     Args:
-        config: the options, with the task's defaults filled in.
-        device: as `make_fabric` takes it.
+        config: the options, with the defaults of the task filled in.
+        device: as in `make_fabric`.
         jobs: number of processes, >= 1.
         results: from `open_results`.
         out: the folder for `results.json`.
-        watch: told of every epoch.
+        callback: called after every epoch.
 
     Yields:
         The results so far, in the order of `planned`.
     """
-    rows = planned(config)
-    done = {(run.method, run.seed): run for run in results.runs}
-    work: list[_Work] = []
-    for name, seed in dict.fromkeys((row.removesuffix(REFIT), seed) for row, seed in rows):
-        left = tuple(r for r in (name, name + REFIT) if (r, seed) in rows and (r, seed) not in done)
-        if left:
-            work.append(_Work(config, device, name, seed, left, done.get((name, seed))))
-
-    for _, told in side_by_side(_work, work, jobs):
-        if isinstance(told, Run):
-            results = _in_order(results.with_run(told), rows)
+    plan = planned(config)
+    done = {run.key: run for run in results.runs}
+    missing: dict[PlannedRun, list[PlannedRun]] = {row.search: [] for row in plan}
+    for row in plan:
+        if row.key not in done:
+            missing[row.search].append(row)
+    work = [_Work(config, device, tuple(runs), done.get(search.key)) for search, runs in missing.items() if runs]
+    for _, message in run_in_parallel(_work, work, jobs):
+        if isinstance(message, Run):
+            results = _in_order(results.with_run(message), plan)
             results.save(out / RESULTS)
             yield results
-        elif watch:
-            watch(*told)
-
-
-@dataclass(frozen=True)
-class _Work:
-    """What a worker does in one go: a method with a seed and its refit, or what is left of the two."""
-
-    config: TrialConfig
-    device: str
-    name: str
-    seed: int
-    left: tuple[str, ...]
-    searched: Run | None
-
-
-def _work(item: _Work, tell: Callable[[Any], None]) -> None:
-    task, fabric = _loaded(item.config, item.device)
-    searched = item.searched
-    for row in item.left:
-        run = _run(
-            task,
-            item.config,
-            fabric,
-            row,
-            item.seed,
-            searched if row.endswith(REFIT) else None,
-            lambda *epoch: tell(epoch),
-        )
-        searched = run
-        tell(run)
-
-
-@functools.lru_cache(maxsize=1)
-def _loaded(config: TrialConfig, device: str) -> tuple[Task, Fabric]:
-    """The task and the device, once for each worker."""
-    data_dir = Path(config.data_dir) if config.data_dir else None
-    task = load_task(config.task, train_size=config.train_size, data_dir=data_dir, model=config.model)
-    return task, make_fabric(device, precision=config.precision)
-
-
-def _in_order(results: Results, rows: list[tuple[str, int]]) -> Results:
-    """The planned runs in their order; runs of other methods and seeds, which an earlier trial made, stay in front."""
-    place = {row: index for index, row in enumerate(rows)}
-    runs = sorted(results.runs, key=lambda run: place.get((run.method, run.seed), -1))
-    return dataclasses.replace(results, runs=tuple(runs))
-
-
-def _run(
-    task: Task, config: TrialConfig, fabric: Fabric, row: str, seed: int, searched: Run | None, watch: Watch | None
-) -> Run:
-    training = Training(task, Method.parse(row.removesuffix(REFIT)), seed, config, fabric, searched)
-    while not training.finished:
-        training.advance()
-        if watch:
-            watch(row, seed, training.epoch, training.epochs)
-    return training.result()
+        elif callback:
+            callback(*message)
 
 
 def environment(fabric: Fabric) -> dict[str, Any]:
@@ -218,21 +170,82 @@ def environment(fabric: Fabric) -> dict[str, Any]:
     }
 
 
-def check_data(task: Task, config: TrialConfig) -> None:
-    """Raise where the data cannot be split or given label noise, or a radius not be learned from its starting value.
+def check_data(task: Task, config: TrialConfig) -> SplitCache:
+    """Check that the data can be split and given label noise, and that each learned radius can start at its value.
+
+    Returns:
+        The splits of the first seed, for `run_trial`.
 
     Raises:
         ValueError: naming the option, before anything is trained.
     """
-    methods = [Method.parse(name) for name in config.methods]
-    learned = any(method.is_learned for method in methods)
-    for method in methods:
+    for method in config.methods:
         if method.kind.learned is not None:
-            method.kind.learned(method.initial_rho(task, config.rho) or 0)
-    make_splits(
-        task,
-        config.seeds[0],
-        label_noise=config.label_noise,
-        validation_share=config.validation_share,
-        hold_out=learned,
-    )
+            method.kind.learned(method.initial_rho(task, config.rho) or 0)  # checks the initial radius
+    splits = SplitCache(task, **config.split_options)
+    splits.get(config.seeds[0], hold_out=any(method.is_learned for method in config.methods))
+    return splits
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The runs that a worker does one after another: a method with a seed and its refit, or what is missing of these.
+
+    Attributes:
+        config: the options of the trial.
+        device: as in `make_fabric`.
+        runs: what is missing.
+        searched: the record of the search, where only the refit is missing.
+    """
+
+    config: TrialConfig
+    device: str
+    runs: tuple[PlannedRun, ...]
+    searched: Run | None
+
+
+def _work(item: _Work, send: Send) -> None:
+    fabric, splits = _loaded(item.config, item.device)
+    searched = item.searched
+    for row in item.runs:
+        run = _run(row, searched if row.refit else None, item.config, fabric, splits, lambda *epoch: send(epoch))
+        searched = run
+        send(run)
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(config: TrialConfig, device: str) -> tuple[Fabric, SplitCache]:
+    """The device and the data, once for each worker."""
+    data_dir = Path(config.data_dir) if config.data_dir else None
+    task = load_task(config.task, train_size=config.train_size, data_dir=data_dir, model=config.model)
+    return make_fabric(device, precision=config.precision), SplitCache(task, **config.split_options)
+
+
+def _run(
+    row: PlannedRun,
+    searched: Run | None,
+    config: TrialConfig,
+    fabric: Fabric,
+    splits: SplitCache,
+    callback: EpochCallback | None,
+) -> Run:
+    """Train one run of the trial from beginning to end."""
+    data = splits.get(row.seed, hold_out=row.method.is_learned and not row.refit)
+    training = Training(splits.task, row.method, row.seed, config, fabric, searched, data)
+    while not training.finished:
+        training.advance()
+        if callback:
+            callback(row, training.epoch, training.epochs)
+    return training.result()
+
+
+def _has_every_radius(run: Run) -> bool:
+    """Whether it has each of many learned radii, which its refit needs; files of schema 1 have only their means."""
+    return any(isinstance(step, list) for step in run.history.get("rho_schedule", ()))
+
+
+def _in_order(results: Results, plan: list[PlannedRun]) -> Results:
+    """The planned runs in their order. Runs that are not planned, of an earlier trial, come first."""
+    place = {row.key: index for index, row in enumerate(plan)}
+    runs = sorted(results.runs, key=lambda run: place.get(run.key, -1))
+    return dataclasses.replace(results, runs=tuple(runs))

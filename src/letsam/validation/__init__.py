@@ -1,4 +1,4 @@
-"""Splits that give a learned radius the samples it is measured on."""
+"""Splits of the training data, which give a learned radius its validation data."""
 
 from letsam.validation.split import stratified_split
 

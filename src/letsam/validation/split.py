@@ -1,4 +1,4 @@
-"""Hold out a validation share in which every class keeps its proportion."""
+"""Hold out validation data in which every class keeps its proportion."""
 
 import math
 
@@ -18,9 +18,9 @@ def stratified_split(
 
     Args:
         targets: One target per sample, first dimension ``n``.
-        share: Validation share, strictly between 0 and 1.
+        share: The fraction held out for validation, between 0 and 1, both excluded.
         generator: CPU generator; the only source of randomness.
-        name: Of the caller's argument for ``share``, for the errors.
+        name: The name of ``share`` in the interface of the caller, for the errors.
 
     Returns:
         Training indices and validation indices: disjoint, ascending, int64, together ``0 .. n-1``.
@@ -61,8 +61,8 @@ def _largest_remainder(sizes: list[int], share: float, total: int, generator: to
     """Whole numbers that add up to ``total``, each within 1 of ``share * size``."""
     exact = [share * size for size in sizes]
     quotas = [math.floor(value) for value in exact]
-    # Equal remainders are common (equally large classes); a fixed tie-break would favour the low labels in every
-    # split, so the order among equals is drawn. Rounding makes remainders that differ by float error only equal.
+    # Equal remainders are common (classes of equal size). A fixed order among them would favour the low labels in
+    # every split, so their order is random. Rounding makes remainders equal that differ by float errors alone.
     shuffled = torch.randperm(len(sizes), generator=generator).tolist()
     by_remainder = sorted(shuffled, key=lambda label: round(quotas[label] - exact[label], 9))
     for label in by_remainder[: total - sum(quotas)]:

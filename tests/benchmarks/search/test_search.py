@@ -39,7 +39,7 @@ from benchmarks.search.ideas import (
 from learned_radius import learned_radius
 from letsam.radius import Radius
 from letsam.tasks import Task
-from letsam.training.data import make_splits, training_order, validation_batch
+from letsam.training.sampling import make_splits, training_order, validation_batch
 
 SIZES, SEEDS, STARTS, EPOCHS, BATCH = (3, 5, 4), (0, 1, 0), (0.01, 0.3, 1.0), 12, 8
 

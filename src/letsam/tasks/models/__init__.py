@@ -1,4 +1,4 @@
-"""The networks of the vision tasks, one family per file: plain modules from images to logits.
+"""The networks of the vision tasks, one family per file: modules that map images to logits.
 
-Those of `transformers` (ViT, ResNet-50) are only wrapped; the package is imported when such a model is made.
+ViT and ResNet-50 are wrapped models of `transformers`, which is imported when such a model is built.
 """

@@ -1,4 +1,4 @@
-"""What the vision tasks share about their models: the choice by name, and the memory format."""
+"""Shared by the vision tasks: choosing a model by name, and the memory format."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ T = TypeVar("T")
 
 
 def chosen_model(name: str, models: Mapping[str, T]) -> T:
-    """What stands under a model's name.
+    """The entry of a model's name.
 
     Args:
-        name: As the user wrote it.
-        models: What there is to choose from.
+        name: Name given by the user.
+        models: Entries by name.
 
     Returns:
-        The entry.
+        ``models[name]``.
 
     Raises:
-        TaskError: If there is none of this name.
+        TaskError: If there is no such name; the message suggests a similar one.
 
     Example:
         >>> chosen_model("cn", {"cnn": 1, "vit": 2})
@@ -40,9 +40,9 @@ def chosen_model(name: str, models: Mapping[str, T]) -> T:
 
 
 def channels_last(network: nn.Module) -> nn.Module:
-    """The same network with its convolutions' weights stored channels last, which halves a pass on a CPU.
+    """The network with convolution weights in channels-last format, which halves the time of a pass on a CPU.
 
-    The activations follow the weights, whatever the format of the images.
+    The activations get the format of the weights, whatever the format of the images.
 
     Args:
         network: Changed in place.

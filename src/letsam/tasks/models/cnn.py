@@ -1,4 +1,4 @@
-"""A small network of three convolutions, without normalisation."""
+"""A small network of three convolutions, without normalization."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from torch import nn
 
 
 def cnn(widths: tuple[int, int, int] = (8, 16, 64), hidden: int = 128, *, classes: int = 10) -> nn.Module:
-    """Three convolutions of 3x3 that shrink 28x28 to 14, 7 and 3, then one hidden layer.
+    """Three 3x3 convolutions, which reduce 28x28 images to sides of 14, 7 and 3, and one hidden layer.
 
-    The first has stride 2, the others are followed by 2x2 max-pooling.
+    The first convolution has stride 2, the others are followed by 2x2 max pooling.
 
     Args:
         widths: Channels of each convolution.
@@ -24,7 +24,7 @@ def cnn(widths: tuple[int, int, int] = (8, 16, 64), hidden: int = 128, *, classe
         torch.Size([2, 10])
     """
     first, second, third = widths
-    # Pooling before ReLU gives the same output as after it and leaves ReLU a quarter of the work.
+    # Pooling before ReLU gives the same output as after it, with a quarter of the ReLU operations.
     return nn.Sequential(
         nn.Conv2d(1, first, kernel_size=3, stride=2, padding=1),
         nn.ReLU(),

@@ -1,4 +1,4 @@
-"""Models of the package `transformers`, with fresh weights, as modules from images to logits."""
+"""Models of the package `transformers`, randomly initialized, as modules that map images to logits."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from letsam.tasks.errors import TaskError
 
 
 class Logits(nn.Module):
-    """A classifier of `transformers` whose forward pass takes images and gives the logits alone.
+    """An image classifier of `transformers` whose forward pass takes images and returns only the logits.
 
     Args:
-        model: The classifier.
+        model: The classifier, called with ``pixel_values``.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -40,14 +40,14 @@ def vit(
     """A vision transformer without dropout.
 
     Args:
-        side: Side of the images, a multiple of ``patch``.
-        patch: Side of a patch; a token each.
-        width: Numbers per token, a multiple of ``heads``.
-        depth: Layers.
-        heads: Attention heads.
+        side: Side of the images in pixels, a multiple of ``patch``.
+        patch: Side of a patch in pixels; each patch is a token.
+        width: Embedding dimension, a multiple of ``heads``.
+        depth: Number of layers.
+        heads: Number of attention heads.
         mlp_ratio: Width of the hidden layers, as a multiple of ``width``.
-        initial_std: Standard deviation of the initial weights; the usual 0.02 is small for few numbers per token, where
-            ``width ** -0.5`` starts training sooner.
+        initial_std: Standard deviation of the initial weights. The usual 0.02 is small for a small ``width``, where
+            ``width ** -0.5`` shortens the initial plateau of the loss.
         channels: Channels of the images.
         classes: Number of logits.
 
@@ -78,7 +78,7 @@ def vit(
 
 
 def vit_s(*, side: int, patch: int, classes: int) -> Logits:
-    """ViT-S: 12 layers, tokens of 384, 6 heads.
+    """ViT-S: 12 layers, embedding dimension 384, 6 heads.
 
     Args:
         side: Side of the images.
@@ -86,7 +86,7 @@ def vit_s(*, side: int, patch: int, classes: int) -> Logits:
         classes: Number of logits.
 
     Returns:
-        The model; 21 million weights for CIFAR (patches of 4), 22 million for ImageNet (patches of 16).
+        The model; 21 million weights for CIFAR (patch size 4), 22 million for ImageNet (patch size 16).
 
     Reference:
         H. Touvron et al., "Training data-efficient image transformers", ICML 2021, table 1 (DeiT-S).
@@ -115,16 +115,16 @@ def resnet50(*, classes: int) -> Logits:
 
 
 def import_transformers(model: str) -> Any:
-    """The package `transformers`, imported now.
+    """Import the package `transformers`.
 
     Args:
-        model: What it is needed for, for the error.
+        model: Name of the model that needs it, for the error message.
 
     Returns:
         The package.
 
     Raises:
-        TaskError: If it is missing.
+        TaskError: If it is not installed.
     """
     try:
         import transformers

@@ -1,4 +1,4 @@
-"""Initial weights, in one place."""
+"""Initialization of convolutional networks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import nn
 
 
 def he_normal(network: nn.Sequential) -> nn.Sequential:
-    """Draw the weights of all convolutions anew: normal, variance ``2 / fan_out``.
+    """Initialize the weights of all convolutions from a normal distribution with variance ``2 / fan_out``.
 
     Args:
         network: Changed in place.

@@ -1,4 +1,4 @@
-"""Deep pyramidal residual networks: every block is a little wider than the one before."""
+"""Deep pyramidal residual networks: the width increases in every block."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from letsam.tasks.models.initial import he_normal
 class PyramidBlock(nn.Module):
     """``x + BN(conv(relu(BN(conv(BN(x))))))``: no ReLU before the first convolution, one BN after the last.
 
-    The shortcut has no weights: it pools where the side halves and adds channels of zeros where the block is wider.
+    The shortcut has no weights: it pools if the side is halved, and pads with channels of zeros if the width increases.
 
     Args:
         channels: Channels of the input.
         width: Channels of the output, at least ``channels``.
-        stride: Of the first convolution and the pooling, 1 or 2.
+        stride: Stride of the first convolution and the pooling, 1 or 2.
 
     Reference:
         D. Han et al., "Deep pyramidal residual networks", CVPR 2017, figures 5(b) and 6(d).
@@ -44,8 +44,8 @@ def pyramidnet(depth: int = 110, alpha: int = 270, *, channels: int = 3, classes
     """PyramidNet of basic blocks: block k of N has ``floor(16 + alpha * k / N)`` channels.
 
     Args:
-        depth: Number of convolutions and the linear layer, 6 n + 2.
-        alpha: Channels added from the stem to the last block, in equal steps.
+        depth: Number of layers, 6 n + 2: the convolutions and the linear layer.
+        alpha: Total increase of the number of channels from the stem to the last block, in equal steps.
         channels: Channels of the images.
         classes: Number of logits.
 

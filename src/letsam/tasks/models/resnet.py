@@ -10,12 +10,12 @@ from letsam.tasks.models.initial import he_normal
 
 
 class BasicBlock(nn.Module):
-    """``relu(x + BN(conv(relu(BN(conv(x))))))``; a 1x1 convolution on the shortcut where the shape changes.
+    """``relu(x + BN(conv(relu(BN(conv(x))))))``, with a 1x1 convolution on the shortcut if the shape changes.
 
     Args:
         channels: Channels of the input.
         width: Channels of the output.
-        stride: Of the first convolution and the shortcut.
+        stride: Stride of the first convolution and the shortcut.
 
     Reference:
         K. He et al., "Deep residual learning for image recognition", CVPR 2016, figure 2 (option B shortcuts).
@@ -44,17 +44,17 @@ class BasicBlock(nn.Module):
 def resnet(
     widths: Sequence[int], blocks: int, *, stem_stride: int = 1, channels: int = 3, classes: int = 10
 ) -> nn.Module:
-    """A residual network: stem, one stage per width, every stage but the first halving the side.
+    """A residual network: a stem and one stage per width; every stage except the first halves the side.
 
     Args:
-        widths: Channels of each stage; the stem has those of the first.
+        widths: Channels of each stage; the stem has as many as the first stage.
         blocks: Basic blocks per stage; the depth is ``2 * blocks * len(widths) + 2``.
         stem_stride: Stride of the 3x3 stem.
         channels: Channels of the images.
         classes: Number of logits.
 
     Returns:
-        The network, with inputs of shape ``(batch, channels, side, side)`` of any side that survives the strides.
+        The network, with inputs of shape ``(batch, channels, side, side)``.
 
     Example:
         >>> import torch
@@ -75,7 +75,7 @@ def resnet(
 
 
 def resnet18(*, width: int = 64, channels: int = 3, classes: int = 10) -> nn.Module:
-    """ResNet-18 for CIFAR: stages of ``width`` times 1, 2, 4 and 8 with 2 blocks each; 11.17 million weights.
+    """ResNet-18 for CIFAR: 4 stages of 2 blocks, with 1, 2, 4 and 8 times ``width`` channels; 11.17 million weights.
 
     Args:
         width: Channels of the stem.

@@ -1,4 +1,4 @@
-"""Wide residual networks: few, wide, pre-activated blocks."""
+"""Wide residual networks: few and wide blocks with pre-activation."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from letsam.tasks.models.initial import he_normal
 class WideBlock(nn.Module):
     """``shortcut(x) + conv(relu(BN(conv(relu(BN(x))))))``.
 
-    Where the shape changes, the shortcut is a 1x1 convolution of the activated input; elsewhere it is ``x``.
+    If the shape changes, the shortcut is a 1x1 convolution of ``relu(BN(x))``; otherwise it is ``x``.
 
     Args:
         channels: Channels of the input.
         width: Channels of the output.
-        stride: Of the first convolution and the shortcut.
+        stride: Stride of the first convolution and the shortcut.
     """
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
@@ -38,7 +38,7 @@ def wide_resnet(depth: int = 28, widen: int = 10, *, channels: int = 3, classes:
     """WRN-``depth``-``widen`` without dropout; WRN-28-10 has 36.5 million weights.
 
     Args:
-        depth: Number of convolutions and the linear layer, 6 n + 4.
+        depth: Number of layers, 6 n + 4: the convolutions and the linear layer.
         widen: Factor on the 16, 32 and 64 channels of the three stages.
         channels: Channels of the images.
         classes: Number of logits.

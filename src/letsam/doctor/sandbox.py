@@ -1,4 +1,4 @@
-"""Running a user's closures without leaving a trace."""
+"""Run a user's closures and restore all state afterwards."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from ..step.randomness import devices_of, read_states, write_states
 from ..tensors import Tensors, copy_, norm
 from .findings import Finding, Pass, stale
 
-NEARBY = 1e-2  # how far `run_nearby` goes in each tensor, as a share of its norm: enough to be seen in bf16
+NEARBY = 1e-2  # distance that `run_nearby` moves each tensor, relative to its norm: enough to change bf16 weights
 
 
-class Broken(Exception):
-    """A closure whose passes cannot be looked at further."""
+class UnusableClosure(Exception):
+    """A closure that cannot be run or whose result cannot be used, so that the check ends."""
 
     def __init__(self, finding: Finding) -> None:
         super().__init__(finding.message)
         self.finding = finding
 
 
-class Climbed(Exception):
-    """The weights are perturbed: all that `Bench.climb` wants of a step."""
+class WeightsPerturbed(Exception):
+    """Raised at the second training pass, to leave a step once the weights are perturbed; see `Sandbox.climb`."""
 
 
-class Bench:
-    """A context that runs closures from one and the same state, and puts that state back at the end.
+class Sandbox:
+    """A context manager that runs each closure from the same state and restores that state at the end.
 
     Args:
-        optimizer: whose weights they train.
+        optimizer: the optimizer of the weights that the closures train.
         model: the network, if it is known.
     """
 
@@ -56,7 +56,7 @@ class Bench:
         self.weight_names = [self._names[p] for p in self._params]
         self._modules = {m: f"{name}." if name else "" for net in networks for name, m in net.named_modules()}
 
-    def __enter__(self) -> Bench:
+    def __enter__(self) -> Sandbox:
         self._weights = [p.detach().clone() for p in self._params]
         self._gradients = [(p, p.grad, None if p.grad is None else p.grad.clone()) for p in self._names]
         self._modes = [(module, module.training) for module in self._modules]
@@ -67,7 +67,7 @@ class Bench:
             if tensor is None or not is_lazy(tensor)
         ]
         self._random = read_states(devices_of(self._params))
-        self._other_random = other_random()
+        self._other_random = unreplayed_states()
         bases = (self.optimizer, self.optimizer.base_optimizer)
         self._hooks = [base.register_step_pre_hook(_no_step) for base in bases]
         return self
@@ -88,7 +88,7 @@ class Bench:
 
     @torch.no_grad()
     def _rewind(self) -> None:
-        """Everything but the gradients and the generators that `step` does not replay either."""
+        """Restore everything except gradients and the generators of Python and NumPy."""
         copy_(self._params, self._weights)
         for module, training in self._modes:
             module.training = training
@@ -106,21 +106,21 @@ class Bench:
         weights: Sequence[Tensor] | None = None,
         gradients: Sequence[Tensor | None] | None = None,
     ) -> Pass:
-        """One pass.
+        """Run one pass.
 
         Args:
             closure: computes the loss, calls `backward()` and returns the loss.
-            name: of the argument, for the findings.
-            weights: where; at the optimizer's own unless given.
-            gradients: left in place as if by a pass before; none unless given.
+            name: name of the argument, for the findings.
+            weights: values of the weights during the pass; None: the current ones.
+            gradients: gradients that a previous pass would have left; None: no gradients.
 
         Returns:
-            What the pass gave.
+            The results of the pass.
 
         Raises:
-            Broken: it gave no loss or no gradients.
+            UnusableClosure: there is no loss or no gradient.
         """
-        if self._used:  # else writing the weights would spoil a graph that was made with them: see `_call`
+        if self._used:  # before the first pass, writing the weights would invalidate graphs made with them: see `_call`
             self._rewind()
         for param in self._names:
             param.grad = None
@@ -129,11 +129,11 @@ class Bench:
         if weights is not None:
             with torch.no_grad():
                 copy_(self._params, weights)
-        torch.clear_autocast_cache()  # casts of the weights before they moved, where autocast is around the check
-        before = other_random()
+        torch.clear_autocast_cache()  # under autocast, drop the casts of the previous weights
+        before = unreplayed_states()
         returned = self._call(closure, name)
         self._used = True
-        after = other_random()
+        after = unreplayed_states()
         loss = _checked_loss(returned, name, self._params)
         return Pass(
             name,
@@ -149,17 +149,20 @@ class Bench:
         )
 
     def run_nearby(self, closure: Closure, here: Pass) -> Pass | None:
-        """A pass a little way up the gradient; None where there is no gradient to go by."""
+        """Run a pass at weights moved slightly along the gradient; None if the gradient is 0 or not finite."""
         if not here.finite() or norm(here.present) == 0:
             return None
         pairs = zip(here.weights, here.gradients, strict=True)
-        return self.run(closure, here.name, weights=[_up(weight, gradient) for weight, gradient in pairs])
+        return self.run(closure, here.name, weights=[_step_uphill(weight, gradient) for weight, gradient in pairs])
 
     def climb(self, closure: Closure, validation_closure: Closure | None) -> list[tuple[Tensor, Tensor] | None]:
-        """The trainable weights to which the next step would climb, and where their direction is not 0.
+        """The perturbed weights of the next step.
 
-        A copy of the optimizer takes the step, up to its second training pass. None for weights that the perturbation
-        leaves out or that have no gradient; empty where there is no such pass.
+        A copy of the optimizer takes the step up to its second training pass.
+
+        Returns:
+            For each trainable weight, its perturbed value and a mask of the entries whose direction is not 0; None for
+            weights that are not perturbed or have no gradient. Empty if the step has no second pass.
         """
         self._rewind()
         twin = copy.copy(self.optimizer)
@@ -176,7 +179,7 @@ class Bench:
 
         def watched(weights: Tensors, gradients: Tensors, gradient_norm: Tensor) -> Tensor:
             factor = direction(weights, gradients, gradient_norm)
-            climbs = factor != 0  # else the perturbation has decided on the device not to
+            climbs = factor != 0  # 0: the perturbation has decided on the device not to climb
             pairs = zip(weights, gradients, strict=True)
             aimed.update((weight, (gradient != 0) & climbs.to(gradient.device)) for weight, gradient in pairs)
             return factor
@@ -187,10 +190,11 @@ class Bench:
             calls[0] += 1
             if calls[0] == 2:
                 seen.extend((p.detach().clone(), aimed[p]) if p in aimed else None for p in self._params)
-                raise Climbed
+                raise WeightsPerturbed
             return closure()
 
-        with suppress(Climbed, Broken):  # Broken: the base optimizer was about to step, without a second pass
+        # UnusableClosure: the base optimizer was about to step, and there was no second pass
+        with suppress(WeightsPerturbed, UnusableClosure):
             twin.step(until_perturbed, validation_closure)
         return seen
 
@@ -199,19 +203,19 @@ class Bench:
             with torch.enable_grad():
                 return closure()
         except RuntimeError as error:
-            # An in-place operation that spoils the very first pass is the network's own.
+            # In the first pass, an in-place operation that breaks the graph is the network's own, not a stale graph.
             if "a second time" in str(error) or (self._used and "modified by an inplace operation" in str(error)):
-                raise Broken(stale(name, "its backward() goes through a graph that was made before")) from error
+                raise UnusableClosure(stale(name, "its backward() goes through an earlier graph")) from error
             if "does not require grad" in str(error):
-                raise Broken(_without_grad(name)) from error
+                raise UnusableClosure(_without_grad(name)) from error
             raise
 
 
 def networks_of(params: Sequence[Tensor], model: nn.Module | None) -> list[nn.Module]:
-    """`model`, or else the outermost of all living modules that hold one of `params`.
+    """`[model]`, or if there is none, the outermost of all existing modules that hold one of `params`.
 
-    A loop that has not given its model to the optimizer has not given it to the check either; its buffers must be put
-    back all the same.
+    A loop that does not pass its model to the optimizer often does not pass it to the check either, but its buffers
+    must be restored all the same.
     """
     if model is not None:
         return [model]
@@ -222,15 +226,15 @@ def networks_of(params: Sequence[Tensor], model: nn.Module | None) -> list[nn.Mo
     return [module for module in holding if module not in inner]
 
 
-def _up(weight: Tensor, gradient: Tensor | None) -> Tensor:
+def _step_uphill(weight: Tensor, gradient: Tensor | None) -> Tensor:
     if gradient is None:
         return weight
     length = norm([gradient]).clamp(min=torch.finfo(torch.float32).tiny)
     return weight + (NEARBY * norm([weight]).clamp(min=NEARBY) / length).to(weight.dtype) * gradient
 
 
-def other_random() -> dict[str, Any]:
-    """The states of the generators that `step` does not replay: Python's, and NumPy's where it is in use."""
+def unreplayed_states() -> dict[str, Any]:
+    """The states of the generators that `step` does not replay: Python's, and NumPy's if it has been imported."""
     states: dict[str, Any] = {"random": random.getstate()}
     if "numpy" in sys.modules:
         states["numpy"] = sys.modules["numpy"].random.get_state()
@@ -238,39 +242,39 @@ def other_random() -> dict[str, Any]:
 
 
 def _no_step(optimizer: object, args: object, kwargs: object) -> None:
-    raise Broken(
+    raise UnusableClosure(
         Finding(
             "closure-steps",
-            "a closure calls the optimizer's step(), which calls the closures: it must compute the loss, call "
-            "backward() and return the loss, no more",
+            "a closure calls the optimizer's step(), which itself calls the closures: a closure must only compute the "
+            "loss, call backward() and return the loss",
         )
     )
 
 
 def _checked_loss(returned: object, name: str, params: Sequence[Tensor]) -> Tensor:
-    """The loss (0-dim, detached), or `Broken`."""
+    """The loss (0-dim, detached); raises `UnusableClosure` if the closure's result is wrong."""
     if returned is None:
-        raise Broken(Finding("no-return", f"`{name}` returns nothing: end it with `return loss`"))
+        raise UnusableClosure(Finding("no-return", f"`{name}` returns nothing: end it with `return loss`"))
     if not isinstance(returned, Tensor):
         found = type(returned).__name__
         message = f"`{name}` must return the loss as a tensor, got a {found}: return loss, without item() or float()"
-        raise Broken(Finding("no-tensor", message))
+        raise UnusableClosure(Finding("no-tensor", message))
     if returned.numel() != 1:
         shape = tuple(returned.shape)
         message = f"`{name}` must return a scalar loss, got a tensor of shape {shape}: take its mean"
-        raise Broken(Finding("no-scalar", message))
+        raise UnusableClosure(Finding("no-scalar", message))
     gradients = [p.grad for p in params if p.grad is not None]
     if not gradients and not returned.requires_grad:
-        raise Broken(_without_grad(name))
+        raise UnusableClosure(_without_grad(name))
     if not gradients:
         message = (
-            f"`{name}` leaves no gradients in the optimizer's weights: call loss.backward() in it, and make the "
-            "optimizer from the model that it uses"
+            f"`{name}` leaves no gradients in the optimizer's weights: call loss.backward() in it, and construct the "
+            "optimizer with the parameters of the model that it uses"
         )
-        raise Broken(Finding("no-gradients", message))
+        raise UnusableClosure(Finding("no-gradients", message))
     if any(gradient.layout != torch.strided for gradient in gradients):
         message = f"`{name}` must leave dense gradients, got sparse ones: use sparse=False in the embedding"
-        raise Broken(Finding("sparse-gradients", message))
+        raise UnusableClosure(Finding("sparse-gradients", message))
     return returned.detach().reshape(()).clone()
 
 
@@ -278,7 +282,7 @@ def _without_grad(name: str) -> Finding:
     return Finding(
         "loss-without-grad",
         f"the loss of `{name}` does not depend on weights that require gradients: look for detach(), item(), numpy() "
-        "or torch.no_grad() on its way, and for requires_grad_(False)",
+        "or torch.no_grad() in its computation, and for requires_grad_(False)",
     )
 
 

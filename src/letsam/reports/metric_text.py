@@ -1,4 +1,4 @@
-"""How the reported metric is written: times 100; an accuracy in percent, anything else (BLEU) under its own name."""
+"""How the reported metric is written: times 100; an accuracy in percent, another metric (BLEU) without a unit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def metric_title(results: Results, percent_sign: str = "%") -> str:
 
     Args:
         results: the trial.
-        percent_sign: how a share is marked, for the place where it stands.
+        percent_sign: what marks an accuracy as a percentage.
 
     Example:
         >>> metric_title(Results("digits", {}, {}), "(%)")

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import training_cases
-from letsam.training.checkpoint import FORMAT, load_checkpoint, save_checkpoint
+from letsam.training.checkpoint_file import FORMAT, load_checkpoint, save_checkpoint
 from letsam.training.loop import Training
 from training_cases import finish, same, start, weights, without_seconds
 
@@ -63,9 +63,9 @@ def check_continues(make: Callable[[], Training], path: Path) -> None:
 @pytest.mark.parametrize(
     "method", ["sgd", "sam", "asam", "lets-sam", "lets-asam", "lets-paper-sam", "lets-sam-per-layer"]
 )
-@pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_a_fresh_run_continues_bit_for_bit(method: str, dropout: float, path: Path) -> None:
-    task = training_cases.task(dropout=dropout)
+def test_a_fresh_run_continues_bit_for_bit(method: str, path: Path) -> None:
+    """With dropout, so that the random state counts as well."""
+    task = training_cases.task(dropout=0.5)
     check_continues(lambda: start(task, method, 3, label_noise=0.2), path)
 
 

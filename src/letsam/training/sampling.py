@@ -1,7 +1,7 @@
-"""Which samples each step sees. Everything here is a pure function of the seed and the step, so nothing needs saving.
+"""Which samples each step sees: a pure function of the seed and the step, so a checkpoint need not hold it.
 
-All methods see the same order: in each epoch the samples are permuted once, from the seed; a method that holds some
-out passes over these.
+All methods see the samples in the same order: each epoch permutes all of them once, from the seed. A method that holds
+samples out leaves them out of this order.
 """
 
 from __future__ import annotations
@@ -19,46 +19,46 @@ from letsam.tasks import Task, targets_of, with_label_noise
 from letsam.tasks.images import without_augmentation
 from letsam.validation import stratified_split
 
-# Streams of random numbers that a seed is spread into; the numbers themselves only have to differ.
+# The streams of random numbers that come from one seed; their numbers only have to differ.
 NOISE, SPLIT, ORDER, VALIDATION_ORDER, RANKS = range(5)
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Three disjoint sets: `train` moves the weights, `validation` the radius, `test` is reported."""
+    """Three disjoint sets: `train` for the weights, `validation` for the learned radius, `test` for the results."""
 
     train: Dataset[Any]
     validation: Dataset[Any] | None
     test: Dataset[Any]
     order: tuple[Tensor, int]
-    """Indices of `train` among all the training samples, and how many these are."""
+    """The indices of `train` among all the training samples, and the number of all."""
 
     @property
     def measured(self) -> Dataset[Any]:
-        """`train` without augmentation, for the training loss; `train` itself where nothing in it is augmented."""
+        """`train` without augmentation, on which the training loss is measured; `train` itself where it has none."""
         return without_augmentation(self.train)
 
 
 def generator(seed: int, stream: int, index: int = 0) -> torch.Generator:
-    """A generator of its own for each purpose, so that one more draw in one place shifts nothing in another."""
+    """A generator for one purpose, so that another draw for one purpose does not change the numbers of another."""
     return torch.Generator().manual_seed(((seed * 1_000_003 + stream) * 1_000_003 + index) % 2**63)
 
 
 def make_splits(task: Task, seed: int, *, label_noise: float, validation_share: float, hold_out: bool) -> Splits:
-    """The data of one run.
+    """Make the splits for one seed.
 
     Args:
-        task: its training data get the label noise (the share held out of them too); test data stay as they are.
+        task: its training data get the label noise, those held out as well; test data stay as they are.
         seed: of the noise and the split.
-        label_noise: share of wrong training labels, 0 to below 1.
-        validation_share: share held out where the task has no validation data of its own.
+        label_noise: fraction of wrong training labels, at least 0 and below 1.
+        validation_share: fraction held out where the task has no validation data of its own.
         hold_out: whether the method needs validation data.
 
     Returns:
-        The splits; without `hold_out` everything is trained on. What is held out of the training data is not augmented.
+        The splits; without `hold_out`, all training data are trained on. Samples that are held out are not augmented.
 
     Raises:
-        ValueError: too few samples to split, or targets that label noise cannot be put on.
+        ValueError: too few samples to split, or label noise for targets that are not classes.
     """
     train = task.train
     if label_noise:
@@ -73,12 +73,34 @@ def make_splits(task: Task, seed: int, *, label_noise: float, validation_share: 
         targets_of(train), validation_share, generator(seed, SPLIT), name="validation_share"
     )
     kept = kept.sort().values
-    return Splits(subset(train, kept), without_augmentation(subset(train, held_out)), task.test, (kept, total))
+    return Splits(select(train, kept), without_augmentation(select(train, held_out)), task.test, (kept, total))
 
 
-def subset(dataset: Dataset[Any], indices: Tensor) -> Dataset[Any]:
-    """Part of a dataset; tensors stay tensors, so that batches of them are one indexing."""
-    if type(dataset) is TensorDataset:  # a subclass may augment what it reads
+class SplitCache:
+    """The splits of a task by seed. Each is made once; those of the last seed are kept.
+
+    Args:
+        task: the task.
+        options: `label_noise` and `validation_share`, as `make_splits` takes them.
+    """
+
+    def __init__(self, task: Task, **options: float) -> None:
+        self.task, self._options = task, options
+        self._seed: int | None = None
+        self._made: dict[bool, Splits] = {}
+
+    def get(self, seed: int, *, hold_out: bool) -> Splits:
+        """The splits of this seed, see `make_splits`."""
+        if seed != self._seed:
+            self._seed, self._made = seed, {}
+        if hold_out not in self._made:
+            self._made[hold_out] = make_splits(self.task, seed, hold_out=hold_out, **self._options)
+        return self._made[hold_out]
+
+
+def select(dataset: Dataset[Any], indices: Tensor) -> Dataset[Any]:
+    """These samples of a dataset; a `TensorDataset` stays one, so that a batch is one indexing operation."""
+    if type(dataset) is TensorDataset:  # not a subclass, which may augment what it reads
         return TensorDataset(*(tensor[indices] for tensor in dataset.tensors))
     return Subset(dataset, indices.tolist())
 
@@ -89,8 +111,7 @@ class Batches:
     Args:
         dataset: (input, target) pairs; a `TensorDataset`, no subclass, is moved to the device once and indexed there.
         device: where the batches go.
-        collate: makes a batch of a list of samples; None: their tensors are stacked, also those inside of dicts,
-            tuples and lists.
+        collate: makes a batch from a list of samples; None: tensors are stacked, also within dicts, tuples and lists.
     """
 
     def __init__(
@@ -120,13 +141,13 @@ class Batches:
         if self.tensors is not None:
             index = torch.tensor(indices, device=self.device)
             return self.tensors[0][index], self.tensors[1][index]
-        # No DataLoader: without workers it brings nothing, and each draws a number from the global generator.
+        # No DataLoader: without workers it is not faster, and each one draws a number from the global generator.
         inputs, targets = self.collate([self.dataset[index] for index in indices])
         return move_data_to_device((inputs, targets), self.device)
 
 
 def training_order(order: tuple[Tensor, int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """The batches of one epoch: full ones only, unless there are fewer samples than one batch holds.
+    """The batches of one epoch. All are full, unless there are fewer samples than one batch holds.
 
     Args:
         order: `Splits.order`.
@@ -147,7 +168,7 @@ def training_order(order: tuple[Tensor, int], batch_size: int, seed: int, epoch:
 
 
 def validation_batch(count: int, batch_size: int, seed: int, step: int) -> list[int]:
-    """The validation batch of a step: the next ones of an endless chain of permutations."""
+    """The validation batch of a step: the next samples of an endless sequence of permutations."""
     size = min(batch_size, count)
     indices: list[int] = []
     position = step * size

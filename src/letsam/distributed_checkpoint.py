@@ -1,14 +1,14 @@
-"""Distributed checkpoints: model, base optimizer and radius, resumed on any number of processes.
+"""Distributed checkpoints of model, base optimizer and radius, which resume on any number of processes.
 
     dcp.save({"training": letsam.DistributedState(model, opt)}, checkpoint_id=folder)
     dcp.load({"training": letsam.DistributedState(model, opt)}, checkpoint_id=folder)
 
-torch's `get_optimizer_state_dict` steps a fresh optimizer once to learn what its state looks like, which only the base
-optimizer can do; what is beyond it, the radius above all, is added here.
+torch's `get_optimizer_state_dict` calls `step()` of a new optimizer once to create its state. A `SharpnessAware` step
+needs a closure, so torch is given the base optimizer, and the state of the radius and the perturbation is added here.
 """
 
 # pyright: reportPrivateUsage=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-# (an optimizer's own state is its and this file's affair; torch's checkpoints carry few annotations)
+# (this file saves the optimizer's private state; torch's checkpoint functions have few annotations)
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from .tensors.shards import is_dtensor
 
 
 class DistributedState:
-    """Everything that training resumes from, as a `torch.distributed.checkpoint.stateful.Stateful`.
+    """The training state of a model and its optimizer, a `torch.distributed.checkpoint.stateful.Stateful`.
 
-    The parts of DTensors are saved by the processes that hold them, and so is Z of a learned radius, by the weights'
-    names. A run may go on with another number of processes, or in one alone; with the same number it goes on as if it
-    had not been interrupted. Learning rate schedulers and data loaders are saved beside it.
+    Each process saves its local parts of DTensors. The same holds for Z = d theta' / d rho of a learned radius, which
+    is saved by parameter name. A run can resume on a different number of processes, down to one; on the same number it
+    continues bit for bit. Save learning rate schedulers and data loaders separately.
 
     Args:
         model: the network, wrapped or not.
-        optimizer: a `SharpnessAware` of its weights.
+        optimizer: a `SharpnessAware` optimizer of its weights.
 
     Raises:
         TypeError: an argument of the wrong type.
@@ -59,14 +59,14 @@ class DistributedState:
         self.optimizer = optimizer
 
     def state_dict(self) -> dict[str, Any]:
-        """The state, of the same structure at every step; between two steps only.
+        """The state, with the same structure after every step; call it between steps, not within one.
 
         Returns:
             A dictionary for `torch.distributed.checkpoint`: "model", "base_optimizer", "sharpness_aware" (bytes) and,
             for a learned radius, "Z".
 
         Raises:
-            ValueError: the perturbation keeps DTensors of its own, which are not supported.
+            ValueError: the perturbation's state contains DTensors, which is not supported.
         """
         from torch.distributed.checkpoint.state_dict import get_model_state_dict
 
@@ -85,10 +85,10 @@ class DistributedState:
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave.
+        """Restore the state that `state_dict` returned.
 
         Raises:
-            ValueError: it comes from another kind of radius or perturbation. Nothing has changed then.
+            ValueError: the state is that of another kind of radius or perturbation; nothing has been changed.
         """
         from torch.distributed.checkpoint.state_dict import set_model_state_dict, set_optimizer_state_dict
 
@@ -105,14 +105,14 @@ class DistributedState:
         self.optimizer._load_own_state(own)
 
     def _base_state(self) -> tuple[dict[str, Any], list[str], bool]:
-        """The base optimizer's state by name of the weights, the names of the trainable ones, and if it is fresh."""
+        """The base optimizer's state by parameter name, the trainable parameters' names, and if there was no state."""
         from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 
         base = self.optimizer.base_optimizer
         fresh = not base.state
         with _without_gradients(self.optimizer._parts.params()):
             state = get_optimizer_state_dict(self.model, base)
-        if fresh:  # torch has stepped it, which a run that goes on must not notice
+        if fresh:  # undo the step that torch took to create the state
             base.state.clear()
         groups: Any = state["param_groups"]
         names = [name for group in groups for name in group["params"]]
@@ -122,7 +122,7 @@ class DistributedState:
 
 @contextmanager
 def _without_gradients(params: list[Tensor]) -> Generator[None]:
-    """Put the gradients aside: torch makes the state of a fresh optimizer only where there are none."""
+    """Hide the gradients: torch creates the state of a new optimizer only if there are none."""
     gradients = [p.grad for p in params]
     for p in params:
         p.grad = None
@@ -134,7 +134,7 @@ def _without_gradients(params: list[Tensor]) -> Generator[None]:
 
 
 def _packed(own: dict[str, Any]) -> bytes:
-    """Scalars and settings in one piece: their structure varies, which a distributed checkpoint does not allow."""
+    """Serialize scalars and settings to bytes: their structure may vary, which a distributed checkpoint forbids."""
     if _holds_dtensor(own):
         raise ValueError("`optimizer` must have a perturbation whose state holds no DTensors, got some")
     file = io.BytesIO()

@@ -1,10 +1,10 @@
-"""Results of trials that were never run."""
+"""Records of trials for the tests of the reports, without training."""
 
-from letsam.results import Results, Run
+from letsam.results import MethodName, Results, Run
 
 
 def make_run(method, seed, accuracy, *, passes=100, rho=0.05, loss=0.5):
-    learned = method.startswith("lets-")
+    learned = MethodName.parse(method).learned
     rho = None if method == "sgd" else rho
     final = rho * 4 if learned else rho
     return Run(

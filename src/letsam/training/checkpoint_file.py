@@ -1,4 +1,4 @@
-"""Checkpoints of a run: one file, written atomically, read with nothing but tensors and plain values allowed."""
+"""Checkpoints of a run: one file, written atomically. Only tensors and plain values are read from it, no code."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def save_checkpoint(path: Path, state: dict[str, Any], identity: dict[str, Any])
     """Write `state` so that a reader sees either the old file or the new one.
 
     Args:
-        path: the file; its folder is made.
+        path: the file; its folder is made if it is missing.
         state: tensors, numbers, strings, lists and dictionaries.
-        identity: what the run is (task, method, seed, options); `load_checkpoint` compares it.
+        identity: which run it is (task, method, seed, options); `load_checkpoint` compares it.
     """
-    with replacing(path) as scratch:
-        torch.save({"format": FORMAT, "identity": identity, "state": state}, scratch)
+    with replacing(path) as temporary:
+        torch.save({"format": FORMAT, "identity": identity, "state": state}, temporary)
 
 
 def load_checkpoint(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
@@ -31,23 +31,23 @@ def load_checkpoint(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         path: the file.
-        identity: what the run must be.
+        identity: which run it must be.
 
     Returns:
         The state.
 
     Raises:
-        ValueError: not a checkpoint, a damaged one, or one of another run; one line that names the file.
+        ValueError: no checkpoint, a damaged one, or one of another run; one line that names the file.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # torch writes the check sums and does not compare them
+            damaged = archive.testzip()  # torch writes checksums but does not compare them
         if damaged is not None:
             raise zipfile.BadZipFile(damaged)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of foreign pickles, which the error tells of
+            warnings.simplefilter("ignore")  # about other pickle files; the error below reports them
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever the damage happens to lead to
+    except Exception as error:  # what torch raises depends on the damage
         raise ValueError(f"{path}: expected a letsam checkpoint, got a file that cannot be read as one") from error
     complete = isinstance(content, dict) and all(isinstance(content.get(name), dict) for name in ("identity", "state"))
     if not complete or content.get("format") != FORMAT:

@@ -1,4 +1,4 @@
-"""The page of a report."""
+"""The HTML page of a trial."""
 
 import ast
 import math
@@ -8,18 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from letsam.results import Results
-from reports.cases import trial
+from letsam.results import Results, Run
+from report_cases import trial
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
-rich_console = pytest.importorskip("rich.console")
 
-from letsam.reports import figures  # noqa: E402
-from letsam.reports.html import render_report, write_report  # noqa: E402
-from letsam.reports.verdict import verdict  # noqa: E402
+from letsam.reports import figures
+from letsam.reports import table as tables
+from letsam.reports.html import render_report, write_report
+from letsam.reports.verdict import verdict
 
-# --- the page ----------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def html(five: Results) -> str:
+    """The page of five methods."""
+    return render_report(five)
 
 
 class Page(HTMLParser):
@@ -44,11 +48,15 @@ class Page(HTMLParser):
         self.text.append(data)
 
 
-def test_the_page_is_one_self_contained_file_without_scripts(five, tmp_path):
+def test_the_page_is_one_file(five, html, tmp_path, monkeypatch):
+    monkeypatch.setattr("letsam.reports.html.render_report", lambda results: html if results is five else "")
     path = tmp_path / "out" / "report.html"
     write_report(five, path)
     assert [file.name for file in path.parent.iterdir()] == ["report.html"]
-    html = path.read_text(encoding="utf-8")
+    assert path.read_text(encoding="utf-8") == html
+
+
+def test_the_page_is_self_contained_and_has_no_scripts(html):
     page = Page(html)
     assert page.loads == []
     assert not {"script", "link", "img", "iframe", "object", "embed"} & set(page.tags)
@@ -61,16 +69,15 @@ def test_the_page_is_one_self_contained_file_without_scripts(five, tmp_path):
     assert len(page.ids) == len(set(page.ids))
 
 
-def test_every_reference_within_the_page_has_a_target(five):
-    html = render_report(five)
+def test_every_reference_within_the_page_has_a_target(html):
     ids = set(Page(html).ids)
     targets = set(re.findall(r'href="#([^"]+)"', html)) | set(re.findall(r"url\(#([^)]+)\)", html))
     assert targets
     assert targets <= ids
 
 
-def test_the_page_holds_verdict_table_configuration_and_environment(five):
-    text = "".join(Page(render_report(five)).text)
+def test_the_page_holds_verdict_table_configuration_and_environment(five, html):
+    text = "".join(Page(html).text)
     found = verdict(five)
     for expected in (found.headline, found.comparisons[0][1], *found.caveats):
         assert expected in text
@@ -78,8 +85,8 @@ def test_the_page_holds_verdict_table_configuration_and_environment(five):
         assert cell in text
 
 
-def test_the_same_results_give_the_same_page(five):
-    assert render_report(five) == render_report(five)
+def test_the_same_results_give_the_same_page(five, html):
+    assert render_report(five) == html
 
 
 def test_text_is_escaped():
@@ -112,6 +119,20 @@ def test_an_incomplete_trial_has_a_page(broken, count):
 def test_diverged_runs_have_a_page(broken):
     assert "diverged" in render_report(broken)
     assert "Nothing to draw" in render_report(trial({"sgd": [math.nan]}))
+
+
+def test_another_metric_goes_by_its_name_everywhere(five):
+    runs = tuple(Run(**{**vars(run), "metric": "BLEU"}) for run in five.runs)
+    bleu = Results(five.task, five.config, five.environment, runs)
+    assert tables.markdown_table(bleu).startswith("| method | test BLEU | test loss |")
+    assert "91.00 ± 1.00 |" in tables.markdown_table(bleu).replace("*", "")  # times 100 all the same
+    assert "lets-sam reached the highest mean test BLEU: 91.00 ± 1.00 over 3 seeds." in verdict(bleu).headline
+    for draw in (figures.learning_curves, figures.method_comparison):
+        assert draw(bleu).axes[0].get_title(loc="left") == "Test BLEU"
+        assert draw(five).axes[0].get_title(loc="left") == "Test accuracy (%)"
+    page = render_report(bleu)
+    assert "The BLEU of the test samples times 100" in page
+    assert "accuracy" not in re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL).lower()
 
 
 def test_reports_import_nothing_of_the_project_but_results():

@@ -1,4 +1,4 @@
-"""Ascent sharpness: how much the loss rises one step uphill."""
+"""Ascent sharpness: the increase of the loss after one ascent step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from .. import checks
-from ..groups import selected
+from ..groups import perturbed_parameters
 from ..perturbations import ASAMPerturbation, Perturbation, SAMPerturbation
 from ..tensors import norm
 from .losses import LossFunction, mean_gradient, mean_loss, measured, shares
@@ -41,28 +41,29 @@ def ascent_sharpness(
     rho: float | Sequence[float],
     perturbation: str | Perturbation = "sam",
 ) -> float | list[float]:
-    """L(theta + rho eps_hat) - L(theta), with eps_hat uphill from theta.
+    """L(theta + rho eps_hat) - L(theta), with eps_hat the ascent direction of SAM or ASAM at theta.
 
-    L is the mean loss over all batches together, and so is the gradient behind eps_hat: g / ||g|| for "sam",
-    T^2 g / ||T g|| with T = diag(|theta|) for "asam". To first order the rise is rho ||g|| (for "asam": rho ||T g||);
-    where the gradient vanishes there is no way uphill to first order and the measure is 0. It is a lower bound of
-    the worst rise within the ball.
+    L is the mean loss over all batches, and g its gradient. eps_hat is g / ||g|| for "sam", and T^2 g / ||T g|| with
+    T = diag(|theta|) for "asam". To first order the increase is rho ||g|| (for "asam": rho ||T g||). If the gradient is
+    0, so is the measure. It is a lower bound of the largest increase within the ball of radius rho.
+
+    It costs one gradient pass and one forward pass over the batches, and a further forward pass per radius.
 
     Args:
-        model: measured in evaluation mode, then put back bit for bit.
-        loss_fn: (outputs, targets) -> mean loss, a scalar, as a `Task`'s.
+        model: evaluated in evaluation mode and restored bit for bit.
+        loss_fn: (outputs, targets) -> mean loss, a scalar, as in `Task.loss`.
         batches: (inputs, targets) pairs on the model's device; read once, kept in memory, weighted by `len(targets)`.
-            With a single batch of m samples this is the paper's m-sharpness of that batch.
+            With a single batch of m samples, the result is the paper's m-sharpness of that batch.
         rho: radius > 0, or several, in units of the weights ("asam": relative to them).
-        perturbation: "sam", "asam" or a `letsam.perturbations.Perturbation` that climbs once. One that perturbs a part
-            of the weights, such as `letsam.perturbations.samon.SAMONPerturbation`, moves those alone.
+        perturbation: "sam", "asam" or a `letsam.perturbations.Perturbation` with a single ascent step. One that
+            perturbs only some weights, such as `letsam.perturbations.samon.SAMONPerturbation`, changes only those.
 
     Returns:
-        The rise of the loss, or a list of them in the order of `rho`. A gradient pass, and a forward pass a radius.
+        The increase of the loss, or a list with one value per radius.
 
     Raises:
-        ValueError: an argument out of range, a perturbation of several ascents or sub-batches, no samples or no
-            parameter to move.
+        ValueError: an argument out of range, a perturbation with several ascent steps or sub-batches, no samples or no
+            parameter to perturb.
         TypeError: an argument of the wrong type.
 
     Example:
@@ -86,7 +87,7 @@ def ascent_sharpness(
         chosen = PERTURBATIONS[checks.choice("perturbation", perturbation, tuple(PERTURBATIONS))]()
     parts = shares(batches)
     with measured(model) as weights:
-        perturbed = selected(model, chosen.perturbs)
+        perturbed = perturbed_parameters(model, chosen.perturbs)
         moved, gradients, starts = _uphill(model, mean_gradient(model, loss_fn, parts), weights, perturbed)
         if not moved:
             raise ValueError(f'`model` must have gradients in weights of perturb="{chosen.perturbs}", got none')
@@ -118,7 +119,7 @@ def _checked(perturbation: Perturbation) -> Perturbation:
 def _uphill(
     model: nn.Module, gradients: list[torch.Tensor | None], weights: list[torch.Tensor], perturbed: set[torch.Tensor]
 ) -> tuple[list[tuple[str, nn.Parameter]], list[torch.Tensor], list[torch.Tensor]]:
-    """The named weights that are perturbed and have a gradient, these gradients, and where the weights are."""
+    """The named weights that are perturbed and have a gradient, copies of the gradients, and the unperturbed values."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     rows = [(n, g, w) for n, g, w in zip(named, gradients, weights, strict=True) if g is not None and n[1] in perturbed]
     return [n for n, _, _ in rows], [g.clone() for _, g, _ in rows], [w for _, _, w in rows]

@@ -123,3 +123,23 @@ def test_what_cannot_be_had_is_refused(options: dict[str, str], message: str) ->
 def test_whole_tensors_stay_whole_without_shards() -> None:
     state = {"0": {"exp_avg": torch.ones(2)}}
     assert scattered(state, {"0": torch.zeros(2)})["0"]["exp_avg"] is state["0"]["exp_avg"]
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("gpu", "^`device` must be one of auto, cpu, cuda, mps, got 'gpu'$"),
+        ("", "^`device` must be one of auto, cpu, cuda, mps, got ''$"),
+        ("cuda", "^`device` must be available on this machine, got 'cuda'$"),
+    ],
+)
+def test_devices_that_are_not_there(device: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=message):
+        make_fabric(device)
+
+
+def test_auto_takes_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert make_fabric("auto").device == torch.device("cpu")

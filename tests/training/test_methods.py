@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+from typing import Any
+
 import pytest
 import torch
 
@@ -10,10 +13,11 @@ from letsam.optimizer import SharpnessAware
 from letsam.perturbations import ASAMPerturbation, SAMPerturbation
 from letsam.perturbations.aesam import AESAMPerturbation
 from letsam.radius import FixedRadius, LearnedRadius, LinearRadius, LossBudgetRadius, ProportionalRadius, ReplayedRadius
-from letsam.results import is_learned
+from letsam.results import MethodName
 from letsam.tasks import Task
-from letsam.training.methods import KINDS, Method
-from letsam.variants import VARIANTS, Variant
+from letsam.training import methods
+from letsam.training.methods import KINDS, Kind, Method, PlannedRun, register
+from letsam.variants import SAM, VARIANTS, Variant
 
 
 @pytest.fixture
@@ -54,7 +58,7 @@ def test_names_and_the_optimizers_they_stand_for(
     assert type(optimizer.perturbation) is perturbation
     assert type(optimizer.radius) is radius
     assert optimizer.rho.item() == pytest.approx(rho)
-    assert method.is_learned == is_learned(name) == (radius is LearnedRadius)
+    assert method.is_learned == MethodName.parse(name).learned == (radius is LearnedRadius)
 
 
 def test_sgd_is_the_base_optimizer_itself(task: Task, base: torch.optim.Optimizer) -> None:
@@ -65,16 +69,22 @@ def test_sgd_is_the_base_optimizer_itself(task: Task, base: torch.optim.Optimize
     assert not method.is_learned
 
 
-@pytest.mark.parametrize(("name", "paper"), [("lets-sam", False), ("lets-paper-sam", True)])
-def test_the_paper_and_the_default_are_different_methods(name: str, paper: bool, base: torch.optim.Optimizer) -> None:
-    optimizer = Method.parse(name).optimizer(base, 0.1)
+def settings(value: Any, depth: int = 3) -> Any:
+    """The public attributes of a radius and of its parts, as plain values."""
+    if value is None or isinstance(value, (str, int, float, tuple)):
+        return value
+    if isinstance(value, torch.Tensor):
+        return value.tolist()
+    public = {name: item for name, item in getattr(value, "__dict__", {}).items() if not name.startswith("_")}
+    return type(value), {name: settings(item, depth - 1) for name, item in public.items()} if depth else None
 
-    assert isinstance(optimizer, SharpnessAware)
-    assert isinstance(optimizer.radius, LearnedRadius)
-    expected = LearnedRadius.paper(0.1) if paper else LearnedRadius(0.1)
-    for setting in ("objective", "training_batch", "length_invariant", "follow_lr", "interval", "lr", "bounds"):
-        assert getattr(optimizer.radius, setting) == getattr(expected, setting)
-    assert type(optimizer.radius.hypergradient) is type(expected.hypergradient)
+
+def test_the_paper_and_the_default_are_different_methods(base: torch.optim.Optimizer) -> None:
+    made = [Method.parse(name).optimizer(base, 0.1) for name in ("lets-sam", "lets-paper-sam")]
+    default, paper = (settings(optimizer.radius) for optimizer in made if isinstance(optimizer, SharpnessAware))
+    assert default == settings(SAM(base, LearnedRadius(0.1)).radius)
+    assert paper == settings(SAM(base, LearnedRadius.paper(0.1)).radius)
+    assert default != paper
 
 
 @pytest.mark.parametrize(
@@ -134,7 +144,7 @@ def test_shares_and_many_radii(
     assert rho == (0.01 if units else 0.2), "the option `rho` is a radius, not a share"
     assert optimizer.radius.units == units
     assert method.is_learned == learned
-    assert optimizer.radius.per == method.per == per
+    assert optimizer.radius.per == method.kind.per == per
     if units:
         replayed = method.optimizer(base, rho, ReplayedRadius([0.2, 0.3], 2))
         assert isinstance(replayed, SharpnessAware)
@@ -172,7 +182,7 @@ def test_every_kind_has_a_description_and_tells_by_its_name_whether_it_learns() 
     assert list(KINDS)[:5] == ["sgd", "sam", "asam", "lets-sam", "lets-asam"]
     for name, kind in KINDS.items():
         assert kind.description
-        assert is_learned(name) == (kind.learned is not None)
+        assert MethodName.parse(name).learned == (kind.learned is not None)
 
 
 @pytest.mark.parametrize(
@@ -222,3 +232,74 @@ def test_a_variant_with_a_schedule_gets_the_length_of_the_run() -> None:
     assert isinstance(optimizer, SharpnessAware)
     assert isinstance(optimizer.perturbation, AESAMPerturbation)
     assert optimizer.perturbation.steps == 50
+
+
+# The registry
+
+
+def burn_in(radius: LearnedRadius) -> int:
+    return radius.rule.burn_in
+
+
+@pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if kind.learned is not None])
+def test_a_kind_knows_the_options_of_its_radius(name: str) -> None:
+    """A refit needs them, and makes no learned radius."""
+    kind = KINDS[name]
+    assert kind.learned is not None
+    radius = kind.learned(0.1)
+    assert (kind.per, kind.burn_in) == (radius.per, burn_in(radius))
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> dict[str, Kind]:
+    """A copy of the registry, so that what a test registers is gone after it."""
+    copy = dict(KINDS)
+    monkeypatch.setattr(methods, "KINDS", copy)
+    return copy
+
+
+def test_a_kind_is_registered(registry: dict[str, Kind], base: torch.optim.Optimizer) -> None:
+    fixed, learned = Kind("mine", SAM), Kind("mine, learned", SAM, LearnedRadius)
+    register("mine_2.0", fixed)
+    register("lets-mine", learned)
+    assert list(registry)[-2:] == ["mine_2.0", "lets-mine"]
+    assert Method.parse("mine_2.0:0.3") == Method("mine_2.0:0.3", fixed, 0.3)
+    optimizer = Method.parse("lets-mine").optimizer(base, 0.1)
+    assert isinstance(optimizer, SharpnessAware)
+    assert isinstance(optimizer.radius, LearnedRadius)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("sam", Kind("again", SAM), r"^`name` must be new, got 'sam', which is registered already$"),
+        ("a:b", Kind("colon", SAM), r"^`name` must be of letters, digits, '-', '_' and '.', got 'a:b'$"),
+        ("", Kind("nothing", SAM), r"^`name` must be of letters, .*, got ''$"),
+        ("a,b", Kind("comma", SAM), r"^`name` must be of letters, .*, got 'a,b'$"),
+        ("sam+refit", Kind("refit", SAM), r"^`name` must be of letters, .*, got 'sam\+refit'$"),
+        ("mine", Kind("learned", SAM, LearnedRadius), r"^`name` must begin with 'lets-', as .* learned, got 'mine'$"),
+        ("lets-mine", Kind("fixed", SAM), r"^`name` must not begin with 'lets-', as .* learned, got 'lets-mine'$"),
+    ],
+)
+def test_kinds_that_are_refused(registry: dict[str, Kind], name: str, kind: Kind, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        register(name, kind)
+    assert registry == KINDS
+
+
+# Planned runs
+
+
+def test_the_names_of_planned_runs() -> None:
+    search = PlannedRun(Method.parse("lets-sam:0.1"), 3)
+    refit = PlannedRun(search.method, 3, refit=True)
+    assert (search.name, search.key, search.search) == ("lets-sam:0.1", ("lets-sam:0.1", 3), search)
+    assert (refit.name, refit.key, refit.search) == ("lets-sam:0.1+refit", ("lets-sam:0.1+refit", 3), search)
+    assert MethodName.parse(refit.name).search == search.name
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_methods_can_be_sent_to_worker_processes(name: str) -> None:
+    one = PlannedRun(Method.parse(name), 1, refit=True)
+    assert pickle.loads(pickle.dumps(one)) == one
+    assert len({one, pickle.loads(pickle.dumps(one))}) == 1

@@ -1,0 +1,51 @@
+"""The command line: `letsam trial`, `train`, `report`, `doctor`, `tasks`, `methods`.
+
+Invalid input is reported in one line on stderr, with exit status 2; an interruption has exit status 130. A command
+imports what it needs when it runs.
+
+- `commands`: the commands
+- `options`: their options, and how lists are read
+- `terminal`: tables, progress bars and messages
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from letsam.cli.commands import app
+
+__all__ = ["app", "run"]
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: without the name of the program.
+
+    Returns:
+        The exit status: 0, 2 for invalid input, 130 for an interruption.
+    """
+    try:
+        status = app(args=list(arguments) or ["--help"], prog_name="letsam", standalone_mode=False)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if os.environ.get("LETSAM_TRACEBACK"):
+            raise
+        return _fail(error)
+    return status if isinstance(status, int) else 0
+
+
+def _fail(error: Exception) -> int:
+    """Print one line on stderr. For an unexpected error it names the type and how to get the traceback."""
+    formatted = getattr(error, "format_message", None)
+    message = str(formatted()) if formatted else str(error)
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("letsam"):
+        message = f'the command letsam needs the package {error.name}: install it with pip install "letsam[trial]"'
+    elif not formatted and not isinstance(error, (ValueError, OSError)):
+        message = f"{type(error).__name__}: {message} (LETSAM_TRACEBACK=1 shows where)"
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return 2

@@ -1,0 +1,280 @@
+"""The commands of `letsam`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from letsam import checks
+from letsam.cli import options
+from letsam.cli.terminal import interruptible, print_results, print_table, progress_bars
+
+if TYPE_CHECKING:
+    from letsam.training.config import TrialConfig
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Sharpness-aware training for PyTorch with a learned perturbation radius.",
+)
+
+
+@app.command("trial")
+def trial_command(
+    task: options.TaskName,
+    methods: options.Methods = "sgd,sam,asam,lets-sam,lets-asam",
+    seeds: options.Seeds = "3",
+    rho: options.Rho = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = None,
+    label_noise: options.LabelNoise = 0.0,
+    validation_share: options.ValidationShare = 0.1,
+    refit: options.Refit = True,
+    train_size: options.TrainSize = None,
+    data_dir: options.DataDir = None,
+    model: options.ModelName = None,
+    out: options.Out = None,
+    resume: options.Resume = False,
+    jobs: options.Jobs = 1,
+    device: options.Device = "auto",
+    strategy: options.Strategy = None,
+    precision: options.Precision = None,
+    accumulate: options.Accumulate = 1,
+    max_grad_norm: options.MaxGradNorm = None,
+) -> None:
+    """Compare methods on a task: a table, results.json and report.html."""
+    from letsam.training.config import TrialConfig
+
+    checks.whole("jobs", jobs, 1)
+    config = TrialConfig(
+        task=task,
+        methods=options.parse_methods(methods),
+        seeds=options.parse_seeds(seeds),
+        rho=rho,
+        epochs=epochs,
+        batch_size=batch_size,
+        label_noise=label_noise,
+        validation_share=validation_share,
+        refit=refit,
+        train_size=train_size,
+        data_dir=None if data_dir is None else str(data_dir),
+        model=model,
+        precision=precision,
+        accumulate=accumulate,
+        max_grad_norm=max_grad_norm,
+    )
+    _run_trial(config, out or options.default_folder(task), device, strategy, jobs=jobs, resume=resume)
+
+
+def _run_trial(
+    config: TrialConfig, folder: Path, device: str, strategy: str | None, *, jobs: int, resume: bool
+) -> None:
+    from letsam.reports.html import write_report
+    from letsam.tasks import load_task
+    from letsam.training import trial
+    from letsam.training.devices import make_fabric
+
+    data_dir = None if config.data_dir is None else Path(config.data_dir)
+    task = load_task(config.task, train_size=config.train_size, data_dir=data_dir, model=config.model)
+    config = config.for_task(task)
+    splits = trial.check_data(task, config)
+    fabric = make_fabric(device, strategy, config.precision)
+    if jobs > 1 and fabric.world_size > 1:
+        raise ValueError(f"`jobs` must be 1 under torchrun, got {jobs}")
+    results = trial.open_results(folder, config, trial.environment(fabric), resume=resume)
+    fabric.barrier()  # all ranks must have read the folder before the first of them writes
+    keys = {run.key for run in trial.planned(config)}
+    done = sum(run.key in keys for run in results.runs)
+    state: Callable[[], str] = lambda: f"{len(results.runs)} of {len(keys)} runs are finished"  # noqa: E731
+    with interruptible(state), progress_bars(len(keys), done, shown=fabric.is_global_zero) as callback:
+        if jobs > 1:
+            running = trial.run_trial_in_parallel(config, device, jobs, results, folder, callback)
+        else:
+            running = trial.run_trial(task, config, fabric, results, folder, callback, splits)
+        for finished in running:
+            results = finished
+    if fabric.is_global_zero:
+        write_report(results, folder / trial.REPORT)
+        print_results(results)
+        print(f"report: {folder / trial.REPORT}")
+
+
+@app.command("train")
+def train_command(
+    task: options.TaskName,
+    method: options.MethodOption,
+    seed: options.Seed = 0,
+    rho: options.Rho = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = None,
+    label_noise: options.LabelNoise = 0.0,
+    validation_share: options.ValidationShare = 0.1,
+    train_size: options.TrainSize = None,
+    data_dir: options.DataDir = None,
+    model: options.ModelName = None,
+    out: options.Out = None,
+    resume: options.Resume = False,
+    device: options.Device = "auto",
+    strategy: options.Strategy = None,
+    precision: options.Precision = None,
+    accumulate: options.Accumulate = 1,
+    max_grad_norm: options.MaxGradNorm = None,
+) -> None:
+    """One run of one method, with a checkpoint after every epoch: results.json, report.html, checkpoint.pt."""
+    from letsam.training.config import TrialConfig
+    from letsam.training.methods import Method
+
+    parsed = Method.parse(method)
+    config = TrialConfig(
+        task=task,
+        methods=(parsed,),
+        seeds=(seed,),
+        rho=rho,
+        epochs=epochs,
+        batch_size=batch_size,
+        label_noise=label_noise,
+        validation_share=validation_share,
+        refit=False,
+        train_size=train_size,
+        data_dir=None if data_dir is None else str(data_dir),
+        model=model,
+        precision=precision,
+        accumulate=accumulate,
+        max_grad_norm=max_grad_norm,
+    )
+    default = options.default_folder(task) / f"{parsed.name.replace(':', '-')}-{seed}"
+    _train(config, out or default, device, strategy, resume=resume)
+
+
+def _train(config: TrialConfig, folder: Path, device: str, strategy: str | None, *, resume: bool) -> None:
+    from letsam.reports.html import write_report
+    from letsam.results import Results
+    from letsam.tasks import load_task
+    from letsam.training.checkpoint_file import load_checkpoint, save_checkpoint
+    from letsam.training.devices import make_fabric
+    from letsam.training.loop import Training
+    from letsam.training.trial import REPORT, RESULTS, environment, open_results, planned
+
+    data_dir = None if config.data_dir is None else Path(config.data_dir)
+    task = load_task(config.task, train_size=config.train_size, data_dir=data_dir, model=config.model)
+    config = config.for_task(task)
+    (run,) = planned(config)
+    fabric = make_fabric(device, strategy, config.precision)
+    path = folder / "checkpoint.pt"
+    earlier = open_results(folder, config, environment(fabric), resume=resume)
+    if any(other.key != run.key for other in earlier.runs):
+        raise ValueError(
+            f"{folder / RESULTS}: holds other runs than {run.name} with seed {run.seed}; choose another --out"
+        )
+    if not resume and path.exists():
+        raise ValueError(f"{path}: holds a run already; add --resume to complete it, or choose another --out")
+    identity = {name: value for name, value in config.as_json().items() if name != "data_dir"}
+    training = Training(task, run.method, run.seed, config, fabric)
+    if path.exists():
+        state = load_checkpoint(path, identity)
+        try:
+            training.load_state_dict(state)
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}: expected a checkpoint of this model and optimizer, got another's") from error
+    epochs_done: Callable[[], str] = lambda: f"{training.epoch} of {training.epochs} epochs are finished"  # noqa: E731
+    fabric.barrier()  # all ranks must have read the folder before the first of them writes
+    with interruptible(epochs_done), progress_bars(1, 0, shown=fabric.is_global_zero) as callback:
+        while not training.finished:
+            training.advance()
+            state = training.state_dict()
+            if fabric.is_global_zero:
+                save_checkpoint(path, state, identity)
+            callback(run, training.epoch, training.epochs)
+    if fabric.is_global_zero:
+        results = Results(config.task, config.as_json(), environment(fabric), (training.result(),))
+        results.save(folder / RESULTS)
+        write_report(results, folder / REPORT)
+        print_results(results)
+        print(f"checkpoint: {path}\nreport: {folder / REPORT}")
+
+
+@app.command("report")
+def report_command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a trial, with its results.json.")],
+) -> None:
+    """Make the table and report.html again from results.json."""
+    from letsam.reports.html import write_report
+    from letsam.results import Results
+
+    results = Results.load(folder / "results.json")
+    write_report(results, folder / "report.html")
+    print_results(results)
+    print(f"report: {folder / 'report.html'}")
+
+
+@app.command("doctor")
+def doctor_command(
+    setup: Annotated[str, typer.Argument(metavar="SETUP", help="path/to/file.py:function or package.module:function.")],
+) -> int:
+    """Look for mistakes in a training loop; exit status 1 where there is an error, 0 with warnings alone.
+
+    The function of SETUP takes nothing and returns (optimizer, closure), followed by as many of validation_closure,
+    model and scheduler as there are, or a mapping with these names.
+    """
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    from letsam.doctor import check
+    from letsam.tasks.loading import call_function
+
+    findings = check(**_check_arguments(setup, call_function(setup, {}, "setup")))
+    if not findings:
+        print("nothing is wrong")
+        return 0
+    table = Table("severity", Column("code", no_wrap=True), "what is wrong, and what to change")
+    for finding in findings:
+        table.add_row(finding.severity, finding.code, Text(finding.message))
+    print_table(table)
+    return int(any(finding.severity == "error" for finding in findings))
+
+
+def _check_arguments(setup: str, returned: object) -> dict[str, Any]:
+    """The arguments of `letsam.check` by name, from what the function of `letsam doctor` has returned."""
+    names = ("optimizer", "closure", "validation_closure", "model", "scheduler")
+    if isinstance(returned, (tuple, list)) and 2 <= len(returned) <= len(names):
+        return dict(zip(names, returned, strict=False))
+    if not isinstance(returned, Mapping) or not {"optimizer", "closure"} <= returned.keys():
+        shown = checks.shown(returned)
+        raise ValueError(f"{setup} must return (optimizer, closure), optionally with more of {names}, got {shown}")
+    if unknown := [str(name) for name in returned if name not in names]:
+        raise ValueError(f"{setup} gives `{unknown[0]}`, expected {', '.join(names)}")
+    return dict(returned)
+
+
+@app.command("tasks")
+def list_tasks() -> None:
+    """List the built-in tasks."""
+    from letsam.tasks import available_tasks
+
+    for name, description in available_tasks():
+        print(f"{name:15} {description}")
+    print("Your own: path/to/file.py:function or package.module:function, returning a letsam.tasks.Task.")
+
+
+@app.command("methods")
+def list_methods() -> None:
+    """List the methods."""
+    from letsam.training.methods import KINDS
+    from letsam.variants import VARIANTS
+
+    width = max(map(len, KINDS))
+    for name, kind in KINDS.items():
+        print(f"{name:{width}} {kind.description}")
+    print("With a radius: sam:0.1 (fixed), lets-sam:0.1 (learned, started there).")
+    print(
+        "Paper, training passes a step, copies of the weights held (one more if the radius is learned), learned radius:"
+    )
+    for name, variant in VARIANTS.items():
+        facts = variant.facts
+        print(f"{name:{width}} {facts.paper:17} {facts.passes:8} {facts.copies:<2} {facts.learned}")

@@ -1,0 +1,71 @@
+"""What the commands show: tables on stdout; progress bars and messages on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from letsam.results import Results
+    from letsam.training.trial import EpochCallback, PlannedRun
+
+
+def print_results(results: Results) -> None:
+    """Print the table of a trial."""
+    from letsam.reports.table import results_table
+
+    print_table(results_table(results))
+
+
+def print_table(table: Table) -> None:
+    """Print on stdout, with a width of 120 where stdout is not a terminal."""
+    console = Console()
+    (console if console.is_terminal else Console(width=120)).print(table)
+
+
+@contextmanager
+def interruptible(state: Callable[[], str]) -> Iterator[None]:
+    """When the user interrupts, say what is finished and how to continue."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        message = f"interrupted: {state()}; the same command with --resume completes the rest"
+        print(message, file=sys.stderr)
+        raise
+
+
+@contextmanager
+def progress_bars(total: int, finished: int, *, shown: bool) -> Iterator[EpochCallback]:
+    """A bar for all runs and one for each run in progress, on stderr; nothing where stderr is not a terminal.
+
+    Args:
+        total: number of runs.
+        finished: how many of them are finished.
+        shown: False on ranks that show nothing.
+
+    Yields:
+        The callback that moves the bars.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description:32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as progress:
+        whole = progress.add_task("runs", total=total, completed=finished)
+        bars: dict[tuple[str, int], TaskID] = {}
+
+        def callback(run: PlannedRun, epoch: int, epochs: int) -> None:
+            if run.key not in bars:
+                bars[run.key] = progress.add_task(f"{run.name}, seed {run.seed}", total=epochs)
+            progress.update(bars[run.key], completed=epoch)
+            if epoch == epochs:
+                progress.remove_task(bars.pop(run.key))
+                progress.advance(whole)
+
+        yield callback

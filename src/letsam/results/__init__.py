@@ -1,0 +1,33 @@
+"""The records of a trial, and the one JSON file that holds them.
+
+A trial trains methods x seeds on one task. Each finished run is a `Run`, and all of them together are a `Results`.
+`Results.save` writes them as ``results.json`` in one atomic step. Every table, figure and page is made from that file:
+
+    results = Results.load("out/results.json")
+    for row in summarize(results):
+        print(row.method, row.test_accuracy)
+
+- `records`: `Run` and `Results`
+- `names`: what the name of a method says
+- `summaries`: means over seeds
+- `schema`: the checks of a file that is read; the fields are documented in ``docs/results-schema.md``
+- `files`: atomic writing
+"""
+
+from letsam.results.files import replacing, write_atomically
+from letsam.results.names import REFIT, MethodName
+from letsam.results.records import Results, Run
+from letsam.results.schema import SCHEMA
+from letsam.results.summaries import Summary, summarize
+
+__all__ = [
+    "REFIT",
+    "SCHEMA",
+    "MethodName",
+    "Results",
+    "Run",
+    "Summary",
+    "replacing",
+    "summarize",
+    "write_atomically",
+]

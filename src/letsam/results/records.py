@@ -1,0 +1,174 @@
+"""The records of a trial: one `Run` for each method and seed, and the `Results` that hold them.
+
+JSON has no NaN: a non-finite number (of a run that diverged) is written as ``null``. ``null`` is read as NaN where a
+number is always expected, and as None where a method may have no such value (a radius for SGD, a validation loss
+for a method that holds nothing out).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from letsam.results import schema
+from letsam.results.files import write_atomically
+from letsam.results.summaries import Summary, finite_mean, summarize
+
+__all__ = ["Results", "Run"]
+
+History = Mapping[str, Sequence[Any]]
+"""Columns of numbers or None; with many radii, ``rho_schedule`` has a list of numbers for each step."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished training run: one method with one seed.
+
+    Args:
+        method: its name, such as ``"sgd"``, ``"sam:0.1"`` or ``"lets-sam+refit"``.
+        seed: what the splits, initial weights and batch order depend on.
+        rho_initial: the radius before the first step; None for methods without one.
+        rho_final: the radius after the last step; None for methods without one.
+        test_accuracy: fraction in [0, 1].
+        test_loss: mean loss on the test set after training.
+        train_loss: mean loss on the training set after training.
+        validation_loss: mean loss on the held-out share; None for methods that hold nothing out.
+        generalization_gap: ``test_loss - train_loss``.
+        gradient_passes: forward and backward passes; a refit counts those of its search as well.
+        seconds: wall-clock time of training alone.
+        history: columns by name, see ``docs/results-schema.md``.
+        metric: what ``test_accuracy`` holds, "accuracy" in most tasks; such as "BLEU", then a fraction of 1 as well.
+    """
+
+    method: str
+    seed: int
+    rho_initial: float | None
+    rho_final: float | None
+    test_accuracy: float
+    test_loss: float
+    train_loss: float
+    validation_loss: float | None
+    generalization_gap: float
+    gradient_passes: int
+    seconds: float
+    history: History
+    metric: str = "accuracy"
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """The method and the seed, which no other run of the same results has."""
+        return self.method, self.seed
+
+    @property
+    def radii(self) -> list[tuple[float, ...]]:
+        """The learned radii of every step, from ``rho_schedule``; NaN where not finite, empty where none was learned.
+
+        Example:
+            >>> history = {"rho_schedule": [[0.1, 0.3], [0.2, None]]}
+            >>> Run("lets-sam-per-layer", 0, 0.1, 0.2, 0.9, 0.4, 0.1, 0.2, 0.3, 100, 1.5, history).radii
+            [(0.1, 0.3), (0.2, nan)]
+        """
+        schedule = self.history.get("rho_schedule", ())
+        steps: list[Sequence[float | None]] = [step if isinstance(step, Sequence) else (step,) for step in schedule]
+        return [tuple(math.nan if rho is None else rho for rho in step) for step in steps]
+
+    @property
+    def mean_radii(self) -> list[float]:
+        """The mean of the learned radii at every step; NaN where one of them is not finite."""
+        return [finite_mean(step) for step in self.radii]
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a number that every run has is not finite."""
+        return not all(map(math.isfinite, (self.test_accuracy, self.test_loss, self.train_loss)))
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything a trial has to show: what was asked for, where it ran, and the runs that have finished.
+
+    Args:
+        task: the task's name.
+        config: the options of the trial, JSON values only.
+        environment: versions, platform and device, JSON values only.
+        runs: the finished runs, in the order in which they finished.
+
+    Example:
+        >>> empty = Results(task="digits", config={}, environment={}, runs=())
+        >>> run = Run("sgd", 0, None, None, 0.9, 0.4, 0.1, None, 0.3, 100, 1.5, {})
+        >>> [r.test_accuracy for r in empty.with_run(run).runs]
+        [0.9]
+    """
+
+    task: str
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    runs: tuple[Run, ...] = ()
+
+    @classmethod
+    def load(cls, path: str | Path) -> Results:
+        """Read a ``results.json``.
+
+        Raises:
+            ValueError: the file is missing, is not JSON, or does not follow the schema; one line that names
+                the file, what was expected and what came.
+        """
+        path = Path(path)
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"), parse_constant=schema.refuse_constant)
+        except FileNotFoundError:
+            raise ValueError(f"{path}: expected a results file, but there is no such file") from None
+        except OSError as error:
+            raise ValueError(f"{path}: expected a readable results file, got: {error.strerror}") from None
+        except ValueError as error:
+            raise ValueError(f"{path}: expected JSON, got: {error}") from None
+        try:
+            fields = schema.checked(value)
+        except schema.SchemaError as error:
+            raise ValueError(f"{path}: {error}") from None
+        return Results(**{**fields, "runs": tuple(Run(**run) for run in fields["runs"])})
+
+    def save(self, path: str | Path) -> None:
+        """Write ``results.json`` so that a reader sees either the old file or the new one, never a part."""
+        head = {
+            "schema": schema.SCHEMA,
+            "task": self.task,
+            "config": dict(self.config),
+            "environment": dict(self.environment),
+        }
+        fields = [f" {json.dumps(name)}: {schema.dumped(value)}" for name, value in head.items()]
+        # vars() rather than asdict(): asdict would copy every history only to throw the copy away
+        runs = ",\n".join(f"  {schema.dumped(vars(run))}" for run in self.runs)
+        fields.append(f' "runs": [\n{runs}\n ]' if runs else ' "runs": []')
+        write_atomically(Path(path), "{\n" + ",\n".join(fields) + "\n}\n")
+
+    def with_run(self, run: Run) -> Results:
+        """Return results that hold `run` as well; it replaces a run of the same method and seed in place."""
+        if any(old.key == run.key for old in self.runs):
+            runs = tuple(run if old.key == run.key else old for old in self.runs)
+        else:
+            runs = (*self.runs, run)
+        return dataclasses.replace(self, runs=runs)
+
+    def summary(self) -> tuple[Summary, ...]:
+        """The same as `summarize`."""
+        return summarize(self)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods with at least one finished run, in order of first appearance."""
+        return tuple(dict.fromkeys(run.method for run in self.runs))
+
+    @property
+    def metric(self) -> str:
+        """The name of what ``test_accuracy`` holds, such as "accuracy" or "BLEU"."""
+        return self.runs[0].metric if self.runs else "accuracy"
+
+    def runs_of(self, method: str) -> tuple[Run, ...]:
+        """The runs of one method, in order."""
+        return tuple(run for run in self.runs if run.method == method)

@@ -1,0 +1,187 @@
+"""The checks of a ``results.json`` that is read, and how its values are written.
+
+``docs/results-schema.md`` documents the fields, with their units.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+__all__ = ["SCHEMA", "SchemaError", "checked", "dumped", "refuse_constant"]
+
+SCHEMA = 2
+"""The number of the schema that this version writes."""
+
+READABLE = (1, 2)
+"""The schemas that it reads. In schema 1, `rho_schedule` had one number for each step: with many radii, their mean."""
+
+HISTORY_NUMBERS = ("train_loss", "test_loss", "test_accuracy", "generalization_gap")
+"""History columns that every method has: ``null`` means non-finite and is read as NaN."""
+
+HISTORY_OPTIONAL = ("validation_loss", "rho", "hypergradient")
+"""History columns that some methods do not have: ``null`` stays None."""
+
+
+Reader = Callable[[Any, str], Any]
+"""Checks a value; the string says where in the file it is."""
+
+
+class SchemaError(Exception):
+    """The JSON does not follow the schema; `Results.load` makes it a `ValueError` that names the file."""
+
+
+def dumped(value: Any) -> str:
+    """The value as strict JSON in one line, with null in place of every non-finite number."""
+    return json.dumps(_finite(value), allow_nan=False, ensure_ascii=False)
+
+
+def refuse_constant(name: str) -> None:
+    """Refuse NaN and Infinity, which Python's JSON reader would accept; for its `parse_constant`."""
+    raise ValueError(f"{name}, which JSON does not have (write null)")
+
+
+def checked(value: Any) -> dict[str, Any]:
+    """Check what was read.
+
+    Args:
+        value: the content of a file, as `json.loads` gives it.
+
+    Returns:
+        The fields of `Results`; each of its runs is a dictionary with the fields of `Run`.
+
+    Raises:
+        SchemaError: one line that names the field, what was expected and what came.
+    """
+    fields = _object(value, "the file")
+    schema = _field(fields, "schema", "", _integer)
+    if schema not in READABLE:
+        raise SchemaError(f"expected schema {' or '.join(map(str, READABLE))}, got schema {schema}")
+    seen: set[tuple[str, int]] = set()
+    runs: list[dict[str, Any]] = []
+    for index, item in enumerate(_field(fields, "runs", "", _array)):
+        run = _run(item, f"runs[{index}]")
+        key = run["method"], run["seed"]
+        if key in seen:
+            raise SchemaError(f"expected one run for each method and seed, got {key[0]!r} with {key[1]} twice")
+        seen.add(key)
+        runs.append(run)
+    return {
+        "task": _field(fields, "task", "", _string),
+        "config": _field(fields, "config", "", _object),
+        "environment": _field(fields, "environment", "", _object),
+        "runs": runs,
+    }
+
+
+def _finite(value: Any) -> Any:
+    """The same value with None in place of every non-finite number."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _run(value: Any, where: str) -> dict[str, Any]:
+    fields = _object(value, where)
+    values = {name: _field(fields, name, where, reader) for name, reader in _RUN_FIELDS.items()}
+    if "metric" in fields:  # older files lack it
+        values["metric"] = _string(fields["metric"], f"{where}.metric")
+    return values
+
+
+def _history(value: Any, where: str) -> dict[str, list[Any]]:
+    columns = _object(value, where)
+    readers: dict[str, Reader] = {
+        "epoch": _epoch,
+        **dict.fromkeys(HISTORY_NUMBERS, _number),
+        **dict.fromkeys(HISTORY_OPTIONAL, _optional_number),
+    }
+    history: dict[str, list[Any]] = {}
+    for name, reader in readers.items():
+        items = _field(columns, name, where, _array)
+        history[name] = [reader(item, f"{where}.{name}[{i}]") for i, item in enumerate(items)]
+        if len(items) != len(history["epoch"]):
+            expected = f"{len(history['epoch'])} values, one for each epoch"
+            raise SchemaError(f"expected {where}.{name} to hold {expected}, got {len(items)}")
+    if "rho_schedule" in columns:
+        history["rho_schedule"] = _schedule(columns["rho_schedule"], f"{where}.rho_schedule")
+    return history
+
+
+def _schedule(value: Any, where: str) -> list[Any]:
+    """One radius for each step, or one list of radii for each step, all of one length."""
+    items = _array(value, where)
+    if not (items and isinstance(items[0], list)):
+        return [_number(item, f"{where}[{i}]") for i, item in enumerate(items)]
+    rows = [_array(item, f"{where}[{i}]") for i, item in enumerate(items)]
+    count = max(len(rows[0]), 1)
+    for i, row in enumerate(rows):
+        if len(row) != count:
+            raise SchemaError(f"expected {where}[{i}] to hold {count} radii, as many as the first, got {len(row)}")
+    return [[_number(rho, f"{where}[{i}][{j}]") for j, rho in enumerate(row)] for i, row in enumerate(rows)]
+
+
+def _field(fields: Mapping[str, Any], name: str, where: str, reader: Reader) -> Any:
+    full = f"{where}.{name}" if where else name
+    if name not in fields:
+        raise SchemaError(f"expected the field {full}, but it is missing")
+    return reader(fields[name], full)
+
+
+def _object(value: Any, where: str) -> dict[str, Any]:
+    return _typed(value, where, "an object", dict)
+
+
+def _array(value: Any, where: str) -> list[Any]:
+    return _typed(value, where, "a list", list)
+
+
+def _string(value: Any, where: str) -> str:
+    return _typed(value, where, "a string", str)
+
+
+def _integer(value: Any, where: str) -> int:
+    return _typed(value, where, "an integer", int)
+
+
+def _epoch(value: Any, where: str) -> float:
+    return _typed(value, where, "a number", (int, float))
+
+
+def _number(value: Any, where: str) -> float:
+    return math.nan if value is None else float(_typed(value, where, "a number", (int, float)))
+
+
+def _optional_number(value: Any, where: str) -> float | None:
+    return None if value is None else _number(value, where)
+
+
+def _typed(value: Any, where: str, expected: str, kind: type | tuple[type, ...]) -> Any:
+    # In Python a bool is an int, but in a file true is not a number.
+    if not isinstance(value, kind) or isinstance(value, bool):
+        shown = json.dumps(value)
+        shown = shown if len(shown) <= 40 else f"{shown[:37]}..."
+        raise SchemaError(f"expected {where} to be {expected}, got {shown}")
+    return value
+
+
+_RUN_FIELDS = {
+    "method": _string,
+    "seed": _integer,
+    "rho_initial": _optional_number,
+    "rho_final": _optional_number,
+    "test_accuracy": _number,
+    "test_loss": _number,
+    "train_loss": _number,
+    "validation_loss": _optional_number,
+    "generalization_gap": _number,
+    "gradient_passes": _integer,
+    "seconds": _number,
+    "history": _history,
+}

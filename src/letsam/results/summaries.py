@@ -1,0 +1,93 @@
+"""Means over the seeds of each method."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from letsam.results.names import MethodName
+
+if TYPE_CHECKING:
+    from letsam.results.records import Results, Run
+
+__all__ = ["Summary", "finite_mean", "summarize"]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One method over its seeds; every number but the counts and the standard deviation is an arithmetic mean.
+
+    A mean over runs of which one is not finite is NaN: without the diverged run, the method would look too good.
+
+    Args:
+        method: its name.
+        learned: whether its radius is learned, or replays a learned one.
+        count: number of runs.
+        diverged: how many of them ended with a non-finite accuracy or loss.
+        test_accuracy: mean, a fraction.
+        test_accuracy_std: sample standard deviation over the runs; 0 for one run.
+        test_loss: mean.
+        train_loss: mean.
+        generalization_gap: mean of test loss minus training loss.
+        rho_initial: mean; None if the method has no radius.
+        rho_final: mean; None if the method has no radius.
+        gradient_passes: mean number of forward and backward passes.
+        seconds: mean training time.
+    """
+
+    method: str
+    learned: bool
+    count: int
+    diverged: int
+    test_accuracy: float
+    test_accuracy_std: float
+    test_loss: float
+    train_loss: float
+    generalization_gap: float
+    rho_initial: float | None
+    rho_final: float | None
+    gradient_passes: float
+    seconds: float
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the method perturbs the weights with a radius that is not learned."""
+        return not self.learned and self.rho_initial is not None
+
+
+def summarize(results: Results) -> tuple[Summary, ...]:
+    """Average the runs of each method, in order of the methods' first appearance."""
+    return tuple(_summary(method, results.runs_of(method)) for method in results.methods)
+
+
+def finite_mean(values: Sequence[float]) -> float:
+    """The mean, or NaN where a value is not finite."""
+    return statistics.fmean(values) if all(map(math.isfinite, values)) else math.nan
+
+
+def _summary(method: str, runs: Sequence[Run]) -> Summary:
+    accuracies = [run.test_accuracy for run in runs]
+    spread = statistics.stdev(accuracies) if len(runs) > 1 and all(map(math.isfinite, accuracies)) else 0.0
+    return Summary(
+        method=method,
+        learned=MethodName.parse(method).learned,
+        count=len(runs),
+        diverged=sum(run.diverged for run in runs),
+        test_accuracy=finite_mean(accuracies),
+        test_accuracy_std=spread if math.isfinite(finite_mean(accuracies)) else math.nan,
+        test_loss=finite_mean([run.test_loss for run in runs]),
+        train_loss=finite_mean([run.train_loss for run in runs]),
+        generalization_gap=finite_mean([run.generalization_gap for run in runs]),
+        rho_initial=_mean_or_none([run.rho_initial for run in runs]),
+        rho_final=_mean_or_none([run.rho_final for run in runs]),
+        gradient_passes=finite_mean([run.gradient_passes for run in runs]),
+        seconds=finite_mean([run.seconds for run in runs]),
+    )
+
+
+def _mean_or_none(values: Sequence[float | None]) -> float | None:
+    present = [value for value in values if value is not None]
+    return finite_mean(present) if present else None

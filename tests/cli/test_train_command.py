@@ -1,0 +1,61 @@
+"""`letsam train`: one run with a checkpoint after every epoch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cli_cases import (
+    MINE,
+    TRAIN,
+    Interrupted,
+    files,
+    records,
+    rows,
+)
+from letsam.results import Results
+
+
+def test_train(real_report: None, here: Path, letsam_run: Any) -> None:
+    status, out, err = letsam_run("train", MINE, "--method", "sam:0.1", "--seed", "3")
+    folder = Path("runs/my_task.py-make_task/sam-0.1-3")
+
+    assert (status, err) == (0, "")
+    assert out.splitlines()[-2:] == [f"checkpoint: {folder / 'checkpoint.pt'}", f"report: {folder / 'report.html'}"]
+    assert {path.name for path in folder.iterdir()} == {"checkpoint.pt", "report.html", "results.json"}
+    assert rows(folder / "results.json") == [("sam:0.1", 3)]
+
+
+def test_a_run_of_train_is_that_of_a_trial(trial: Path, letsam_run: Any) -> None:
+    assert letsam_run(*TRAIN, "--seed", "1")[0] == 0
+    expected = [one for one in records(trial / "results.json") if (one["method"], one["seed"]) == ("lets-sam", 1)]
+    assert records(Path("one/results.json")) == expected
+
+
+@pytest.mark.parametrize(("method", "at"), [("sgd", 2), ("sam", 3), ("lets-sam", 1), ("lets-sam", 2), ("lets-asam", 3)])
+def test_an_interrupted_run_of_train(
+    method: str, at: int, here: Path, letsam_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("train", MINE, "--method", method, "--label-noise", "0.2")
+    with Interrupted(monkeypatch, at):
+        status, _, err = letsam_run(*command, "--out", "cut")
+    assert status == 130
+    assert err == f"interrupted: {at - 1} of 3 epochs are finished; the same command with --resume completes the rest\n"
+    assert [path.name for path in here.glob("cut/*")] == (["checkpoint.pt"] if at > 1 else [])
+
+    assert letsam_run(*command, "--out", "cut", "--resume")[0] == 0
+    assert letsam_run(*command, "--out", "whole")[0] == 0
+    assert records(Path("cut/results.json")) == records(Path("whole/results.json"))
+    states = [torch.load(f"{name}/checkpoint.pt", weights_only=True)["state"]["model"] for name in ("cut", "whole")]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[1])
+
+
+def test_a_finished_run_of_train_is_kept_with_resume(here: Path, letsam_run: Any) -> None:
+    assert letsam_run(*TRAIN)[0] == 0
+    before, runs = files(here)["one/checkpoint.pt"], Results.load("one/results.json").runs
+    assert letsam_run(*TRAIN, "--resume")[0] == 0
+    assert files(here)["one/checkpoint.pt"] == before
+    assert Results.load("one/results.json").runs == runs
