@@ -17,7 +17,8 @@ from torch.nn.parameter import is_lazy
 
 from ..closures.closure import Closure
 from ..optimizer import SharpnessAware
-from ..step.randomness import devices_of, read_states, write_states
+from ..step.randomness import devices_of
+from ..step.snapshot import Snapshot
 from ..tensors import Tensors, copy_, norm
 from .findings import Finding, Pass, stale
 
@@ -57,16 +58,16 @@ class Sandbox:
         self._modules = {m: f"{name}." if name else "" for net in networks for name, m in net.named_modules()}
 
     def __enter__(self) -> Sandbox:
-        self._weights = [p.detach().clone() for p in self._params]
-        self._gradients = [(p, p.grad, None if p.grad is None else p.grad.clone()) for p in self._names]
-        self._modes = [(module, module.training) for module in self._modules]
+        self._before = Snapshot()
+        self._before.take_all(list(self._modules), list(self._names), devices_of(self._params))
+        place = {p: i for i, p in enumerate(self._names)}
+        self._weights = [self._before.weights[place[p]] for p in self._params]
         self._buffers = [
-            (module, name, tensor, None if tensor is None else tensor.detach().clone())
+            (module, name)
             for module in self._modules
             for name, tensor in module._buffers.items()
             if tensor is None or not is_lazy(tensor)
         ]
-        self._random = read_states(devices_of(self._params))
         self._other_random = unreplayed_states()
         bases = (self.optimizer, self.optimizer.base_optimizer)
         self._hooks = [base.register_step_pre_hook(_no_step) for base in bases]
@@ -75,28 +76,12 @@ class Sandbox:
     def __exit__(self, *exception: object) -> None:
         for hook in self._hooks:
             hook.remove()
-        self._rewind()
-        for param, gradient, value in self._gradients:
-            param.grad = gradient
-            if gradient is not None and value is not None:
-                with torch.no_grad():
-                    gradient.copy_(value)
+        self._before.restore()
+        self._before.restore_gradients()
         if "random" in self._other_random:
             random.setstate(self._other_random["random"])
         if "numpy" in self._other_random:
             sys.modules["numpy"].random.set_state(self._other_random["numpy"])
-
-    @torch.no_grad()
-    def _rewind(self) -> None:
-        """Restore everything except gradients and the generators of Python and NumPy."""
-        copy_(self._params, self._weights)
-        for module, training in self._modes:
-            module.training = training
-        for module, name, tensor, value in self._buffers:
-            module._buffers[name] = tensor
-            if tensor is not None and value is not None:
-                tensor.copy_(value)
-        write_states(self._random)
 
     def run(
         self,
@@ -121,7 +106,7 @@ class Sandbox:
             UnusableClosure: there is no loss or no gradient.
         """
         if self._used:  # before the first pass, writing the weights would invalidate graphs made with them: see `_call`
-            self._rewind()
+            self._before.restore()
         for param in self._names:
             param.grad = None
         for param, gradient in zip(self._params, gradients or (), strict=False):
@@ -142,8 +127,8 @@ class Sandbox:
             [None if p.grad is None else p.grad.detach().clone() for p in self._params],
             [
                 (self._modules[module] + key, module)
-                for module, key, _, value in self._buffers
-                if not _equal(module._buffers.get(key), value)
+                for module, key in self._buffers
+                if not self._before.buffers.holds(module, key)
             ],
             [kind for kind in before if pickle.dumps(before[kind]) != pickle.dumps(after[kind])],
         )
@@ -164,7 +149,7 @@ class Sandbox:
             For each trainable weight, its perturbed value and a mask of the entries whose direction is not 0; None for
             weights that are not perturbed or have no gradient. Empty if the step has no second pass.
         """
-        self._rewind()
+        self._before.restore()
         twin = copy.copy(self.optimizer)
         twin.model = self.optimizer.model
         memo: dict[int, Any] = {id(p): p for p in self._params}
@@ -284,9 +269,3 @@ def _without_grad(name: str) -> Finding:
         f"the loss of `{name}` does not depend on weights that require gradients: look for detach(), item(), numpy() "
         "or torch.no_grad() in its computation, and for requires_grad_(False)",
     )
-
-
-def _equal(left: Tensor | None, right: Tensor | None) -> bool:
-    if left is None or right is None:
-        return left is right
-    return torch.equal(left, right)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import checks
-from ..tensors import copy_
+from ..step.snapshot import Snapshot
 
 LossFunction = Callable[[Any, Any], Tensor]
 Batch = tuple[Any, Any]
@@ -31,28 +31,15 @@ def measured(model: nn.Module) -> Iterator[list[Tensor]]:
     Raises:
         ValueError: no parameter is trainable.
     """
-    params = list(model.parameters())
-    modes = {module: module.training for module in model.modules()}
-    buffers = [(module._buffers, dict(module._buffers)) for module in modes]
-    values = [(b, b.detach().clone()) for _, named in buffers for b in named.values() if b is not None]
-    weights = [p.detach().clone() for p in params]
-    gradients = [None if p.grad is None else (p.grad, p.grad.detach().clone()) for p in params]
     trainable(model)
+    params, before = list(model.parameters()), Snapshot()
+    before.take_all(list(model.modules()), params, devices=())
     try:
         model.eval()
-        yield [w for w, p in zip(weights, params, strict=True) if p.requires_grad]
+        yield [w for w, p in zip(before.weights, params, strict=True) if p.requires_grad]
     finally:
-        with torch.no_grad():
-            copy_(params, weights)
-            for buffer, value in values:
-                buffer.copy_(value)
-            for param, held in zip(params, gradients, strict=True):
-                param.grad = None if held is None else held[0].copy_(held[1])
-        for place, named in buffers:
-            place.clear()
-            place.update(named)
-        for module, mode in modes.items():
-            module.training = mode
+        before.restore()
+        before.restore_gradients()
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from ..checks import checked_module
 from .randomness import States, devices_of, read_states, stream, write_states
-from .snapshot import BufferCopy
+from .snapshot import Snapshot
 
 
 class Replay:
@@ -45,19 +45,15 @@ class Replay:
 
     def __init__(self, model: nn.Module | None) -> None:
         self.model = model
-        self._start, self._part, self._end = BufferCopy(), BufferCopy(), BufferCopy()
-        self._start_random: States = {}
-        self._part_random: States | None = None  # of the part under way, from the second on
-        self._end_random: States = {}
+        self._start, self._part, self._end = Snapshot(), Snapshot(), Snapshot()
+        self._in_part = False  # whether a part is under way, from the second on
         self._under_way = self._kept = False
         self._clean = True
 
     def begin(self, devices: Iterable[torch.device]) -> None:
         """Remember the state that every pass begins with; `devices` are those of the random generators."""
-        self._start_random = read_states(devices)
-        if self.model is not None:
-            self._start.take(self.model)
-        self._part_random = None
+        self._start.take(self._modules(), devices)
+        self._in_part = False
         self._under_way, self._kept, self._clean = True, False, True
 
     def again(self) -> None:
@@ -69,55 +65,48 @@ class Replay:
     def aside(self, number: int) -> None:
         """Before a validation pass: random numbers of stream `number`."""
         self.again()
-        write_states(stream(self._start_random, number))
+        write_states(stream(self._start.random, number))
 
     def keep(self) -> None:
         """After the first training pass: this is what the step will leave behind."""
-        self._end_random = read_states(self._start_random)
-        if self.model is not None:
-            self._end.take(self.model)
+        self._end.take(self._modules(), self._start.random)
         self._kept = True
 
     def onward(self) -> None:
         """After the last pass of a part: the next one begins where its first pass has ended."""
-        write_states(self._end_random)
-        self._part_random = self._end_random
-        if self.model is not None:
-            self._end.put_back()
-            self._part.take(self.model)
-        self._clean = True
+        self._end.restore()
+        self._part.take(self._modules(), self._start.random)
+        self._in_part, self._clean = True, True
 
     def whole(self) -> None:
         """After the last part: what follows begins where the step began."""
-        self._part_random, self._clean = None, False
+        self._in_part, self._clean = False, False
 
     def end(self, finite: Tensor) -> None:
         """After the last pass; the buffers stay as they were before the step unless `finite` (0-dim bool)."""
         if not self._kept:
             self.abort()
             return
-        write_states(self._end_random)
-        if self.model is not None:
-            self._end.keep_where(finite, self._start)
-            self._end.put_back()
+        self._end.buffers.keep_where(finite, self._start.buffers)
+        self._end.restore()
         self._under_way = False
 
     def abort(self) -> None:
         """As if there had been no pass; does nothing between two steps."""
         if self._under_way:
-            self._part_random = None
+            self._in_part = False
             self._rewind()
         self._under_way = False
 
     def forget(self) -> None:
         """The step under way is given up, and everything has been put elsewhere since."""
-        self._part_random, self._under_way = None, False
+        self._in_part, self._under_way = False, False
 
     def _rewind(self) -> None:
-        in_part = self._part_random is not None
-        write_states(self._part_random or self._start_random)
-        if self.model is not None:
-            (self._part if in_part else self._start).put_back()
+        (self._part if self._in_part else self._start).restore()
+
+    def _modules(self) -> Iterable[nn.Module]:
+        return () if self.model is None else self.model.modules()
 
 
 class ReplayedRandomness:

@@ -1,4 +1,7 @@
-"""The buffers of a model, BatchNorm's running statistics above all: copied, put back, frozen for a while.
+"""Snapshots: what passes change besides the gradients, copied and restored. For steps, the doctor, sharpness measures.
+
+The buffers of a model, BatchNorm's running statistics above all, are a `BufferCopy`; a `Snapshot` adds random numbers,
+weights, modes and gradients.
 
 Buffers are followed by the module that owns them and their name, so wrappers (DDP, Fabric, `torch.compile`) change
 nothing, and a buffer that a forward pass replaces by a new tensor is put back too. A copy lies in one block of memory
@@ -9,7 +12,7 @@ layouts keep their places, but not their values.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -18,6 +21,7 @@ from torch.nn.parameter import is_lazy
 
 from ..checks import checked_module
 from ..tensors import copy_
+from .randomness import States, read_states, write_states
 
 Kind = tuple[torch.device, torch.dtype]
 
@@ -35,9 +39,9 @@ class BufferCopy:
         self._views: list[Tensor] = []
         self._members: dict[Kind, list[int]] = {}
 
-    def take(self, model: nn.Module) -> None:
-        """Copy all buffers of `model` and of the modules in it; lazy ones that are not made yet are left out."""
-        found = [(_places(module), name, value) for module in model.modules() for name, value in _own(module)]
+    def take(self, modules: Iterable[nn.Module]) -> None:
+        """Copy all buffers that these modules own; lazy ones that are not made yet are left out."""
+        found = [(_places(module), name, value) for module in modules for name, value in _own(module)]
         self._places = [(owner, name) for owner, name, _ in found]
         self._tensors = [value for _, _, value in found]
         self._parts = [part for tensor in self._tensors for part in _parts(tensor)]
@@ -59,6 +63,17 @@ class BufferCopy:
         for tensor, then in self._sparse:
             if not _values(tensor).is_set_to(_values(then)):  # adding in place gives it others
                 tensor.copy_(then)
+
+    def holds(self, owner: nn.Module, name: str) -> bool:
+        """Whether a buffer, and its place in the module, are as they were when the copy was taken."""
+        place = next((i for i, (o, n) in enumerate(self._places) if o is _places(owner) and n == name), None)
+        if place is None:
+            return _places(owner).get(name) is None
+        first = sum(len(_parts(tensor)) for tensor in self._tensors[:place])
+        now = _places(owner).get(name)
+        parts = [] if now is None else _parts(now)
+        then = self._views[first : first + len(_parts(self._tensors[place]))]
+        return len(parts) == len(then) and all(map(torch.equal, parts, then))
 
     def keep_where(self, flag: Tensor, other: BufferCopy) -> None:
         """Where `flag` (0-dim bool) is False, take the values of `other`; without reading the flag.
@@ -83,6 +98,60 @@ class BufferCopy:
             self._blocks[device, dtype] = torch.empty(sum(sizes), dtype=dtype, device=device)
             for i, part in zip(indices, torch.split(self._blocks[device, dtype], sizes), strict=True):
                 self._views[i] = part.view(self._parts[i].shape)
+
+
+class Snapshot:
+    """What passes change, at one moment. Its memory is used again at the next one.
+
+    `take` copies what every pass of a step must begin with: buffers and random numbers. `take_all` copies weights,
+    modes and gradients, too, so that `restore` leaves no trace of passes that others have made.
+    """
+
+    def __init__(self) -> None:
+        self.buffers = BufferCopy()
+        self.random: States = {}
+        self.weights: list[Tensor] = []
+        self._params: list[Tensor] = []
+        self._modules: list[tuple[nn.Module, bool, dict[str, Tensor | None]]] = []  # with mode and places of buffers
+        self._gradients: list[tuple[Tensor, Tensor | None, Tensor | None]] = []
+
+    def take(self, modules: Iterable[nn.Module], devices: Iterable[torch.device]) -> None:
+        """Copy the buffers of these modules, and the states of the random generators of these devices."""
+        self.random = read_states(devices)
+        self.buffers.take(modules)
+
+    @torch.no_grad()
+    def take_all(self, modules: Sequence[nn.Module], params: Sequence[Tensor], devices: Iterable[torch.device]) -> None:
+        """The same, and the weights, the training modes of the modules and the gradients.
+
+        Args:
+            modules: each module itself, not only the outermost.
+            params: weights, with or without gradients.
+            devices: of the random generators; none to leave random numbers alone.
+        """
+        self.take(modules, devices)
+        self._params, self.weights = list(params), [p.detach().clone() for p in params]
+        self._modules = [(module, module.training, dict(_places(module))) for module in modules]
+        self._gradients = [(p, p.grad, None if p.grad is None else p.grad.detach().clone()) for p in params]
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put everything back that was taken, bit for bit, except the gradients."""
+        copy_(self._params, self.weights)
+        for module, training, places in self._modules:
+            module.training = training
+            _places(module).clear()
+            _places(module).update(places)
+        write_states(self.random)
+        self.buffers.put_back()
+
+    @torch.no_grad()
+    def restore_gradients(self) -> None:
+        """Put the gradients back: the tensors that they were, with their values."""
+        for param, gradient, value in self._gradients:
+            param.grad = gradient
+            if gradient is not None and value is not None:
+                gradient.copy_(value)
 
 
 def _places(module: nn.Module) -> dict[str, Tensor | None]:
@@ -155,7 +224,7 @@ def frozen_statistics(model: nn.Module) -> Generator[None]:
     checked_module(model)
     before = BufferCopy()
     with torch.no_grad():
-        before.take(model)
+        before.take(model.modules())
     try:
         yield
     finally:
