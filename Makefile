@@ -25,14 +25,9 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format
 
 # The results are in the repository: these measure them again. `.dev` holds what they need.
-evidence: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.evidence run
-	$(BIN)/python -m benchmarks.evidence table
-
-variants: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.variants run
-	$(BIN)/python -m benchmarks.variants errors
-	$(BIN)/python -m benchmarks.variants table
+evidence variants: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.$@ run
+	$(BIN)/python -m benchmarks.$@ table
 
 flatness fidelity search speed: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.$@ run --again

@@ -1,1 +1,8 @@
-"""The evidence table (python -m benchmarks.evidence)."""
+"""The evidence: does a learned radius do as well as the best of a grid?
+
+    python -m benchmarks.evidence run [SETTING ...] [--jobs N] [--seeds K] [--family FAMILY] [--quick | --full]
+    python -m benchmarks.evidence status | forget [SETTING ...] [--family FAMILY]
+    python -m benchmarks.evidence table
+
+`suite.py` says what there is. Fashion-MNIST: the Debian package `dataset-fashion-mnist`, or LETSAM_DATA.
+"""

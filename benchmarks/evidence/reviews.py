@@ -15,17 +15,5 @@ TEST_SIZE = 700
 
 
 def reviews(train_size: int | None = None, data_dir: Path | None = None, model: str = "small") -> Task:
-    """2,000 training and 700 test sentences, and a small transformer from scratch.
-
-    Args:
-        train_size: number of training sentences; a smaller set is a part of a larger one.
-        data_dir: as for `movie-snippets`.
-        model: as for `movie-snippets`.
-
-    Returns:
-        The task.
-
-    Raises:
-        TaskError: the data are missing or `train_size` is out of range.
-    """
+    """2,000 training and 700 test sentences, and a small transformer from scratch; options as for `movie-snippets`."""
     return sentiment("reviews", "sentences of Amazon reviews", TABLE, TEST_SIZE, train_size, data_dir, model)

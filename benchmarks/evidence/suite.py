@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
+import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 SAM_GRID = ("0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1.0")
@@ -18,7 +19,7 @@ FAMILIES = ("sam", "sam-learned", "asam", "asam-learned", "peers")
 ALL_FAMILIES = (*FAMILIES, "tried")
 TRIED = ("lets-sam-whole-prior", "lets-sam-length", "lets-sam-length-squared")  # see tried.py
 TRIED_ON, TRIED_SEEDS = ("digits", "fashion", "snippets", "ding-de-en"), 3  # from the first and the last start
-SPARSE_SAM, SPARSE_ASAM = ("0.01", "0.05", "0.2", "1.0"), ("0.05", "0.2", "1", "5")  # grids of the dear settings
+SPARSE_SAM, SPARSE_ASAM = ("0.01", "0.05", "0.2", "1.0"), ("0.05", "0.2", "1", "5")  # grids of the expensive settings
 PEERS = (
     f"lets-paper-sam:{PAPER_START}",
     *(f"sam-rising:{rho}" for rho in SAM_GRID),
@@ -28,58 +29,37 @@ PEERS = (
     *(f"asam-rising:{rho}" for rho in ASAM_GRID),
     "optuna-asam",
 )
-FEW_PEERS = (
-    f"lets-paper-sam:{PAPER_START}",
-    *(f"sam-rising:{rho}" for rho in SCHEDULED),
-    f"gsam-schedule:{SCHEDULED[1]}",
-    f"sam-budget:{BUDGETS[1]}",
-    "optuna-sam",
-)
+RISING = tuple(f"sam-rising:{rho}" for rho in SCHEDULED)
+FEW_PEERS = (f"lets-paper-sam:{PAPER_START}", *RISING, "gsam-schedule:0.2", "sam-budget:0.1", "optuna-sam")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A task with its options, and what is run on it.
+    """A task with its options, and what is run on it."""
 
-    Attributes:
-        name: of the files that hold its results.
-        title: for people.
-        group: settings that differ in their label noise only share it.
-        task: as `letsam trial` takes it.
-        noise: share of wrong training labels.
-        train_size, model: the task's options; None: its defaults.
-        epochs: None: the task's.
-        seeds: how many at most.
-        sam_grid, asam_grid, sam_starts, asam_starts: radii, as they are written in a method's name.
-        peers: methods to compare with.
-        gpu_size, gpu_model, gpu_epochs: what takes the place of `train_size`, `model` and `epochs` with `--full`.
-        text: whether the task is one of text, not of images.
-        max_grad_norm: at which the gradients of all methods are clipped; None: nowhere.
-    """
-
-    name: str
-    title: str
-    group: str
-    task: str
-    noise: float = 0.0
-    train_size: int | None = None
+    name: str  # of the files that hold its results
+    title: str  # for people
+    group: str  # settings that differ in their label noise only share it
+    task: str  # as `letsam trial` takes it
+    noise: float = 0.0  # share of wrong training labels
+    train_size: int | None = None  # the task's options; None: its defaults
     model: str | None = None
-    epochs: int | None = None
-    seeds: int = 5
-    sam_grid: tuple[str, ...] = SAM_GRID
+    epochs: int | None = None  # None: the task's
+    seeds: int = 5  # how many at most
+    sam_grid: tuple[str, ...] = SAM_GRID  # radii, as they are written in a method's name
     asam_grid: tuple[str, ...] = ASAM_GRID
     sam_starts: tuple[str, ...] = SAM_STARTS
     asam_starts: tuple[str, ...] = ASAM_STARTS
-    peers: tuple[str, ...] = PEERS
-    gpu_size: int | None = None
+    peers: tuple[str, ...] = PEERS  # methods to compare with
+    gpu_size: int | None = None  # what takes the place of `train_size`, `model` and `epochs` with `--full`
     gpu_model: str | None = None
     gpu_epochs: int | None = None
-    text: bool = False
-    max_grad_norm: float | None = None
+    text: bool = False  # whether the task is one of text, not of images
+    max_grad_norm: float | None = None  # at which the gradients of all methods are clipped; None: nowhere
 
     @property
     def config(self) -> dict[str, object]:
-        """What a record depends on beside method and seed."""
+        """What a record depends on, except method and seed."""
         names = ("task", "noise", "train_size", "model", "epochs")
         clipped = {} if self.max_grad_norm is None else {"max_grad_norm": self.max_grad_norm}
         return {name: getattr(self, name) for name in names} | clipped
@@ -88,44 +68,14 @@ class Setting:
         """The setting at its full size, for a GPU; None where there is none."""
         if self.gpu_size is None:
             return None
-        return dataclasses.replace(
-            self,
-            name=f"{self.name}-full",
-            title=f"{self.title}, full size",
-            group=f"{self.group}-full",
-            train_size=self.gpu_size,
-            model=self.gpu_model or self.model,
-            epochs=self.gpu_epochs,
-        )
+        names = {"name": f"{self.name}-full", "title": f"{self.title}, full size", "group": f"{self.group}-full"}
+        model = self.gpu_model or self.model
+        return replace(self, train_size=self.gpu_size, model=model, epochs=self.gpu_epochs, **names)
 
     def quick(self) -> Setting:
         """The setting made tiny, to see that everything runs."""
-        return dataclasses.replace(
-            self,
-            train_size=100,
-            epochs=2,
-            seeds=1,
-            sam_grid=self.sam_grid[2:4],
-            asam_grid=self.asam_grid[2:4],
-            sam_starts=self.sam_starts[:2],
-            asam_starts=self.asam_starts[:2],
-            peers=FEW_PEERS,
-        )
-
-
-@dataclass(frozen=True)
-class Unit:
-    """The smallest piece of work: one method with one seed, with the refit of its search where it learns."""
-
-    setting: Setting
-    family: str
-    method: str
-    seed: int
-
-    @property
-    def rows(self) -> tuple[str, ...]:
-        """The names of the records that it makes."""
-        return (self.method, f"{self.method}+refit") if self.method.startswith("lets-") else (self.method,)
+        radii = {name: getattr(self, name)[1:3] for name in ("sam_grid", "asam_grid", "sam_starts", "asam_starts")}
+        return replace(self, train_size=100, epochs=2, seeds=1, peers=FEW_PEERS, **radii)
 
 
 def methods(setting: Setting) -> Iterator[tuple[str, str]]:
@@ -141,96 +91,28 @@ def methods(setting: Setting) -> Iterator[tuple[str, str]]:
         yield from (("tried", f"{idea}:{rho}") for idea in TRIED for rho in ends)
 
 
-def units(settings: list[Setting], families: tuple[str, ...] = FAMILIES, seeds: int | None = None) -> list[Unit]:
-    """All the work in its order: seed by seed, so that what is finished is always balanced.
-
-    Args:
-        settings: in their order.
-        families: which methods, of `FAMILIES`.
-        seeds: at most so many; None: each setting's own number.
-
-    Returns:
-        The units.
-    """
-    most = max((setting.seeds for setting in settings), default=0)
-    return [
-        Unit(setting, family, method, seed)
-        for seed in range(most if seeds is None else seeds)
-        for setting in settings
-        if seed < setting.seeds or seeds is not None
-        for family, method in methods(setting)
-        if family in families and not (family == "tried" and seed >= TRIED_SEEDS)
-    ]
+FEW: dict[str, Any] = {"asam_grid": SPARSE_ASAM, "asam_starts": ("0.05", "1"), "peers": FEW_PEERS}
+TEXT: dict[str, Any] = {"seeds": 3, "sam_grid": SPARSE_SAM, "sam_starts": ("0.01", "0.2")}
 
 
-DEAR: dict[str, Any] = {"asam_grid": SPARSE_ASAM, "asam_starts": ("0.05", "1"), "peers": FEW_PEERS}
+def _settings(name: str, title: str, **fields: Any) -> Iterator[Setting]:
+    """Those of an entry in settings.toml."""
+    text, sparse = fields.get("text", False), fields.pop("sparse", False)
+    noises, clipped = fields.pop("noises", []), fields.pop("clipped", [])
+    options = (FEW if sparse or text else {}) | (TEXT if text else {}) | fields
+    if not noises:
+        yield Setting(name, title, name, **options)
+    for noise in noises:
+        plain = Setting(f"{name}-{noise}", f"{title}, {noise:.0%} label noise", name, noise=noise, **options)
+        yield plain
+        if noise in clipped:
+            names = {field: f"{getattr(plain, field)}-clipped" for field in ("name", "group")}
+            more = FEW | {"peers": (), "seeds": 3, "gpu_size": None, "max_grad_norm": 1.0}
+            yield replace(plain, title=f"{plain.title}, clipped", **names, **more)
 
 
-def _language(name: str, title: str, task: str, **options: Any) -> Setting:
-    return Setting(
-        name,
-        title,
-        name,
-        task,
-        seeds=3,
-        text=True,
-        sam_grid=SPARSE_SAM,
-        sam_starts=("0.01", "0.2"),
-        **DEAR | options,
-    )
-
-
-def _noisy(
-    group: str, title: str, task: str, noises: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6), **options: Any
-) -> list[Setting]:
-    return [
-        Setting(f"{group}-{noise}", f"{title}, {noise:.0%} label noise", group, task, noise, **options)
-        for noise in noises
-    ]
-
-
-def _fashion(model: str, **options: Any) -> list[Setting]:
-    title = f"Fashion-MNIST, 2,000 labels, {model}"
-    return _noisy(f"fashion-{model}", title, "fashion-mnist", train_size=2000, model=model, gpu_size=60000, **options)
-
-
-SETTINGS: list[Setting] = [
-    *_noisy("digits", "digits", "digits"),
-    *_fashion("cnn"),
-    _language("snippets-small", "movie snippets, small", "movie-snippets", model="small", gpu_size=8000),
-    *_fashion("resnet", gpu_model="resnet18", **DEAR),
-    *_fashion("vit", **DEAR),
-    *_noisy(
-        "fashion-10k",
-        "Fashion-MNIST, 10,000 labels, cnn",
-        "fashion-mnist",
-        (0.0, 0.4),
-        train_size=10000,
-        model="cnn",
-        epochs=12,
-        **DEAR,
-    ),
-    _language("ding-de-en", "Ding DE-EN translation", "ding-de-en", gpu_size=15000),
-    _language("snippets-minilm", "movie snippets, MiniLM", "movie-snippets", model="minilm", gpu_size=8000),
-    _language("reviews", "Amazon reviews, small (final check)", "benchmarks.evidence.reviews:reviews", model="small"),
-    *_noisy("mnist", "MNIST, 4,000 labels (final check)", "benchmarks.evidence.mnist:mnist", (0.0, 0.4), **DEAR),
-]
-"""Cheapest first. Amazon reviews and MNIST come last: the method was not tuned on them."""
-
-
-def _clipped(name: str) -> Setting:
-    setting = next(setting for setting in SETTINGS if setting.name == name)
-    return dataclasses.replace(
-        setting,
-        name=f"{name}-clipped",
-        title=f"{setting.title}, clipped",
-        group=f"{setting.group}-clipped",
-        max_grad_norm=1.0,
-        seeds=3,
-        gpu_size=None,
-        **DEAR | {"peers": ()},
-    )
-
-
-CLIPPED = [_clipped(f"fashion-{name}") for name in ("cnn-0.0", "cnn-0.6", "10k-0.0", "10k-0.4")]
+_READ = tomllib.loads(Path(__file__).with_name("settings.toml").read_text("utf-8"))["settings"]
+_EVERY = [setting for entry in _READ for setting in _settings(**entry)]
+SETTINGS = [setting for setting in _EVERY if setting.max_grad_norm is None]
+CLIPPED = [setting for setting in _EVERY if setting.max_grad_norm is not None]
 """The network whose training breaks down now and then, with gradients clipped. Not a part of the suite."""

@@ -1,91 +1,119 @@
-"""From the records of a setting to the numbers that the tables and figures show."""
+"""What is kept of a run, and from the records of a setting to the numbers that the tables and figures show."""
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.evidence.records import Record, Store
-from benchmarks.evidence.suite import CLIPPED, SETTINGS, Setting
+from benchmarks.evidence.suite import Setting
+from benchmarks.harness import Row
 from letsam.reports.table import NOTHING
+from letsam.results import Run
 from letsam.training.methods import REFIT
+
+POINTS = 20  # of a kept curve, at most
+
+
+@dataclass(frozen=True)
+class Record(Row):
+    """One run without its history; a number that is not finite is NaN here and null in JSON."""
+
+    method: str
+    seed: int
+    accuracy: float  # on the test set, 0 to 1
+    loss: float  # on the test set
+    train_loss: float  # on what was trained on
+    gap: float  # `loss - train_loss`
+    rho: float | None  # after the last step, or what a search chose; None without a radius
+    passes: int  # gradient passes, those of a search included
+    seconds: float  # of training, those of a search included
+    curve: tuple[float, ...] | None = None  # the learned radius at evenly spaced steps; None for other methods
+    setting: str = ""  # in the file once for all its runs, as is the environment of the latest of them
+    environment: dict[str, Any] = field(default_factory=dict[str, Any], compare=False)
+
+    @classmethod
+    def of(cls, run: Run, setting: str, environment: dict[str, Any]) -> Record:
+        """What is kept of `run`."""
+        losses = run.test_accuracy, run.test_loss, run.train_loss, run.generalization_gap
+        curve = thinned(run.mean_radii) if run.mean_radii else None
+        price = run.gradient_passes, run.seconds
+        return cls(run.method, run.seed, *losses, run.rho_final, *price, curve, setting, environment)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Record:
+        """Take back what `as_json` gave."""
+        fields = dict(value)
+        for name in ("accuracy", "loss", "train_loss", "gap"):
+            fields[name] = math.nan if fields[name] is None else fields[name]
+        if curve := fields.get("curve"):
+            fields["curve"] = tuple(math.nan if rho is None else rho for rho in curve)
+        return cls(**fields)
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields of a line; a missing curve is left out."""
+        left_out = {"setting", "environment"} | ({"curve"} if self.curve is None else set())
+        return {name: value for name, value in vars(self).items() if name not in left_out}
+
+
+def thinned(values: Sequence[float]) -> tuple[float, ...]:
+    """At most `POINTS` of the values, evenly spaced, the first and the last among them."""
+    last = len(values) - 1
+    count = min(POINTS, len(values))
+    return tuple(values[round(i * last / max(count - 1, 1))] for i in range(count))
+
 
 # The goals: each start at most so far below the best of the grid (points), the starts at most so far apart, and the
 # cost as a multiple of one SAM run, without and with the refit.
 BELOW, SPREAD, COST = 0.3, 0.5, {"": 1.15, REFIT: 2.3}
+EMPTY = "Not measured yet."
 
 
 @dataclass(frozen=True)
-class Row:
-    """One method over its seeds, in points and as multiples.
+class Means:
+    """One method over its seeds, in points and as multiples."""
 
-    Attributes:
-        name: the method.
-        seeds: how many.
-        accuracy: mean, in percent; NaN where a run diverged.
-        deviation: sample standard deviation, in points; 0 for one seed.
-        loss, gap: means.
-        rho: mean of the last (or chosen) radius; None without one.
-        passes: mean number of gradient passes.
-        seconds: mean time.
-    """
-
-    name: str
-    seeds: int
-    accuracy: float
-    deviation: float
-    loss: float
+    name: str  # the method
+    seeds: int  # how many
+    accuracy: float  # mean, in percent; NaN where a run diverged
+    deviation: float  # sample standard deviation, in points; 0 for one seed
+    rho: float | None  # mean of the last (or chosen) radius; None without one
+    loss: float  # these are means, too
     gap: float
-    rho: float | None
     passes: float
     seconds: float
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a learned radius does beside the best of the grid, over all its starts.
+    """A learned radius compared with the best of the grid, over all its starts."""
 
-    Attributes:
-        suffix: "" or "+refit".
-        differences: learned minus best of the grid in points, by start.
-        cost: gradient passes as a multiple of one fixed run.
-        seeds: the fewest that a difference is a mean of.
-    """
-
-    suffix: str
-    differences: dict[str, float]
-    cost: float
-    seeds: int
+    suffix: str  # "" or "+refit"
+    differences: list[float]  # learned minus best of the grid in points, of each start
+    cost: float  # gradient passes as a multiple of one fixed run
 
     @property
     def worst(self) -> float:
         """The start that is furthest below; NaN where a run diverged."""
-        values = self.differences.values()
-        return math.nan if any(map(math.isnan, values)) else min(values)
+        return math.nan if any(map(math.isnan, self.differences)) else min(self.differences)
 
     @property
     def mean(self) -> float:
         """Over all starts; NaN where a run diverged."""
-        return statistics.fmean(self.differences.values())
+        return statistics.fmean(self.differences)
 
     @property
     def spread(self) -> float:
         """Between the best and the worst start; NaN where a run diverged."""
-        return max(self.differences.values()) - self.worst
+        return max(self.differences) - self.worst
 
     @property
     def met(self) -> dict[str, bool]:
         """Which goals are met."""
-        return {
-            "accuracy": is_close(self.worst),
-            "spread": self.spread < SPREAD,
-            "cost": self.cost <= COST[self.suffix] + 1e-9,
-        }
+        cost = self.cost <= COST[self.suffix] + 1e-9
+        return {"accuracy": is_close(self.worst), "spread": self.spread < SPREAD, "cost": cost}
 
 
 @dataclass(frozen=True)
@@ -93,42 +121,29 @@ class Measured:
     """A setting with its finished runs."""
 
     setting: Setting
-    metric: str
-    device: str
     records: tuple[Record, ...]
 
-    @classmethod
-    def load(cls, setting: Setting, store: Store) -> Measured | None:
-        """Read the file of a setting; None where there is none with these options."""
-        path = store.kept / f"{setting.name}.json"
-        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        if value.get("config") != setting.config or not value["runs"]:
-            return None
-        where = value["environment"]
-        return cls(setting, where["metric"], where["device"], tuple(map(Record.from_json, value["runs"])))
+    @property
+    def metric(self) -> str:
+        """What stands as `accuracy` in the records."""
+        return self.records[0].environment["metric"]
 
     def of(self, name: str) -> dict[int, Record]:
         """The runs of a method by seed."""
         return {record.seed: record for record in self.records if record.method == name}
 
-    def row(self, name: str, seeds: Iterable[int] | None = None) -> Row | None:
+    def row(self, name: str, seeds: Iterable[int] | None = None) -> Means | None:
         """A method's means over `seeds` (all that there are); None where nothing is finished."""
         runs = [run for seed, run in self.of(name).items() if seeds is None or seed in seeds]
         if not runs:
             return None
         accuracy = [100 * run.accuracy for run in runs]
+        deviation = statistics.stdev(accuracy) if len(runs) > 1 and all(map(math.isfinite, accuracy)) else 0.0
         radii = [run.rho for run in runs if run.rho is not None]
-        return Row(
-            name,
-            len(runs),
-            statistics.fmean(accuracy),
-            statistics.stdev(accuracy) if len(runs) > 1 and all(map(math.isfinite, accuracy)) else 0.0,
-            statistics.fmean(run.loss for run in runs),
-            statistics.fmean(run.gap for run in runs),
-            statistics.fmean(radii) if radii else None,
-            statistics.fmean(run.passes for run in runs),
-            statistics.fmean(run.seconds for run in runs),
-        )
+        rho = statistics.fmean(radii) if radii else None
+        names = ("loss", "gap", "passes", "seconds")
+        means = {field: statistics.fmean(getattr(run, field) for run in runs) for field in names}
+        return Means(name, len(runs), statistics.fmean(accuracy), deviation, rho, **means)
 
     def names(self, kind: str) -> list[str]:
         """The finished methods of a kind (`sam`, `lets-sam`), in order, without refits."""
@@ -140,53 +155,30 @@ class Measured:
         grid = self.setting.sam_grid if kind == "sam" else self.setting.asam_grid
         return set.intersection(*(set(self.of(f"{kind}:{rho}")) for rho in grid))
 
-    def best(self, kind: str, grid: str | None = None) -> Row | None:
-        """The best of a grid by mean accuracy: `kind` itself, or of other methods (`sam-rising`) beside it."""
+    def best(self, kind: str, grid: str | None = None) -> Means | None:
+        """The best of a grid by mean accuracy: `kind` itself, or another method (`sam-rising`)."""
         seeds = self.seeds(kind)
         rows = [row for name in self.names(grid or kind) if (row := self.row(name, seeds))]
         most = max((row.seeds for row in rows), default=0)
         finite = [row for row in rows if math.isfinite(row.accuracy) and row.seeds == most]
         return max(finite, key=lambda row: row.accuracy, default=None)
 
-    def difference(self, name: str, best: Row, seeds: Iterable[int] | None = None) -> tuple[float, int]:
-        """A method minus the best of the grid in points, and over how many seeds: of `seeds`, those that both have."""
+    def difference(self, name: str, best: Means, seeds: Iterable[int] | None = None) -> float:
+        """A method minus the best of the grid in points, over those of `seeds` that both have; NaN without any."""
         mine, other = self.of(name), self.of(best.name)
         common = (mine.keys() & other.keys()).intersection(mine if seeds is None else seeds)
         both = [100 * (mine[seed].accuracy - other[seed].accuracy) for seed in sorted(common)]
-        return (statistics.fmean(both), len(both)) if both else (math.nan, 0)
+        return statistics.fmean(both) if both else math.nan
 
-    def verdict(self, kind: str, suffix: str, learned: str = "lets-") -> Verdict | None:
-        """The learned radius beside the best of the grid; None until every start has a seed in common with it."""
+    def verdict(self, kind: str, suffix: str) -> Verdict | None:
+        """The learned radius against the best of the grid; None until every start has a seed in common with it."""
         best = self.best(kind)
         starts = self.setting.sam_starts if kind == "sam" else self.setting.asam_starts
-        names = {start: f"{learned}{kind}:{start}{suffix}" for start in starts}
-        if best is None:
+        names = [f"lets-{kind}:{start}{suffix}" for start in starts]
+        if best is None or not all(self.of(name).keys() & self.of(best.name).keys() for name in names):
             return None
-        found = {start: self.difference(name, best) for start, name in names.items()}
-        if not all(count for _, count in found.values()):
-            return None
-        passes = [row.passes for name in names.values() if (row := self.row(name))]
-        return Verdict(
-            suffix,
-            {start: value for start, (value, _) in found.items()},
-            statistics.fmean(passes) / best.passes,
-            min(count for _, count in found.values()),
-        )
-
-
-def measured(store: Store) -> list[Measured]:
-    """All settings with results, the full sizes among them, in the order of the suite."""
-    settings = [*SETTINGS, *(large for setting in SETTINGS if (large := setting.full()))]
-    return _loaded(settings, store)
-
-
-def measured_clipped(store: Store) -> list[Measured]:
-    """The same of those with clipped gradients, which are no part of the suite."""
-    return _loaded(CLIPPED, store)
-
-
-def _loaded(settings: list[Setting], store: Store) -> list[Measured]:
-    return [one for setting in settings if (one := Measured.load(setting, store))]
+        passes = statistics.fmean(row.passes for name in names if (row := self.row(name)))
+        return Verdict(suffix, [self.difference(name, best) for name in names], passes / best.passes)
 
 
 def is_close(value: float) -> bool:
@@ -197,13 +189,3 @@ def is_close(value: float) -> bool:
 def in_points(value: float) -> str:
     """A difference as +0.3 or -0.3."""
     return NOTHING if math.isnan(value) else f"{value:+.1f}".replace("-0.0", "+0.0")
-
-
-def relative_to(page: Path, path: Path) -> str:
-    """How a page links to a file beside or below it."""
-    return path.relative_to(page.parent).as_posix()
-
-
-def head(first: str, *others: str) -> tuple[str, str]:
-    """The two lines that a table begins with; its numbers stand to the right."""
-    return "| " + " | ".join([first, *others]) + " |", "| --- |" + " ---: |" * len(others)

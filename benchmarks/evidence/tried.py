@@ -8,75 +8,84 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from letsam.radius.log_radius import LogRadius
 from torch import Tensor
 
-from letsam import SAM, LearnedRadius
-from letsam.radius import Ascent
+from benchmarks.search.ideas import WholePrior
+from letsam import SAM, LearnedRadius, LogAdam, Prior
+from letsam.radius import Ascent, Evidence
+from letsam.radius.prior import MEASURED
 from letsam.training.methods import Kind, register
 
 
-class _WholeLogRadius(LogRadius):
-    def share(self, step: int) -> float:
-        return 1.0
+class LengthLimited(Prior):
+    """The prior is limited by the length of the gradients: multiplied by min(1, r / prior)^power.
 
-
-class _WholePrior(LearnedRadius):
-    """The prior is whole from the first step on, in the burn-in too."""
-
-    def __init__(self, rho: float) -> None:
-        super().__init__(rho)
-        args = self.bounds, self.prior, self.prior_weight, self.burn_in, self.prior_rise
-        self._nu = _WholeLogRadius(float(self.rho), *args)
-
-
-class _LengthLimited(LearnedRadius):
-    """The prior is limited by the length of the gradients, not by the curvature.
-
-    It is multiplied by min(1, r / prior)^power, where r = rise * L / ||g_0||, the geometric mean over the first 25
-    steps, is how far the loss, linearized, has risen by this share of itself.
+    r = rise * L / ||g_0||, a geometric mean over the first 25 steps, is where the linearized loss has risen by `rise`.
     """
 
+    def __init__(self, rise: float, power: int) -> None:
+        super().__init__(rise=None)
+        self.share_of_loss, self.power, self.logs = rise, power, list[Tensor]()
+
+    def see(self, loss: Tensor, gradient_norm: Tensor) -> None:
+        """Take in one of the first steps."""
+        self.logs.append((self.share_of_loss / self.reach * loss / gradient_norm).log())
+
+    @property
+    def log_reach(self) -> Tensor:
+        """The logarithm of the prior."""
+        return math.log(self.reach) + self.power * torch.stack(self.logs).mean().clamp(max=0.0)
+
+
+class LengthLimitedRadius(LearnedRadius):
+    """Its prior sees the gradient norm before a step updates the radius."""
+
     def __init__(self, rho: float, *, rise: float, power: int) -> None:
-        super().__init__(rho, prior_rise=None)
-        self._rise, self._power, self._logs = rise, power, list[Tensor]()
+        super().__init__(rho, rule=LogAdam(prior=LengthLimited(rise, power)))
+        self.waiting: Evidence | None = None
+
+    def update(self, evidence: Evidence) -> None:
+        """The losses wait for the gradient norm, which comes with the question for the radius."""
+        if evidence.validation_loss is None:
+            super().update(evidence)
+        else:
+            self.waiting = evidence
 
     def at(self, ascent: Ascent) -> Tensor:
-        assert self.prior is not None
-        if ascent.step < 25 and ascent.loss is not None:
-            self._logs.append((self._rise / self.prior * ascent.loss / ascent.gradient_norm).log())
-            limit = torch.stack(self._logs).mean().clamp(max=0.0)
-            self._nu._given = math.log(self.prior) + self._power * limit
-            self._nu._log_prior = None
+        """The radius, after the update that has waited."""
+        waiting, self.waiting = self.waiting, None
+        if ascent.step < MEASURED and ascent.loss is not None:
+            self.rule.prior.see(ascent.loss, ascent.gradient_norm)
+        if waiting is not None:
+            super().update(waiting)
         return super().at(ascent)
+
+
+def whole_prior(rho: float) -> LearnedRadius:
+    """The prior is whole from the first step on."""
+    return LearnedRadius(rho, rule=LogAdam(prior=WholePrior()))
 
 
 @dataclass(frozen=True)
 class Idea:
-    """One thing changed in the default.
+    """One thing changed in the default."""
 
-    Attributes:
-        title: of its column.
-        predicts: what should happen if it is right.
-        radius: makes the radius from its start.
-    """
-
-    title: str
-    predicts: str
-    radius: Callable[[float], LearnedRadius]
+    title: str  # of its column
+    predicts: str  # what should happen if it is right
+    radius: Callable[[float], LearnedRadius]  # makes the radius from its start
 
 
 IDEAS = {
-    "lets-sam-whole-prior": Idea("whole prior in the burn-in", "some starts do not begin to train", _WholePrior),
+    "lets-sam-whole-prior": Idea("whole prior in the burn-in", "some starts do not begin to train", whole_prior),
     "lets-sam-length": Idea(
         "limit by length",
         "the default before, at most 0.1 L / ||g||: too small a prior on vit, too large on text",
-        partial(_LengthLimited, rise=0.1, power=1),
+        partial(LengthLimitedRadius, rise=0.1, power=1),
     ),
     "lets-sam-length-squared": Idea(
         "the same, 0.2, squared",
         "larger radii on vit with noise, the same on text",
-        partial(_LengthLimited, rise=0.2, power=2),
+        partial(LengthLimitedRadius, rise=0.2, power=2),
     ),
 }
 for _name, _idea in IDEAS.items():  # so that their names are those of methods, in worker processes too

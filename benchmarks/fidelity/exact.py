@@ -12,7 +12,7 @@ With `keeps_length` the step descends with g(rho) ||g(rho_0)|| / ||g(rho)||, who
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,45 +25,40 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Moment:
-    """A training run just before a step.
+    """A training run just before a step."""
 
-    Attributes:
-        model: the weights theta, in float64.
-        base: `torch.optim.SGD` with its momentum buffers; one group, neither Nesterov nor dampening.
-        loss: (outputs, targets) -> mean.
-        batch: of the step.
-        next_batch: of the step after it.
-        validation: held-out batch of the upper level.
-    """
+    model: nn.Module  # the weights theta, in float64
+    base: torch.optim.SGD  # with its momentum buffers; one group, neither Nesterov nor dampening
+    loss: Loss  # (outputs, targets) -> mean
+    batch: Batch  # of the step
+    next_batch: Batch  # of the step after it
+    validation: Batch  # held-out batch of the upper level
 
-    model: nn.Module
-    base: torch.optim.SGD
-    loss: Loss
-    batch: Batch
-    next_batch: Batch
-    validation: Batch
+
+def closure_on(opt: torch.optim.Optimizer, model: nn.Module, loss: Loss, batch: Batch) -> Callable[[], Tensor]:
+    """As an optimizer takes it."""
+
+    def closure() -> Tensor:
+        opt.zero_grad()
+        value = loss(model(batch[0]), batch[1])
+        value.backward()
+        return value
+
+    return closure
 
 
 def hypergradient(moment: Moment, rho: float, objective: str, training_batch: str, *, keeps_length: bool) -> float:
-    """d upper / d rho.
-
-    Args:
-        moment: where the run is.
-        rho: radius of the step.
-        objective: "validation_loss" or "squared_gap".
-        training_batch: whether the gap is taken on the "next" batch or on the "same" one.
-        keeps_length: see above.
-
-    Returns:
-        The derivative, to rounding.
-    """
+    """d upper / d rho, to rounding; the arguments are those of `upper`."""
     radius = torch.tensor(rho, dtype=torch.float64, requires_grad=True)
     value = upper(moment, radius, objective, training_batch, keeps_length=keeps_length)
     return torch.autograd.grad(value, radius)[0].item()
 
 
 def upper(moment: Moment, rho: Tensor, objective: str, training_batch: str, *, keeps_length: bool) -> Tensor:
-    """The upper-level objective after the step, a differentiable function of rho (0-dim)."""
+    """The upper-level objective after the step, a differentiable function of the radius or of one for each tensor.
+
+    The objective is "validation_loss" or "squared_gap", the latter on the "next" training batch or on the "same".
+    """
     after = _step(moment, rho, keeps_length=keeps_length)
     held_out = _loss(moment, after, moment.validation)
     if objective == "validation_loss":
@@ -77,8 +72,8 @@ def _step(moment: Moment, rho: Tensor, *, keeps_length: bool) -> dict[str, Tenso
     assert not any(group[option] for option in ("nesterov", "dampening", "maximize"))
     weights = {name: p.detach().clone().requires_grad_() for name, p in moment.model.named_parameters()}
     ascent = torch.autograd.grad(_loss(moment, weights, moment.batch), list(weights.values()))
-    length = _norm(ascent)
-    perturbed = {n: w + rho * g / length for (n, w), g in zip(weights.items(), ascent, strict=True)}
+    length, radii = _norm(ascent), rho.expand(len(ascent))
+    perturbed = {n: w + r * g / length for (n, w), r, g in zip(weights.items(), radii, ascent, strict=True)}
     loss = _loss(moment, perturbed, moment.batch)
     descent = torch.autograd.grad(loss, list(perturbed.values()), create_graph=True)
     if keeps_length:
@@ -98,5 +93,5 @@ def _loss(moment: Moment, weights: dict[str, Tensor], batch: Batch) -> Tensor:
     return moment.loss(functional_call(moment.model, weights, (batch[0],)), batch[1])
 
 
-def _norm(tensors: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
+def _norm(tensors: Sequence[Tensor]) -> Tensor:
     return torch.cat([t.reshape(-1) for t in tensors]).norm()

@@ -2,20 +2,24 @@
 
 Every weight has a leading dimension R, so that one batched matrix product trains all replicas: a small network costs
 mostly overhead, and this way an idea is tried with all seeds and starts for little more than one run. The step is that
-of `letsam.SAM` on `torch.optim.SGD`; tests/unit/test_search.py proves it, weight by weight, against the optimizer. What
+of `letsam.SAM` on `torch.optim.SGD`; tests/benchmarks/search proves it, weight by weight, against the optimizer. What
 is left out is what healthy runs do not need: steps that are not finite are not skipped.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from letsam import LearnedRadius, ReplayedRadius, Secant
+from letsam.radius import Ascent, Evidence
+from letsam.tangent import Slope
 from letsam.training.sampling import Splits, training_order, validation_batch
 
 LR, MOMENTUM, WEIGHT_DECAY, BATCH = 0.05, 0.9, 5e-4, 64  # those of `letsam.tasks.Task`
@@ -23,48 +27,32 @@ LR, MOMENTUM, WEIGHT_DECAY, BATCH = 0.05, 0.9, 5e-4, 64  # those of `letsam.task
 Loss = Callable[[Tensor, Tensor], Tensor]  # outputs (R, B, classes), targets (R, B) -> (R,)
 
 
-@dataclass(frozen=True)
-class Pass:
+class Pass(NamedTuple):
     """The losses (R,) of a forward and backward pass, and the gradients, one (R, ...) per weight."""
 
     loss: Tensor
     gradients: list[Tensor]
 
 
-@dataclass(frozen=True)
-class Moment:
-    """What is known when a step asks for its radii.
+class Moment(NamedTuple):
+    """What is known when a step asks for its radii."""
 
-    Attributes:
-        step: steps taken before this one.
-        share: learning rate / its peak.
-        training: the pass at the weights.
-        validation: the pass on held-out samples at the same weights; None unless asked for.
-    """
-
-    step: int
-    share: float
-    training: Pass
-    validation: Pass | None
+    step: int  # steps taken before this one
+    share: float  # learning rate / its peak
+    training: Pass  # the pass at the weights
+    validation: Pass | None  # the pass on held-out samples at the same weights; None unless asked for
 
 
 class Radii:
-    """R radii, here the given ones throughout; what learns overrides the rest.
-
-    Args:
-        rho: shape (R,), >= 0; 0 gives plain SGD.
-    """
+    """R radii, here the given ones throughout (0 gives plain SGD); what learns overrides the rest."""
 
     def __init__(self, rho: Tensor) -> None:
         self.rho = rho
+        self.validation_loss: Loss = cross_entropy
 
     def validates(self, step: int) -> bool:
         """Whether step `step` begins with a validation pass."""
         return False
-
-    def validation_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The loss of that pass, (R,)."""
-        return cross_entropy(outputs, targets)
 
     def at(self, moment: Moment) -> Tensor:
         """The radii of this step, (R,)."""
@@ -74,35 +62,16 @@ class Radii:
         """The passes at the weights and at the perturbed weights, before the base optimizer's step."""
 
 
-@dataclass(frozen=True)
-class Trained:
-    """The end of a training.
+class Trained(NamedTuple):
+    """The end of a training."""
 
-    Attributes:
-        accuracy: test accuracy in percent, (R,).
-        rho: the radii of every step, (steps, R).
-        weights: one (R, ...) per weight.
-    """
-
-    accuracy: Tensor
-    rho: Tensor
-    weights: list[Tensor]
+    accuracy: Tensor  # test accuracy in percent, (R,)
+    rho: Tensor  # the radii of every step, (steps, R)
+    weights: list[Tensor]  # one (R, ...) per weight
 
 
 def network(sizes: Sequence[int], seed: int) -> nn.Sequential:
-    """The network of one replica: linear layers with ReLU between, initialised from the seed.
-
-    Args:
-        sizes: inputs, hidden layers, classes.
-        seed: of the weights; the global generator is left as it was.
-
-    Returns:
-        A float32 network.
-
-    Example:
-        >>> network([2, 3, 2], seed=0)(torch.ones(1, 2)).shape
-        torch.Size([1, 2])
-    """
+    """The network of one replica, initialised from the seed: inputs, hidden layers with ReLU, classes."""
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         layers: list[nn.Module] = []
@@ -157,13 +126,72 @@ def over(values: Tensor, tensor: Tensor) -> Tensor:
     return values.view(-1, *[1] * (tensor.ndim - 1))
 
 
-class Samples:
-    """The splits of some seeds, stacked.
+class LearnedRadii(Radii):
+    """A `LearnedRadius` for every replica, with Z by the secant; SAM only: eps_hat reaches 1."""
 
-    Args:
-        splits: of each seed; training, validation and test sets are `TensorDataset`s of flat inputs.
-        batch_size: samples a batch, training and validation.
-    """
+    def __init__(self, starts: Tensor, radius: LearnedRadius, validation_loss: Loss = cross_entropy) -> None:
+        super().__init__(starts)
+        if not isinstance(radius.hypergradient, Secant) or radius.objective.training_batch != "next":
+            raise ValueError(f"`radius` must have the secant and the next batch, got {radius.objective}")
+        self.radius, self.validation_loss = copy.deepcopy(radius), validation_loss
+        self.radius.rho = starts
+        self.radius.rule.start(starts)
+        self.finite = torch.ones_like(starts, dtype=torch.bool)
+        self.z: list[Tensor] = []  # -lr H_rho eps_hat of the step before
+
+    def validates(self, step: int) -> bool:
+        """When the library would."""
+        return self.radius.wants(step).validation is not None
+
+    def at(self, moment: Moment) -> Tensor:
+        """What a step of `letsam.SAM` tells its radius before it climbs."""
+        losses = moment.training.loss, None if moment.validation is None else moment.validation.loss
+        evidence = Evidence(moment.step, moment.share, 1.0, *losses)
+        if moment.validation is not None and self.z:
+            slopes = [self.slope(one.gradients) for one in (moment.validation, moment.training)]
+            evidence = Evidence(moment.step, moment.share, 1.0, *losses, *slopes, usable=self.finite)
+        self.radius.update(evidence)
+        length = norm(moment.training.gradients)
+        return self.radius.at(Ascent(moment.step, moment.share, 1.0, moment.training.loss, length, 1))
+
+    def slope(self, gradients: Sequence[Tensor]) -> Slope:
+        """Along Z."""
+        value = dot(gradients, self.z)
+        return Slope(value, (norm(gradients) * norm(self.z)).clamp(min=torch.finfo(value.dtype).tiny))
+
+    def see(self, step: int, lr: float, rho: Tensor, first: Pass, second: Pass) -> None:
+        """The end of a step; Z where the next step will use it."""
+        rule, hypergradient = self.radius.rule, self.radius.hypergradient
+        if self.radius.wants(step).growth:
+            rule.observe(first.loss, rho, norm(second.gradients) - norm(first.gradients))
+        self.radius.commit(self.finite)
+        if not self.radius.wants(step).tangent:
+            return
+        if hasattr(prior := getattr(rule, "prior", None), "relative_rise"):  # `ideas.RelativeAscent`
+            prior.relative_rise = (second.loss - first.loss) / first.loss
+        change = [(g1 - g0) / over(rho, g0) for g1, g0 in zip(second.gradients, first.gradients, strict=True)]
+        if hypergradient.length_invariant:
+            share = getattr(hypergradient, "projected", 1.0) * dot(second.gradients, change)
+            share = share / dot(second.gradients, second.gradients)
+            change = [z - over(share, g) * g for z, g in zip(change, second.gradients, strict=True)]
+        self.z = [-lr * z for z in change]
+
+
+class ReplayedRadii(Radii):
+    """`letsam.ReplayedRadius` for every replica, given the radii of every step of a finished run, (steps, R)."""
+
+    def __init__(self, curves: Tensor, steps: int, burn_in: int) -> None:
+        super().__init__(curves[0])
+        self.replayed = [ReplayedRadius(curve, steps, burn_in=burn_in) for curve in curves.t().tolist()]
+
+    def at(self, moment: Moment) -> Tensor:
+        """The radii that belong to this step."""
+        self.rho = self.rho.new_tensor([one.value(moment.step) for one in self.replayed])
+        return self.rho
+
+
+class Samples:
+    """The splits of some seeds, stacked; training, validation and test sets are `TensorDataset`s of flat inputs."""
 
     def __init__(self, splits: dict[int, Splits], batch_size: int = BATCH) -> None:
         self.splits, self.batch_size = splits, batch_size
@@ -171,8 +199,7 @@ class Samples:
         self.train = _stack([one.train for one in splits.values()])
         held_out = [one.validation for one in splits.values() if one.validation is not None]
         self.validation = _stack(held_out) if held_out else None
-        first = next(iter(splits.values()))
-        self.test: tuple[Tensor, Tensor] = first.test.tensors  # pyright: ignore[reportAttributeAccessIssue]
+        self.test = tuple(tensors[0] for tensors in _stack([one.test for one in splits.values()][:1]))
 
     def order(self, epoch: int) -> Tensor:
         """Indices of the training samples, (seeds, steps of an epoch, batch size)."""
@@ -189,15 +216,7 @@ class Samples:
 def train(samples: Samples, sizes: Sequence[int], seeds: Sequence[int], radii: Radii, *, epochs: int) -> Trained:
     """Train one network per replica with SAM on SGD, the learning rate falling to 0 in half a cosine.
 
-    Args:
-        samples: data of all the seeds.
-        sizes: inputs, hidden layers, classes.
-        seeds: of the R replicas; the same seed may come more than once.
-        radii: R radii; used up.
-        epochs: passes over the training data, >= 1.
-
-    Returns:
-        Accuracies, radii and weights.
+    There is a seed and a radius for each replica; the same seed may come more than once.
     """
     of = torch.tensor([samples.row[seed] for seed in seeds])[:, None]
     weights = stacked([network(sizes, seed) for seed in seeds], samples.train[0].dtype)

@@ -1,13 +1,9 @@
-"""The implementations that are compared, each as a function that makes one whole step.
-
-Everything but the passes is measured: the closures put gradients in place that were computed before. The base optimizer
-is the same for all: SGD with momentum, by `foreach`.
-"""
+"""Implementations that make a step with SGD, but for its passes: these put gradients in place computed before."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -45,6 +41,20 @@ class Passes:
             param.grad = gradient
         self._calls += 1
         return self._loss
+
+
+def norm(tensors: Sequence[Tensor]) -> Tensor:
+    """Of all of them together."""
+    return torch.stack([tensor.detach().norm() for tensor in tensors]).norm()
+
+
+@torch.no_grad()
+def climb(params: Sequence[Tensor], rho: float) -> list[Tensor]:
+    """The ascent of SAM written out; returns by how much the weights have moved."""
+    gradients = [p.grad for p in params if p.grad is not None]
+    moved = [rho / norm(gradients) * g for g in gradients]
+    torch._foreach_add_(list(params), moved)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+    return moved
 
 
 def base_alone(passes: Passes, adaptive: bool) -> Step:
@@ -94,9 +104,8 @@ def pytorch_optimizer(foreach: bool) -> Callable[[Passes, bool], Step]:
     def make(passes: Passes, adaptive: bool) -> Step:
         kind = importlib.import_module("pytorch_optimizer").SAM
         opt = kind(passes.params, torch.optim.SGD, rho=RHO, adaptive=adaptive, **OPTIONS | {"foreach": foreach})
-        opt.base_optimizer.param_groups[0]["foreach"] = (
-            True  # `foreach` is passed on to it; the base is the same for all
-        )
+        # `foreach` is passed on to the base, which is the same for all.
+        opt.base_optimizer.param_groups[0]["foreach"] = True
         opt.base_optimizer.defaults["foreach"] = True
         if not foreach:
             opt.can_use_foreach = lambda *args, **kwargs: False

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from benchmarks.speed.contenders import RHO
-from benchmarks.speed.networks import NETWORKS, Network, network
-from benchmarks.speed.turns import Rows, milliseconds, ratio, seconds
+from benchmarks.speed.contenders import RHO, climb, norm
+from benchmarks.speed.cost import Rows, in_rows, seconds
+from benchmarks.speed.networks import Network, network
 from letsam import SAM
 
 ROUNDS = 7
@@ -58,7 +58,7 @@ def difference(network: Network, z: list[Tensor], step: float | None = None) -> 
     """Two forward passes; the step is in units of the weights' norm, by default the root of the rounding error."""
     params = network.params
     step = torch.finfo(z[0].dtype).eps ** 0.5 if step is None else step
-    length = step * (_norm(params) / _norm(z)).item()
+    length = step * (norm(params) / norm(z)).item()
     saved = [p.clone() for p in params]
     loss = network.loss(1)
     torch._foreach_add_(params, z, alpha=length)
@@ -71,19 +71,12 @@ WAYS: dict[str, Slope] = {REFERENCE: backward, "jvp": forward_mode, "difference"
 
 
 def measure(name: str) -> Rows:
-    """For each way: milliseconds, the ratio to a backward, relative errors of the slope in float32 and float64.
-
-    The errors are medians over batches, at the same float32 weights, relative to the dot product in float64. In the row
-    of the difference, `best` are those with the best of many steps, which nobody knows beforehand.
-    """
+    """For each way: milliseconds, the ratio to a backward, and the errors that the page explains."""
     single, z = prepared(name)
     steps = {way: functools.partial(slope, single, z) for way, slope in WAYS.items()}
     for step in steps.values():
         step()
-    times = seconds(steps, ROUNDS, TURNS)
-    found: Rows = {
-        way: {"ms": milliseconds(values), "ratio": ratio(values, times[REFERENCE])} for way, values in times.items()
-    }
+    found = in_rows(seconds(steps, ROUNDS, TURNS), REFERENCE)
     double = network(name, torch.float64)
     double.model.load_state_dict({key: value.clone() for key, value in single.model.state_dict().items()})
     errors: dict[tuple[str, str], list[float]] = {}
@@ -111,21 +104,13 @@ def prepared(name: str) -> tuple[Network, list[Tensor]]:
         opt.step(one.train)
     one.train()
     before = [p.grad.clone() for p in one.params if p.grad is not None]
-    moved = [RHO / _norm(before) * g for g in before]
+    moved = climb(one.params, RHO)
+    one.train()
     with torch.no_grad():
-        torch._foreach_add_(one.params, moved)
-        one.train()
         torch._foreach_sub_(one.params, moved)
     after = [p.grad for p in one.params if p.grad is not None]
     return one, [-(g_rho - g) / RHO for g_rho, g in zip(after, before, strict=True)]
 
 
-def _norm(tensors: list[Any]) -> Tensor:
-    return torch.stack([tensor.detach().norm() for tensor in tensors]).norm()
-
-
 def _error(found: Tensor, exact: Tensor) -> float:
     return ((found.double() - exact) / exact).abs().item()
-
-
-ALL: dict[str, Callable[[], Rows]] = {f"forward/{name}": functools.partial(measure, name) for name in NETWORKS}

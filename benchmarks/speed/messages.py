@@ -1,8 +1,7 @@
-"""What processes tell each other in a step under DDP: all-reduces and their bytes, counted, not timed."""
+"""What processes send each other in a step under DDP: all-reduces and their bytes, counted, not timed."""
 
 from __future__ import annotations
 
-import functools
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,8 +15,9 @@ from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
 
+from benchmarks.speed.contenders import climb
+from benchmarks.speed.cost import Rows
 from benchmarks.speed.networks import mlp
-from benchmarks.speed.turns import Rows
 from letsam import ASAM, SAM, LearnedRadius
 
 WIDTHS = (64, 128, 10)
@@ -34,11 +34,7 @@ def written_out(ddp: nn.Module) -> Step:
 
     def step(train: Closure, validate: Closure) -> None:
         train()
-        with torch.no_grad():
-            gradients = [p.grad for p in params if p.grad is not None]
-            length = torch.stack([g.norm() for g in gradients]).norm()
-            moved = [0.05 * g / length for g in gradients]
-            torch._foreach_add_(params, moved)
+        moved = climb(params, 0.05)
         train()
         with torch.no_grad():
             torch._foreach_sub_(params, moved)
@@ -47,24 +43,20 @@ def written_out(ddp: nn.Module) -> Step:
     return step
 
 
-def letsam(variant: type[SAM], rho: Callable[[], Any], **options: Any) -> Callable[[nn.Module], Step]:
+def letsam(variant: type[SAM], rho: float | LearnedRadius, **options: Any) -> Callable[[nn.Module], Step]:
     """This library."""
-    return lambda ddp: variant(torch.optim.SGD(ddp.parameters(), lr=0.1), rho(), model=ddp, **options).step
+    return lambda ddp: variant(torch.optim.SGD(ddp.parameters(), lr=0.1), rho, model=ddp, **options).step
 
 
-def learned() -> LearnedRadius:
-    """With an update in every step."""
-    return LearnedRadius(0.05, interval=1)
-
-
+LEARNED = LearnedRadius(0.05, interval=1)
 CONTENDERS: dict[str, Callable[[nn.Module], Step]] = {
     REFERENCE: written_out,
-    "SAM": letsam(SAM, lambda: 0.05),
-    "ASAM": letsam(ASAM, lambda: 0.5),
-    "LETS-SAM": letsam(SAM, learned),
-    "LETS-ASAM": letsam(ASAM, learned),
-    "SAM, m_sharpness": letsam(SAM, lambda: 0.05, m_sharpness=True),
-    "LETS-SAM, m_sharpness": letsam(SAM, learned, m_sharpness=True),
+    "SAM": letsam(SAM, 0.05),
+    "ASAM": letsam(ASAM, 0.5),
+    "LETS-SAM": letsam(SAM, LEARNED),
+    "LETS-ASAM": letsam(ASAM, LEARNED),
+    "SAM, m_sharpness": letsam(SAM, 0.05, m_sharpness=True),
+    "LETS-SAM, m_sharpness": letsam(SAM, LEARNED, m_sharpness=True),
 }
 
 
@@ -131,6 +123,3 @@ def counting(sent: list[int]) -> Iterator[None]:
         yield
     finally:
         dist.all_reduce = all_reduce
-
-
-ALL: dict[str, Callable[[], Rows]] = {f"ranks/{ranks}": functools.partial(measure, ranks) for ranks in (1, 2)}

@@ -1,7 +1,7 @@
-"""Whole steps, passes included: what SAM costs beside two passes, and a learned radius beside SAM and other ways.
+"""Whole steps, passes included: what SAM costs compared with two passes, and a learned radius with SAM and others.
 
 The other ways solve the paper's bilevel problem (arXiv:2408.08222): its four passes written out, and `betty-ml`, a
-library for multilevel optimization, told of a lower level with a SAM step and an upper level with the radius.
+library for multilevel optimization, given a lower level with a SAM step and an upper level with the radius.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from torch import nn
 from torch.func import functional_call
 
 from benchmarks.speed.contenders import OPTIONS, RHO
-from benchmarks.speed.networks import NETWORKS, Network, network
-from benchmarks.speed.turns import Rows, Step, milliseconds, ratio, seconds
+from benchmarks.speed.cost import Rows, Step, in_rows, ratio, seconds
+from benchmarks.speed.networks import Network, network
 from letsam import SAM, LearnedRadius, SharpnessAware
-from letsam.step.replay import Passes
+from letsam.step.ascent import AscentPhase
+from letsam.step.record import StepRecord
+from letsam.step.replay import Replay
 from letsam.step.undo import StepGuard
 
 ROUNDS = 5
@@ -33,10 +35,10 @@ RATE = 0.02  # of nu, by Adam
 REFERENCE, OURS = "two passes and SGD", "SAM"
 EACH, TENTH = "LETS-SAM, interval=1", "LETS-SAM, interval=10"
 PARTS: dict[str, list[tuple[type, str]]] = {
-    "ascent": [(SharpnessAware, "_slopes"), (SharpnessAware, "_begin"), (SharpnessAware, "_move")],
-    "way back": [(SharpnessAware, "_restore")],
+    "ascent": [(AscentPhase, "norms"), (AscentPhase, "set_radius"), (AscentPhase, "move")],
+    "way back": [(StepRecord, "restore")],
     "protection": [(StepGuard, "save"), (StepGuard, "settle")],
-    "buffers": [(Passes, "begin"), (Passes, "_rewind"), (Passes, "keep"), (Passes, "end")],
+    "buffers": [(Replay, "begin"), (Replay, "_rewind"), (Replay, "keep"), (Replay, "end")],
     "clearing": [(SharpnessAware, "zero_grad")],
     "SGD": [(torch.optim.SGD, "step")],
 }
@@ -55,14 +57,10 @@ def two_passes(network: Network) -> Step:
     return step
 
 
-def letsam(rho: Callable[[], Any]) -> Callable[[Network], Step]:
-    """This library, with all of its protection."""
-
-    def make(network: Network) -> Step:
-        opt = SAM(torch.optim.SGD(network.params, **OPTIONS), rho(), model=network.model)
-        return lambda: opt.step(network.train, network.validate)
-
-    return make
+def letsam(rho: Any, network: Network) -> Step:
+    """This library, with all of its protection; a radius is copied by the optimizer."""
+    opt = SAM(torch.optim.SGD(network.params, **OPTIONS), rho, model=network.model)
+    return lambda: opt.step(network.train, network.validate)
 
 
 def four_passes(network: Network) -> Step:
@@ -132,13 +130,10 @@ def betty(network: Network) -> Step | None:
         def forward(self) -> torch.Tensor:
             return self.nu.exp()
 
-    loader, nu = [(torch.zeros(()),)], Nu()
-    lower = Weights(
-        "weights", config.Config(), network.model, torch.optim.SGD(network.params, **OPTIONS), None, loader, "cpu"
-    )
-    upper = Radius(
-        "radius", config.Config(retain_graph=True), nu, torch.optim.Adam(nu.parameters(), lr=RATE), None, loader, "cpu"
-    )
+    nu, rest = Nu(), (None, [(torch.zeros(()),)], "cpu")
+    sgd, adam = torch.optim.SGD(network.params, **OPTIONS), torch.optim.Adam(nu.parameters(), lr=RATE)
+    lower = Weights("weights", config.Config(), network.model, sgd, *rest)
+    upper = Radius("radius", config.Config(retain_graph=True), nu, adam, *rest)
     dependencies = {"u2l": {upper: [lower]}, "l2u": {lower: [upper]}}
     running = engine.Engine([lower, upper], config.EngineConfig(), dependencies)
     running.train()
@@ -153,20 +148,17 @@ def betty(network: Network) -> Step | None:
 
 CONTENDERS: dict[str, tuple[Callable[[Network], Step | None], int]] = {  # and how many of its steps are a round
     REFERENCE: (two_passes, 10),
-    OURS: (letsam(lambda: RHO), 10),
-    EACH: (letsam(lambda: LearnedRadius(RHO, interval=1)), 10),
-    TENTH: (letsam(lambda: LearnedRadius(RHO, interval=10)), 10),
-    "LETS-SAM, the paper's": (letsam(lambda: LearnedRadius.paper(RHO)), 2),
+    OURS: (functools.partial(letsam, RHO), 10),
+    EACH: (functools.partial(letsam, LearnedRadius(RHO, interval=1)), 10),
+    TENTH: (functools.partial(letsam, LearnedRadius(RHO, interval=10)), 10),
+    "LETS-SAM, the paper's": (functools.partial(letsam, LearnedRadius.paper(RHO)), 2),
     "four passes written out": (four_passes, 2),
     "betty-ml": (betty, 2),
 }
 
 
 def measure(name: str) -> Rows:
-    """For each contender: milliseconds, and the ratios to two passes and to SAM.
-
-    Of SAM and LETS-SAM also what each part takes, as a share of two passes and SGD.
-    """
+    """For each contender milliseconds and ratios; of SAM and LETS-SAM the parts, as shares of two passes and SGD."""
     networks = {contender: network(name) for contender in CONTENDERS}
     made = {contender: make(networks[contender]) for contender, (make, _) in CONTENDERS.items()}
     steps = {contender: step for contender, step in made.items() if step is not None}
@@ -174,10 +166,9 @@ def measure(name: str) -> Rows:
         step()
         step()
     times = seconds(steps, ROUNDS, {contender: count for contender, (_, count) in CONTENDERS.items()})
-    found: Rows = {}
+    found = in_rows(times, REFERENCE)
     for contender, values in times.items():
-        row = found[contender] = {"ms": milliseconds(values), "ratio": ratio(values, times[REFERENCE])}
-        row["to SAM"] = ratio(values, times[OURS])
+        found[contender]["to SAM"] = ratio(values, times[OURS])
     for contender in (OURS, EACH):
         parts = profile(networks[contender], steps[contender])
         found[contender] |= {part: 1000 * value / found[REFERENCE]["ms"] for part, value in parts.items()}
@@ -215,6 +206,3 @@ def _timed(owner: type, method: str, part: str, spent: dict[str, float]) -> Iter
 
     with mock.patch.object(owner, method, timed):
         yield
-
-
-ALL: dict[str, Callable[[], Rows]] = {f"whole/{name}": functools.partial(measure, name) for name in NETWORKS}

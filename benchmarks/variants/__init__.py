@@ -1,1 +1,7 @@
-"""Every variant, with a fixed and with a learned radius: accuracy, cost, and how true its hypergradient is."""
+"""Every variant, fixed and learned, on four settings; and the errors of their hypergradients.
+
+    python -m benchmarks.variants run [--jobs N] [--quick] [digits-0.4 errors ...]
+    python -m benchmarks.variants table
+
+`--quick` makes one epoch of one setting. Fashion-MNIST: the Debian package `dataset-fashion-mnist`, or LETSAM_DATA.
+"""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import letsam
+from benchmarks.harness import Row
+from letsam.hypergradient import HYPERGRADIENTS
 from letsam.tasks import load_task
 from letsam.training.methods import Method
 from letsam.variants import VARIANTS
@@ -19,28 +23,41 @@ ESTIMATORS = ("secant", "diagonal")
 STEPS, BATCH, FIRST = 60, 64, 20
 
 
-def measure() -> Iterator[dict[str, Any]]:
-    """One record for each variant and radius: median relative errors, and the share of equal signs.
+@dataclass(frozen=True)
+class Errors(Row):
+    """How far estimators are from the exact hypergradients of a variant."""
 
-    Digits with the network of `_network` in float64. The radius is pinned, so that the runs with different estimators
-    go the same way, and every step that climbs has a hypergradient; of the steps from `FIRST` on. "Exact" is
-    `finite_difference`, which the tests compare with central differences of the one-step objective to 1e-6.
+    variant: str
+    rho: float
+    count: int  # steps that are compared
+    secant: dict[str, float]  # "error": median relative error; "signs": share of equal signs
+    diagonal: dict[str, float]
+
+    @property
+    def key(self) -> str:
+        """The name of its unit."""
+        return f"errors/{self.variant}/{self.rho}"
+
+
+def errors_of(variant: str, rho: float) -> Errors:
+    """Measure from step `FIRST` on, in float64; the radius is pinned, so that runs with all estimators go the same way.
+
+    "Exact" is `finite_difference`, which the tests compare with central differences of the one-step objective.
     """
     images, labels = _data()
-    for name in VARIANTS:
-        for rho in RADII:
-            exact = _run(name, rho, "finite_difference", images, labels)
-            row: dict[str, Any] = {"variant": name, "rho": rho, "count": sum(value != 0 for value in exact)}
-            for estimator in ESTIMATORS:
-                found = _run(name, rho, estimator, images, labels)
-                pairs = [(f, e) for f, e in zip(found, exact, strict=True) if e != 0]
-                row[estimator] = {
-                    "error": float(f"{statistics.median(abs(f / e - 1) for f, e in pairs):.3g}"),
-                    "signs": round(statistics.fmean((f > 0) == (e > 0) for f, e in pairs), 3),
-                }
-            yield row
+    exact = _run(variant, rho, "finite_difference", images, labels)
+    found: dict[str, dict[str, float]] = {}
+    for estimator in ESTIMATORS:
+        estimated = _run(variant, rho, estimator, images, labels)
+        pairs = [(f, e) for f, e in zip(estimated, exact, strict=True) if e != 0]
+        found[estimator] = {
+            "error": float(f"{statistics.median(abs(f / e - 1) for f, e in pairs):.3g}"),
+            "signs": round(statistics.fmean((f > 0) == (e > 0) for f, e in pairs), 3),
+        }
+    return Errors(variant, rho, sum(value != 0 for value in exact), **found)
 
 
+@functools.cache
 def _data() -> tuple[Tensor, Tensor]:
     samples = list(load_task("digits").train)
     return torch.stack([x for x, _ in samples]).double().flatten(1), torch.tensor([int(y) for _, y in samples])
@@ -55,15 +72,9 @@ def _run(name: str, rho: float, estimator: str, images: Tensor, labels: Tensor) 
     """The hypergradients of the steps, 0 where there is none."""
     model = _network()
     base = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    radius = letsam.LearnedRadius(
-        rho,
-        hypergradient=estimator,
-        interval=1,
-        length_invariant=False,
-        prior=None,
-        burn_in=0,
-        bounds=(rho * (1 - 1e-9), rho * (1 + 1e-9)),
-    )
+    rule = letsam.LogAdam(prior=None, burn_in=0, bounds=(rho * (1 - 1e-9), rho * (1 + 1e-9)))
+    hypergradient = HYPERGRADIENTS[estimator](length_invariant=False)
+    radius = letsam.LearnedRadius(rho, hypergradient=hypergradient, rule=rule, interval=1)
     options: dict[str, Any] = {"steps": STEPS} if Method.parse(name).kind.takes_steps else {}
     opt = VARIANTS[name](base, radius, model=model, **options)
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))

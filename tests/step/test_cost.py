@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks.speed.cost import does_work, entries, peak
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from benchmarks.speed.cost import does_work, entries, peak
 from learned_radius import learned_radius
 from letsam import ASAM, SAM, LearnedRadius, SharpnessAware
 from letsam.step.ascent import AscentPhase

@@ -1,0 +1,262 @@
+"""Tables over all settings, compact ones of each, and what else one could do next to the learned radius."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
+
+from benchmarks.evidence.suite import PAPER_START
+from benchmarks.evidence.summary import EMPTY, Means, Measured, Verdict, in_points, is_close
+from benchmarks.evidence.tried import IDEAS
+from benchmarks.harness.page import table
+from letsam.reports.table import NOTHING
+from letsam.training.methods import REFIT
+
+SCHEDULES = {
+    "sam": {"rising": "sam-rising", "GSAM schedule": "gsam-schedule", "loss budget": "sam-budget"},
+    "asam": {"rising": "asam-rising"},
+}
+PAPER = f"lets-paper-sam:{PAPER_START}"
+ALONE = {"Optuna": "optuna-sam", "the paper's reading, refit": PAPER + REFIT}
+PEERS = (*SCHEDULES["sam"], *ALONE)
+
+
+def tuned(found: list[Measured]) -> str:
+    """Each at its best in each setting, in one table over the settings in which all of it is finished."""
+    lines = [(one.setting.title, *result) for one in found if (result := _tuned(one))]
+    if not lines:
+        return EMPTY
+    rows = [[title, str(seeds), *map(in_points, values)] for title, seeds, values in lines]
+    ahead = [sum(values[0] > values[place] for *_, values in lines) for place in range(1, len(PEERS) + 1)]
+    counts = ", ".join(f"{name} {count}" for name, count in zip(PEERS, ahead, strict=True))
+    numbers = table(["setting", "seeds", "learned, refit", *PEERS], rows)
+    return f"{numbers}\n\nLearning is ahead, of {len(lines)} settings: {counts}."
+
+
+def _tuned(one: Measured) -> tuple[int, list[float]] | None:
+    """(seeds, [learned, *PEERS]) of a setting; None unless all of them have a seed in common with the grid."""
+    grids = [one.names(kind) for kind in SCHEDULES["sam"].values()]
+    learned = [f"lets-sam:{start}{REFIT}" for start in one.setting.sam_starts]
+    best = one.best("sam")
+    names = [*learned, *ALONE.values(), *(name for grid in grids for name in grid)]
+    seeds = one.seeds("sam").intersection(*map(one.of, names))
+    if best is None or not seeds or not all(grids):
+        return None
+    values = {name: one.difference(name, best, seeds) for name in names}
+    at_best = [max(values[name] for name in grid if not math.isnan(values[name])) for grid in grids]
+    mean = statistics.fmean(values[name] for name in learned)
+    return len(seeds), [mean, *at_best, *(values[name] for name in ALONE.values())]
+
+
+def untuned(kind: str, found: list[Measured]) -> str:
+    """Each with the same number in all settings of images, and in all of text."""
+    bests = [(one, best) for one in found if (best := one.best(kind))]
+    sides = [[(one, best) for one, best in bests if one.setting.text is text] for text in (False, True)]
+    rows = {name: [_differences(name, side) for side in sides] for name in _untuned_methods(kind, found)}
+    if not any(name.startswith("lets-") for name in rows):
+        return EMPTY
+    ordered = sorted(rows.items(), key=lambda row: -min(row[1][0], default=-math.inf))
+    titles = zip(("images", "text"), sides, strict=True)
+    columns = [f"{name}: {one}" for name, side in titles for one in ("mean", "worst", f"close, of {len(side)}")]
+    return table(
+        ["method", *columns],
+        [[f"`{name}`", *_cells(images), *_cells(text)] for name, (images, text) in ordered if images or text],
+    )
+
+
+def _untuned_methods(kind: str, found: list[Measured]) -> Iterable[str]:
+    """All that take one number, and what learns or searches it, in the order of the suite."""
+    kinds = {"sgd", kind, f"lets-{kind}", f"lets-paper-{kind}", f"optuna-{kind}", *SCHEDULES[kind].values()}
+    names = [record.method for one in found for record in one.records]
+    return dict.fromkeys(name for name in names if name.split(":")[0] in kinds)
+
+
+def _differences(name: str, side: list[tuple[Measured, Means]]) -> list[float]:
+    """A method minus the best of the grid in each setting; empty unless it ran in all, and diverged in none."""
+    values = [one.difference(name, best) for one, best in side]
+    return [] if any(map(math.isnan, values)) else values
+
+
+def _cells(values: list[float]) -> list[str]:
+    if not values:
+        return [NOTHING] * 3
+    return [in_points(statistics.fmean(values)), in_points(min(values)), str(sum(map(is_close, values)))]
+
+
+LEARNED = ("mean", "worst start", "spread", "cost")
+
+
+def overview(kind: str, found: Sequence[Measured]) -> str:
+    """All settings in one table, and how many of them meet each goal."""
+    if not any(one.best(kind) for one in found):
+        return EMPTY
+    counts = "\n".join(_count(kind, suffix, found) for suffix in ("", REFIT))
+    return f"{verdicts(kind, found)}\n\n{counts}"
+
+
+def verdicts(kind: str, found: Sequence[Measured]) -> str:
+    """A line a setting: the best of the grid, and the starts compared with it."""
+    rows: list[list[str]] = []
+    for one in found:
+        best = one.best(kind)
+        pair = [one.verdict(kind, suffix) for suffix in ("", REFIT)]
+        if best is None:
+            continue
+        alone = one.row("sgd", one.seeds(kind))
+        base = f"{alone.accuracy:.1f}" if alone else NOTHING
+        highest = f"{best.accuracy:.1f} (`{best.name.split(':')[1]}`)"
+        cells = [cell for verdict in pair for cell in _verdict(verdict)]
+        rows.append([one.setting.title, str(best.seeds), base, highest, *cells, _goals(pair)])
+    refit = (f"refit: {name}" for name in LEARNED)
+    return table(["setting", "seeds", "base", "best of grid", *LEARNED, *refit, "goals met"], rows) if rows else EMPTY
+
+
+def _verdict(verdict: Verdict | None) -> list[str]:
+    if verdict is None:
+        return [NOTHING] * 4
+    texts = [in_points(verdict.worst), f"{verdict.spread:.1f}", f"{verdict.cost:.2f}"]
+    marked = [f"**{text}**" if met else text for text, met in zip(texts, verdict.met.values(), strict=True)]
+    return [in_points(verdict.mean), *marked]
+
+
+def _goals(pair: list[Verdict | None]) -> str:
+    """Which form meets all of them."""
+    met = [verdict.suffix for verdict in pair if verdict and all(verdict.met.values())]
+    if not any(pair):
+        return NOTHING
+    return {(): "no", ("",): "yes", (REFIT,): "with refit", ("", REFIT): "yes, both"}[tuple(met)]
+
+
+def _count(kind: str, suffix: str, found: Sequence[Measured]) -> str:
+    """How many settings meet each goal, in a line."""
+    every = [verdict for one in found if (verdict := one.verdict(kind, suffix))]
+    counts = [f"{goal} {sum(one.met[goal] for one in every)}" for goal in ("accuracy", "spread", "cost")]
+    counts.append(f"all three {sum(all(one.met.values()) for one in every)}")
+    means = [one.mean for one in every if not math.isnan(one.mean)]
+    middle = in_points(statistics.median(means)) if means else NOTHING
+    name = "With the refit" if suffix else "Learned"
+    return f"- {name}: met, of {len(every)} settings: {', '.join(counts)}. Median of the means: {middle}."
+
+
+def losses(found: Sequence[Measured]) -> str:
+    """What the upper level lowers, and that of the grid."""
+    rows = [[one.setting.title, *(cell for kind in SCHEDULES for cell in _losses(one, kind))] for one in found]
+    rows = [row for row in rows if {*row[1:]} != {NOTHING}]
+    if not rows:
+        return EMPTY
+    head = [f"{kind.upper()}: {name}" for kind in SCHEDULES for name in ("base", "best", "lowest", "refit")]
+    counts = [sum(row[place].startswith("**") for row in rows) for place in (4, 8)]
+    numbers = table(["setting", *head], rows)
+    return f"{numbers}\n\nAt most that of the best, of {len(rows)} settings: SAM {counts[0]}, ASAM {counts[1]}."
+
+
+def _losses(one: Measured, kind: str) -> list[str]:
+    """Of the base optimizer, the best and the lowest of the grid and the refit, over the seeds that all have."""
+    grid, learned = one.names(kind), [name + REFIT for name in one.names(f"lets-{kind}")]
+    seeds = one.seeds(kind).intersection(*(one.of(name) for name in ["sgd", *learned]))
+    if not seeds or not learned:
+        return [NOTHING] * 4
+    values = {name: row.loss for name in ["sgd", *grid, *learned] if (row := one.row(name, seeds))}
+    best = one.best(kind)
+    assert best is not None  # its seeds are among these
+    lowest = min((values[name] for name in grid if not math.isnan(values[name])), default=math.nan)
+    refit = statistics.fmean(values[name] for name in learned)
+    mark = "**" if refit <= values[best.name] else ""
+    cells = [f"{value:.3f}" for value in (values["sgd"], values[best.name], lowest)]
+    return [*cells, NOTHING if math.isnan(refit) else f"{mark}{refit:.3f}{mark}"]
+
+
+def tried(found: Sequence[Measured]) -> str:
+    """Ideas for the default compared with it, on the starts and seeds that both have."""
+    lines = [(one.setting.title, [_idea(one, name) for name in IDEAS]) for one in found]
+    lines = [(title, changes) for title, changes in lines if any(changes)]
+    if not lines:
+        return EMPTY
+    rows = [[t, *(f"{_pair(c[:2])} ({c[2]})" if c else NOTHING for c in changes)] for t, changes in lines]
+    columns = ([change[:2] for change in column if change] for column in zip(*(c for _, c in lines), strict=True))
+    means = (_pair(map(statistics.fmean, zip(*column, strict=True))) for column in columns)
+    rows.append(["mean over its settings", *means])
+    return table(["setting", *(idea.title for idea in IDEAS.values())], rows)
+
+
+def _idea(one: Measured, name: str) -> tuple[float, float, int] | None:
+    """(learned, refit) minus those of the default, mean over the starts and seeds of both, and how many these are."""
+    changes: list[tuple[float, ...]] = []
+    for start in one.setting.sam_starts:
+        runs = [[one.of(f"{kind}:{start}{suffix}") for kind in (name, "lets-sam")] for suffix in ("", REFIT)]
+        for seed in set[int].intersection(*(set(run) for pair in runs for run in pair)):
+            changes.append(tuple(100 * (ours[seed].accuracy - default[seed].accuracy) for ours, default in runs))
+    if not changes:
+        return None
+    learned, refit = map(statistics.fmean, zip(*changes, strict=True))
+    return learned, refit, len(changes)
+
+
+def _pair(values: Iterable[float]) -> str:
+    return " / ".join(map(in_points, values)) or NOTHING
+
+
+def setting(one: Measured) -> str:
+    """The heading and the tables of a setting."""
+    bests = [(kind, best) for kind in SCHEDULES if (best := one.best(kind))]
+    parts = [part for kind, best in bests for part in (_grid(one, kind, best), _methods(one, kind, best))]
+    return "\n\n".join([f"## {one.setting.title}", *(parts or ["The grid is not finished yet."])])
+
+
+def _grid(one: Measured, kind: str, best: Means) -> str:
+    """The whole grid in one line."""
+    seeds = one.seeds(kind)
+    cells: list[str] = []
+    for name in one.names(kind):
+        if row := one.row(name, seeds):
+            mark = "**" if name == best.name else ""
+            cells.append(f"{name.split(':')[1]}: {mark}{row.accuracy:.1f}{mark}")
+    noun = "seed" if best.seeds == 1 else "seeds"
+    where = f"test {_titled(one.metric)} ({best.seeds} {noun})"
+    return f"{kind.upper()} with fixed radii, {where}: {', '.join(cells)}."
+
+
+def _titled(metric: str) -> str:
+    """Values are times 100: an accuracy in percent, BLEU as BLEU."""
+    return f"{metric} %" if metric == "accuracy" else metric
+
+
+def _methods(one: Measured, kind: str, best: Means) -> str:
+    """A line for each method but the fixed radii."""
+    rows: list[list[str]] = []
+    for label, name in _lines(one, kind, best):
+        row = one.row(name)
+        if row is None:
+            continue
+        accuracy, change = f"{row.accuracy:.1f} ± {row.deviation:.1f}", in_points(one.difference(name, best))
+        rho = NOTHING if row.rho is None else f"{row.rho:.2g}"
+        passes = f"{row.passes / best.passes:.2f}"
+        seconds = f"{row.seconds / best.seconds:.1f}" if best.seconds else NOTHING
+        learned = [f"{row.loss:.3f}", f"{row.gap:.2f}", rho, passes, seconds, str(row.seeds)]
+        rows.append([label, accuracy, change if name != best.name else "", *learned])
+    relative, metric = f"passes (1 = {kind.upper()})", f"test {_titled(one.metric)}"
+    head = ["", metric, "minus best of grid", "test loss", "gap", "rho at the end", relative, "time", "seeds"]
+    spreads = [
+        f"| spread between the starts{', refit' if suffix else ''} | {verdict.spread:.1f} | | | | | | | |"
+        for suffix in ("", REFIT)
+        if (verdict := one.verdict(kind, suffix))
+    ]
+    return "\n".join([table(head, rows), *spreads])
+
+
+def _lines(one: Measured, kind: str, best: Means) -> Iterator[tuple[str, str]]:
+    """(label, method) of a table."""
+    yield "base optimizer alone", "sgd"
+    yield f"best of the grid, `{best.name}`", best.name
+    for name in one.names(f"lets-{kind}"):
+        yield f"learned, `{name}`", name
+        yield "- refit", name + REFIT
+    if kind == "sam":
+        yield f"the paper's reading, `{PAPER}`", PAPER
+        yield "- refit", PAPER + REFIT
+    for label, grid in SCHEDULES[kind].items():
+        found = one.best(kind, grid)
+        if found is not None:
+            yield f"best {label}, `{found.name}`", found.name
+    yield "Optuna, 7 trials and a run", f"optuna-{kind}"

@@ -1,0 +1,50 @@
+"""A method trained as `letsam trial` does."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+from letsam.results import Run
+from letsam.tasks import Task, load_task
+from letsam.training.config import TrialConfig
+from letsam.training.devices import make_fabric
+from letsam.training.loop import Training
+from letsam.training.methods import Method
+
+
+@functools.lru_cache(maxsize=4)
+def loaded(name: str, train_size: int | None = None, model: str | None = None) -> Task:
+    """A task, loaded once in each process; evaluated at the end only, as no curves are kept."""
+    options: dict[str, Any] = {"train_size": train_size, "model": model}
+    found = load_task(name, **{name: value for name, value in options.items() if value is not None})
+    return dataclasses.replace(found, evaluations=1)
+
+
+def begun(
+    task: Task, method: str, seed: int, *, searched: Run | None = None, device: str = "cpu", **options: Any
+) -> Training:
+    """A training before its first step; `searched` has learned the radius that it replays on all data.
+
+    The options are those of `TrialConfig`. A method that does not fit the model raises a ValueError.
+    """
+    parsed = Method.parse(method)
+    config = TrialConfig(task=task.name, methods=(parsed,), seeds=(seed,), **options)
+    return Training(task, parsed, seed, config, make_fabric(device), searched)
+
+
+def trained(task: Task, method: str, seed: int, **options: Any) -> Training:
+    """A finished training; the arguments are those of `begun`."""
+    training = begun(task, method, seed, **options)
+    while not training.finished:
+        training.advance()
+    return training
+
+
+def with_refit(task: Task, method: str, seed: int, **options: Any) -> list[Run]:
+    """A run, and where it learns a radius one more on all data with what was learned."""
+    run = trained(task, method, seed, **options).result()
+    if not Method.parse(method).is_learned:
+        return [run]
+    return [run, trained(task, method, seed, searched=run, **options).result()]
