@@ -108,7 +108,9 @@ def boxes() -> list[Box]:
         sometimes("tangent", 1, Tangent.slope, notes=["gradient . Z of the step before"]),
         always("weights", 2, AscentPhase.first_pass, notes=["training batch at theta: loss, g_0"]),
         always(
-            *("weights", 3, AscentPhase.set_radius),
+            "weights",
+            3,
+            AscentPhase.set_radius,
             notes=[
                 "in this order:",
                 "- the update, if one is due",
