@@ -10,11 +10,15 @@ Run one part in each checkout, then compare what was written:
 a part of them also with accumulation, with clipping and in mixed precision, and a few on a network with BatchNorm and
 on a text model with AdamW. Every run has more than 130 steps, so that the radius is updated after its burn-in of 100.
 
-`suite` takes about ten minutes on one core. It trains the cheapest learned run of each setting of the evidence.
-`committed` compares it with the numbers in docs/evidence, which have five significant digits:
+`suite` trains the cheapest learned run of each setting of the evidence: about a quarter of an hour on one core, a third
+of that with `--short`, which trains for fewer epochs. `committed` compares whole runs with the numbers in
+docs/evidence, which have five significant digits. They are those of the CPU that made them: another kind of CPU rounds
+differently, even for SGD, so first see whether the checkout from before has them.
 
     python benchmarks/same_results.py suite CHECKOUT suite.json
     python benchmarks/same_results.py committed suite.json CHECKOUT/docs/evidence
+
+`--only NAME ...` runs the trials or settings whose names contain one of these, and keeps what else is in the file.
 
 Everything runs through `python -m letsam trial`, with the source of the checkout and the interpreter of this script.
 The environment variable LETSAM_DATA names the folder with the data sets. A method that is refused, or whose data are
@@ -36,6 +40,8 @@ from pathlib import Path
 from typing import Any
 
 Run = dict[str, Any]
+Trial = tuple[str, Sequence[str], Sequence[str]]
+"""Its name, the arguments of `letsam trial`, and the methods."""
 
 DIGITS = ("digits", "--label-noise", "0.4", "--epochs", "12")  # 14 steps an epoch when learned, 15 otherwise
 FIXED = ("sgd", "sam", "asam", "sam-layerwise", "gsam", "looksam", "msam", "subbatchsam")
@@ -43,6 +49,15 @@ VARIED = (("--accumulate", "2"), ("--max-grad-norm", "1"))  # with these: all le
 FEW = ("sgd", "sam", "lets-sam", "lets-asam")
 RESNET = ("fashion-mnist", "--model", "resnet", "--train-size", "320", "--epochs", "35")
 TEXT = ("movie-snippets", "--model", "small", "--train-size", "400", "--epochs", "13")
+SHORT = {
+    "fashion-10k": 2,
+    "fashion": 6,
+    "ding": 3,
+    "mnist": 4,
+    "digits": 12,
+    "small": 3,
+    "reviews": 3,
+}  # epochs by name; others are short
 
 NOT_COMPARED = ("seconds",)  # of a run: differs each time
 KEPT_DIGITS = 5  # significant digits of the numbers in docs/evidence
@@ -91,8 +106,8 @@ def trial(checkout: Path, arguments: Sequence[str], methods: Sequence[str]) -> d
     return runs
 
 
-def digits(checkout: Path, _: Sequence[str]) -> Iterator[tuple[str, dict[str, Run]]]:
-    """Every method on digits, then parts of them under other options; (name, runs) of each trial."""
+def digits(checkout: Path) -> Iterator[Trial]:
+    """Every method on digits, then parts of them under other options."""
     methods = all_methods(checkout)
     varied = [method for method in methods if method.startswith("lets-") or method in FIXED]
     trials: list[tuple[Sequence[str], Sequence[str]]] = [
@@ -100,20 +115,22 @@ def digits(checkout: Path, _: Sequence[str]) -> Iterator[tuple[str, dict[str, Ru
         *(((*DIGITS, *options), varied) for options in VARIED),
         ((*DIGITS, "--rho", "0.1", "--batch-size", "32"), FEW),
         ((*DIGITS, "--precision", "bf16-mixed"), FEW),
-        (RESNET, (*FEW, "samon", "lets-samon", "fsam", "lets-fsam")),  # SAM-ON needs normalization layers
+        (RESNET, ("sam", "lets-sam", "samon", "lets-samon")),  # SAM-ON needs normalization layers
         (TEXT, (*FEW, "asam", "lets-gsam", "lets-looksam")),
     ]
     for arguments, names in trials:
-        yield " ".join(arguments), trial(checkout, arguments, names)
+        yield " ".join(arguments), arguments, names
 
 
-def suite(checkout: Path, only: Sequence[str]) -> Iterator[tuple[str, dict[str, Run]]]:
-    """The cheapest learned run of each setting in docs/evidence, without refit; (setting, runs)."""
+def suite(checkout: Path, short: bool) -> Iterator[Trial]:
+    """The cheapest learned run of each setting in docs/evidence, without refit."""
     for file in sorted((checkout / "docs" / "evidence").glob("*.json")):
         value = json.loads(file.read_text(encoding="utf-8"))
-        if "setting" not in value or (only and value["setting"] not in only):
+        if "setting" not in value:
             continue
         config: dict[str, Any] = value["config"]
+        if short and (epochs := next((n for part, n in SHORT.items() if part in value["setting"]), None)):
+            config |= {"epochs": epochs}
         names = ("label_noise" if name == "noise" else name for name in config)
         options = [
             f"--{name.replace('_', '-')}={option}"
@@ -122,21 +139,22 @@ def suite(checkout: Path, only: Sequence[str]) -> Iterator[tuple[str, dict[str, 
         ]
         learned = [run for run in value["runs"] if re.fullmatch(r"lets-a?sam:[0-9.]+", run["method"])]
         chosen = min((run for run in learned if run["seed"] == 0), key=lambda run: run["seconds"])
-        yield value["setting"], trial(checkout, [config["task"], *options, "--no-refit"], [chosen["method"]])
+        yield value["setting"], (config["task"], *options, "--no-refit"), (chosen["method"],)
 
 
-def write(part: str, checkout: Path, file: Path, only: Sequence[str]) -> None:
-    """Run a part, and write what is finished after each trial."""
+def write(checkout: Path, file: Path, trials: Iterator[Trial], only: Sequence[str]) -> None:
+    """Run trials, and write what is finished after each of them."""
     where = Path(letsam_file(checkout))
     if not where.is_relative_to(checkout / "src"):
         sys.exit(f"letsam is imported from {where}, not from {checkout}")
-    results: dict[str, dict[str, Run]] = {}
-    started = time.perf_counter()
-    for name, runs in {"digits": digits, "suite": suite}[part](checkout, only):
-        results[name] = runs
+    results: dict[str, dict[str, Run]] = json.loads(file.read_text(encoding="utf-8")) if only and file.exists() else {}
+    for name, arguments, methods in trials:
+        if only and not any(part in name for part in only):
+            continue
+        started = time.perf_counter()
+        runs = results[name] = trial(checkout, arguments, methods)
         file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        seconds, started = time.perf_counter() - started, time.perf_counter()
-        print(f"{name}: {len(runs)} runs, {seconds:.0f} s", flush=True)
+        print(f"{name}: {len(runs)} runs, {time.perf_counter() - started:.0f} s", flush=True)
         for method, run in runs.items():
             if "error" in run:
                 print(f"  {method} was not run: {run['error']}", flush=True)
@@ -221,11 +239,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=("digits", "suite", "compare", "committed"))
     parser.add_argument("paths", type=Path, nargs=2)
-    parser.add_argument("--only", nargs="+", default=[], help="settings of the suite; without: all")
+    parser.add_argument("--only", nargs="+", default=[], help="parts of the names of trials or settings")
+    parser.add_argument("--short", action="store_true", help="fewer epochs in the suite")
     arguments = parser.parse_args()
     first, second = (path.resolve() for path in arguments.paths)
     if arguments.action in ("digits", "suite"):
-        write(arguments.action, first, second, arguments.only)
+        trials = digits(first) if arguments.action == "digits" else suite(first, arguments.short)
+        write(first, second, trials, arguments.only)
     elif not {"compare": compare, "committed": committed}[arguments.action](first, second):
         sys.exit(1)
 
