@@ -49,15 +49,8 @@ VARIED = (("--accumulate", "2"), ("--max-grad-norm", "1"))  # with these: all le
 FEW = ("sgd", "sam", "lets-sam", "lets-asam")
 RESNET = ("fashion-mnist", "--model", "resnet", "--train-size", "320", "--epochs", "35")
 TEXT = ("movie-snippets", "--model", "small", "--train-size", "400", "--epochs", "13")
-SHORT = {
-    "fashion-10k": 2,
-    "fashion": 6,
-    "ding": 3,
-    "mnist": 4,
-    "digits": 12,
-    "small": 3,
-    "reviews": 3,
-}  # epochs by name; others are short
+# Epochs of the short suite by a part of the setting's name; the others are short already.
+SHORT = {"fashion-10k": 2, "fashion": 6, "ding": 3, "mnist": 4, "digits": 12, "small": 3, "reviews": 3}
 
 NOT_COMPARED = ("seconds",)  # of a run: differs each time
 KEPT_DIGITS = 5  # significant digits of the numbers in docs/evidence
