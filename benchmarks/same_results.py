@@ -173,30 +173,35 @@ def difference(one: Any, other: Any, name: str = "") -> str | None:
     return next((found for part in parts if (found := difference(*part))), None)
 
 
-def verdict(one: Run | None, other: Run | None) -> tuple[bool, str]:
-    """Whether two runs are the same, and what to print."""
+def verdict(one: Run | None, other: Run | None) -> str:
+    """What to print of two runs: "equal", "not run in both", or "DIFFERENT" with the first difference."""
     if one is None or other is None:
-        return False, f"DIFFERENT: only in the {'second' if one is None else 'first'}"
+        return f"DIFFERENT: only in the {'second' if one is None else 'first'}"
     if "error" in one and "error" in other:
-        return True, "not run in both" + ("" if one == other else f": {one['error']!r} and {other['error']!r}")
+        return "not run in both" + ("" if one == other else f": {one['error']!r} and {other['error']!r}")
     compared = [{name: value for name, value in run.items() if name not in NOT_COMPARED} for run in (one, other)]
     found = difference(compared[0], compared[1])
-    return found is None, f"DIFFERENT: {found}" if found else "equal to the last digit"
+    return f"DIFFERENT: {found}" if found else "equal to the last digit"
+
+
+def summary(verdicts: Sequence[str]) -> bool:
+    """Print how many runs are equal, different and not run; whether none is different and some are equal."""
+    counts = {word: sum(line.startswith(word) for line in verdicts) for word in ("equal", "DIFFERENT", "not run")}
+    print(", ".join(f"{count} {word}" for word, count in counts.items()))
+    return counts["equal"] > 0 and counts["DIFFERENT"] == 0
 
 
 def compare(first: Path, second: Path) -> bool:
     """Print a line for each run of two files; whether all are the same."""
     one, other = (json.loads(file.read_text(encoding="utf-8")) for file in (first, second))
-    same: list[bool] = []
+    verdicts: list[str] = []
     for name in dict.fromkeys((*one, *other)):
         print(name)
         ours, theirs = one.get(name, {}), other.get(name, {})
         for method in dict.fromkeys((*ours, *theirs)):
-            equal, line = verdict(ours.get(method), theirs.get(method))
-            same.append(equal)
-            print(f"  {method}: {line}")
-    print(f"{sum(same)} of {len(same)} runs are the same")
-    return all(same) and bool(same)
+            verdicts.append(verdict(ours.get(method), theirs.get(method)))
+            print(f"  {method}: {verdicts[-1]}")
+    return summary(verdicts)
 
 
 def kept(run: Run) -> Run:
@@ -215,16 +220,15 @@ def kept(run: Run) -> Run:
 
 def committed(file: Path, folder: Path) -> bool:
     """Compare a file of `suite` with the committed numbers; whether all are the same."""
-    same: list[bool] = []
+    verdicts: list[str] = []
     for setting, runs in json.loads(file.read_text(encoding="utf-8")).items():
         numbers = json.loads((folder / f"{setting}.json").read_text(encoding="utf-8"))["runs"]
         for method, run in runs.items():
             known = next(item for item in numbers if (item["method"], item["seed"]) == (method, 0))
             found = run.get("error") or difference({name: known[name] for name in kept(run)}, kept(run))
-            same.append(found is None)
-            print(f"{setting} {method}: {f'DIFFERENT: {found}' if found else 'the committed numbers'}")
-    print(f"{sum(same)} of {len(same)} runs are the same")
-    return all(same) and bool(same)
+            verdicts.append(f"DIFFERENT: {found}" if found else "equal to the committed numbers")
+            print(f"{setting} {method}: {verdicts[-1]}")
+    return summary(verdicts)
 
 
 def main() -> None:
