@@ -160,16 +160,18 @@ def letsam_file(checkout: Path) -> str:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def difference(one: Any, other: Any, name: str = "") -> str | None:
+def difference(one: Any, other: Any, name: str = "run") -> str | None:
     """The first value in which two JSON values differ, or None; numbers must be equal to the last digit."""
     if isinstance(one, dict) and isinstance(other, dict):
-        if one.keys() != other.keys():
-            return f"{name.lstrip('.')}: the fields {sorted(one)} and {sorted(other)}"
+        if fields := one.keys() ^ other.keys():
+            return f"{name} has only in one of both {', '.join(sorted(fields))}"
         parts = ((one[key], other[key], f"{name}.{key}") for key in one)
-    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+    elif isinstance(one, list) and isinstance(other, list):
+        if len(one) != len(other):
+            return f"{name} has {len(one)} and {len(other)} entries"
         parts = ((a, b, f"{name}[{i}]") for i, (a, b) in enumerate(zip(one, other, strict=True)))
     else:
-        return None if one == other and type(one) is type(other) else f"{name.lstrip('.')}: {one!r} and {other!r}"
+        return None if one == other and type(one) is type(other) else f"{name} is {one!r} and {other!r}"
     return next((found for part in parts if (found := difference(*part))), None)
 
 
@@ -179,6 +181,8 @@ def verdict(one: Run | None, other: Run | None) -> str:
         return f"DIFFERENT: only in the {'second' if one is None else 'first'}"
     if "error" in one and "error" in other:
         return "not run in both" + ("" if one == other else f": {one['error']!r} and {other['error']!r}")
+    if "error" in one or "error" in other:
+        return f"DIFFERENT: not run in the {'first' if 'error' in one else 'second'}: {(one | other)['error']}"
     compared = [{name: value for name, value in run.items() if name not in NOT_COMPARED} for run in (one, other)]
     found = difference(compared[0], compared[1])
     return f"DIFFERENT: {found}" if found else "equal to the last digit"
