@@ -164,7 +164,7 @@ def difference(one: Any, other: Any, name: str = "run") -> str | None:
     """The first value in which two JSON values differ, or None; numbers must be equal to the last digit."""
     if isinstance(one, dict) and isinstance(other, dict):
         if fields := one.keys() ^ other.keys():
-            return f"{name} has only in one of both {', '.join(sorted(fields))}"
+            return f"{name}: only one of the two has {', '.join(sorted(fields))}"
         parts = ((one[key], other[key], f"{name}.{key}") for key in one)
     elif isinstance(one, list) and isinstance(other, list):
         if len(one) != len(other):
