@@ -6,14 +6,14 @@ Run one part in each checkout, then compare what was written:
     python benchmarks/same_results.py digits OTHER_CHECKOUT after.json
     python benchmarks/same_results.py compare before.json after.json
 
-`digits` takes about four minutes on one core. It trains every method of `letsam methods` on digits with label noise,
+`digits` takes about four minutes on an idle core. It trains every method of `letsam methods` on digits with label noise,
 a part of them also with accumulation, with clipping and in mixed precision, and a few on a network with BatchNorm and
 on a text model with AdamW. Every run has more than 130 steps, so that the radius is updated after its burn-in of 100.
 
-`suite` trains the cheapest learned run of each setting of the evidence: about a quarter of an hour on one core, a third
-of that with `--short`, which trains for fewer epochs. `committed` compares whole runs with the numbers in
-docs/evidence, which have five significant digits. They are those of the CPU that made them: another kind of CPU rounds
-differently, even for SGD, so first see whether the checkout from before has them.
+`suite` trains the cheapest learned run of each setting of the evidence, which takes longer; `--short` trains for fewer
+epochs. Two files of it are compared in the same way. `committed` compares whole runs with the numbers in docs/evidence,
+which have five significant digits. Those numbers depend on the kind of CPU, even for SGD: on another kind than the one
+that made them they differ for every checkout.
 
     python benchmarks/same_results.py suite CHECKOUT suite.json
     python benchmarks/same_results.py committed suite.json CHECKOUT/docs/evidence
