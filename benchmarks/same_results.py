@@ -6,7 +6,7 @@ Run one part in each checkout, then compare what was written:
     python benchmarks/same_results.py digits OTHER_CHECKOUT after.json
     python benchmarks/same_results.py compare before.json after.json
 
-`digits` takes about four minutes on an idle core. It trains every method of `letsam methods` on digits with label noise,
+`digits` takes about four minutes on one core. It trains every method of `letsam methods` on digits with label noise,
 a part of them also with accumulation, with clipping and in mixed precision, and a few on a network with BatchNorm and
 on a text model with AdamW. Every run has more than 130 steps, so that the radius is updated after its burn-in of 100.
 
