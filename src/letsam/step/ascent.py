@@ -127,7 +127,7 @@ class AscentPhase:
             average(held)
         record.ascent_gradients = dict(zip((p for p in params if p.grad is not None), held, strict=True))
 
-    # --- to the perturbed weights -------------------------------------------------------------------------------------------------
+    # --- to the perturbed weights -----------------------------------------------------------------------------------
 
     def climb(self, record: StepRecord, closure: Closure, batches: Sequence[Closure]) -> None:
         """From g_0 at the weights to g_rho at the perturbed weights."""
@@ -141,7 +141,7 @@ class AscentPhase:
             self._passes.replay.keep()
 
     def move(self, record: StepRecord, norms: GradientNorms, batches: int = 1) -> None:
-        """Perturb the weights along the current gradients, which are overwritten; each of k ascents moves by rho / k."""
+        """Perturb the weights along the current gradients, which are overwritten; each of k ascents goes rho / k."""
         params, rho, perturbation = record.params, record.rho, self._parts.perturbation
         zero_(gradients_of([p for p, moving in zip(params, norms.moves, strict=True) if not moving]))  # eps_hat
         moved = list(compress(params, norms.moves))
@@ -219,7 +219,7 @@ class AscentPhase:
         self._passes.replay.whole()
         total.put(params)
 
-    # --- what the radius and the tangent are given ------------------------------------------------------------------------
+    # --- what the radius and the tangent are given ------------------------------------------------------------------
 
     def _update_radius(self, record: StepRecord, evidence: Evidence) -> None:
         """Update the radius: the first training pass adds what the validation pass could not measure."""

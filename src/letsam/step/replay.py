@@ -53,7 +53,7 @@ class Replay:
         self._clean = True
 
     def begin(self, devices: Iterable[torch.device]) -> None:
-        """Save the state that every pass starts from; `devices` are those of the random generators."""
+        """Remember the state that every pass begins with; `devices` are those of the random generators."""
         self._start_random = read_states(devices)
         if self.model is not None:
             self._start.take(self.model)
@@ -72,14 +72,14 @@ class Replay:
         write_states(stream(self._start_random, number))
 
     def keep(self) -> None:
-        """After the first training pass: save the state that the step will leave."""
+        """After the first training pass: this is what the step will leave behind."""
         self._end_random = read_states(self._start_random)
         if self.model is not None:
             self._end.take(self.model)
         self._kept = True
 
     def onward(self) -> None:
-        """After the last pass of a part: the next part starts from the state after this part's first pass."""
+        """After the last pass of a part: the next one begins where its first pass has ended."""
         write_states(self._end_random)
         self._part_random = self._end_random
         if self.model is not None:
@@ -88,11 +88,11 @@ class Replay:
         self._clean = True
 
     def whole(self) -> None:
-        """After the last part: further passes start from the state at the start of the step."""
+        """After the last part: what follows begins where the step began."""
         self._part_random, self._clean = None, False
 
     def end(self, finite: Tensor) -> None:
-        """After the last pass; the buffers are those from before the step unless `finite` (0-dim bool)."""
+        """After the last pass; the buffers stay as they were before the step unless `finite` (0-dim bool)."""
         if not self._kept:
             self.abort()
             return
@@ -103,14 +103,14 @@ class Replay:
         self._under_way = False
 
     def abort(self) -> None:
-        """Restore the state from before the step; does nothing between two steps."""
+        """As if there had been no pass; does nothing between two steps."""
         if self._under_way:
             self._part_random = None
             self._rewind()
         self._under_way = False
 
     def forget(self) -> None:
-        """Abandon the current step without restoring anything: a checkpoint has been loaded since."""
+        """The step under way is given up, and everything has been put elsewhere since."""
         self._part_random, self._under_way = None, False
 
     def _rewind(self) -> None:
