@@ -55,6 +55,18 @@ def test_a_variant_of_ones_own() -> None:
     torch.testing.assert_close(ends[1] - ends[0], change)
 
 
+def test_parts_of_ones_own() -> None:
+    """Under 40 lines; the radius that they learn beats the fixed one that it starts from, and the base optimizer."""
+    example = load("custom_parts")
+    code = ast.parse((ROOT / "examples" / "custom_parts.py").read_text())
+    parts = [node for node in code.body if isinstance(node, ast.ClassDef)]
+    assert [node.name for node in parts] == ["PenalizedGap", "SignDescent"]
+    assert sum((node.end_lineno or 0) - node.lineno + 1 for node in parts) < 40
+    accuracy, rho = example.main(rho=0.05)
+    assert accuracy > 0.86  # SAM with the fixed radius 0.05, and SGD: 0.83
+    assert rho > 0.1
+
+
 @pytest.mark.slow
 def test_a_task_of_ones_own_goes_through_a_trial(tmp_path: Path) -> None:
     task = f"{ROOT / 'examples' / 'my_task.py'}:make_task"

@@ -1,23 +1,23 @@
-"""SharpnessAware: the composition, and one step told from top to bottom.
+"""SharpnessAware: combines perturbation, radius and base optimizer, and runs a step.
 
     sharpness-aware optimizer  =  perturbation  x  radius  x  base optimizer
 
-- a *perturbation* says in which direction to climb and which gradient to descend with (`letsam.perturbations`);
-- a *radius* says how far: fixed, scheduled or learned (`letsam.radius`);
-- the *base optimizer* is any `torch.optim.Optimizer`, wrapped; its `param_groups` and `state` are the wrapper's.
+- a *perturbation* determines the direction of the ascent and the gradient of the descent (`letsam.perturbations`);
+- a *radius* determines the length of the ascent: fixed, scheduled or learned (`letsam.radius`);
+- the *base optimizer* is any `torch.optim.Optimizer`. It is wrapped, and shares its `param_groups` and `state`.
 
-Three compositions:
+Three examples:
 
     SAM              SharpnessAware(SGD(...), SAMPerturbation(), 0.05)
     ASAM, AdamW      SharpnessAware(AdamW(...), ASAMPerturbation(), CosineRadius(0.5, 0.1, steps=1000))
     LETS-SAM         SharpnessAware(SGD(...), SAMPerturbation(), LearnedRadius(0.05))
 
-A step climbs from the weights theta to theta + rho eps_hat (`letsam.step.ascent`), takes the gradient there, goes back
-to theta and lets the base optimizer descend with it (`letsam.step.descent`). For a learned radius it builds the tangent
-Z = d theta' / d rho on the way (`letsam.tangent`), and gives the radius numbers alone. All its training passes see the
-same dropout masks, and only the first of them counts for running statistics and random generators
-(`letsam.step.replay`). Nothing in a step is read by the host: radius, losses and the decision to skip a step that is
-not finite stay on the device.
+A step climbs from the weights theta to theta + rho eps_hat (`letsam.step.ascent`) and computes the gradient there. It
+then restores theta, and the base optimizer descends with that gradient (`letsam.step.descent`). For a learned radius,
+the step also builds the tangent Z = d theta' / d rho (`letsam.tangent`); the radius is given scalars only. All training
+passes of a step use the same dropout masks, and only the first one changes running statistics and random generators
+(`letsam.step.replay`). The host reads no value during a step: the radius, the losses and the decision to skip a step
+that is not finite stay on the device.
 """
 
 from __future__ import annotations
@@ -47,42 +47,42 @@ from .tangent import Tangent
 __all__ = ["Closure", "SharpnessAware"]
 
 
-# Dynamo drops attributes that an optimizer sets on itself: a traced step would not go back to the unperturbed weights.
-# (torch's optimizers use the same; the public `torch.compiler.disable` would import the compiler along with letsam.)
+# Dynamo drops attributes that an optimizer sets on itself, so a traced step would not restore the unperturbed weights.
+# (torch's optimizers use the same decorator; the public `torch.compiler.disable` would import the compiler.)
 not_traced = torch._disable_dynamo  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
 
 
 class SharpnessAware(Wrapper):
-    """theta <- base(theta, g_rho), with g_rho = grad L(theta + rho eps_hat) taken at the perturbed weights.
+    """theta <- base(theta, g_rho) with g_rho = grad L(theta + rho eps_hat), the gradient at the perturbed weights.
 
     Args:
-        base_optimizer: any `torch.optim.Optimizer` whose step needs no closure; made from the model's parameters. Its
-            param groups with `perturb=False` descend, but are not perturbed (see `letsam.param_groups`).
-        perturbation: direction and descent rule, `letsam.perturbations.Perturbation`.
+        base_optimizer: any `torch.optim.Optimizer` whose step needs no closure, made from the model's parameters. Its
+            param groups with `perturb=False` are trained but not perturbed (see `letsam.param_groups`).
+        perturbation: direction and descent rule, a `letsam.perturbations.Perturbation`.
         rho: a number > 0 (0 gives the base optimizer's own steps), a schedule or a `LearnedRadius`; copied.
-        validation_closure: used by `step` where none is passed.
+        validation_closure: used by `step` if it is not given one.
         model: the network, wrapped (DDP, Fabric, `torch.compile`) or not. Its buffers, such as BatchNorm's running
-            statistics, then move once in a step, in the first training pass, and not at all in a step that is skipped.
-            None: they move in every pass, validation included.
+            statistics, then change once per step, in the first training pass, and not at all in a skipped step. None:
+            they change in every pass, including validation passes.
         max_grad_norm: > 0, clips the total norm of the gradient that the base optimizer descends with, as
             `torch.nn.utils.clip_grad_norm_` does (the ascent needs no clipping: its length is rho); None: no clipping.
-        process_group: the processes over which losses are averaged: "default", torch's default group where
-            torch.distributed is initialised; a `ProcessGroup`; or None, for runs that are independent of each other.
+        process_group: the processes over which losses are averaged: "default", torch's default group if
+            torch.distributed is initialized; a `ProcessGroup`; or None, for runs that are independent of each other.
         m_sharpness: each process climbs along the gradient of its own batch, and each micro-batch of a closure from
-            `letsam.accumulated` along its own (m-SAM); of several processes, `model` must be or hold a DDP. The radius
-            is the same for all. Not for perturbations that remember gradients from step to step, where there are
-            micro-batches.
+            `letsam.accumulated` along its own gradient (m-SAM). With several processes, `model` must be or contain a
+            DDP. The radius is the same for all. Micro-batches cannot be combined with perturbations that keep state
+            from step to step.
 
     Attributes:
         base_optimizer: the wrapped optimizer.
         radius: this optimizer's own copy of the radius.
         metrics: 0-dim tensors of the last step: training_loss, rho, gradient_norm and skipped_steps; with a learned
             radius also validation_loss, generalization_gap and hypergradient (d upper / d rho) of the last update. With
-            radii that differ between weights, rho and hypergradient have one value for each.
-        validation_closure: as given; may be set at any time.
-        max_grad_norm: as given; may be set at any time, and is no part of `state_dict`.
-        model: as given; may be set at any time. Neither is part of `state_dict` or of a pickle; a deep copy keeps the
-            copy of a model that was copied with it and before it.
+            several radii, rho and hypergradient have one value per radius.
+        validation_closure: as given; may be set at any time; not part of `state_dict` or of a pickle.
+        max_grad_norm: as given; may be set at any time; not part of `state_dict`.
+        model: as given; may be set at any time; not part of `state_dict` or of a pickle. A deep copy refers to the
+            copied model if the model was copied in the same call, before the optimizer.
 
     Raises:
         TypeError: an argument of the wrong type.
@@ -132,22 +132,22 @@ class SharpnessAware(Wrapper):
         self.validation_closure = validation_closure
 
     def _assemble(self, ranks: Ranks) -> None:
-        """Make what runs a step: the passes and the two phases."""
+        """Make the objects that run a step: the passes and the two phases."""
         self._passes = Passes(self, ranks)
         self._ascent = AscentPhase(self._parts, self._passes)
         self._descent = DescentPhase(self._parts, self._passes)
         self._record: StepRecord | None = None  # of the step whose weights are perturbed now
 
-    # --- what it is made of ---------------------------------------------------------------------------------------
+    # --- its parts ------------------------------------------------------------------------------------------------
 
     @property
     def perturbation(self) -> Perturbation:
-        """In which direction a step climbs, and which gradient it descends with."""
+        """Determines the direction of the ascent and the gradient of the descent."""
         return self._parts.perturbation
 
     @property
     def radius(self) -> Radius:
-        """How far a step climbs: this optimizer's own copy of the radius."""
+        """Determines the length of the ascent; this optimizer's own copy of the radius."""
         return self._parts.radius
 
     @property
@@ -157,17 +157,17 @@ class SharpnessAware(Wrapper):
 
     @property
     def rho(self) -> Tensor:
-        """The current radius, on the device of the weights: 0-dim, or one value for each radius that is learned."""
+        """The current radius, on the device of the weights: 0-dim, or one value per radius if there are several."""
         return self._parts.radius.rho
 
     @property
     def metrics(self) -> dict[str, Tensor]:
-        """What the last step has measured (0-dim tensors, on the device)."""
+        """Measurements of the last step, see the class (0-dim tensors, on the device)."""
         return self._parts.metrics
 
     @property
     def model(self) -> nn.Module | None:
-        """The network whose buffers a step moves once."""
+        """The network whose buffers change once per step."""
         return self._passes.model
 
     @model.setter
@@ -177,7 +177,7 @@ class SharpnessAware(Wrapper):
 
     @property
     def max_grad_norm(self) -> float | None:
-        """The largest total norm of the gradient that the base optimizer descends with."""
+        """The largest total norm of the gradient that the base optimizer descends with; None: no clipping."""
         return self._max_grad_norm
 
     @max_grad_norm.setter
@@ -195,14 +195,14 @@ class SharpnessAware(Wrapper):
         *,
         grad_scaler: torch.amp.GradScaler | None = None,
     ) -> Tensor:
-        """A whole step: all passes, the perturbation and back, the base optimizer's step, the radius.
+        """One step: all passes, the perturbation, the base optimizer's step and the update of a learned radius.
 
         Args:
             closure: clears the gradients, computes the loss on the training batch, calls `backward()` and returns
-                the loss, as for `torch.optim.LBFGS`. Called twice (see `LearnedRadius` for further passes).
+                the loss, as for `torch.optim.LBFGS`. Called twice; some variants and radii need further passes.
             validation_closure: the same on a batch that the model is not trained on; for a learned radius.
                 Defaults to `self.validation_closure`.
-            grad_scaler: both closures then call `grad_scaler.scale(loss).backward()` and return the loss itself; the
+            grad_scaler: both closures then call `grad_scaler.scale(loss).backward()` and return the unscaled loss; the
                 step unscales the gradients of every pass. Call `grad_scaler.update()` afterwards.
 
         Returns:
@@ -210,9 +210,9 @@ class SharpnessAware(Wrapper):
 
         Raises:
             ValueError: no closure, a closure that leaves no gradients, does not scale them or returns a loss that is
-                not a scalar, or a learned radius without a validation closure. Nothing has changed then, except that
-                after a pass at perturbed weights has failed, a learned radius has no Z for its next update.
-            TypeError: a closure that returns no tensor; `grad_scaler` is no scaler.
+                not a scalar, or a learned radius without a validation closure. Nothing has changed then, with one
+                exception: after a failed pass at perturbed weights, a learned radius skips its next update.
+            TypeError: a closure that does not return a tensor; `grad_scaler` is not a gradient scaler.
         """
         validation_closure = self.validation_closure if validation_closure is None else validation_closure
         closure = checked_closure(closure)
@@ -251,18 +251,18 @@ class SharpnessAware(Wrapper):
     @not_traced
     @torch.no_grad()
     def ascent_step(self, *, grad_scaler: torch.amp.GradScaler | None = None) -> None:
-        """Climb: with the gradients at the weights in place, move to theta + rho eps_hat and clear the gradients.
+        """Climb: perturb the weights by rho eps_hat along the current gradients, and clear the gradients.
 
-        For training loops without closures; fixed and scheduled radii only. With `model`, its buffers stay from here on
-        as the first pass has left them. The loop sees to equal dropout masks itself (`letsam.ReplayedRandomness`).
+        For training loops without closures; fixed and scheduled radii only. With `model`, its buffers keep the values
+        that the first pass left. For equal dropout masks in both passes, use `letsam.ReplayedRandomness`.
 
         Args:
-            grad_scaler: with which the loss has been scaled; unscales the gradients. Give it to `descent_step`, too.
+            grad_scaler: the scaler of the loss, with which the gradients are unscaled. Pass it to `descent_step` too.
 
         Raises:
-            ValueError: there are no gradients, or `step` alone can make the passes: those of a learned radius, or of a
-                perturbation with several ascents.
-            RuntimeError: the weights are perturbed already.
+            ValueError: there are no gradients; or the radius is learned or the perturbation has several ascents, which
+                takes passes that only `step` can make.
+            RuntimeError: the weights are already perturbed.
         """
         if self.radius.learns:
             raise ValueError(
@@ -274,7 +274,7 @@ class SharpnessAware(Wrapper):
                 "step(closure)"
             )
         if self._record is not None and self._record.overwritten:
-            self._abort()  # interrupted, and a checkpoint was loaded since
+            self._abort()  # the step was interrupted, and a checkpoint has been loaded since
         if self._record is not None:
             raise RuntimeError("ascent_step() was called twice: call descent_step() after the second backward()")
         passes, parts = self._passes, self._parts
@@ -283,7 +283,7 @@ class SharpnessAware(Wrapper):
         record = parts.record(parts.trainable())
         require_gradients(record.params, "the backward() before ascent_step()")
         precision.unscale_(checks.checked_scaler(grad_scaler), self, record.params)
-        passes.scale_by(grad_scaler)  # may change the scale, which this pass had before
+        passes.scale_by(grad_scaler)  # after unscaling: it may update the scale
         passes.replay.begin(())
         record.norms = self._ascent.norms(record.params)
         self._ascent.set_radius(record, None, 1)
@@ -297,14 +297,15 @@ class SharpnessAware(Wrapper):
     @not_traced
     @torch.no_grad()
     def descent_step(self, *, grad_scaler: torch.amp.GradScaler | None = None) -> None:
-        """Go back to the weights and descend with the gradients that are in place now.
+        """Descend: restore the weights and take the base optimizer's step with the current gradients.
 
         Args:
-            grad_scaler: as `ascent_step` was given. Call `grad_scaler.update()` afterwards.
+            grad_scaler: the same as for `ascent_step`. Call `grad_scaler.update()` afterwards.
 
         Raises:
-            RuntimeError: no `ascent_step()` before.
-            ValueError: another `grad_scaler`; or there are no gradients: the weights are back where they were.
+            RuntimeError: there was no `ascent_step()` before.
+            ValueError: a different `grad_scaler`, or there are no gradients; in the latter case the weights have been
+                restored.
         """
         record = self._record
         if record is None:
@@ -322,7 +323,7 @@ class SharpnessAware(Wrapper):
         self._finish(record)
 
     def _validate(self, record: StepRecord, closure: Closure | None) -> Evidence | None:
-        """The validation pass with which a step begins, at the weights that the step before has made."""
+        """The validation pass at the beginning of a step, at the weights that the previous step produced."""
         if record.wants.validation != "before":
             return None
         assert closure is not None
@@ -333,17 +334,17 @@ class SharpnessAware(Wrapper):
         return Evidence(record.step, 1.0, 1.0, validation_loss=loss, validation_slope=slope, usable=usable)
 
     def _finish(self, record: StepRecord) -> None:
-        """Count the step and publish what it has measured."""
+        """Count the step and publish its metrics."""
         self._passes.end(record.finite)
         self._parts.commit(record)
-        self._opt_called = True  # what torch's schedulers look for when they warn of a wrong order
+        self._opt_called = True  # torch's schedulers read it to warn of a wrong order of calls
         metrics = {"rho": record.rho, "gradient_norm": record.gradient_norm, "skipped_steps": self._parts.skipped}
         if record.loss is not None:
             metrics["training_loss"] = record.loss
         self._parts.metrics = metrics | self.radius.metrics()
 
     def _abort(self) -> None:
-        """Take back a step that has not come to its end: a pass has raised, or is still to come."""
+        """Undo a step that has not ended: a pass has raised, or the loop did not call `descent_step`."""
         record, self._record = self._record, None
         if record is not None and record.overwritten:
             self._passes.replay.forget()
@@ -363,7 +364,7 @@ class SharpnessAware(Wrapper):
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        ranks, parts = state.pop("_ranks"), copy.copy(state.pop("_parts"))  # a shallow copy has parts of its own
+        ranks, parts = state.pop("_ranks"), copy.copy(state.pop("_parts"))  # so that a shallow copy has its own parts
         super().__setstate__(state)
         self._parts = parts
         self.validation_closure = None
@@ -378,7 +379,7 @@ class SharpnessAware(Wrapper):
 
     def _group_added(self) -> None:
         self._parts.group_added()
-        self.model = self.model  # which weights are perturbed is found out again
+        self.model = self.model  # determines again which weights are perturbed
 
     def _own_state(self) -> dict[str, Any]:
         return self._parts.state_dict()

@@ -1,7 +1,7 @@
-"""The registry: the published methods by name, each a perturbation, with any radius and any base optimizer.
+"""The registry of variants: the published methods by name. Each works with any radius and any base optimizer.
 
-A variant is a file in `letsam.perturbations`, which tells all about it, and a class here that names it. `letsam`, the
-methods of a trial, `letsam methods` and the contract tests read `VARIANTS`.
+A variant is a file in `letsam.perturbations`, which implements and documents it, and a class here, which registers it.
+`letsam`, the methods of a trial, `letsam methods` and the contract tests read `VARIANTS`.
 """
 
 from __future__ import annotations
@@ -49,32 +49,38 @@ __all__ = [
 
 
 DEFAULT: Any = ...
-"""In the place of a radius: the variant's own default."""
+"""Stands for the default radius of the variant."""
 
 
 class Variant(SharpnessAware):
-    """A `SharpnessAware` with a perturbation of one kind; the options of the perturbation are keywords of its own.
+    """A `SharpnessAware` with a perturbation of one kind, whose options are keyword arguments.
 
     Args:
         base_optimizer: any `torch.optim.Optimizer` whose step needs no closure.
-        rho: a number, a schedule or a `LearnedRadius`; the variant's default where it is left out.
-        validation_closure: for a learned radius, where `step` is not given one.
-        model: the network, so that its running statistics move once in a step (see `SharpnessAware`).
+        rho: a number, a schedule or a `LearnedRadius`; the variant's own default if it is not given.
+        validation_closure: for a learned radius, if `step` is not given one.
+        model: the network, so that its running statistics change once per step (see `SharpnessAware`).
         max_grad_norm: > 0, clips the total norm of the gradient of the descent; None: no clipping.
         process_group: the processes over which losses are averaged (see `SharpnessAware`).
         m_sharpness: each process, and each of its micro-batches, climbs along its own gradient (see `SharpnessAware`).
-        **options: of the perturbation, whose class tells them.
+        **options: options of the perturbation, which its class documents.
 
     Raises:
         TypeError: an argument of the wrong type, or an option that the perturbation does not have.
         ValueError: an argument out of range.
+
+    Example:
+        >>> import torch, letsam
+        >>> model = torch.nn.Linear(2, 1)
+        >>> letsam.GSAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=0.1, alpha=0.2).perturbation.alpha
+        0.2
     """
 
     made_of: ClassVar[type[Perturbation]]
     facts: ClassVar[Facts]
 
     def __init_subclass__(cls, made_of: type[Perturbation] | None = None, **keywords: Any) -> None:
-        """A class with `made_of` is a variant of its own; one without is what it inherits from."""
+        """Register a class with `made_of` as a variant; a class without it inherits that of its base class."""
         super().__init_subclass__(**keywords)
         if made_of is None:
             return
@@ -107,7 +113,7 @@ class Variant(SharpnessAware):
 
 
 VARIANTS: dict[str, type[Variant]] = {}
-"""Every variant by its name in `--methods`."""
+"""All variants, by their names in `--methods`."""
 
 
 class SAM(Variant, made_of=SAMPerturbation):
@@ -116,8 +122,8 @@ class SAM(Variant, made_of=SAMPerturbation):
     Args:
         base_optimizer: any `torch.optim.Optimizer` whose step needs no closure.
         rho: a number > 0 in units of the weights (0: the base optimizer alone), a schedule or a `LearnedRadius`.
-        validation_closure: for a learned radius, where `step` is not given one.
-        model: the network, so that its running statistics move once in a step (see `SharpnessAware`).
+        validation_closure: for a learned radius, if `step` is not given one.
+        model: the network, so that its running statistics change once per step (see `SharpnessAware`).
         max_grad_norm: > 0, clips the total norm of the gradient of the descent; None: no clipping.
         process_group: the processes over which losses are averaged (see `SharpnessAware`).
         m_sharpness: each process, and each of its micro-batches, climbs along its own gradient (see `SharpnessAware`).
@@ -170,8 +176,8 @@ class ASAM(Variant, made_of=ASAMPerturbation):
             biases; needs parameter names) or "matrices" (neither biases nor normalisation layers). See
             `ASAMPerturbation`.
         eta: >= 0, added to |theta|; 0.01 in the authors' code.
-        validation_closure: for a learned radius, where `step` is not given one.
-        model: the network, so that its running statistics move once in a step (see `SharpnessAware`).
+        validation_closure: for a learned radius, if `step` is not given one.
+        model: the network, so that its running statistics change once per step (see `SharpnessAware`).
         max_grad_norm: > 0, clips the total norm of the gradient of the descent; None: no clipping.
         process_group: the processes over which losses are averaged (see `SharpnessAware`).
         m_sharpness: each process, and each of its micro-batches, climbs along its own gradient (see `SharpnessAware`).
@@ -217,52 +223,91 @@ class ASAM(Variant, made_of=ASAMPerturbation):
 
 
 class GSAM(Variant, made_of=GSAMPerturbation):
-    """theta <- base(theta, g_rho - alpha (g_0 orthogonal to g_rho)); `alpha`: see `GSAMPerturbation`."""
+    """theta <- base(theta, g_rho - alpha g_perp), with the part g_perp of g_0 orthogonal to g_rho.
+
+    See `GSAMPerturbation` for options and source.
+    """
 
 
 class WSAM(Variant, made_of=WSAMPerturbation):
-    """theta <- base(theta, g_0) - lr gamma / (1 - gamma) (g_rho - g_0); see `WSAMPerturbation`."""
+    """theta <- base(theta, g_0) - lr w (g_rho - g_0), w = gamma / (1 - gamma): sharpness as a weighted regularizer.
+
+    See `WSAMPerturbation` for options and source.
+    """
 
 
 class LookSAM(Variant, made_of=LookSAMPerturbation):
-    """SAM at every k-th step, its flat part in between; see `LookSAMPerturbation`."""
+    """theta <- base(theta, g + alpha (||g|| / ||g_v||) g_v), with g_v from a SAM step in every k-th step.
+
+    See `LookSAMPerturbation` for options and source.
+    """
 
 
 class FSAM(Variant, made_of=FSAMPerturbation):
-    """climbs along g - sigma times the average gradient; see `FSAMPerturbation`."""
+    """eps_hat = d / ||d||, d = g - sigma m: climbs along the batch noise, with a moving average m of the gradients.
+
+    See `FSAMPerturbation` for options and source.
+    """
 
 
 class VaSSO(Variant, made_of=VaSSOPerturbation):
-    """climbs along an average of the gradients; see `VaSSOPerturbation`."""
+    """eps_hat = d / ||d||, d <- (1 - theta) d + theta g: climbs along a moving average of the gradients.
+
+    See `VaSSOPerturbation` for options and source.
+    """
 
 
 class MSAM(Variant, made_of=MSAMPerturbation):
-    """climbs along the momentum, in one pass; see `MSAMPerturbation`."""
+    """eps_hat = -v / ||v||: perturbs along the base optimizer's momentum v, in one pass per step.
+
+    See `MSAMPerturbation` for options and source.
+    """
 
 
 class SSAMF(Variant, made_of=SSAMFPerturbation):
-    """perturbs the weights with the largest Fisher information; see `SSAMFPerturbation`."""
+    """eps_hat = m * g / ||g||: the mask m selects the weights with the largest Fisher information.
+
+    See `SSAMFPerturbation` for options and source.
+    """
 
 
 class SSAMD(Variant, made_of=SSAMDPerturbation):
-    """perturbs weights that change, at random and by the gradient; see `SSAMDPerturbation`."""
+    """eps_hat = m * g / ||g||: the mask m drops weights with small gradients and adds random ones.
+
+    See `SSAMDPerturbation` for options and source.
+    """
 
 
 class MultiStepSAM(Variant, made_of=MultiStepSAMPerturbation):
-    """climbs in k parts, each along the gradient found there; see `MultiStepSAMPerturbation`."""
+    """theta_(j+1) = theta_j + (rho / k) g(theta_j) / ||g(theta_j)||: climbs in k ascent steps.
+
+    See `MultiStepSAMPerturbation` for options and source.
+    """
 
 
 class AESAM(Variant, made_of=AESAMPerturbation):
-    """climbs in the steps whose gradient is long; see `AESAMPerturbation`."""
+    """eps_hat = g / ||g|| if ||g||^2 >= mu + c sigma, else 0: climbs only in steps with a large gradient norm.
+
+    See `AESAMPerturbation` for options and source.
+    """
 
 
 class SAMON(Variant, made_of=SAMONPerturbation):
-    """perturbs the normalisation layers alone; see `SAMONPerturbation`."""
+    """eps_hat = g_N / ||g_N|| on normalization layers, 0 elsewhere: perturbs only these layers.
+
+    See `SAMONPerturbation` for options and source.
+    """
 
 
 class ESAM(Variant, made_of=ESAMPerturbation):
-    """perturbs a random part of the weights; see `ESAMPerturbation`."""
+    """eps_hat = (m / beta) * g / ||g||: the random mask m perturbs a fraction beta of the weights.
+
+    See `ESAMPerturbation` for options and source.
+    """
 
 
 class SubBatchSAM(Variant, made_of=SubBatchSAMPerturbation):
-    """every sub-batch climbs along its own gradient; see `SubBatchSAMPerturbation`."""
+    """theta <- base(theta, sum_i w_i grad L_i(theta + rho g_i / ||g_i||)): every sub-batch i climbs on its own.
+
+    See `SubBatchSAMPerturbation` for options and source.
+    """

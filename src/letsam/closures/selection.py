@@ -20,9 +20,9 @@ def selected(losses_on: Callable[[Tensor | None], Tensor], optimizer: Optimizer,
     the fraction `share` of the samples with the largest increase. Later calls use the same samples. Make a new closure
     for each step. (The authors' code keeps the samples above the threshold and drops the one at it, so one fewer.)
 
-    With a learned radius, use `hypergradient="finite_difference"` and `prior_rise=None`. The secant estimate and the
-    curvature limit of the prior compare gradients of the two passes, which here are of different samples. The training
-    loss of later passes is that of the selected samples.
+    With a learned radius, use `hypergradient=FiniteDifference()` and `rule=LogAdam(prior=Prior(rise=None))`. The secant
+    estimate and the curvature limit of the prior compare gradients of the two passes, which here are of different
+    samples. The training loss of later passes is that of the selected samples.
 
     Args:
         losses_on: computes the losses of the samples with the given indices (int64, shape `(k,)`), or of all samples

@@ -1,4 +1,7 @@
-"""Radii: fixed, scheduled, learned; objectives, rules and the prior of a learned one. A radius sees numbers alone."""
+"""Radii: fixed, scheduled and learned, and the parts of a learned one (objective, rule, prior).
+
+A radius is given scalars only (0-dim tensors, or one value per block of weights), never weights or gradients.
+"""
 
 from .base import Ascent, Evidence, Radius, Wants
 from .fixed import FixedRadius

@@ -1,4 +1,4 @@
-"""What a radius is: how far to climb at this step."""
+"""The interface of a radius: how far a step climbs."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from ..tangent.blocks import Blocks
 
 @dataclass(frozen=True)
 class Wants:
-    """What a radius needs to be measured in a step.
+    """What a step must measure for its radius.
 
     Attributes:
-        first_pass: whether `Radius.at` or `Radius.update` needs the loss or the gradient at the weights. Some
-            perturbations leave that pass out otherwise.
+        first_pass: whether `Radius.at` or `Radius.update` needs the loss or the gradient at the weights. If not, some
+            perturbations skip that pass.
         tangent: whether the step builds Z = d theta' / d rho.
-        validation: "before" for a validation pass at the beginning of the step, "after" for a training and a validation
-            pass at the weights that the step has made, None for neither.
-        training_slope: whether, with the validation pass, the training loss's slope along Z is measured as well.
+        validation: "before" for a validation pass at the beginning of the step; "after" for a training and a validation
+            pass at the new weights; None for neither.
+        training_slope: whether the slope of the training loss along Z is measured with that of the validation loss.
         reach: whether to measure how far the perturbation reaches.
-        growth: the same, and by how much the gradient norm grows along the ascent.
+        growth: whether to measure the reach, and how much the gradient norm grows along the ascent.
     """
 
     first_pass: bool = True
@@ -42,10 +42,10 @@ class Ascent:
     """What is known when a step asks for its radius.
 
     Attributes:
-        step: steps taken before this one.
-        lr: base learning rate of the first param group, now.
-        peak_lr: largest base learning rate so far (or the scheduler's initial one).
-        loss: training loss at the weights (0-dim); None in `ascent_step()`, which sees only gradients.
+        step: number of steps before this one.
+        lr: current base learning rate of the first param group.
+        peak_lr: largest base learning rate so far; a scheduler's `initial_lr` counts.
+        loss: training loss at the weights (0-dim); None in `ascent_step()`, which has only gradients.
         gradient_norm: ||g_0|| over all weights that are perturbed (0-dim).
         weights: number of trainable weight tensors, for radii that differ between them.
     """
@@ -60,19 +60,19 @@ class Ascent:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a step has measured for the radius: numbers (0-dim tensors), or one for each radius.
+    """What a step has measured for its radius. All tensors are 0-dim; slopes may have one value per radius.
 
     Attributes:
-        step: steps taken before this one.
-        lr: base learning rate of the first param group, now.
+        step: number of steps before this one.
+        lr: current base learning rate of the first param group.
         peak_lr: largest base learning rate so far.
         training_loss: on the training batch.
-        validation_loss: on the validation batch; None where there was no validation pass.
-        validation_slope: of the validation loss along Z; None where there is no Z that fits.
-        training_slope: of the training loss along Z, where it was asked for.
+        validation_loss: on the validation batch; None without a validation pass.
+        validation_slope: of the validation loss along Z; None if there is no Z for these weights.
+        training_slope: of the training loss along Z; None if not requested.
         usable: whether the step that Z belongs to was finite and perturbed the weights (0-dim bool).
-        reach: how far the perturbation reached for each unit of rho, see `Perturbation.reach`; None if not measured.
-        climbs: whether the step perturbed the weights (0-dim bool); given with `reach`.
+        reach: how far the perturbation reached per unit of rho, see `Perturbation.reach`; None if not measured.
+        climbs: whether the step perturbed the weights (0-dim bool); given together with `reach`.
         growth: ||g_rho|| - ||g_0||; None if not measured.
     """
 
@@ -89,41 +89,60 @@ class Evidence:
     growth: Tensor | None = None
 
     def losses(self) -> dict[str, Tensor]:
-        """Both losses, by name."""
+        """Validation and training loss, by name."""
         assert self.validation_loss is not None
         assert self.training_loss is not None
         return {"validation_loss": self.validation_loss, "training_loss": self.training_loss}
 
     @cached_property
     def gap(self) -> Tensor:
-        """The generalization gap, validation loss minus training loss."""
+        """The generalization gap: validation loss minus training loss (0-dim)."""
         validation_loss, training_loss = self.losses().values()
         return validation_loss - training_loss
 
 
 class Radius:
-    """How far to climb: rho, a 0-dim tensor on the device of the weights, or one value for each group or layer.
+    """How far a step climbs: rho, a 0-dim tensor on the device of the weights, or one value per group or layer.
 
-    A radius of your own overrides `at`. It returns a 0-dim tensor, or one value per weight tensor (shape
-    `(ascent.weights,)`) for radii that differ between groups or layers. It must not read a tensor's value on the host.
+    A radius of your own overrides `at`, which returns a 0-dim tensor, or one value per weight tensor (shape
+    `(ascent.weights,)`) if radii differ between groups or layers. No method may read a tensor's value on the host.
 
-    A step calls `wants` before its first pass, `update` with what it has measured, and `at`; it ends with `commit`, or
-    with `discard` if a closure raises. A radius that wants nothing is not asked to `update`.
+    A step calls `wants` before its first pass, `update` with what it has measured, and `at` for its radius. It ends
+    with `commit`, or with `discard` if a closure raises. `update` is not called if nothing is wanted.
 
-    The optimizer works on its own copy, so one object can be given to many optimizers.
+    The optimizer works on its own copy, so one object can be given to several optimizers.
+
+    Args:
+        rho: radius at the start, in units of the weights.
+
+    Example:
+        >>> import torch, letsam
+        >>> class Decaying(Radius):
+        ...     def at(self, ascent):
+        ...         self.rho = torch.full_like(self.rho, 0.1 / (1 + ascent.step))
+        ...         return self.rho
+        >>> weight = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+        >>> opt = letsam.SAM(torch.optim.SGD([weight], lr=0.1), rho=Decaying(0.1))
+        >>> for _ in range(2):
+        ...     weight.grad = torch.tensor([0.0, 2.0])
+        ...     opt.ascent_step()
+        ...     weight.grad = torch.tensor([0.0, 2.0])
+        ...     opt.descent_step()
+        >>> opt.rho
+        tensor(0.0500)
     """
 
     learns: bool = False
-    """Whether a validation closure is needed."""
+    """Whether `step` needs a validation closure."""
 
     hypergradient: Hypergradient | None = None
-    """How the curvature term of Z is estimated; None for radii that want no tangent."""
+    """Estimates the curvature term of Z; None for radii that need no tangent."""
 
     units: str | None = None
-    """None: units of the weights; "relative", "layerwise": a share of them (`letsam.relative`, `letsam.layerwise`)."""
+    """None: units of the weights. "relative", "layerwise": relative to their norm, see the functions of that name."""
 
     per: str = "all"
-    """What has a radius of its own: all weights together, each "group" or each "layer"."""
+    """Which weights share a radius: "all", those of a "group", or those of a "layer" (a weight tensor)."""
 
     def __init__(self, rho: float) -> None:
         self.rho = torch.tensor(float(rho), dtype=torch.float64)
@@ -131,24 +150,24 @@ class Radius:
 
     @property
     def kind(self) -> str:
-        """What a state must be of to be loaded."""
+        """Identifies the radius in a saved state; a state of another kind is refused."""
         per = "" if self.per == "all" else f"per {self.per}"
         return " ".join(part for part in (self.units, type(self).__name__, per) if part)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Move the radius to where the weights are."""
+        """Move the radius to the device and dtype of the weights."""
         self.rho = self.rho.to(device=device, dtype=dtype)
 
     def attach(self, param_groups: list[dict[str, Any]], ascends: Callable[[int], bool]) -> None:
-        """Called when the optimizer is made, at the start of a step and when a param group is added.
+        """Called when the optimizer is made, at the start of each step, and when a param group is added.
 
         Args:
             param_groups: of the optimizer.
-            ascends: of the perturbation: which steps climb.
+            ascends: `Perturbation.ascends`, which says whether a step climbs.
         """
 
     def wants(self, step: int) -> Wants:
-        """What step `step` (from 0) must measure; asked once, before its first pass. Changes nothing."""
+        """What step `step` (from 0) must measure; called once, before its first pass. Changes nothing."""
         return Wants()
 
     def at(self, ascent: Ascent) -> Tensor:
@@ -156,22 +175,22 @@ class Radius:
         return self.rho
 
     def update(self, evidence: Evidence) -> None:
-        """Take in what the step has measured; `commit` decides whether it counts."""
+        """Use what the step has measured; `commit` decides whether the result is kept."""
 
     def metrics(self) -> dict[str, Tensor]:
-        """What the radius adds to the optimizer's metrics."""
+        """Metrics of the radius, which are added to those of the optimizer."""
         return {}
 
     def commit(self, finite: Tensor) -> None:
-        """End of a step: keep what the step did to the radius where `finite` (0-dim bool), undo it elsewhere."""
+        """End of a step: keep the changes of this step if `finite` (0-dim bool), else undo them."""
 
     def discard(self) -> None:
-        """A closure raised: undo what the step has begun to do to the radius."""
+        """A closure raised: undo the changes of this step."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What must survive a save and load."""
+        """The state to be saved; tensors are copies."""
         return {"rho": self.rho.clone()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore the state that `state_dict` returned."""
         self.rho = torch.as_tensor(state["rho"]).to(self.rho, copy=True)

@@ -1,4 +1,4 @@
-"""A radius that never changes: SAM as published (arXiv:2010.01412), and the constant schedule."""
+"""The constant radius of SAM as published (arXiv:2010.01412)."""
 
 from __future__ import annotations
 
@@ -31,15 +31,21 @@ class FixedRadius(Radius):
         super().__init__(checks.not_negative("rho", rho, "the base optimizer alone"))
 
     def wants(self, step: int) -> Wants:
-        """Nothing: the radius is known."""
+        """Nothing: the radius is constant."""
         return Wants(first_pass=False)
 
 
 def as_radius(rho: object) -> Radius:
-    """A copy of a radius, or the fixed radius that a number stands for.
+    """A copy of a radius, or a `FixedRadius` for a number.
+
+    Args:
+        rho: a `Radius`, or a number >= 0 (a 0-dim tensor is possible).
+
+    Returns:
+        A radius that belongs to the caller.
 
     Raises:
-        TypeError: neither.
+        TypeError: `rho` is neither.
         ValueError: a number < 0.
     """
     if isinstance(rho, Radius):

@@ -1,16 +1,14 @@
-"""LETS: a radius that is learned by bilevel optimization while the network trains.
+"""LETS (arXiv:2408.08222): a radius that is learned by bilevel optimization while the network trains.
 
-Wang, Jiang, Fu, Zhang, "Enhancing Sharpness-Aware Minimization by Learning Perturbation Radius", ECML PKDD 2024,
-arXiv:2408.08222.
+Wang, Jiang, Fu, Zhang, "Enhancing Sharpness-Aware Minimization by Learning Perturbation Radius", ECML PKDD 2024.
 
 The lower level is the step of the optimizer on a training batch, theta'(rho) = theta - lr P g_rho. The upper level
-moves rho so that an objective at theta'(rho) falls. A learned radius has three parts:
+changes rho to decrease an objective at theta'(rho). The step builds Z = d theta' / d rho = -lr P H_rho eps_hat
+(`letsam.tangent`). The radius is given scalars: losses, and the slopes of the losses along Z. Its parts:
 
-    objective         what falls: the validation loss, or the paper's squared gap (`ValidationLoss`, `SquaredGap`)
-    hypergradient     how H_rho eps_hat in Z = d theta' / d rho = -lr P H_rho eps_hat is estimated (`Secant`, ...)
-    rule              how the slope d upper / d log(rho) moves rho (`LogAdam`, with its `Prior`)
-
-The step builds Z (`letsam.tangent`) and gives the radius numbers alone: losses, and the slopes of the losses along Z.
+    objective         what is minimized: the validation loss or the paper's squared gap (`ValidationLoss`, `SquaredGap`)
+    hypergradient     estimates H_rho eps_hat (`Secant`, `FiniteDifference`, `Diagonal`)
+    rule              changes rho by the slope d upper / d log(rho) (`LogAdam`, with its `Prior`)
 """
 
 from __future__ import annotations
@@ -41,19 +39,15 @@ PAPER: dict[str, Any] = {"lr": 0.02, "follow_lr": False}  # unless given
 class LearnedRadius(Radius):
     """rho <- rule(rho, slope), slope = d objective(theta'(rho)) / d log(rho), by the hypergradient.
 
-    The defaults were chosen on the suite and are measured there against grids of fixed radii (docs/evidence.md). What
-    else was tried, and where it is better, is in docs/search.md.
-
     Args:
-        rho: starting radius, > 0, within the bounds of the rule, in units of the weights (ASAM: relative to them).
-        objective: what the upper level makes small; None: `ValidationLoss()`.
+        rho: initial radius, > 0, within the bounds of the rule, in units of the weights (ASAM: relative to them).
+        objective: what the upper level minimizes; None: `ValidationLoss()`.
         hypergradient: estimator of the curvature term; None: `Secant()`, which needs no further pass.
-        rule: how a slope moves the radius; None: `LogAdam()`.
-        per: "all": one radius for all weights. "group", "layer": one for each param group, or for each weight tensor
-            (which LARS and LAMB call a layer). No further passes: the dot products of each block are used, as if no
-            block's radius changed the gradients of another block's weights (see docs/how-to/radii.md). Each radius has
-            its own Adam, the prior draws each to where it would draw one radius for all, and the bounds hold for each.
-            `opt.rho`, `metrics["rho"]` and `metrics["hypergradient"]` then have one value for each.
+        rule: how a slope changes the radius; None: `LogAdam()`.
+        per: "all": one radius for all weights. "group", "layer": one per param group or weight tensor, without further
+            passes. Each slope uses the dot products of its block, which neglects the effect of a block's radius on the
+            gradients of other blocks (docs/how-to/radii.md). The rule with its bounds and prior applies to each radius
+            separately. `opt.rho` and the metrics `rho` and `hypergradient` then have one value per radius.
         interval: an update every `interval` steps, >= 1; None: every step of the rule's burn-in, then every 4th.
 
     Raises:
@@ -74,7 +68,8 @@ class LearnedRadius(Radius):
         True
 
     Reference:
-        arXiv:2408.08222, equations (4) to (8); `LearnedRadius.paper` is its reading.
+        arXiv:2408.08222, equations (4) to (8); `LearnedRadius.paper` is the method of the paper. docs/evidence.md
+        compares the defaults with grids of fixed radii; docs/search.md lists what else was tried.
     """
 
     learns = True
@@ -98,28 +93,27 @@ class LearnedRadius(Radius):
         self.rule.start(self.rho)
         self._times = UpdateTimes(self.interval, self.rule.burn_in, self.objective.training_batch == "next")
         self._start = float(self.rho)
-        self._used = self.rho  # in the step, before it is known whether that is finite
+        self._used = self.rho  # radius of the last step, whether or not it was finite
         self._proposed: Tensor | None = None
-        self._reach = self._new_reach = torch.ones_like(self.rho)  # of eps_hat; adopted at the end of a step
+        self._reach = self._new_reach = torch.ones_like(self.rho)  # of the last ascent; kept if its step is finite
         self._zero = torch.zeros_like(self.rho)
-        self._seen: dict[str, Tensor] = {}  # by the update of this step
-        self._reported: dict[str, Tensor] = {}  # by the last update that counts
+        self._seen: dict[str, Tensor] = {}  # measurements of the update in this step
+        self._reported: dict[str, Tensor] = {}  # measurements of the last update that was kept
 
     @classmethod
     def paper(cls, rho: float, **options: Any) -> LearnedRadius:
-        """The paper's reading: squared gap on the same batch, diagonal curvature, no projection and no prior.
+        """The paper's method: squared gap on the same batch, diagonal curvature, no projection and no prior.
 
         Args:
-            rho: starting radius, > 0.
-            **options: `interval` (1 unless given) and `per` as for `LearnedRadius`; `lr` (0.02), `follow_lr` (False)
-                and `bounds` as for `LogAdam`.
+            rho: initial radius, > 0.
+            **options: `interval` (1), `per`; `lr` (0.02), `follow_lr` (False) and `bounds` as for `LogAdam`.
 
         Returns:
-            A `LearnedRadius` of those parts.
+            A `LearnedRadius` with these parts.
 
         Raises:
             ValueError: an argument out of range.
-            TypeError: an argument of the wrong type, or one that would make it another method.
+            TypeError: an argument of the wrong type, or one that would change the method.
 
         Example:
             >>> LearnedRadius.paper(0.05).objective
@@ -140,7 +134,7 @@ class LearnedRadius(Radius):
         )
 
     def attach(self, param_groups: list[dict[str, Any]], ascends: Callable[[int], bool]) -> None:
-        """Make a radius for every group or layer that is new; only a step that climbs has a Z."""
+        """Add a radius for every new group or layer; note which steps climb, since only these have a Z."""
         self._times.ascends = ascends
         if self.per == "all":
             return
@@ -154,14 +148,14 @@ class LearnedRadius(Radius):
             self._reported["hypergradient"] = grown(self._reported["hypergradient"], count, 0.0)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Move the radius and its rule to where the weights are."""
+        """Move the radius and its rule to the device and dtype of the weights."""
         super().to(device, dtype)
         self.rule.to(device, dtype)
         self._reach = self._new_reach = self._reach.to(device=device, dtype=dtype)
         self._zero = self._zero.to(device=device, dtype=dtype)
 
     def wants(self, step: int) -> Wants:
-        """A validation pass where an update is due, and Z in the step before it (or in that step itself)."""
+        """A validation pass if an update is due, and Z in the step before it ("next") or in the same step ("same")."""
         same = self.objective.training_batch == "same"
         updates = self._times.due(step)
         tangent = updates if same else self._times.due(step + 1)
@@ -175,23 +169,23 @@ class LearnedRadius(Radius):
         )
 
     def update(self, evidence: Evidence) -> None:
-        """Take in an ascent, or the losses and slopes of the upper level: scalars only."""
+        """Use the measurements of an ascent, or the losses and slopes of the upper level."""
         if evidence.reach is not None:
             self._see_ascent(evidence)
         if evidence.validation_loss is not None:
             self._see_losses(evidence)
 
     def at(self, ascent: Ascent) -> Tensor:
-        """The radius of this step, after its update if there is one."""
+        """The radius of this step, after its update if one is due."""
         rho, step = self.rho if self._proposed is None else self._proposed, ascent.step
-        if 0 < step < self.rule.burn_in:  # the first step takes the starting radius as given
+        if 0 < step < self.rule.burn_in:  # the first step uses the initial radius as given
             updates = self.objective.training_batch == "next" and self._times.due(step)
             rho = self._proposed = self.rule.limit(rho, step, self._reach, updates)
         self._used = rho
         return self.blocks.spread(rho)
 
     def commit(self, finite: Tensor) -> None:
-        """Adopt the proposed radius where the whole step was finite."""
+        """Keep the proposed radius if the whole step was finite."""
         if self._proposed is not None:
             self.rho = torch.where(finite, self._proposed, self.rho)
         if self._seen:  # this step has updated the radius
@@ -219,7 +213,7 @@ class LearnedRadius(Radius):
             self.rule.observe(evidence.training_loss, distance, evidence.growth)
 
     def _see_losses(self, evidence: Evidence) -> None:
-        """One update of the radius, proposed: `commit` decides."""
+        """Propose a new radius; `commit` decides whether it is kept."""
         self._seen = evidence.losses()
         if evidence.validation_slope is None or evidence.usable is None:
             self._seen["hypergradient"] = torch.zeros_like(self.rho)
@@ -232,7 +226,7 @@ class LearnedRadius(Radius):
         self._proposed = self.rule.propose(self.rho, slope.to(self.rho.dtype), update)
 
     def metrics(self) -> dict[str, Tensor]:
-        """The radii and, from the first update on, what the last one saw."""
+        """The radii and, from the first update on, the measurements of the last update."""
         if not self._reported:
             return {"rho": self._used}
         seen = {name: self._reported[name] for name in ("validation_loss", "hypergradient")}
@@ -240,14 +234,14 @@ class LearnedRadius(Radius):
         return {"rho": self._used, "generalization_gap": gap, **seen}
 
     def state_dict(self) -> dict[str, Any]:
-        """rho, its rule, and what `metrics` reports."""
+        """The radii, the state of the rule, and what `metrics` reports."""
         state = super().state_dict() | self.rule.state_dict()
         state["reach"] = self._reach.clone()
         state["reported"] = {name: value.clone() for name, value in self._reported.items()}
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore the state that `state_dict` returned."""
         super().load_state_dict(state)
         self.rule.load_state_dict(state)
         self._reach = torch.as_tensor(state["reach"]).to(self._reach, copy=True)

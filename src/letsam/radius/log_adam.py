@@ -16,33 +16,34 @@ from .rule import BOUNDS, Rule, Update
 
 NAMES = ("nu", "exp_avg", "exp_avg_sq", "updates")
 BETAS = (0.9, 0.999)
-EPSILON = 1e-16  # far below the hypergradients of a well-trained network, which fall with its loss
+EPSILON = 1e-16  # far below the hypergradients of a well-trained network, which decrease with its loss
 BURN_IN_RATE = 2.0  # factor of the rate at the beginning of the burn-in
-BURN_IN_GROWTH = 2.0  # log of how many times as far as the prior the perturbation may reach at the end of the burn-in
+BURN_IN_GROWTH = 2.0  # log of the largest ratio of reach to prior at the end of the burn-in
 DEFAULT_PRIOR = Prior()
 
 
 class LogAdam(Rule):
     """nu <- nu - rate * (Adam(slope) + pull of the prior), rho = exp(nu).
 
-    Adam's term is about the mean of the slopes divided by their deviation, mostly within -1 and 1. Evidence e below the
-    prior's weight w holds the radius within a factor exp(e / w) of the prior. Evidence above w carries the radius on
-    for as long as it lasts.
+    Adam's term is roughly the mean of the slopes divided by their root mean square, mostly between -1 and 1. If it
+    stays at e, below the weight w of the prior, the radius settles at a factor of exp(e / w) from the prior. If it is
+    larger than w, the radius keeps moving away from the prior for as long as that lasts.
 
-    In the burn-in the rate is up to 2 times as high, falling in a line. From the second step to the end of the burn-in
-    the perturbation reaches at most exp(2 step / burn_in) times as far as the prior: training must be able to begin,
-    which it often is not under a large radius. Without an update, the full prior counts in that limit, so that the
-    radius moves only at updates unless it is far too large.
+    At the beginning of the burn-in the rate is doubled; the factor decreases linearly to 1 at its end. From the second
+    step to the end of the burn-in, the perturbation reaches at most exp(2 step / burn_in) times as far as the prior,
+    because training often does not start with a large radius. The prior itself rises during the burn-in, and this limit
+    uses its current value in steps with an update and its full value in other steps. So the radius changes only at
+    updates, unless it is far too large.
 
     Args:
-        lr: rate of nu per step, > 0: about how far log(rho) moves in a step when the slopes agree. An update that
+        lr: rate of nu per step, > 0: roughly how far log(rho) moves in a step when the slopes agree. An update that
             stands for k steps moves k times as far.
-        prior: `Prior`, or None for no prior.
+        prior: a `Prior`, or None for no prior and no limit during the burn-in.
         follow_lr: multiply the rate by the base learning rate divided by its peak, so that both decay together.
         bounds: (lowest, highest) rho, 0 < lowest < highest.
-        normalize: True: the slope is the cosine between the gradient of the upper level and Z, so slopes count equally
-            from the first step to the last. False: the slope is rho * d upper / d rho, which fades with the loss.
-        burn_in: steps, >= 0.
+        normalize: True: the slope is the cosine between the gradient of the upper level and Z, so early and late slopes
+            count equally. False: the slope is rho * d upper / d rho, which decreases with the loss.
+        burn_in: number of steps, >= 0.
 
     Raises:
         ValueError: an argument out of range.
@@ -78,11 +79,11 @@ class LogAdam(Rule):
         self.burn_in = checks.whole("burn_in", burn_in, 0)
         self.uses_reach = prior is not None
         self._proposed: Tensor | None = None
-        self._highest: Tensor | float | None = None  # of log(rho) in the update of this step
+        self._highest: Tensor | float | None = None  # largest log(rho) in the update of this step
         self.start(torch.ones((), dtype=torch.float64))
 
     def start(self, rho: Tensor) -> None:
-        """Begin at these radii."""
+        """Start at these radii, with new moments."""
         nu = rho.log() if rho.ndim else rho.new_tensor(math.log(rho.item()))
         self._values = torch.stack([nu, *[torch.zeros_like(rho)] * 3])  # see NAMES
         self._proposed = None
@@ -91,40 +92,43 @@ class LogAdam(Rule):
             self.prior.start(rho)
 
     def _constants(self) -> None:
-        """Numbers that operators take as tensors, where the weights are."""
+        """Make the constants that operators need as tensors, on the device of the weights."""
         like: dict[str, Any] = {"dtype": self._values.dtype, "device": self._values.device}
         self._betas = torch.tensor(BETAS, **like)
         self._powers = torch.tensor((1.0, 2.0), **like)
         self._lowest = torch.tensor(math.log(self.bounds[0]), **like)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Move to where the weights are."""
+        """Move the state to the device and dtype of the weights."""
         self._values = self._values.to(device=device, dtype=dtype)
         self._constants()
         if self.prior is not None:
             self.prior.to(device, dtype)
 
     def grow(self, count: int, rho: float) -> None:
-        """One value for each of `count` radii; new ones start at rho."""
+        """Make the state one value per radius, for `count` radii; new ones start at rho."""
         start = (math.log(rho), 0.0, 0.0, 0.0)
         self._values = torch.stack([grown(v, count, x) for v, x in zip(self._values.unbind(), start, strict=True)])
 
     def measures(self, step: int) -> bool:
-        """In the first steps, for the prior's limit by curvature."""
+        """True in the first steps, for the curvature limit of the prior."""
         return self.prior is not None and self.prior.measures(step)
 
     def observe(self, loss: Tensor, distance: Tensor, growth: Tensor) -> None:
-        """For the prior."""
+        """Pass the measurements to the prior."""
         if self.prior is not None:
             self.prior.observe(loss, distance, growth)
 
     def log_highest(self, reach: Tensor, step: int, updates: bool) -> tuple[Tensor | None, Tensor | float]:
-        """The log-radius at the prior (None without one), and the largest log-radius of this step.
+        """The log-radius of the prior, and the largest log-radius of this step.
 
         Args:
             reach: as in `Update`.
             step: of the optimizer, from 0.
-            updates: whether this step updates the radius; if not, the full prior counts.
+            updates: whether this step updates the radius; if not, the full prior is used.
+
+        Returns:
+            The log-radius at which the perturbation reaches as far as the prior (None without a prior), and the limit.
         """
         low, high = map(math.log, self.bounds)
         if self.prior is None:
@@ -135,7 +139,7 @@ class LogAdam(Rule):
         return log_radius, (log_radius + BURN_IN_GROWTH * step / self.burn_in).clamp(low, high)
 
     def propose(self, rho: Tensor, slope: Tensor, update: Update) -> Tensor:
-        """One update; see `Rule.propose`."""
+        """Propose one update; see `Rule.propose`."""
         log_radius, highest = self.log_highest(update.reach, update.step, True)
         self._highest = highest
         old_nu, _, _, updates = self._values.unbind()
@@ -153,17 +157,17 @@ class LogAdam(Rule):
             nu = nu.clamp(self._lowest, highest)
         else:
             nu = nu.clamp(math.log(self.bounds[0]), highest)
-        valid = update.usable & (moments[1] < torch.inf)  # the square of a slope that is not finite is not finite
+        valid = update.usable & (moments[1] < torch.inf)  # False if the slope or its square is not finite
         self._proposed = torch.where(valid, torch.stack([nu, *moments.unbind(), updates]), self._values)
         return torch.where(valid, nu.exp().clamp(*self.bounds), rho)
 
     def limit(self, rho: Tensor, step: int, reach: Tensor, updates: bool) -> Tensor:
-        """At most as far as the prior times a factor that grows in the burn-in."""
+        """rho, or the limit of the burn-in if that is smaller; see the class."""
         highest = self.log_highest(reach, step, updates)[1] if self._highest is None else self._highest
         return rho.clamp(max=highest.exp() if isinstance(highest, Tensor) else self.bounds[1])
 
     def commit(self, finite: Tensor) -> None:
-        """Adopt what was proposed where `finite`."""
+        """Keep the proposed state if `finite`."""
         if self._proposed is not None:
             self._values = torch.where(finite, self._proposed, self._values)
         self._proposed = self._highest = None
@@ -171,18 +175,18 @@ class LogAdam(Rule):
             self.prior.commit(finite)
 
     def discard(self) -> None:
-        """Forget what was proposed."""
+        """Drop the proposed state."""
         self._proposed = self._highest = None
         if self.prior is not None:
             self.prior.discard()
 
     def state_dict(self) -> dict[str, Any]:
-        """nu, Adam's moments and the prior's sums."""
+        """nu, Adam's moments and count of updates, and the sums of the prior."""
         own = {name: value.clone() for name, value in zip(NAMES, self._values.unbind(), strict=True)}
         return own if self.prior is None else own | self.prior.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore the state that `state_dict` returned."""
         self._values = torch.stack([torch.as_tensor(state[name]).to(self._values) for name in NAMES])
         self._proposed = self._highest = None
         if self.prior is not None:
@@ -190,5 +194,5 @@ class LogAdam(Rule):
 
 
 def _plus(value: Tensor, factor: float | Tensor, change: Tensor) -> Tensor:
-    """value + factor * change: one operator where the factor is a number."""
+    """value + factor * change, in one operator if the factor is a number."""
     return value + factor * change if isinstance(factor, Tensor) else value.add(change, alpha=factor)

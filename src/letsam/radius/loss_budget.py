@@ -1,4 +1,4 @@
-"""A radius from a budget in the loss: climb so far that the loss rises by a given amount, to first order."""
+"""A radius from a loss budget: the ascent increases the loss by a given amount, to first order."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from .base import Ascent, Radius
 
 
 class LossBudgetRadius(Radius):
-    """rho_t = min(sigma_t / ||g_t||, maximum): SAM's step then raises the linearized loss by sigma_t.
+    """rho_t = min(sigma_t / ||g_t||, maximum): SAM's ascent then increases the linearized loss by sigma_t.
 
-    The reading taken: sigma_t is `budget` throughout, or, with `steps`, annealed from there to 0 by a cosine over the
-    last `annealed` share of the run (the paper anneals at the end too; the default share is ours). `relative` makes it
-    a share of the batch's loss. The norm is that of the plain gradient; ASAM's rescaling does not enter.
+    sigma_t is `budget`. With `steps`, it is annealed to 0 by half a cosine over the last fraction `annealed` of the run
+    (the paper also anneals at the end; the default fraction is ours). With `relative`, it is relative to the loss of
+    the batch. The norm is that of the plain gradient, also with ASAM.
 
     Args:
-        budget: sigma, > 0, in units of the loss; with `relative` a share of it.
-        maximum: the largest radius, > 0, reached as the gradient vanishes.
-        relative: sigma_t = budget * loss; needs `step(closure)`, since `ascent_step()` does not see the loss.
-        steps: length of the run in optimizer steps, >= 1; None: nothing is annealed.
-        annealed: share of the run in which sigma falls to 0, above 0 and at most 1; used with `steps` only.
+        budget: sigma, > 0, in units of the loss; with `relative`, relative to the loss.
+        maximum: largest radius, > 0, which is used as the gradient vanishes.
+        relative: sigma_t = budget * loss; needs `step(closure)`, since `ascent_step()` does not know the loss.
+        steps: length of the run in optimizer steps, >= 1; None: no annealing.
+        annealed: fraction of the run in which sigma decreases to 0, above 0 to 1; used only with `steps`.
 
     Raises:
         ValueError: an argument out of range, or `relative` without a loss.
@@ -60,7 +60,7 @@ class LossBudgetRadius(Radius):
         self._before: Tensor = self.rho
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Move the radius to where the weights are."""
+        """Move the radius to the device and dtype of the weights."""
         super().to(device, dtype)
         self._before = self.rho
 
@@ -73,7 +73,7 @@ class LossBudgetRadius(Radius):
         return self.budget * 0.5 * (1.0 - math.cos(math.pi * share))
 
     def at(self, ascent: Ascent) -> Tensor:
-        """The radius of this step; as it was where the gradient norm or the loss is not finite."""
+        """The radius of this step; the previous one if the gradient norm or the loss is not finite."""
         budget: float | Tensor = self.budget_at(ascent.step)
         if self.relative:
             if ascent.loss is None:
@@ -86,14 +86,14 @@ class LossBudgetRadius(Radius):
         return self.rho
 
     def commit(self, finite: Tensor) -> None:
-        """Keep the radius of a finite step; a skipped one leaves the radius before it."""
+        """Keep the radius if the step was finite, else restore the previous one."""
         self.rho = self._before = torch.where(finite, self.rho, self._before)
 
     def discard(self) -> None:
-        """A closure raised: the radius before the step."""
+        """Restore the radius from before the step."""
         self.rho = self._before
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore the state that `state_dict` returned."""
         super().load_state_dict(state)
         self._before = self.rho

@@ -1,9 +1,9 @@
-"""What the upper level makes small: the base class of objectives.
+"""Objective: the base class of what the upper level minimizes.
 
-With `training_batch="next"` the training loss at theta' is that of the next step's first pass, which runs at exactly
-theta'. So the only further pass is the validation pass, made before it at the same weights:
+With `training_batch="next"`, the training loss at theta' is that of the next step's first pass, which runs at exactly
+theta'. So the only further pass is the validation pass, which precedes it at the same weights:
 
-    step t      Z_t = ...                                       one buffer, kept until the next step
+    step t      Z_t = d theta' / d rho                          one buffer, kept until the next step
     step t+1    validation pass -> L_vl, grad L_vl . Z_t
                 first training pass -> L_tr, grad L_tr . Z_t    -> rho_(t+1), used by this very step
 """
@@ -21,17 +21,28 @@ TRAINING_BATCHES = ("next", "same")
 
 
 class Objective:
-    """A function of the losses at the new weights theta'(rho), by which a learned radius is judged.
+    """upper(rho): a function of the losses at the new weights theta'(rho), which a learned radius minimizes.
 
-    An objective of your own overrides `derivative`.
+    An objective of your own overrides `derivative`. It sets `uses_training_slope` if it needs the training slope.
 
     Args:
         training_batch: the batch on which the training loss at theta' is measured. "next": the batch of the next step,
-            whose first pass runs at theta' anyway (no further pass). "same": the batch of the step itself (one further
-            training pass, the paper's reading).
+            whose first pass runs at theta' anyway (no further pass). "same": the batch of the step itself, as in the
+            paper (one further training pass).
 
     Raises:
         ValueError: `training_batch` is neither.
+
+    Example:
+        >>> import letsam
+        >>> class LogLoss(Objective):  # upper = log(L_vl)
+        ...     def derivative(self, evidence, validation_slope, training_slope):
+        ...         return validation_slope / evidence.validation_loss
+        >>> letsam.LearnedRadius(0.05, objective=LogLoss()).objective
+        LogLoss(training_batch='next')
+
+    Reference:
+        arXiv:2408.08222, equations (4) to (8), for the squared gap.
     """
 
     uses_training_slope: ClassVar[bool] = False
@@ -41,15 +52,15 @@ class Objective:
         self.training_batch = checks.choice("training_batch", training_batch, TRAINING_BATCHES)
 
     def derivative(self, evidence: Evidence, validation_slope: Tensor, training_slope: Tensor | None) -> Tensor:
-        """The derivative of the objective, given those of the losses.
+        """The derivative of the objective, given the derivatives of the losses.
 
-        Called twice for each update: with the slopes along Z, which gives d upper / d rho, and with these slopes in the
-        units of the rule, which gives what moves the radius.
+        Called twice per update: with the derivatives with respect to rho, for d upper / d rho (reported in the
+        metrics), and with the slopes in the units of the rule, for the slope that the rule is given.
 
         Args:
-            evidence: has `validation_loss`, `training_loss` and `gap`.
-            validation_slope: derivative of the validation loss (0-dim, or one for each radius).
-            training_slope: derivative of the training loss; None unless `uses_training_slope`.
+            evidence: has `validation_loss`, `training_loss` and `gap` (0-dim).
+            validation_slope: derivative of the validation loss (0-dim, or one value per radius).
+            training_slope: derivative of the training loss (same shape); None unless `uses_training_slope`.
 
         Returns:
             The derivative, in the shape of the slopes.
@@ -57,7 +68,7 @@ class Objective:
         raise NotImplementedError
 
     def slopes(self, evidence: Evidence, scale: Tensor | None) -> tuple[Tensor, Tensor]:
-        """d upper / d rho, and the slope in the units of the rule: of cosines, or divided by `scale`."""
+        """d upper / d rho, and the slope for the rule: from cosines if `scale` is None, else from slopes / `scale`."""
         validation, training = evidence.validation_slope, evidence.training_slope
         assert validation is not None
         plain = self.derivative(evidence, validation.value, None if training is None else training.value)

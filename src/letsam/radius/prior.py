@@ -1,4 +1,4 @@
-"""The prior of a learned radius: how far the perturbation reaches unless the evidence is against it."""
+"""The prior of a learned radius: how far the perturbation reaches unless the slopes say otherwise."""
 
 from __future__ import annotations
 
@@ -12,36 +12,37 @@ from torch import Tensor
 from .. import checks
 from .scheduled import warmed_up
 
-SUMS = ("curved_growth", "curved_scale")  # of d (||g_rho|| - ||g_0||) and of d^2 L
-MEASURED = 25  # steps at the beginning in which the curvature is measured, except the first
-STEEPNESS = 2.0  # the power with which the prior falls where the loss would rise too much
+SUMS = ("curved_growth", "curved_scale")  # sums of d (||g_rho|| - ||g_0||) and of d^2 L
+MEASURED = 25  # the curvature is measured in the steps before this one, except in step 0
+STEEPNESS = 2.0  # the power in min(1, rise / R)^2
 BURN_IN_WEIGHT = 3.6  # factor of the weight above the prior at the beginning of the burn-in
 
 
 class Prior:
-    """pull = weight * clamp(log(reach of the perturbation / prior), -1, 1), subtracted from the move of log(rho).
+    """pull = weight * clamp(log(reach of the perturbation / prior), -1, 1), which draws log(rho) to the prior.
 
-    The reach is measured so that one prior serves SAM (where it is rho) and ASAM, see `Perturbation.reach`.
+    The rule adds the pull to Adam's term and subtracts both from log(rho). The reach (see `Perturbation.reach`) is
+    defined so that the same prior suits SAM, where it is rho, and ASAM.
 
-    The pull has two weights, one for radii that are too small and one for radii that are too large. The slopes of
-    single steps ask for smaller radii in the first part of almost every run, whatever is best in the end, so the first
-    weight is the larger. In the burn-in the prior rises in a line from a tenth of itself to its full value, and the
-    weight above the prior is up to 3.6 times as high.
+    The pull has two weights, one for radii below the prior and one for radii above it. In the first part of almost
+    every run the slopes of single steps ask for smaller radii, whichever radius is best in the end, so the weight below
+    is the larger one. During the burn-in the prior rises linearly from a tenth to its full value, and the weight above
+    it decreases linearly from 3.6 times its value.
 
-    Where the loss is curved, the prior is multiplied by min(1, rise / R)^2. R is the relative rise of the loss, at the
-    distance of the prior, that is due to curvature alone:
+    If the loss has high curvature, the prior is multiplied by min(1, rise / R)^2. R is the relative increase of the
+    loss that is due to curvature, at the distance of the prior:
 
         R = prior^2 c / (2 L),  c / L = sum of d (||g_rho|| - ||g_0||) / sum of d^2 L
 
-    d is the distance of an ascent, c the growth of the gradient norm per distance. The sums run over steps 1 to 24; the
-    first step is left out because its radius is the starting radius, wherever that leads.
+    d is the distance of an ascent, and c is the growth of the gradient norm per distance. The sums are over steps 1 to
+    24. Step 0 is left out because it uses the initial radius, which may be far too large.
 
     Args:
         reach: the prior, > 0, in units of the weights. For SAM it is a radius, for ASAM rho ||T g|| / ||g||.
-        weight: >= 0, relative to Adam's term, which is mostly within -1 and 1; one number, or two: (below, above).
-        rise: relative rise of the loss, > 0, that the prior may cause by curvature. None for no such limit: for a loss
-            whose zero means nothing, or where the second pass sees other samples than the first (`letsam.selected`).
-            In m-sharpness across processes there is no limit.
+        weight: >= 0, relative to Adam's term, which is mostly between -1 and 1; one number, or (below, above).
+        rise: relative increase of the loss, > 0, that the prior may cause by curvature. None: no such limit, for a loss
+            without a meaningful zero, or if the second pass uses other samples than the first (`letsam.selected`).
+            With m-sharpness across processes there is no limit either.
 
     Raises:
         ValueError: an argument out of range.
@@ -67,35 +68,35 @@ class Prior:
         self._constants()
 
     def _constants(self) -> None:
-        """Numbers that operators take as tensors, where the weights are."""
+        """Make the constants that operators need as tensors, on the device of the weights."""
         self._zero = self._sums.new_zeros(())
         self._given = self._sums.new_tensor(math.log(self.reach))
         self._log_reach: Tensor | None = None
 
     def start(self, rho: Tensor) -> None:
-        """Begin anew, with as many sums as there are runs side by side: rho is 0-dim, or of shape (R,)."""
+        """Start with new sums in the shape of rho: 0-dim, or (R,) for R runs that are trained together."""
         self._sums = torch.zeros(2, *rho.shape, dtype=rho.dtype, device=rho.device)
         self._proposed = None
         self._constants()
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Move to where the weights are."""
+        """Move the state to the device and dtype of the weights."""
         self._sums = self._sums.to(device=device, dtype=dtype)
         self._constants()
 
     def measures(self, step: int) -> bool:
-        """Whether `observe` counts at this step."""
+        """Whether `observe` is to be called at this step."""
         return self.rise is not None and 0 < step < MEASURED
 
     def observe(self, loss: Tensor, distance: Tensor, growth: Tensor) -> None:
-        """Take a step into the sums, see `Rule.observe`."""
+        """Add a step to the sums; see `Rule.observe`."""
         seen = torch.stack([growth.to(self._sums), distance * loss.to(self._sums)])
         self._proposed = torch.addcmul(self._sums, seen, distance)
         self._log_reach = None
 
     @property
     def log_reach(self) -> Tensor:
-        """The logarithm of the prior: as given, or less where the loss is curved."""
+        """The logarithm of the prior: as given, or less if the loss has high curvature."""
         if self._log_reach is None:
             self._log_reach = self._given
             if self.rise is not None:
@@ -106,11 +107,16 @@ class Prior:
         return self._log_reach
 
     def share(self, step: int, burn_in: int) -> float:
-        """The share of the prior at this step, > 0: it rises in the burn-in, then it is 1."""
+        """The fraction of the prior that is used at this step, > 0: it rises during the burn-in, then it is 1."""
         return warmed_up(step, burn_in)
 
     def log_radius(self, reach: Tensor, share: float) -> Tensor:
-        """The logarithm of the radius at which the perturbation reaches as far as this share of the prior."""
+        """The logarithm of the radius at which the perturbation reaches as far as this fraction of the prior.
+
+        Args:
+            reach: how far the perturbation reaches per unit of rho (0-dim, or one value per radius).
+            share: as `share` returns it.
+        """
         prior = self.log_reach if share == 1 else self.log_reach + math.log(share)
         return prior - reach.log()
 
@@ -118,31 +124,34 @@ class Prior:
         """Add the pull to Adam's term.
 
         Args:
-            move: Adam's term, which is subtracted from log(rho).
+            move: Adam's term; the rule subtracts the result from log(rho).
             excess: log(rho) minus `log_radius` (in the shape of `move`).
-            early: 1 at the beginning of the burn-in, falling in a line to 0 at its end.
+            early: decreases linearly from 1 at the beginning of the burn-in to 0 at its end.
+
+        Returns:
+            The sum, in the shape of `move`.
         """
         below, above = self.weight
         above = above * (1 + (BURN_IN_WEIGHT - 1) * early)
         return move.add(excess.clamp(-1, 0), alpha=below).add(excess.clamp(0, 1), alpha=above)
 
     def commit(self, finite: Tensor) -> None:
-        """Adopt the sums of the step where `finite`."""
+        """Keep the sums of this step if `finite` (0-dim bool)."""
         if self._proposed is not None:
             self._sums = torch.where(finite, self._proposed, self._sums)
         self.discard()
 
     def discard(self) -> None:
-        """Forget the sums of the step."""
+        """Drop the sums of this step."""
         if self._proposed is not None:
             self._proposed = self._log_reach = None
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The sums."""
+        """The sums; tensors are copies."""
         return {name: value.clone() for name, value in zip(SUMS, self._sums.unbind(), strict=True)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore the state that `state_dict` returned."""
         self._sums = torch.stack([torch.as_tensor(state[name]).to(self._sums) for name in SUMS])
         self._proposed = self._log_reach = None
 

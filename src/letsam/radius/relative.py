@@ -1,4 +1,4 @@
-"""Radii that are a share of the weights, of all of them together or of each tensor: around any other radius."""
+"""Radii relative to the norm of the weights, of all together or of each tensor; they take any other radius."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from .fixed import as_radius
 
 
 def relative(rho: float | Radius) -> Radius:
-    """eps = rho ||theta|| eps_hat: the radius is a share of the length of the weights that are perturbed.
+    """eps = rho ||theta|| eps_hat: the radius is relative to the norm of the weights that are perturbed.
 
-    A share means the same for small and large networks, and as weights grow or decay. What the given radius does with
-    rho (a schedule, learning) it does with the share. A `LearnedRadius` learns it by d eps / d rho = ||theta|| eps_hat;
-    its `bounds` are those of the share, while its `prior` remains how far the perturbation reaches, in units of the
-    weights. A `LossBudgetRadius` loses its meaning: the loss would rise by ||theta|| times the budget.
+    A relative radius means the same for small and large networks, and while weights grow or decay. A schedule then
+    schedules the relative value, and a `LearnedRadius` learns it, with d eps / d rho = ||theta|| eps_hat. The `bounds`
+    of its rule are relative; its `Prior` remains in units of the weights. A `LossBudgetRadius` has no meaning here: the
+    loss would increase by ||theta|| times the budget.
 
     Args:
         rho: a number >= 0, a schedule, a `LearnedRadius` or any other radius in units of the weights; copied.
@@ -22,7 +22,7 @@ def relative(rho: float | Radius) -> Radius:
 
     Raises:
         TypeError: not a radius.
-        ValueError: a number < 0, or a radius that is a share already.
+        ValueError: a number < 0, or a radius that is relative already.
 
     Example:
         >>> import torch, letsam
@@ -37,14 +37,14 @@ def relative(rho: float | Radius) -> Radius:
 
 
 def layerwise(rho: float | Radius) -> Radius:
-    """eps_i = rho ||theta_i|| eps_hat_i / ||eps_hat_i||: each weight tensor moves by the same share of its length.
+    """eps_i = rho ||theta_i|| eps_hat_i / ||eps_hat_i||: each weight tensor is perturbed in proportion to its norm.
 
-    The trust ratio of LARS and LAMB, for the perturbation: no layer escapes it because its gradient is small, and none
-    takes it all. Altogether ||eps|| = rho ||theta||. A tensor of zeros is not moved. What is said of `relative` about
-    schedules, learning, `bounds`, `prior` and loss budgets is true here as well.
+    This is the trust ratio of LARS and LAMB, applied to the perturbation: layers with small gradients are perturbed as
+    much as others. In total, ||eps|| = rho ||theta||. A tensor of zeros is not perturbed. Schedules, learning, bounds,
+    the prior and loss budgets behave as with `relative`.
 
-    Look-LayerSAM multiplies g_i / ||g|| by ||theta_i|| / ||g_i||, so that its share is rho / ||g||; here it is rho,
-    whatever the length of the gradient.
+    Look-LayerSAM multiplies g_i / ||g|| by ||theta_i|| / ||g_i||, so its relative radius is rho / ||g||; here it is
+    rho, whatever the gradient norm.
 
     Args:
         rho: a number >= 0, a schedule, a `LearnedRadius` or any other radius in units of the weights; copied.
@@ -54,7 +54,7 @@ def layerwise(rho: float | Radius) -> Radius:
 
     Raises:
         TypeError: not a radius.
-        ValueError: a number < 0, or a radius that is a share already.
+        ValueError: a number < 0, or a radius that is relative already.
 
     Example:
         >>> import torch, letsam

@@ -1,4 +1,4 @@
-"""How a slope moves the radius: the base class of rules."""
+"""Rule: the base class of how a slope changes a learned radius."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ BOUNDS = (1e-4, 10.0)
 
 @dataclass(frozen=True)
 class Update:
-    """What an update of the radius is given next to rho and the slope.
+    """What an update of the radius is given in addition to rho and the slope.
 
     Attributes:
-        step: steps of the optimizer before this one.
+        step: number of optimizer steps before this one.
         steps: how many steps this update stands for, >= 1.
         lr_share: base learning rate divided by its peak, 0 to 1.
-        reach: how far the last perturbation reached for each unit of rho (see `Perturbation.reach`).
-        usable: whether the slope comes from finite passes (0-dim bool); where not, the radius must stay.
+        reach: how far the last perturbation reached per unit of rho, see `Perturbation.reach` (0-dim, or one value per
+            radius).
+        usable: whether the slope comes from a finite step (0-dim bool); if not, the radius must not change.
     """
 
     step: int
@@ -34,27 +35,40 @@ class Update:
 
 
 class Rule:
-    """rho <- move(rho, slope), within bounds.
+    """rho <- move(rho, slope), clamped to the bounds.
 
-    A rule of your own overrides `move`. State that it keeps between updates is changed in `commit`, saved in
-    `state_dict` and sized in `start` and `grow`.
+    A rule of your own overrides `move`. A rule with state also overrides `start` and `grow` (make the state), `to`,
+    `commit` (keep the state that `move` proposed), `discard`, `state_dict` and `load_state_dict`. No method may read a
+    tensor's value on the host.
 
     Args:
         bounds: (lowest, highest) rho, 0 < lowest < highest.
 
     Raises:
         ValueError: `bounds` are out of range.
-        TypeError: `bounds` is no pair of numbers.
+        TypeError: `bounds` is not a pair of numbers.
+
+    Example:
+        >>> import letsam
+        >>> class SignDescent(Rule):  # rho <- rho exp(-0.02 sign(slope)) per step
+        ...     def move(self, rho, slope, update):
+        ...         return rho * (-0.02 * update.steps * slope.sign()).exp()
+        >>> letsam.LearnedRadius(0.05, rule=SignDescent(bounds=(0.01, 1.0))).rule.bounds
+        (0.01, 1.0)
+
+    Reference:
+        arXiv:2408.08222, algorithm 1, whose rule is gradient descent on rho.
     """
 
     normalize: bool = True
-    """Whether slopes are cosines between the gradient and Z (else: rho times the derivative along rho)."""
+    """Whether slopes are cosines between the gradient and Z; if not, rho times the derivative with respect to rho."""
 
     burn_in: int = 0
-    """Steps at the beginning in which every step updates the radius, unless `LearnedRadius` is given an interval."""
+    """Number of steps at the beginning in which `limit` is called, and the radius is updated in every step unless
+    `LearnedRadius` has an `interval`."""
 
     uses_reach: bool = False
-    """Whether `Update.reach` and `limit` need to know how far the perturbation reaches."""
+    """Whether `move` or `limit` uses the reach of the perturbation, which is then measured."""
 
     def __init__(self, bounds: tuple[float, float] = BOUNDS) -> None:
         self.bounds = _bounds(bounds)
@@ -63,69 +77,81 @@ class Rule:
         """The new radius.
 
         Args:
-            rho: now, > 0 (0-dim, or one for each radius).
-            slope: of the upper level along log(rho), up to a positive factor (in the shape of rho).
+            rho: the current radius, > 0 (0-dim, or one value per radius).
+            slope: derivative of the upper level with respect to log(rho), up to a positive factor (same shape).
             update: what else is known.
 
         Returns:
-            The new radius, in the shape of rho. `propose` keeps it within the bounds, and keeps the old one where the
-            slope is not usable or the new radius is not finite.
+            The new radius, in the shape of rho. `propose` clamps it to the bounds, and keeps the old one if the slope
+            is not usable or the new radius is not finite.
         """
         raise NotImplementedError
 
     def propose(self, rho: Tensor, slope: Tensor, update: Update) -> Tensor:
-        """The radius after an update, or rho where the slope is not usable; `commit` decides whether it counts."""
+        """The radius after an update, or rho if the slope is not usable; `commit` decides whether it is kept.
+
+        Args:
+            rho: as for `move`.
+            slope: as for `move`.
+            update: as for `move`.
+
+        Returns:
+            The new radius within the bounds, in the shape of rho.
+        """
         new = self.move(rho, slope, update).clamp(*self.bounds)
         return torch.where(update.usable & new.isfinite(), new, rho)
 
     def limit(self, rho: Tensor, step: int, reach: Tensor, updates: bool) -> Tensor:
-        """The radius with which a step of the burn-in climbs, at most rho.
+        """The radius that a step of the burn-in uses, at most rho; called from step 1 to the end of the burn-in.
 
         Args:
-            rho: after the update of this step, if there is one.
-            step: of the optimizer, from 0; called from step 1 to the end of the burn-in.
+            rho: the radius after the update of this step, if there is one.
+            step: of the optimizer, from 0.
             reach: as in `Update`.
             updates: whether this step updates the radius.
+
+        Returns:
+            The limited radius, in the shape of rho.
         """
         return rho
 
     def start(self, rho: Tensor) -> None:
-        """Begin at these radii (0-dim; or of shape (R,), for R runs that are trained side by side)."""
+        """Start at these radii (0-dim; or of shape (R,), for R runs that are trained together)."""
 
     def grow(self, count: int, rho: float) -> None:
-        """There are `count` radii from now on, one for each group or layer; new ones start at rho."""
+        """From now on there are `count` radii, one per group or layer; new ones start at rho."""
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Move to where the weights are."""
+        """Move the state to the device and dtype of the weights."""
 
     def measures(self, step: int) -> bool:
         """Whether `observe` is to be called at this step."""
         return False
 
     def observe(self, loss: Tensor, distance: Tensor, growth: Tensor) -> None:
-        """Take in an ascent; `commit` decides whether it counts.
+        """Use the measurements of an ascent; `commit` decides whether the result is kept.
 
         Args:
-            loss: at the weights (0-dim).
-            distance: how far the perturbation reached (0-dim).
+            loss: training loss at the weights (0-dim).
+            distance: how far the perturbation reached, in units of the weights (0-dim).
             growth: ||g_rho|| - ||g_0|| (0-dim).
         """
 
     def commit(self, finite: Tensor) -> None:
-        """End of a step: keep what it proposed where `finite` (0-dim bool)."""
+        """End of a step: keep what this step proposed if `finite` (0-dim bool), else drop it."""
 
     def discard(self) -> None:
-        """Forget what the step proposed."""
+        """A closure raised: drop what this step proposed."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What must survive a save and load."""
+        """The state to be saved; tensors are copies."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave; other keys are not its own."""
+        """Restore the state that `state_dict` returned; `state` has the keys of `LearnedRadius` as well."""
 
     def checked_start(self, rho: object) -> float:
-        """Return rho when it is a number > 0 within the bounds, or raise."""
+        """Return rho if it is a number > 0 within the bounds; raise otherwise."""
         start = checks.positive("rho", rho)
         if not self.bounds[0] <= start <= self.bounds[1]:
             raise ValueError(f"`rho` must be within `bounds` = {self.bounds}, got {start}")

@@ -1,4 +1,4 @@
-"""Radii that follow a schedule given beforehand. None ever leaves the interval between its end points."""
+"""Radii that follow a given schedule. Each stays within the interval between its end points."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ BEGINNING = 0.1  # see `warmed_up`
 
 
 class ScheduledRadius(Radius):
-    """rho_t = end + (start - end) * weight(min(t / steps, 1)), with a weight that falls from 1 to 0.
+    """rho_t = end + (start - end) * weight(min(t / steps, 1)), with a weight that decreases from 1 to 0.
+
+    The base class of `LinearRadius` and `CosineRadius`. A schedule of your own overrides `weight`.
 
     Args:
         start: radius of the first step, > 0.
@@ -35,7 +37,7 @@ class ScheduledRadius(Radius):
         super().__init__(self.start)
 
     def weight(self, fraction: float) -> float:
-        """The share of `start` in the radius after this fraction of the schedule (0 to 1)."""
+        """The weight of `start` (0 to 1) after this fraction of the schedule (0 to 1)."""
         raise NotImplementedError
 
     def wants(self, step: int) -> Wants:
@@ -66,7 +68,7 @@ class LinearRadius(ScheduledRadius):
     """
 
     def weight(self, fraction: float) -> float:
-        """A straight line."""
+        """1 - fraction."""
         return 1.0 - fraction
 
 
@@ -87,15 +89,15 @@ class CosineRadius(ScheduledRadius):
     """
 
     def weight(self, fraction: float) -> float:
-        """Half a cosine."""
+        """(1 + cos(pi * fraction)) / 2."""
         return min(max(0.5 * (1.0 + math.cos(math.pi * fraction)), 0.0), 1.0)
 
 
 class ProportionalRadius(Radius):
     """rho_t = minimum + (maximum - minimum) * lr_t / lr_max: the radius follows the base learning rate.
 
-    lr_max is the largest learning rate so far, a scheduler's initial one included. Published forms that extrapolate
-    a line through (lr_min, rho_min) turn negative during warm-up; this one is at least `minimum` at any lr >= 0.
+    lr_max is the largest learning rate so far; a scheduler's `initial_lr` counts. A line through (lr_min, rho_min), as
+    published, becomes negative if the learning rate is below lr_min during warm-up. This one is never below `minimum`.
 
     Args:
         maximum: radius at the largest learning rate, > 0.
@@ -124,7 +126,7 @@ class ProportionalRadius(Radius):
         return Wants(first_pass=False)
 
     def at(self, ascent: Ascent) -> Tensor:
-        """The radius that belongs to this step's learning rate."""
+        """The radius for the learning rate of this step."""
         share = learning_rate_share(ascent.lr, ascent.peak_lr)
         rho = self.rho.new_zeros(()) + self.minimum + (self.maximum - self.minimum) * share
         self.rho = rho.clamp(self.minimum, self.maximum)
@@ -132,21 +134,21 @@ class ProportionalRadius(Radius):
 
 
 class ReplayedRadius(Radius):
-    """rho_t read off a recorded schedule, stretched to `steps` steps by linear interpolation.
+    """rho_t = a recorded schedule at t, stretched to `steps` steps by linear interpolation.
 
-    Trains again, on all the data, with the schedule that a run with a learned radius, or with many, has found.
+    It is used to train again on all the data, with the schedule that a run with a learned radius has recorded.
 
     Args:
-        schedule: radii > 0 in the order of the recorded steps, at least one; with `per`, lists of them, which have one
-            radius for each group or layer, frozen ones included, as `LearnedRadius.rho` has them.
-        steps: length of this run in optimizer steps, >= 1; the last value holds after it.
-        burn_in: recorded steps, >= 0, in which the radius is at most a share of the one recorded after them, in a line
-            from a tenth to the whole: a learned radius has yet to forget its start there (see `LearnedRadius`), and
-            training has yet to begin.
-        per: what has a radius of its own, as for `LearnedRadius`: "all", "group" or "layer".
+        schedule: the recorded radii, > 0, at least one, in the order of the steps; with `per`, one list per step, with
+            one radius for each group or layer, frozen ones included, like `LearnedRadius.rho`.
+        steps: length of this run in optimizer steps, >= 1; the last radius is used after it.
+        burn_in: number of recorded steps, >= 0, in which the radius is limited: it is at most a fraction of the radius
+            recorded after them, which increases linearly from a tenth to 1. There, a learned radius still depends on
+            its initial value, which may be too large for training to start.
+        per: which weights share a radius, as for `LearnedRadius`: "all", "group" or "layer".
 
     Raises:
-        ValueError: an argument out of range, or, when the optimizer is made, another number of groups or layers.
+        ValueError: an argument out of range; when the optimizer is made, a different number of groups or layers.
         TypeError: an argument of the wrong type.
 
     Example:
@@ -174,17 +176,17 @@ class ReplayedRadius(Radius):
 
     @property
     def schedule(self) -> tuple[float, ...] | tuple[tuple[float, ...], ...]:
-        """The radii that are replayed, or lists of them."""
+        """The radii that are replayed, after the limit of the burn-in; with `per`, one tuple per step."""
         return self._rows if self.per != "all" else tuple(row[0] for row in self._rows)
 
     def value(self, step: int) -> float | tuple[float, ...]:
-        """The radius of step `step` (from 0), or the radii."""
+        """The radius of step `step` (from 0); with `per`, a tuple of radii."""
         left, right, share = self._position(step)
         values = tuple(_between(a, b, share) for a, b in zip(self._rows[left], self._rows[right], strict=True))
         return values if self.per != "all" else values[0]
 
     def attach(self, param_groups: list[dict[str, Any]], ascends: Callable[[int], bool]) -> None:
-        """Learn which weights each radius is of; refuse other groups or layers than the schedule was recorded with."""
+        """Assign the radii to the weights; refuse a number of groups or layers other than that of the schedule."""
         if self.per == "all":
             return
         blocks = Blocks(self.per)
@@ -196,7 +198,7 @@ class ReplayedRadius(Radius):
         self.blocks = blocks
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Move the radii to where the weights are."""
+        """Move the radii to the device and dtype of the weights."""
         super().to(device, dtype)
         self._table = self._table.to(device=device, dtype=dtype)
 
@@ -205,7 +207,7 @@ class ReplayedRadius(Radius):
         return Wants(first_pass=False)
 
     def at(self, ascent: Ascent) -> Tensor:
-        """The radius of this step, or that of each weight."""
+        """The radius of this step (0-dim); with `per`, one value per weight."""
         if self.per == "all":
             self.rho = torch.full_like(self.rho, cast(float, self.value(ascent.step)))
             return self.rho
@@ -214,15 +216,15 @@ class ReplayedRadius(Radius):
         return self.blocks.spread(self.rho)
 
     def metrics(self) -> dict[str, Tensor]:
-        """The radii, one for each group or layer and not, as the optimizer has them, for each weight."""
+        """The radii: one per group or layer, whereas the step uses one per weight."""
         return {"rho": self.rho}
 
     def state_dict(self) -> dict[str, Any]:
-        """The radius and the schedule it came from."""
+        """The current radius, the schedule and its length."""
         return super().state_dict() | {"schedule": self.schedule, "steps": self.steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore the state that `state_dict` returned."""
         rows = _rows(state["schedule"], self.per)
         if self.per != "all" and len(rows[0]) != len(self._rows[0]):
             raise ValueError(f"`schedule` must have {len(self._rows[0])} radii at each step, got {len(rows[0])}")
@@ -233,14 +235,14 @@ class ReplayedRadius(Radius):
         self.rho: Tensor = rho
 
     def _read(self) -> None:
-        """Make of many radii a table beside the weights, so that no step has to bring them there."""
+        """With `per`, make a table of all radii, so that no step copies radii to the device."""
         many = self.per != "all"
         self._table = torch.tensor(self._rows if many else (), dtype=self.rho.dtype)
         if many:
             self.rho = self._table[0]
 
     def _position(self, step: int) -> tuple[int, int, float]:
-        """The recorded steps on both sides of step `step`, and how far it is from the first to the second."""
+        """The recorded steps before and after step `step`, and its relative position between them (0 to 1)."""
         last = len(self._rows) - 1
         position = min(step / max(self.steps - 1, 1), 1.0) * last
         left = min(int(position), last)
@@ -248,7 +250,7 @@ class ReplayedRadius(Radius):
 
 
 def _rows(schedule: object, per: str) -> tuple[tuple[float, ...], ...]:
-    """The schedule as rows of radii, of one where there is one radius for all."""
+    """The schedule as rows of radii; a row has a single radius if all weights share it."""
     values = _listed(schedule, "hold the radii of all steps")
     if not values:
         raise ValueError("`schedule` must hold at least one radius, got none")
@@ -275,7 +277,7 @@ def _listed(value: object, expected: str) -> list[object]:
 
 
 def _warmed_up_rows(rows: tuple[tuple[float, ...], ...], burn_in: int) -> tuple[tuple[float, ...], ...]:
-    """The rows, in the burn-in at most as large as a share of the one after it."""
+    """The rows, limited in the burn-in to a fraction of the row after it."""
     burn_in = min(burn_in, len(rows) - 1)
     after = rows[burn_in]
     return tuple(
@@ -287,7 +289,7 @@ def _warmed_up_rows(rows: tuple[tuple[float, ...], ...], burn_in: int) -> tuple[
 
 
 def warmed_up(step: int, burn_in: int) -> float:
-    """The share of a radius with which a run begins: in a line from a tenth to 1, which it is from `burn_in` on.
+    """The fraction of a radius that is used at a step of the burn-in: linear from a tenth to 1, then 1.
 
     Example:
         >>> warmed_up(0, 100), warmed_up(50, 100), warmed_up(500, 100)
@@ -297,13 +299,18 @@ def warmed_up(step: int, burn_in: int) -> float:
 
 
 def _between(first: float, second: float, share: float) -> float:
-    """(1 - share) * first + share * second, and not by a rounding outside the two."""
+    """(1 - share) * first + share * second, clamped so that rounding does not leave the interval."""
     value = (1.0 - share) * first + share * second
     return min(max(value, min(first, second)), max(first, second))
 
 
 def learning_rate_share(lr: float | Tensor, peak_lr: float | Tensor) -> float | Tensor:
-    """lr / peak lr: 1 at the peak, falling to 0 with the schedule; 1 where no learning rate was ever above 0."""
+    """lr / peak_lr: 1 at the peak, and 1 if no learning rate has been above 0.
+
+    Example:
+        >>> learning_rate_share(0.05, 0.2)
+        0.25
+    """
     if isinstance(lr, Tensor) or isinstance(peak_lr, Tensor):
         tiny = torch.finfo(torch.float32).tiny
         return torch.as_tensor(lr) / torch.as_tensor(peak_lr).clamp(min=tiny)

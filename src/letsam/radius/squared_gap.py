@@ -1,4 +1,4 @@
-"""The paper's upper level: the squared generalization gap."""
+"""The paper's objective: the squared generalization gap."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class SquaredGap(Objective):
     d upper / d rho = gap * (grad L_vl(theta') - grad L_tr(theta')) . Z
 
     Args:
-        training_batch: the batch of L_tr, "next" or "same" (see `Objective`).
+        training_batch: the batch of L_tr: "next" or "same", which is the paper's (see `Objective`).
 
     Raises:
         ValueError: `training_batch` is neither.
@@ -31,6 +31,6 @@ class SquaredGap(Objective):
     uses_training_slope = True
 
     def derivative(self, evidence: Evidence, validation_slope: Tensor, training_slope: Tensor | None) -> Tensor:
-        """The gap times the difference of both slopes."""
+        """gap * (validation slope - training slope)."""
         assert training_slope is not None
         return evidence.gap * (validation_slope - training_slope)

@@ -1,4 +1,4 @@
-"""The validation loss as the upper level."""
+"""The default objective: the validation loss."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ class ValidationLoss(Objective):
     """upper(rho) = L_vl(theta'(rho)), so d upper / d rho = grad L_vl(theta') . Z.
 
     Args:
-        training_batch: the batch of the training loss that `metrics` reports, "next" or "same" (see `Objective`).
+        training_batch: the batch of the training loss in `metrics`, "next" or "same" (see `Objective`). "same" also
+            updates the radius at the end of the step that Z belongs to, instead of in the next step.
 
     Raises:
         ValueError: `training_batch` is neither.
@@ -27,5 +28,5 @@ class ValidationLoss(Objective):
     """
 
     def derivative(self, evidence: Evidence, validation_slope: Tensor, training_slope: Tensor | None) -> Tensor:
-        """That of the validation loss."""
+        """The validation slope."""
         return validation_slope

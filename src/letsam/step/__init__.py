@@ -1,6 +1,11 @@
-"""The parts of a step: `letsam.optimizer` puts them together, and nothing else imports them but tools around a step.
+"""The parts of a step. `letsam.optimizer` combines them; only tools around a step import them directly.
 
-`wrapper` is torch's optimizer contract, `record` what one step has seen, `replay` the buffers and random numbers of its
-passes, `ascent` and `descent` its two halves, `undo` the way back from a step that is not finite, `ranks` and
-`precision` what several processes and a gradient scaler add.
+- `wrapper`: torch's optimizer contract
+- `parts`: perturbation, radius, tangent and base optimizer, with the counters that are kept between steps
+- `record`: what one step measures, and what it needs to restore the weights
+- `passes`: runs the closures
+- `replay`, `snapshot`, `randomness`: buffers and random numbers of the passes
+- `ascent`, `descent`, `clipping`: the two halves of a step
+- `undo`: undoes a step that is not finite
+- `ranks`, `precision`: several processes; gradient scalers
 """

@@ -1,13 +1,13 @@
-"""The ascent: the passes of a step, and its way from the weights to the perturbed ones.
+"""The ascent: from the weights theta to the gradient at the perturbed weights.
 
-    the whole batch                             part by part (m-SAM), each from theta
+    the whole batch                             each micro-batch separately (m-SAM)
 
-    pass at theta              g_0, L           pass of every part at theta, where the gradient of the whole is asked
+    pass at theta              g_0, L           pass of each at theta, if the gradient of the whole batch is needed
     radius                     rho              radius
-    theta + rho eps_hat(g_0)                    for each part: its pass at theta, its own ascent, its pass there,
-    pass there                 g_rho            and back to theta; its gradients add up to g_rho
+    theta + rho eps_hat(g_0)                    for each: pass at theta, its own ascent, pass at its perturbed weights,
+    pass there                 g_rho            back to theta; the gradients of these passes add up to g_rho
 
-A perturbation with several ascents goes its share of rho in each, along the gradient where the one before has led.
+A perturbation with k ascents moves by rho / k in each of them, along the gradient at the current point.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class AscentPhase:
     # --- at the weights ---------------------------------------------------------------------------------------------
 
     def batches(self, closure: Closure, record: StepRecord) -> tuple[Closure, ...]:
-        """What climbs along gradients of its own: the micro-batches of a closure in parts, else the whole batch."""
+        """The closures that climb along their own gradients: one per micro-batch with m-SAM, else the whole batch."""
         perturbation = self._parts.perturbation
         apart = self._ranks.m_sharpness or perturbation.sub_batches > 1
         if not (apart and record.climbs):
@@ -57,16 +57,16 @@ class AscentPhase:
         return batches
 
     def first_pass(self, record: StepRecord, closure: Closure, batches: Sequence[Closure]) -> None:
-        """The pass at the weights, if the perturbation or the radius of this step needs it, else a loss of None.
+        """The pass at the weights, if the perturbation or the radius of this step needs it; sets loss and norms.
 
-        Micro-batches that climb apart make such a pass each, later. The perturbation needs the gradient of the whole
-        batch only to descend with it.
+        Without the pass, `record.loss` stays None. Micro-batches that climb separately make passes of their own later;
+        the gradient of the whole batch is then needed only by a perturbation that descends with it.
         """
         params, apart, perturbation = record.params, len(batches) > 1, self._parts.perturbation
         needed = perturbation.keeps_ascent_gradient if apart else perturbation.follows_gradient
         if record.climbs and not (needed or record.wants.first_pass):
             for param in params:
-                param.grad = torch.zeros_like(param)  # the place for eps_hat
+                param.grad = torch.zeros_like(param)  # eps_hat will be written here
         elif apart:
             seen = [(loss, norms.whole, norms.climbed) for _, loss, norms in self._one_by_one(params, batches)]
             loss, whole, climbed = (torch.stack(values).sum() for values in zip(*seen, strict=True))
@@ -79,7 +79,7 @@ class AscentPhase:
         record.norms = self.norms(params)
 
     def norms(self, params: list[Tensor]) -> GradientNorms:
-        """Which gradients at the weights are climbed along, and how long they are."""
+        """Which weights are perturbed, and the norms of the gradients at the weights."""
         moves = self._parts.moves(params)
         moved, present = list(compress(params, moves)), gradients_of(params)
         if not moved:
@@ -88,12 +88,12 @@ class AscentPhase:
         return GradientNorms(moves, whole, whole if len(moved) == len(present) else norm(gradients_of(moved)))
 
     def set_radius(self, record: StepRecord, evidence: Evidence | None, batches: int) -> None:
-        """The radius, from what is known at the weights; then a copy of what the way back needs.
+        """Determine the radius from the pass at the weights, then copy the weights for the way back.
 
         Args:
             record: of the step.
-            evidence: of a validation pass before, without the training loss.
-            batches: how many climb apart.
+            evidence: of the validation pass of this step, without the training loss; None if there was none.
+            batches: number of batches that climb separately.
         """
         parts, norms, average = self._parts, record.norms, self._ranks.ascent_average
         record.gradient_norm = self._ranks.ascent_mean(norms.whole)
@@ -103,7 +103,7 @@ class AscentPhase:
         parts.follow_lr(record)
         length = record.gradient_norm if norms.climbed is norms.whole else self._ranks.ascent_mean(norms.climbed)
         if record.wants.growth and record.loss is not None and average is None:
-            # the norms of several batches add up to no norm
+            # a sum of the norms of several batches is not the norm of their sum
             record.norm_before = record.gradient_norm if batches == 1 else norm(gradients_of(record.params))
         if evidence is not None:
             self._update_radius(record, evidence)
@@ -118,7 +118,7 @@ class AscentPhase:
         self._hold_gradients(record)
 
     def _hold_gradients(self, record: StepRecord) -> None:
-        """Keep g_0 for a perturbation that descends with it."""
+        """Copy g_0 for a perturbation that descends with it."""
         if not (record.climbs and self._parts.perturbation.keeps_ascent_gradient):
             return
         params, average = record.params, self._ranks.ascent_average
@@ -127,10 +127,10 @@ class AscentPhase:
             average(held)
         record.ascent_gradients = dict(zip((p for p in params if p.grad is not None), held, strict=True))
 
-    # --- the way up -------------------------------------------------------------------------------------------------
+    # --- to the perturbed weights -----------------------------------------------------------------------------------
 
     def climb(self, record: StepRecord, closure: Closure, batches: Sequence[Closure]) -> None:
-        """From g_0 at the weights to g_rho at the perturbed ones."""
+        """From g_0 at the weights to g_rho at the perturbed weights."""
         if len(batches) > 1:
             self._climb_apart(record, batches)
             return
@@ -141,7 +141,7 @@ class AscentPhase:
             self._passes.replay.keep()
 
     def move(self, record: StepRecord, norms: GradientNorms, batches: int = 1) -> None:
-        """Move along the gradients in place, which are overwritten; of several ascents, each goes its share of rho."""
+        """Perturb the weights along the current gradients, which are overwritten; each of k ascents goes rho / k."""
         params, rho, perturbation = record.params, record.rho, self._parts.perturbation
         zero_(gradients_of([p for p, moving in zip(params, norms.moves, strict=True) if not moving]))  # eps_hat
         moved = list(compress(params, norms.moves))
@@ -166,7 +166,7 @@ class AscentPhase:
         add_consuming_(moved, gradients, rho * factor)
 
     def _climb_apart(self, record: StepRecord, batches: Sequence[Closure]) -> None:
-        """Part by part, each from the weights along its own gradient; the gradients found there add up."""
+        """Climb with each batch separately, from theta along its own gradient; the gradients found there add up."""
         seen: list[tuple[Tensor, Tensor]] = []
         for batch, loss, norms in self._one_by_one(record.params, batches):
             seen.append((loss, norms.whole))
@@ -178,7 +178,7 @@ class AscentPhase:
         record.seen += [record.loss, record.gradient_norm]
 
     def _climb_once(self, record: StepRecord, norms: GradientNorms, closure: Closure, batches: int) -> Tensor:
-        """Along the gradients in place to the perturbed weights, with all passes on the way; returns the last loss."""
+        """One climb along the current gradients, with all its passes; returns the loss at the perturbed weights."""
         self.move(record, norms, batches)
         self._further_ascents(record, closure, batches)
         if record.tangent is not None:
@@ -188,7 +188,7 @@ class AscentPhase:
         return perturbed
 
     def _further_ascents(self, record: StepRecord, closure: Closure, batches: int) -> None:
-        """The ascents after the first one, each along the gradient where the one before has led."""
+        """The ascents after the first one, each along the gradient at the current point."""
         if self._parts.perturbation.ascents == 1:
             return
         for _ in range(1, self._parts.perturbation.ascents):
@@ -203,7 +203,10 @@ class AscentPhase:
     def _one_by_one(
         self, params: list[Tensor], batches: Sequence[Closure]
     ) -> Iterator[tuple[Closure, Tensor, GradientNorms]]:
-        """A pass over each batch, its loss and norms; in the end the gradients are the sum of what each left."""
+        """Run a pass for each batch and yield its loss and norms; at the end, the gradients of all batches are summed.
+
+        The sum is of the gradients in place when the caller asks for the next batch, not of those of this pass.
+        """
         total = self._parts.sum
         total.clear()
         for batch in batches:
@@ -216,10 +219,10 @@ class AscentPhase:
         self._passes.replay.whole()
         total.put(params)
 
-    # --- what the radius and the tangent see ------------------------------------------------------------------------
+    # --- what the radius and the tangent are given ------------------------------------------------------------------
 
     def _update_radius(self, record: StepRecord, evidence: Evidence) -> None:
-        """The first pass completes an update that the validation pass has begun."""
+        """Update the radius: the first training pass adds what the validation pass could not measure."""
         slope = None
         if record.wants.training_slope:
             slope, _ = self._parts.slope(record.params, self._parts.weights, self._ranks.ascent_average)
@@ -228,7 +231,7 @@ class AscentPhase:
         )
 
     def _measure_direction(self, record: StepRecord, factor: Tensor, reach: Callable[[], Tensor], batches: int) -> None:
-        """The gradients are eps_hat / factor, of one of the batches."""
+        """Measure the reach of the perturbation and pass eps_hat to the tangent; the gradients are eps_hat / factor."""
         if record.tangent is None and not record.measures_reach:
             return
         moved = factor != 0
@@ -244,7 +247,7 @@ class AscentPhase:
             record.tangent.climb(record.params, factor, batches)
 
     def _probe(self, closure: Closure, record: StepRecord) -> Tensor:
-        """A further training pass at perturbed weights, for the tangent."""
+        """A further training pass at perturbed weights, for estimators that probe."""
         loss = self._passes.train(closure, record.params)
         record.seen += [loss, norm(gradients_of(record.params))]
         return loss

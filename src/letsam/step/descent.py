@@ -1,4 +1,4 @@
-"""The descent: from g_rho at the perturbed weights to the base optimizer's step at theta, and the way back from it."""
+"""The descent: from g_rho at the perturbed weights to the base optimizer's step at theta, and undoing that step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .undo import without_state
 
 
 class DescentPhase:
-    """From the gradient at the perturbed weights to the new weights, which stand only if the step was finite.
+    """From the gradient at the perturbed weights to the new weights, which are kept only if the step was finite.
 
     Args:
         parts: perturbation, radius, tangent and base optimizer.
@@ -29,7 +29,7 @@ class DescentPhase:
         self._parts, self._passes = parts, passes
 
     def descend(self, record: StepRecord, max_grad_norm: float | None) -> None:
-        """The base optimizer's step, on the device undone where a pass was not finite."""
+        """Restore the weights and take the base optimizer's step; it is undone, on the device, if not finite."""
         params, parts, tangent = record.params, self._parts, record.tangent
         record.restore()
         gradients = gradients_of(params)
@@ -51,7 +51,7 @@ class DescentPhase:
         self._step_base(record, decoupled)
 
     def look_back(self, record: StepRecord, closure: Closure, validation_closure: Closure) -> None:
-        """The upper level at the weights just made; the step is taken back where its passes fail."""
+        """Update the radius with losses at the new weights; the step is undone if one of these passes fails."""
         params, parts, finite = record.params, self._parts, record.finite
         try:
             training_loss = self._passes.train(closure, params)
@@ -75,7 +75,7 @@ class DescentPhase:
         parts.guard.settle(parts.base, record.finite | ~finite, params, parts.weights)
 
     def _check_finite(self, record: StepRecord, gradients: list[Tensor]) -> None:
-        """Whether all passes were finite; where the radius wants the growth, the norm of g_rho serves both."""
+        """Check that all passes were finite. If the radius wants the growth, ||g_rho|| serves for both."""
         if record.climbs and record.norm_before is not None:
             sizes = [norm(gradients)]
             record.growth = sizes[0] - record.norm_before
@@ -84,13 +84,13 @@ class DescentPhase:
         record.finite = all_finite([*record.seen, *sizes])
 
     def _report_ascent(self, record: StepRecord) -> None:
-        """How far the perturbation has reached, and by how much the gradient norm has grown."""
+        """Report to the radius how far the perturbation reached and how much the gradient norm grew."""
         if record.reach is not None:
             evidence = Evidence(record.step, record.lr, record.peak_lr, record.loss)
             self._parts.radius.update(replace(evidence, reach=record.reach, climbs=record.moved, growth=record.growth))
 
     def _step_base(self, record: StepRecord, decoupled: Tensors | None) -> None:
-        """The base optimizer's step and the decoupled term, undone where the step was not finite."""
+        """The base optimizer's step and the decoupled term; undone if the step was not finite."""
         params, parts, base = record.params, self._parts, self._parts.base
         fresh = set[Tensor]() if record.tangent is None else without_state(base)
         looks_back = record.wants.validation == "after"

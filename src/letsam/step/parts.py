@@ -1,4 +1,4 @@
-"""What a sharpness-aware optimizer is made of: its three factors and their counters, kept from step to step."""
+"""What a sharpness-aware optimizer keeps from step to step: its parts and its counters."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .wrapper import check_own_state
 
 
 class Parts:
-    """Perturbation, radius, tangent and base optimizer, with what a step counts.
+    """Perturbation, radius, tangent and base optimizer, and the counters of the steps.
 
     Args:
         base: any `torch.optim.Optimizer` whose step needs no closure.
@@ -35,7 +35,7 @@ class Parts:
         steps: taken so far.
         skipped: how many of them were not finite (0-dim).
         peak_lr: largest base learning rate so far.
-        spared: weights that the perturbation leaves out (SAM-ON).
+        spared: weights that the perturbation does not perturb because of their module (SAM-ON).
 
     Raises:
         TypeError: an argument of the wrong type.
@@ -66,7 +66,7 @@ class Parts:
         self.place()
 
     def reset_scratch(self) -> None:
-        """Forget all that serves within a step alone."""
+        """Make new buffers for what is needed only within a step."""
         self.weights, self.ascent_gradients = Buffers(), Buffers()
         self.sum = GradientSum()
         self.guard = StepGuard()
@@ -76,24 +76,24 @@ class Parts:
         return [p for group in self.base.param_groups for p in group["params"]]
 
     def trainable(self) -> list[Tensor]:
-        """Those that require gradients; at least one."""
+        """The weights that require gradients; at least one."""
         params = [p for p in self.params() if p.requires_grad]
         if not params:
             raise ValueError("`base_optimizer` must hold at least one parameter with requires_grad=True, got none")
         return params
 
     def spare(self, model: nn.Module | None) -> None:
-        """Find out which weights the perturbation leaves out; only the model knows."""
+        """Find the weights that the perturbation does not perturb; this takes the model, for its module types."""
         if model is not None and self.perturbation.perturbs != "all":
             self.spared = set(self.params()) - perturbed_parameters(model, self.perturbation.perturbs)
 
     def moves(self, params: list[Tensor]) -> list[bool]:
-        """Which of the weights are perturbed: those with a gradient that are not excluded."""
+        """For each weight, whether it is perturbed: it has a gradient and is not excluded."""
         excluded = unperturbed(self.base.param_groups) | self.spared
         return [p.grad is not None and not (excluded and p in excluded) for p in params]
 
     def place(self) -> None:
-        """Keep the scalars where the weights are, also when the model has moved since."""
+        """Move all scalars to the device of the weights; called at every step, since the model may have moved."""
         self.radius.attach(self.base.param_groups, self.perturbation.ascends)
         params = self.params()
         device, dtype = params[0].device, scalar_dtype(params)
@@ -104,21 +104,21 @@ class Parts:
         self.skipped = self.skipped.to(device)
 
     def record(self, params: list[Tensor]) -> StepRecord:
-        """The record of a step that begins: what will be measured is decided here, before its first pass."""
+        """Make the record of a new step; what it measures is decided here, before its first pass."""
         wants = self.radius.wants(self.steps)
         climbs = self.perturbation.ascends(self.steps)
         tangent = self.tangent if wants.tangent and climbs else None
         return StepRecord(self.steps, 1.0, self.peak_lr, wants, climbs, tangent, params)
 
     def follow_lr(self, record: StepRecord) -> None:
-        """Note the learning rate, and the largest so far; a scheduler's `initial_lr` counts, so warm-up is seen."""
+        """Store the learning rate and its peak; the scheduler's `initial_lr` counts, which matters during warm-up."""
         group = self.base.param_groups[0]
         lr: float | Tensor = group.get("lr", 1.0)
         initial = group.get("initial_lr", lr)
         if isinstance(lr, Tensor) or isinstance(initial, Tensor) or isinstance(self.peak_lr, Tensor):
             peak = torch.zeros_like(self.radius.rho)
             for value in (self.peak_lr, lr, initial):
-                # a number made a tensor would be copied to the device, for which the host waits
+                # a number is not made a tensor: copying it to the device would make the host wait
                 peak = torch.maximum(peak, value.to(peak)) if isinstance(value, Tensor) else peak.clamp(min=value)
             self.peak_lr = peak
         else:
@@ -128,20 +128,20 @@ class Parts:
     def slope(
         self, params: list[Tensor], scratch: Buffers | None = None, average: Average | None = None
     ) -> tuple[Slope | None, Tensor]:
-        """`Tangent.slope`, without a slope where there is no tangent."""
+        """`Tangent.slope`; without a tangent, no slope and the norm of the gradients."""
         if self.tangent is None:
             return None, norm(gradients_of(params))
         return self.tangent.slope(params, scratch, average)
 
     def discard(self) -> None:
-        """A step comes to nothing: undo what it has begun to do to the parts."""
+        """A step was abandoned: undo its changes to the parts."""
         self.perturbation.discard()
         self.radius.discard()
         if self.tangent is not None:
             self.tangent.discard()
 
     def commit(self, record: StepRecord) -> None:
-        """A step has ended: adopt what it did to the parts where it was finite."""
+        """A step has ended: keep its changes to the parts if it was finite."""
         self.radius.commit(record.finite)
         if self.tangent is not None:
             self.tangent.commit(record.finite, None if record.tangent is None else record.moved)
@@ -160,7 +160,7 @@ class Parts:
         self.reset_scratch()
 
     def group_added(self) -> None:
-        """A param group has joined; taken back if it does not fit."""
+        """A param group was added; it is removed again if the parts refuse it."""
         try:
             unperturbed(self.base.param_groups)
             self.perturbation.attach(self.base.param_groups)
@@ -171,7 +171,7 @@ class Parts:
         self.place()
 
     def state_dict(self) -> dict[str, Any]:
-        """What must survive a save and load."""
+        """The state to be saved; tensors are copies."""
         tangent = {} if self.tangent is None else self.tangent.state_dict()
         return {
             "radius": {"type": self.radius.kind, **self.radius.state_dict(), **tangent},
@@ -187,7 +187,7 @@ class Parts:
         check_own_state(own, {"radius": radius, "perturbation": copy.copy(self.perturbation)}, tangent)
 
     def load_state_dict(self, own: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore the state that `state_dict` returned."""
         self.radius.load_state_dict(own["radius"])
         self.perturbation.load_state_dict(own["perturbation"])
         if self.tangent is not None:

@@ -1,4 +1,4 @@
-"""The passes of a step: closures are run, with buffers, random numbers, loss scaling and ranks as they must be."""
+"""The passes of a step: runs closures, and handles buffers, random numbers, loss scaling and ranks around them."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .replay import Replay
 
 
 class Passes:
-    """Runs closures.
+    """Runs the closures of a step.
 
     Args:
-        optimizer: whose gradients are cleared before each pass, and which a gradient scaler knows.
+        optimizer: its gradients are cleared before each pass; a gradient scaler keeps its state under this object.
         ranks: the processes over which losses are averaged.
 
     Attributes:
-        model: whose buffers a step moves once; None leaves buffers alone.
-        replay: buffers and random numbers of the step under way.
-        scaler: of the step under way.
+        model: the network whose buffers change once per step; None: buffers are not handled.
+        replay: buffers and random numbers of the current step.
+        scaler: gradient scaler of the current step.
     """
 
     def __init__(self, optimizer: Optimizer, ranks: Ranks) -> None:
@@ -36,7 +36,7 @@ class Passes:
         self.look_after(None)
 
     def look_after(self, model: nn.Module | None) -> None:
-        """Move the buffers of this model once a step."""
+        """Change the buffers of this model only once per step."""
         self.model = model
         self.replay = Replay(model)
 
@@ -45,7 +45,7 @@ class Passes:
         self.replay.begin(devices_of(params))
 
     def scale_by(self, grad_scaler: object) -> None:
-        """Unscale the gradients of all passes of this step by a gradient scaler, or by none."""
+        """Set the gradient scaler of this step, or None; the gradients of all passes are unscaled with it."""
         self.scaler = precision.begin(grad_scaler, self._optimizer)
 
     def unscale_(self, params: list[Tensor]) -> None:
@@ -53,17 +53,17 @@ class Passes:
         precision.unscale_(self.scaler, self._optimizer, params)
 
     def train(self, closure: Closure, params: list[Tensor]) -> Tensor:
-        """A training pass: buffers and random numbers as in every other one of this step. Returns the loss."""
+        """A training pass; all of a step start from the same buffers and random state. Returns the loss."""
         self.replay.again()
         return self._run(closure, "closure", params)
 
     def validate(self, closure: Closure, params: list[Tensor], step: int) -> Tensor:
-        """A validation pass: it leaves no trace, and its random numbers are its own. Returns the loss."""
+        """A validation pass; it changes neither buffers nor random state, and has its own random stream."""
         self.replay.aside(step)
         return self._run(closure, "validation_closure", params)
 
     def along_own_gradient(self, applies: bool = True) -> AbstractContextManager[Any]:
-        """A context for the pass that the ascent climbs along; with m-sharpness its gradient is not averaged."""
+        """A context for the pass whose gradient the ascent uses; with m-sharpness, processes do not average it."""
         return self.ranks.ascent_pass(self.model if applies else None)
 
     def end(self, finite: Tensor) -> None:
@@ -72,8 +72,8 @@ class Passes:
         precision.record(self.scaler, self._optimizer, finite)
 
     def _run(self, closure: Closure, name: str, params: list[Tensor]) -> Tensor:
-        self._optimizer.zero_grad()  # a closure without backward() must not pass with the gradients of the pass before
-        torch.clear_autocast_cache()  # casts of the weights before they moved, where autocast is around the whole step
+        self._optimizer.zero_grad()  # else a closure without backward() would go unnoticed: old gradients are there
+        torch.clear_autocast_cache()  # it holds casts of weights that have moved since, if autocast is around the step
         loss = evaluate(closure, name, params)
         self.unscale_(params)
         return self.ranks.mean(loss)

@@ -1,12 +1,12 @@
-"""Mixed precision: what a `torch.amp.GradScaler` has to do with a step of several passes.
+"""Mixed precision: how a `torch.amp.GradScaler` works with a step of several passes.
 
-The scaler's own `step` takes no closure and unscales once. Here the gradients of every pass are unscaled as they come,
-and the outcome of the whole step is entered in the scaler's books as its own `step` would, so that `update()` does the
-rest. Nothing of this is read by the host.
+The scaler's own `step` takes no closure and unscales once. Here the gradients are unscaled after every pass, and the
+result of the whole step is written to the scaler's state as its own `step` would do, so that `update()` works as usual.
+The host reads no value.
 """
 
 # pyright: reportPrivateUsage=false
-# (the scaler's books, its state for each optimizer, have no public way in)
+# (there is no public access to the state that a scaler keeps for each optimizer)
 
 from __future__ import annotations
 
@@ -20,9 +20,16 @@ from ..tensors import Tensors, gradients_of, scale_
 
 
 def begin(grad_scaler: object, optimizer: Optimizer) -> GradScaler | None:
-    """Return the scaler of a step that begins, None where there is nothing to scale.
+    """Return the scaler of a new step, or None if there is none.
 
-    An `update()` that the loop has forgotten after the step before is made up for, so that the scale always backs off.
+    If the loop did not call `update()` after the previous step, this calls it, so that the scale always backs off.
+
+    Args:
+        grad_scaler: a `torch.amp.GradScaler` or None.
+        optimizer: under which the scaler keeps its state.
+
+    Returns:
+        The scaler; None if it is None or disabled.
 
     Raises:
         TypeError: `grad_scaler` is not a scaler.
@@ -34,7 +41,7 @@ def begin(grad_scaler: object, optimizer: Optimizer) -> GradScaler | None:
 
 
 def unscale_(scaler: GradScaler | None, optimizer: Optimizer, params: Tensors) -> None:
-    """Divide the gradients of a pass by the scale, in place; what is not finite stays so.
+    """Divide the gradients of a pass by the scale, in place; values that are not finite remain so.
 
     Raises:
         ValueError: the loss was not scaled, the gradients are unscaled already, or they are float16 themselves.
@@ -55,7 +62,7 @@ def unscale_(scaler: GradScaler | None, optimizer: Optimizer, params: Tensors) -
 
 
 def record(scaler: GradScaler | None, optimizer: Optimizer, finite: Tensor) -> None:
-    """Enter in the scaler's books that the optimizer has stepped, and whether all of it was finite (0-dim bool)."""
+    """Write to the scaler's state that the optimizer has stepped, and whether the step was finite (0-dim bool)."""
     if scaler is not None:
         state = scaler._per_optimizer_states[id(optimizer)]
         state["found_inf_per_device"] = {finite.device: (~finite).float()}
@@ -63,5 +70,5 @@ def record(scaler: GradScaler | None, optimizer: Optimizer, finite: Tensor) -> N
 
 
 def _stage(scaler: GradScaler, optimizer: Optimizer) -> OptState:
-    state = scaler._per_optimizer_states.get(id(optimizer))  # a look-up by [] would make an entry
+    state = scaler._per_optimizer_states.get(id(optimizer))  # a lookup by [] would create an entry
     return OptState.READY if state is None else state["stage"]

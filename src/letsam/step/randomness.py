@@ -1,4 +1,4 @@
-"""The state of the global random generators: read, put back, seeded. Nothing here waits for a device."""
+"""Read, restore and seed the state of the global random generators. Nothing here waits for a device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GOLDEN = 0x9E3779B97F4A7C15  # odd, so that its multiples differ in every number
 
 
 def devices_of(tensors: Iterable[Tensor]) -> list[torch.device]:
-    """The CPU, and every other device that the tensors lie on."""
+    """The CPU, and every other device that holds one of the tensors."""
     cpu = torch.device("cpu")
     return [cpu, *{t.device for t in tensors} - {cpu, torch.device("meta")}]
 
@@ -23,7 +23,7 @@ def read_states(devices: Iterable[torch.device]) -> States:
 
 
 def write_states(states: States) -> None:
-    """Put the states back."""
+    """Set each generator to its state."""
     for device, state in states.items():
         if device.type == "cpu":
             torch.set_rng_state(state)
@@ -34,11 +34,11 @@ def write_states(states: States) -> None:
 
 
 def stream(devices: Iterable[torch.device], number: int) -> States:
-    """States of a random stream of its own, a function of the global seed and `number` alone.
+    """States of a separate random stream, which depends only on the global seed and `number`.
 
     Args:
         devices: of the generators.
-        number: >= 0; streams of different numbers differ from each other and from the global one.
+        number: >= 0; different numbers give different streams, all different from the global one.
 
     Returns:
         A state for each device.

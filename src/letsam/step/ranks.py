@@ -1,16 +1,15 @@
 """What the processes that train one model must agree on, and where they may differ.
 
-DDP and FSDP average the gradients over the processes; the losses stay each process's own. Averaged here, in one
-all-reduce of a scalar for each pass, they give every process the same gap, the same radius and the same decision to
-skip a step.
-Norms and dot products of DTensors are taken over all their parts in `letsam.tensors.foreach`.
+DDP and FSDP average the gradients over the processes, but each process has its own losses. They are averaged here, with
+one all-reduce of a scalar per pass, so that all processes have the same gap, the same radius and the same decision to
+skip a step. Norms and dot products of DTensors are taken over all shards in `letsam.tensors.foreach`.
 
-With m-sharpness the ascent's pass is not averaged: each process climbs along the gradient of its own share of the batch
-(arXiv:2010.01412, section 4.1; arXiv:2206.06232). What the radius sees of the ascent is averaged instead.
+With m-sharpness, the gradient of the ascent is not averaged: each process climbs along the gradient of its own part of
+the batch (arXiv:2010.01412, section 4.1; arXiv:2206.06232). The scalars that the radius is given are averaged instead.
 """
 
 # pyright: reportUnknownMemberType=false, reportPrivateUsage=false
-# (torch.distributed carries few annotations; whether a join is active is known to DDP's `_join_config` alone)
+# (torch.distributed has few annotations; only DDP's `_join_config` says whether a join is active)
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from .. import checks
 from ..tensors import Average, Tensors, scale_
 
-Group: TypeAlias = "dist.ProcessGroup | str | None"  # text: the class is missing in builds of torch without distributed
+Group: TypeAlias = "dist.ProcessGroup | str | None"  # a string: builds of torch without distributed lack the class
 
 
 class Ranks:
@@ -49,7 +48,7 @@ class Ranks:
 
     @property
     def _group(self) -> Any:
-        """The group to communicate in; None where a process is alone."""
+        """The group to communicate in; None for a single process."""
         if self.process_group is None or not (dist.is_available() and dist.is_initialized()):
             return None
         group = dist.group.WORLD if self.process_group == "default" else self.process_group
@@ -60,7 +59,7 @@ class Ranks:
 
         Raises:
             ValueError: m-sharpness without a DDP in `model`.
-            RuntimeError: inside DDP's `join()`, which counts one forward pass a step.
+            RuntimeError: inside DDP's `join()`, which expects one forward pass per step.
         """
         if self._group is None:
             return
@@ -92,24 +91,24 @@ class Ranks:
         scale_(tensors, 1 / dist.get_world_size(group))
         works: list[Any] = [dist.all_reduce(tensor, group=group, async_op=True) for tensor in tensors]
         for work in works:
-            work.wait()  # of the device, not of the host
+            work.wait()  # makes the device wait, not the host
 
     @property
     def ascent_average(self) -> Average | None:
-        """`average` where the processes climb along gradients of their own, else None."""
+        """`average` if each process climbs along its own gradient, else None."""
         return self.average if self.m_sharpness and self._group is not None else None
 
     def ascent_mean(self, value: Tensor) -> Tensor:
-        """`mean` where the processes climb along gradients of their own, else the value itself."""
+        """`mean` if each process climbs along its own gradient, else the value itself."""
         return value if self.ascent_average is None else self.mean(value)
 
     def ascent_pass(self, model: nn.Module | None) -> AbstractContextManager[None]:
-        """A context for the pass that the ascent climbs along, forward and backward."""
+        """A context for the forward and backward pass whose gradient the ascent uses."""
         ddp = None if self.ascent_average is None else self._ddp(model)
         return nullcontext() if ddp is None else ddp.no_sync()
 
     def _ddp(self, model: nn.Module | None) -> DistributedDataParallel | None:
-        """The DDP in a model, also under the wrappers of Fabric and `torch.compile`; looked for once."""
+        """The DDP module in a model, also inside the wrappers of Fabric and `torch.compile`; the result is cached."""
         if self._searched is None or self._searched[0] is not model:
             modules = () if model is None else model.modules()
             found = next((module for module in modules if isinstance(module, DistributedDataParallel)), None)
@@ -117,7 +116,7 @@ class Ranks:
         return self._searched[1]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A group does not outlive its processes: a pickle has the default one in its place."""
+        """A group does not outlive its processes, so a pickle refers to the default group instead."""
         return Ranks, (None if self.process_group is None else "default", self.m_sharpness)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Ranks:

@@ -1,4 +1,4 @@
-"""The record of a step: what it has measured between its first pass and its end, and what it needs to come back."""
+"""The step record: what a step has measured so far, and what it needs to restore the weights."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ class GradientNorms:
 
 @dataclass
 class StepRecord:
-    """One step, from its first pass to its end.
+    """The data of one step, from its first pass to its end.
 
     Attributes:
         step: steps taken before this one.
         lr: base learning rate of the first param group.
         peak_lr: largest base learning rate so far.
         wants: what the radius needs to be measured.
-        climbs: whether the weights are perturbed at all.
-        tangent: builds Z in this step; None where nobody will use it.
+        climbs: whether this step perturbs the weights.
+        tangent: builds Z in this step; None if no update will use it.
         params: all trainable weights.
         weights: their unperturbed values.
         seen: losses and norms (0-dim), all finite if and only if all passes so far were.
-        loss: first training loss; None where only gradients are known.
+        loss: first training loss; None if only gradients are known.
         norms: gradient norms of the first pass.
-        rho: radius of the step, or one for each weight.
+        rho: radius of the step (0-dim), or one value for each weight.
         gradient_norm: ||g_0|| (0-dim).
         finite: whether all passes were finite (0-dim bool), known from the descent on.
-        reach: how far the perturbation reaches for each unit of rho (0-dim), where the radius wants to know.
-        moved: whether the perturbation moved the weights (0-dim bool), where the radius or the tangent wants to know.
-        norm_before: ||g_0|| over all weights (0-dim), where the growth of the norm along the ascent is measured.
-        growth: ||g_rho|| - ||g_0|| (0-dim), where it is measured.
+        reach: how far the perturbation reaches per unit of rho (0-dim); None if not measured.
+        moved: whether the perturbation moved the weights (0-dim bool); None if not measured.
+        norm_before: ||g_0|| over all weights (0-dim), if the growth of the norm is measured; else None.
+        growth: ||g_rho|| - ||g_0|| (0-dim); None if not measured.
         ascent_gradients: g_0 by weight, for perturbations that descend with it.
-        eps_hat: by weight, the sum of the ascents so far, for perturbations that have several.
-        versions: of the weights, as torch counts their changes, where the loop makes the second pass itself.
+        eps_hat: by weight, the sum of the ascents so far, for perturbations with several ascents.
+        versions: torch's version counters of the perturbed weights, if the loop makes the second pass itself.
     """
 
     step: int
@@ -84,15 +84,15 @@ class StepRecord:
 
     @property
     def overwritten(self) -> bool:
-        """Whether somebody has given the perturbed weights other values: a checkpoint was loaded."""
+        """Whether the perturbed weights have been changed from outside, for example by loading a checkpoint."""
         return bool(self.versions) and [param._version for param in self.params] != self.versions
 
     def restore(self) -> None:
-        """Put the unperturbed weights back, bit for bit: by the copy, not by the gradients."""
+        """Restore the unperturbed weights from their copy, bit for bit."""
         copy_(self.params, self.weights)
 
     def held_ascent_gradients(self) -> list[Tensor] | None:
-        """g_0 of every weight that has a gradient now, 0 where it had none then; None if it is not kept."""
+        """g_0 of every weight that has a gradient now (0 if it had none at theta); None if g_0 is not kept."""
         if not self.ascent_gradients:
             return None
         present = [(p, p.grad) for p in self.params if p.grad is not None]

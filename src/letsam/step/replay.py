@@ -1,27 +1,27 @@
-"""What the passes of a step leave behind: the buffers and random state that its first training pass alone would.
+"""Replay: a step leaves the buffers and the random state that its first training pass alone would leave.
 
-Every training pass of a step, at whichever weights, begins with the same buffers and the same random state, so that
-all of them are the same function of the weights: equal dropout masks, equal power iterations. Validation passes begin
-with the same buffers and draw from a stream of their own. At the end of the step stands what the first training pass
-left: running statistics have moved once, the global generators as far as plain training moves them.
+All training passes of a step start from the same buffers and the same random state, so they all compute the same
+function of the weights, with equal dropout masks and equal power iterations. Validation passes start from the same
+buffers and have their own random stream. The step ends with the state after the first training pass: running statistics
+have changed once, and the global generators are where plain training would leave them.
 
-    begin        S = state now
+    begin        S = current state
     aside        S, other random numbers        validation pass
     again        S                              training pass at the weights
-    keep         E = state now
-    again        S                              training passes at perturbed weights, of probes, of looking back
-    end          E; the buffers of S where the step is not finite
+    keep         E = current state
+    again        S                              training passes at perturbed weights, of probes, at the new weights
+    end          E; the buffers of S if the step is not finite
 
-Where the micro-batches of a step climb apart, each has a start of its own: where the first pass of the one before it
-ended.
+If the micro-batches of a step climb separately, each has its own starting state: the state after the first pass of the
+previous one.
 
     again        S_i                            training pass of part i at the weights
-    keep         E = state now
+    keep         E = current state
     again        S_i                            its passes at perturbed weights
-    onward       S_(i+1) = E                    the next part; `whole` goes back to S
+    onward       S_(i+1) = E                    the next part; `whole` returns to S
 
-Copies per step: the buffers are copied twice (S, E) and written twice (before the second pass, at the end), a state of
-the CPU's generator is 5 kB. Nothing of this is read by the host.
+Cost per step: the buffers are copied twice (S, E) and written twice (before the second pass, at the end); a state of
+the CPU's generator has 5 kB. The host reads no value.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from .snapshot import Snapshot
 
 
 class Replay:
-    """Buffers and random state around the passes of one step after the other.
+    """Saves and restores buffers and random state around the passes of each step.
 
     Args:
-        model: whose buffers are looked after; None leaves buffers alone.
+        model: the network whose buffers are handled; None: only the random state is.
     """
 
     def __init__(self, model: nn.Module | None) -> None:
@@ -112,12 +112,12 @@ class Replay:
 class ReplayedRandomness:
     """A context in which the same random numbers are drawn every time it is entered: equal dropout masks.
 
-    The first time, nothing changes. Every further time begins with the random state that the first began with and ends
-    with the one that it ended with: all passes together move the global generators as one pass would. For loops by
-    hand; `SharpnessAware.step` does this itself. Make a new one for each step.
+    The first time, it only records the random state at both ends. Every further time starts from the recorded first
+    state and ends with the recorded last one, so that all passes together advance the global generators as one pass
+    would. For manual loops; `SharpnessAware.step` does this itself. Make a new one for each step.
 
     Args:
-        model: the network; the generators are the CPU's and those of the devices of its weights.
+        model: the network; the generators are those of the CPU and of the devices of its weights.
 
     Raises:
         TypeError: `model` is not a module.

@@ -54,14 +54,14 @@ class BufferCopy:
             copy_([self._views[i] for i in indices], [self._parts[i] for i in indices])
 
     def put_back(self) -> None:
-        """Give the buffers the values, and the places the tensors, that they had."""
+        """Restore the values of the buffers, and the tensor objects that the modules held."""
         for (owner, name), tensor in zip(self._places, self._tensors, strict=True):
             if owner.get(name) is not tensor:
                 owner[name] = tensor
         for indices in self._members.values():
             copy_([self._parts[i] for i in indices], [self._views[i] for i in indices])
         for tensor, then in self._sparse:
-            if not _values(tensor).is_set_to(_values(then)):  # adding in place gives it others
+            if not _values(tensor).is_set_to(_values(then)):  # an addition in place replaces the values
                 tensor.copy_(then)
 
     def holds(self, owner: nn.Module, name: str) -> bool:
@@ -163,7 +163,7 @@ def _own(module: nn.Module) -> list[tuple[str, Tensor]]:
 
 
 def _parts(tensor: Tensor) -> list[Tensor]:
-    """Dense tensors in the memory of this one, which hold all that it does."""
+    """Dense tensors that share this one's memory and together hold all its values."""
     if tensor.layout is torch.strided:
         parts = [] if tensor.is_nested else [tensor]
     elif tensor.layout is torch.sparse_coo:
@@ -186,7 +186,7 @@ def _values(tensor: Tensor) -> Tensor:
 
 
 def checked_model(model: object, weights: Iterable[Tensor]) -> nn.Module:
-    """Return `model` when it is a module with at least one of `weights` among its own, or raise."""
+    """Return `model` if it is a module that holds at least one of `weights`; raise otherwise."""
     module = checked_module(model)
     if {id(w) for w in weights}.isdisjoint(id(p) for p in module.parameters()):
         raise ValueError(
@@ -197,12 +197,12 @@ def checked_model(model: object, weights: Iterable[Tensor]) -> nn.Module:
 
 @contextmanager
 def frozen_statistics(model: nn.Module) -> Generator[None]:
-    """Forward passes inside leave no trace in the buffers of `model`, such as BatchNorm's running statistics.
+    """A context whose passes do not change the buffers of `model`, such as BatchNorm's running statistics.
 
-    The layers compute as they always do, in training mode with the statistics of the batch. On the way out every
-    buffer (`running_mean`, `running_var`, `num_batches_tracked`, and those of any other module) gets back the value it
-    had on the way in, also when the body raises. May be nested; a backward pass belongs inside, too. A `SharpnessAware`
-    that was given `model` does this itself; this is for passes of one's own, such as a measurement in training mode.
+    The layers compute as usual, in training mode with the statistics of the batch. On exit every buffer
+    (`running_mean`, `running_var`, `num_batches_tracked`, and those of any other module) has the value that it had on
+    entry, also if the body raises. It may be nested. Run the backward pass inside as well. A `SharpnessAware` that was
+    given `model` does this itself; this is for your own passes, such as a measurement in training mode.
 
     Args:
         model: the network, wrapped (DDP, Fabric, `torch.compile`) or not; must not be moved to another device inside.

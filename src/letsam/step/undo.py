@@ -1,8 +1,8 @@
-"""Undoing a step of the base optimizer on the device, where a flag says so, without reading the flag.
+"""Undo a step of the base optimizer depending on a flag on the device, without reading the flag.
 
-A host that looked at the flag would have to wait for the device at every step. Instead the base optimizer always
-steps, and its state is put back afterwards where the flag says so. What that takes is memory for a copy of the state;
-copying it and putting it back are a few operators that touch nothing in a finite step.
+If the host read the flag, it would have to wait for the device at every step. Instead the base optimizer always steps,
+and its state is restored afterwards if the flag says so. This takes the memory of a copy of the state. Copying and
+restoring are a few operators, which write nothing in a finite step.
 """
 
 from __future__ import annotations
@@ -24,18 +24,23 @@ Place = tuple[dict[str, Any], str]
 
 
 class StepGuard:
-    """Copies the state of a base optimizer before its step, and puts it back where the step was not finite."""
+    """Copies the state of a base optimizer before its step, and restores it if the step was not finite."""
 
     def __init__(self) -> None:
         self._buffers = Buffers()
-        self._found: list[Any] = []  # all of the state, and the dicts that it is in
-        self._places: list[Place] = []  # that hold something, and what they hold
+        self._found: list[Any] = []  # all state tensors, and the dicts that hold them
+        self._places: list[Place] = []  # of the tensors with at least one entry; these are `_live`
         self._live: list[Tensor] = []
 
     def save(self, base: Optimizer, finite: Tensor | None) -> None:
-        """Copy the state unless `finite` (0-dim bool), None: in any case.
+        """Copy the state unless `finite`.
 
-        Where the copy is made, the state may hold anything afterwards: this step is undone.
+        If the copy is made because the step is not finite, the state itself may contain anything afterwards: the step
+        will be undone.
+
+        Args:
+            base: the base optimizer, before its step.
+            finite: 0-dim bool; None: always copy.
         """
         found = _found(base)
         if not _same(found, self._found):
@@ -47,21 +52,21 @@ class StepGuard:
             copy_unless_(finite, self._buffers.taking(self._live))
 
     def settle(self, base: Optimizer, finite: Tensor, params: Tensors, weights: Buffers) -> None:
-        """Keep the base optimizer's step where `finite`, else put back its state and the weights.
+        """Keep the base optimizer's step if `finite`, else restore its state and the weights.
 
-        State that this step has made becomes what torch's optimizers begin it with where it is undone (SGD has none to
-        begin with: its first buffer then counts as 0, which only dampening tells from a first one). A step
-        counter on another device than the flag keeps counting: comparing them would make the host wait.
-        A step that is undone is so once and for all: it must not be settled again with False.
+        If the step is undone, state that it created gets the initial value that torch's optimizers use. (SGD has no
+        initial momentum buffer; 0 is used, which makes a difference only with dampening.) A step counter on another
+        device than the flag keeps counting, because combining them would make the host wait. A step that has been
+        undone must not be settled again with False.
 
         Args:
             base: the base optimizer, after its step.
             finite: 0-dim bool; the one that `save` was given, if any.
-            params: the weights it has moved.
-            weights: hold a copy of their values before.
+            params: the weights that the base optimizer has changed.
+            weights: copies of their values before the step.
         """
         unchanged = _same(_found(base), self._found)
-        # an optimizer may put a new tensor in the place of an old one
+        # an optimizer may have replaced a state tensor by a new one
         live = self._live if unchanged else [state[name] for state, name in self._places]
         copy_unless_(finite, weights.giving(params), self._buffers.giving(live))
         if unchanged:
@@ -76,20 +81,20 @@ class StepGuard:
 
 
 def _begins_at(base: Optimizer, group: dict[str, Any], name: str) -> Any:
-    """The value that torch's optimizers begin a state with."""
+    """The initial value of a state tensor in torch's optimizers."""
     if name == "sum":  # Adagrad
         return base.defaults.get("initial_accumulator_value", 0.0)
     return group["lr"] if name in BEGINS_AT_LR else float(name in BEGINS_AT_ONE)
 
 
 def _found(base: Optimizer) -> list[Any]:
-    """All tensors in the base optimizer's state, and the dicts that they are in, which loading makes anew."""
+    """All tensors in the base optimizer's state, and the dicts that hold them; loading a state replaces the dicts."""
     states = _states(base)
     return [*states, *(value for state in states for value in state.values() if isinstance(value, Tensor))]
 
 
 def _states(base: Optimizer) -> list[dict[Any, Any]]:
-    """Those of the parameters, and the whole, which may hold more under names."""
+    """The state dicts of the parameters, and `base.state` itself, which may hold further entries by name."""
     return [*(state for state in base.state.values() if isinstance(state, dict)), base.state]
 
 
@@ -98,12 +103,12 @@ def _same(some: list[Any], others: list[Any]) -> bool:
 
 
 def _places(base: Optimizer) -> list[Place]:
-    """Where the base optimizer keeps tensors: the state of a parameter or the whole, and a name in it."""
+    """Where the base optimizer keeps tensors: pairs of a state dict and a name in it."""
     return [(state, name) for state in _states(base) for name, value in state.items() if _holds(value)]
 
 
 def _fresh(base: Optimizer, group: dict[str, Any], known: set[tuple[int, str]]) -> list[tuple[str, Tensor]]:
-    """The named state tensors of a group that this step has made."""
+    """The state tensors of a group that this step has created, with their names."""
     states = [base.state[param] for param in group["params"] if param in base.state]
     return [
         (name, value)
@@ -119,5 +124,5 @@ def _holds(value: object) -> bool:
 
 def without_state(base: Optimizer) -> set[Tensor]:
     """The parameters for which the base optimizer has no state yet."""
-    params = {p for group in base.param_groups for p in group["params"]}  # the state may hold more than theirs
+    params = {p for group in base.param_groups for p in group["params"]}  # the state may have other keys
     return {p for p in params if p not in base.state or all(value is None for value in base.state[p].values())}

@@ -1,7 +1,7 @@
-"""Wrapper: a `torch.optim.Optimizer` whose groups, state and defaults are those of another, which it wraps.
+"""Wrapper: a `torch.optim.Optimizer` that wraps another one and shares its groups, state and defaults.
 
-`state_dict` is the wrapped optimizer's with one more entry, in which the subclass keeps its own state. This is torch's
-contract and nothing else; what a step does stands in `letsam.optimizer`.
+`state_dict` is that of the wrapped optimizer with one more entry for the subclass's own state. This module implements
+torch's contract and nothing else; `letsam.optimizer` implements the step.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ STATE_KEY = "sharpness_aware"
 
 
 class Wrapper(Optimizer):
-    """Everything of `torch.optim.Optimizer` but the step.
+    """Everything of `torch.optim.Optimizer` except the step.
 
     Args:
         base_optimizer: any `torch.optim.Optimizer` whose step needs no closure.
@@ -31,14 +31,14 @@ class Wrapper(Optimizer):
 
     def __init__(self, base_optimizer: Optimizer) -> None:
         base = _checked_base(base_optimizer)
-        # torch's own __init__ sets up its hooks; the groups it makes land in a stand-in, because ours are the base's
+        # torch's own __init__ sets up its hooks; the groups that it makes go to a stand-in, since ours are the base's
         self.__dict__["base_optimizer"] = SimpleNamespace(param_groups=[], state={}, defaults={})
         super().__init__([torch.empty(0)], {})
         self.base_optimizer = base
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The base optimizer's groups, the very same objects."""
+        """The base optimizer's groups, the same objects."""
         return self.base_optimizer.param_groups
 
     @param_groups.setter
@@ -77,8 +77,8 @@ class Wrapper(Optimizer):
         """The base optimizer's state_dict plus, under "sharpness_aware", radius, perturbation and counters.
 
         Returns:
-            A dictionary that `torch.save` writes and `load_state_dict` of a fresh object reads. No scratch buffers:
-            between two steps there is only Z, and only where the next step's upper-level update needs it.
+            A dictionary for `torch.save` and for `load_state_dict` of a new object. It contains no scratch buffers. It
+            contains Z (the size of the weights) only if the next step's update of a learned radius needs it.
         """
         for hook in self._optimizer_state_dict_pre_hooks.values():
             hook(self)
@@ -90,13 +90,13 @@ class Wrapper(Optimizer):
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave; continues bit for bit.
+        """Restore the state that `state_dict` returned; training continues bit for bit.
 
         Args:
             state_dict: of an optimizer with the same groups, perturbation and kind of radius.
 
         Raises:
-            ValueError: it comes from something else. Nothing has changed then.
+            ValueError: the state is of another kind of optimizer. Nothing has changed then.
         """
         state_dict = dict(state_dict)
         for hook in self._optimizer_load_state_dict_pre_hooks.values():
@@ -111,14 +111,14 @@ class Wrapper(Optimizer):
         for hook in self._optimizer_load_state_dict_post_hooks.values():
             hook(self)
 
-    # --- what the subclass adds -----------------------------------------------------------------------------------
+    # --- for the subclass -----------------------------------------------------------------------------------
 
     def _group_added(self) -> None:
         """The base optimizer has a new group."""
         raise NotImplementedError
 
     def _own_state(self) -> dict[str, Any]:
-        """What stands under STATE_KEY."""
+        """The state that is saved under STATE_KEY."""
         raise NotImplementedError
 
     def _check_own_state(self, own: dict[str, Any]) -> None:
@@ -126,7 +126,7 @@ class Wrapper(Optimizer):
         raise NotImplementedError
 
     def _load_own_state(self, own: dict[str, Any]) -> None:
-        """Take back what `_own_state` gave."""
+        """Restore the state that `_own_state` returned."""
         raise NotImplementedError
 
 
@@ -135,20 +135,20 @@ class Part(Protocol):
 
     @property
     def kind(self) -> str:
-        """What its state must be of."""
+        """The kind of state that it accepts."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back a state; raises where it is damaged."""
+        """Restore a state; raises if it is damaged."""
 
 
 def check_own_state(own: dict[str, Any], parts: Mapping[str, Part], tangent: Tangent | None) -> None:
     """Raise `ValueError` unless `own` is a complete state of an optimizer with these parts.
 
     Args:
-        own: what stands under STATE_KEY.
-        parts: copies of the radius and the perturbation; they are changed.
-        tangent: a copy, too; its state stands with the radius.
+        own: the state that was saved under STATE_KEY.
+        parts: copies of the radius and the perturbation, by name; they are changed.
+        tangent: a copy as well, or None; its state is saved with that of the radius.
 
     Raises:
         ValueError: another optimizer's state, other parts, or a damaged state.

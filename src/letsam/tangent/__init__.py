@@ -1,7 +1,7 @@
-"""The tangent Z = d theta' / d rho of one step: how the new weights answer to the radius.
+"""The tangent Z = d theta' / d rho of one step: how the new weights depend on the radius.
 
-`tangent` builds it in the course of a step; `secant`, `finite_difference` and `diagonal` estimate its curvature term
-(public as `letsam.hypergradient`); `update_rules` differentiates the base optimizer; `blocks` sums by group or layer.
+`tangent` builds it during a step. `secant`, `finite_difference` and `diagonal` estimate its curvature term (public as
+`letsam.hypergradient`). `update_rules` differentiates the base optimizer. `blocks` sums by group or layer.
 """
 
 from .estimator import Hypergradient

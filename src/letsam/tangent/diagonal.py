@@ -1,4 +1,4 @@
-"""The paper's reading: the diagonal of the empirical Fisher in place of the Hessian."""
+"""The paper's estimator: the diagonal of the empirical Fisher matrix in place of the Hessian."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .estimator import Hypergradient
 
 
 class Diagonal(Hypergradient):
-    """H_rho eps_hat ~ g_rho^2 * eps_hat, entry by entry: no further pass; its size and often its sign are wrong.
+    """H_rho eps_hat ~ g_rho^2 * eps_hat, entry by entry. No further pass; the size and often the sign are wrong.
 
     Args:
         length_invariant: project the estimate on the complement of g_rho, see `Hypergradient`.

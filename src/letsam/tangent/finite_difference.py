@@ -1,4 +1,4 @@
-"""H_rho eps_hat by a forward difference at the perturbed weights: the reference at run time."""
+"""The accurate estimator: H_rho eps_hat by a forward difference at the perturbed weights."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from .estimator import Hypergradient
 
 
 class FiniteDifference(Hypergradient):
-    """H_rho eps_hat ~ (grad L(theta + (rho + h) eps_hat) - g_rho) / h: one further training pass; error O(h).
+    """H_rho eps_hat ~ (grad L(theta + (rho + h) eps_hat) - g_rho) / h. One further training pass; error O(h).
 
     Args:
-        step: h > 0, in units of rho. None takes sqrt(machine epsilon) * ||theta|| / ||eps_hat||, which
-            balances truncation and rounding: about 1e-7 relative error in float64, 1e-3 in float32.
-
+        step: h > 0, in units of rho. None: sqrt(machine epsilon) * ||theta|| / ||eps_hat||, which balances truncation
+            and rounding: about 1e-7 relative error in float64, 1e-3 in float32.
         length_invariant: project the estimate on the complement of g_rho, see `Hypergradient`.
 
     Raises:
@@ -41,7 +40,7 @@ class FiniteDifference(Hypergradient):
         self.step = None if step is None else checks.positive("step", step)
 
     def probe_step(self, weights: Tensors, direction: Tensors) -> Tensor:
-        """h, fixed or in proportion to the weights."""
+        """h: as given, or in proportion to the norm of the weights."""
         size = norm(weights)
         if self.step is not None:
             return torch.full_like(size, self.step)

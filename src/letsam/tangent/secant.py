@@ -1,4 +1,4 @@
-"""H_rho eps_hat from the two gradients that SAM computes anyway."""
+"""The default estimator: H_rho eps_hat from the two gradients that SAM computes anyway."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .estimator import Hypergradient
 
 
 class Secant(Hypergradient):
-    """H_rho eps_hat ~ (g_rho - g_0) / rho: no further pass; error O(rho), exact on a quadratic.
+    """H_rho eps_hat ~ (g_rho - g_0) / rho. No further pass; error O(rho), exact for a quadratic loss.
 
     Args:
         length_invariant: project the estimate on the complement of g_rho, see `Hypergradient`.

@@ -1,4 +1,4 @@
-"""Z = d theta' / d rho: how the weights that a step makes answer to its radius, from what the passes leave behind."""
+"""Z = d theta' / d rho: how the new weights of a step depend on its radius, computed from the step's gradients."""
 
 from __future__ import annotations
 
@@ -22,41 +22,46 @@ Derivative = Callable[[Tensors], "Tensors | None"]
 
 
 class Slope(NamedTuple):
-    """A gradient's dot product with Z, block by block.
+    """A gradient's dot product with Z, by block.
 
     Attributes:
-        value: the derivative of the loss along rho (0-dim, or one for each block).
-        lengths: the product of both vectors' norms, > 0 (in the same shape).
+        value: the derivative of the loss with respect to rho (0-dim, or one value per block).
+        lengths: the product of the norms of both vectors, > 0 (same shape).
+
+    Example:
+        >>> Slope(torch.tensor(0.5), torch.tensor(2.0)).scaled(None)
+        tensor(0.2500)
     """
 
     value: Tensor
     lengths: Tensor
 
     def scaled(self, scale: Tensor | None) -> Tensor:
-        """The cosine of the two vectors, or, given a scale, value / scale."""
+        """The cosine between the two vectors if `scale` is None, else value / scale."""
         return self.value / (self.lengths if scale is None else scale)
 
 
 class Tangent:
-    """Z = -lr P H_rho eps_hat, built up in one buffer in the course of a step.
+    """Z = -lr P H_rho eps_hat, built in one buffer during a step.
 
     A step calls `begin`, `climb`, `probe`, `differentiate`, `project`, `clip` and `step` in this order, and ends with
-    `commit` or `discard`. `slope` then says how a loss at the new weights answers to the radius. All vectors of the
-    hypergradient are here; the radius is given numbers.
+    `commit` or `discard`. Afterwards, `slope` gives the derivative of a loss at the new weights with respect to the
+    radius. All vectors of the hypergradient are in this class; the radius is given scalars only.
 
-    The buffer holds g_0, eps_hat or a probed gradient (`Hypergradient.holds`), then H_rho eps_hat, then Z.
+    The buffer holds g_0, eps_hat or a probed gradient (see `Hypergradient.holds`), then H_rho eps_hat, then Z.
 
-    With a radius rho_i for each block i of weights, the derivative -lr P H eps_hat^(i) would need a pass for each.
-    In its place stands the block i of the change along a common factor of all radii,
+    With a radius rho_i for each block i of weights, the exact derivative -lr P H eps_hat^(i) would take one pass per
+    block. It is replaced by the i-th block of the derivative along a common factor of all radii,
 
         Z^(i) = -lr P (sum over j of H^(ij) rho_j eps_hat^(j)) / rho_i
 
-    the same where H is block-diagonal. Elsewhere what rho_i does to other blocks counts as theirs, but the slopes along
-    log(rho_i) still add up to the slope along the common factor, before projection and clipping.
+    which is exact if H is block-diagonal. Otherwise the effect of rho_i on other blocks is attributed to the radii of
+    those blocks. Before projection and clipping, the slopes along log(rho_i) still add up to the slope along the common
+    factor.
 
     Args:
-        hypergradient: how H_rho eps_hat is estimated, and whether it is projected, block by block, on the complement
-            of what the step descends with.
+        hypergradient: estimates H_rho eps_hat, and says whether it is projected, by block, on the complement of what
+            the step descends with.
         blocks: which weights share a radius.
     """
 
@@ -66,23 +71,23 @@ class Tangent:
         self.held: list[Tensor] = []
         self.carries = False  # whether `held` is the Z of a step
         self.usable = torch.zeros((), dtype=torch.bool)  # whether that step was finite and perturbed the weights
-        self._owners: list[Tensor] | None = None  # the weights that it is of; None after a file was read
-        self._average: Average | None = None  # of this step: makes what differs between processes their mean
+        self._owners: list[Tensor] | None = None  # the weights that Z belongs to; None after a state was loaded
+        self._average: Average | None = None  # of this step: averages tensors over the processes
         self._buffers = Buffers()
         self._scratch = Buffers()  # for passes after the base step, when no other memory is free
         self._probe_step: Tensor | None = None
-        self._parts, self._seen = 1, 0  # micro-batches that climb apart, and how many of them have been seen
+        self._parts, self._seen = 1, 0  # number of micro-batches that climb separately, and of those seen so far
         self._decoupled: Tensors | None = None  # during a step: d / d rho of the decoupled term
 
-    # --- a step, in its order -------------------------------------------------------------------------------------
+    # --- during a step, in order -------------------------------------------------------------------------------------
 
     def begin(self, params: Tensors, average: Average | None) -> None:
-        """The gradients are g_0.
+        """The gradients are g_0: store them if the estimator needs them.
 
         Args:
             params: all trainable weights, with gradients.
-            average: for m-sharpness, replaces tensors in place by their means over the processes, each of which has a
-                g_0 of its own; None where all have the same.
+            average: for m-sharpness, where each process has its own g_0: replaces tensors, in place, by their means
+                over the processes. None if g_0 is the same in all processes.
         """
         self._average = average
         if self.hypergradient.holds == "gradient":
@@ -90,7 +95,13 @@ class Tangent:
             self._agree_on(self._buffers.blocks)
 
     def climb(self, params: Tensors, factor: Tensor, parts: int) -> None:
-        """The gradients are eps_hat / factor, of one of the parts."""
+        """The gradients are eps_hat / factor: store eps_hat if the estimator needs it.
+
+        Args:
+            params: all trainable weights, with gradients.
+            factor: 0-dim.
+            parts: number of micro-batches that climb separately; called once for each.
+        """
         if self.hypergradient.holds == "gradient":
             return
         self._parts = parts
@@ -103,12 +114,12 @@ class Tangent:
             self._add_up(params)
 
     def probe(self, params: Tensors, weights: Tensors, rho: Tensor, evaluate: Evaluate) -> None:
-        """One training pass at rho + h for the estimators that probe; `params` are perturbed by rho, also at the end.
+        """Make a training pass at radius rho + h, for estimators that probe; then restore the perturbation by rho.
 
         Args:
             params: perturbed weights.
             weights: their unperturbed values.
-            rho: the radius of the step, one for each weight where radii differ.
+            rho: the radius of the step (0-dim), or one value per weight.
             evaluate: runs the training closure.
         """
         if self.hypergradient.holds != "probe":
@@ -127,12 +138,12 @@ class Tangent:
         self._add_up(params)
 
     def differentiate(self, params: Tensors, rho: Tensor, derivative: Derivative) -> None:
-        """The gradients are g_rho: what is held becomes H_rho eps_hat, and with it that of the descent gradient.
+        """The gradients are g_rho: compute H_rho eps_hat, and from it the derivative of the descent gradient.
 
         Args:
-            params: unperturbed again.
-            rho: the radius of the step.
-            derivative: the perturbation's `descent_derivative` at g_rho, for one tensor per gradient.
+            params: the weights, unperturbed again.
+            rho: the radius of the step (0-dim), or one value per weight.
+            derivative: the perturbation's `descent_derivative` at g_rho.
         """
         held, gradients, present = self._with_gradients(params)
         probe_step = self._probe_step
@@ -151,12 +162,12 @@ class Tangent:
                 scale_(changes, shares.reciprocal())
 
     def project(self, params: Tensors, decoupled: Tensors | None, weights: Buffers) -> None:
-        """On the complement of all that the step descends with, if asked for.
+        """Project H_rho eps_hat on the complement of what the step descends with, if `length_invariant`.
 
         Args:
             params: unperturbed; the gradients are those that the base optimizer descends with.
-            decoupled: the term that `Perturbation.descent` has returned.
-            weights: hold what `params` do, also at the end; used as scratch memory.
+            decoupled: the decoupled term that `Perturbation.descent` returned, or None.
+            weights: a copy of `params`; used as scratch memory in between, and a copy again at the end.
         """
         if not self.hypergradient.length_invariant:
             return
@@ -175,16 +186,16 @@ class Tangent:
         if decoupled is not None and self._decoupled is not None:
             add_scaled_(self._decoupled, decoupled, shares, -1.0)
             zero_(self.blocks.single(self._decoupled, present))
-        zero_(self.blocks.single(held, present))  # one entry has no direction to change: roundings are no evidence
+        zero_(self.blocks.single(held, present))  # one entry has no direction: what is left is rounding
 
     def clip(self, params: Tensors, factor: Tensor, slope: Tensor, weights: Buffers) -> None:
-        """H_rho eps_hat becomes the derivative of the clipped gradient: changes of its length no longer count.
+        """Turn H_rho eps_hat into the derivative of the clipped gradient, in which changes of length do not count.
 
         Args:
-            params: unperturbed; the gradients g are about to be clipped to factor * g.
+            params: unperturbed; the gradients g will be clipped to factor * g after this call.
             factor: 0-dim.
             slope: s in d factor = s * (g . dg) (0-dim).
-            weights: hold what `params` do, also at the end; used as scratch memory.
+            weights: a copy of `params`; used as scratch memory in between, and a copy again at the end.
         """
         held, gradients, present = self._with_gradients(params)
         weights.gradients_of(params)
@@ -194,9 +205,16 @@ class Tangent:
         add_scaled_(held, gradients, self.blocks.spread(change, present))
 
     def step(self, base: Optimizer, params: Tensors, weights: Tensors, fresh: set[Tensor]) -> None:
-        """H_rho eps_hat becomes Z: the base optimizer's own update enters."""
+        """Turn H_rho eps_hat into Z by the derivative of the base optimizer's update.
+
+        Args:
+            base: the base optimizer, after its step.
+            params: the new weights, with the gradients that it descended with.
+            weights: the weights before its step.
+            fresh: the weights whose state it has created in this step.
+        """
         apply_update_derivative(base, params, weights, fresh, self.held)
-        # the base optimizer has not moved a weight without a gradient
+        # the base optimizer does not change weights without a gradient
         zero_([z for z, param in zip(self.held, params, strict=True) if param.grad is None])
         if self._decoupled is not None:
             present = [p for p in params if p.grad is not None]
@@ -205,41 +223,41 @@ class Tangent:
         self.carries, self._owners = True, list(params)
 
     def commit(self, finite: Tensor, climbs: Tensor | None) -> None:
-        """End of a step: Z is usable where the step was finite and `climbs` (0-dim bools; None: no Z was built)."""
+        """End of a step: Z is usable if the step was finite and climbed (0-dim bools; `climbs` is None without a Z)."""
         if climbs is not None:
             self.usable = finite & climbs
         self._end()
 
     def discard(self) -> None:
-        """The step came to nothing. The Z of the step before lives on unless `expire` was called."""
+        """The step was abandoned. The Z of the previous step remains valid unless `expire` was called."""
         self._end()
 
     def expire(self) -> None:
-        """The radius has been updated: Z is of no further use."""
+        """The radius has been updated: Z is no longer needed."""
         self.carries = False
 
     def _end(self) -> None:
         self._average = self._decoupled = self._probe_step = None
         self._seen = 0
 
-    # --- what Z is for --------------------------------------------------------------------------------------------
+    # --- after a step --------------------------------------------------------------------------------------------
 
     def to(self, device: torch.device) -> None:
-        """Move the flag to where the weights are; Z itself follows them when it is used."""
+        """Move `usable` to the device of the weights; Z itself is moved when it is used."""
         self.usable = self.usable.to(device)
 
     def slope(
         self, params: Tensors, scratch: Buffers | None, average: Average | None = None
     ) -> tuple[Slope | None, Tensor]:
-        """The slope of a loss along Z, from its gradients.
+        """The slope of a loss along Z, from the gradients of the loss.
 
         Args:
             params: all trainable weights, with gradients.
-            scratch: memory in the shapes of the weights that nobody needs at this moment, where there is some.
+            scratch: memory in the shapes of the weights that is free at this moment; None: memory of its own.
             average: as for `begin`, if these gradients differ between processes.
 
         Returns:
-            The slope, None where there is no Z that fits; and the norm of all gradients (0-dim).
+            The slope, or None if there is no Z for these weights; and the norm of all gradients (0-dim).
         """
         self.carries = self.carries and [z.shape for z in self.held] == [p.shape for p in params]
         if self._owners is not None:
@@ -247,7 +265,7 @@ class Tangent:
         if not self.carries:
             return None, norm(gradients_of(params))
         held = self._buffers.like(params)
-        if held is not self.held:  # Z comes from a file, or the weights have moved to another device or dtype
+        if held is not self.held:  # Z was loaded, or the weights have moved to another device or dtype
             copy_(held, self.held)
             self.held = held
         scratch = self._scratch if scratch is None else scratch
@@ -261,33 +279,33 @@ class Tangent:
         return Slope(self.blocks.dot(scratch, self._buffers), lengths), total
 
     def _agree_on(self, tensors: Tensors) -> None:
-        """Average over the processes what is each one's own, with m-sharpness."""
+        """With m-sharpness, average tensors that differ between the processes."""
         if self._average is not None:
             self._average(tensors)
 
     def state_dict(self) -> dict[str, Any]:
-        """Z between two steps, by the place of the weight; empty where there is none."""
+        """Z, by the position of the weight, and whether it is usable; empty without a Z."""
         if not self.carries:
             return {}
         return {"usable": self.usable.clone(), "Z": {i: z.clone() for i, z in enumerate(self.held)}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore the state that `state_dict` returned."""
         self.held = [z.clone() for _, z in sorted(state.get("Z", {}).items())]
         self.carries, self._owners = bool(self.held), None
         if self.carries:
             self.usable = torch.as_tensor(state["usable"]).to(self.usable.device, copy=True)
 
     def __getstate__(self) -> dict[str, Any]:
-        # they are views of one block; the weights of a copy are others
+        # `held` are views of one block of memory; a copy of this object belongs to other weights
         return self.__dict__ | {"held": [z.clone() for z in self.held], "_owners": None}
 
     def _hold(self, params: Tensors) -> None:
-        """Copy the gradients into the buffer, 0 where there is none."""
+        """Copy the gradients into the buffer; 0 for weights without one."""
         self.held = self._buffers.gradients_of(params)
 
     def _add_up(self, params: Tensors) -> None:
-        """Where several parts climb: once all have been seen, what is held becomes the sum over them."""
+        """If several parts climb: add up what is held; after the last part, `held` is the sum."""
         if self._parts == 1:
             return
         total = self._scratch.like(params)
@@ -297,15 +315,15 @@ class Tangent:
             copy_(self.held, total)
 
     def _with_gradients(self, params: Tensors) -> tuple[list[Tensor], list[Tensor], list[bool]]:
-        """What is held and the gradients, of the weights that have one; and which do."""
+        """`held` and the gradients of the weights that have a gradient, and for each weight whether it has one."""
         return _present(params, self.held), gradients_of(params), [p.grad is not None for p in params]
 
 
 def _present(params: Tensors, tensors: Tensors) -> list[Tensor]:
-    """Those of `tensors`, one for each weight, whose weights have gradients."""
+    """Of `tensors`, one per weight, those of weights with gradients."""
     return [t for t, p in zip(tensors, params, strict=True) if p.grad is not None]
 
 
 def _chosen(values: Tensor, present: list[bool]) -> Tensor:
-    """Those of the values, one for each weight, whose weights have gradients."""
+    """Of `values`, one per weight, those of weights with gradients."""
     return torch.stack(list(compress(values.unbind(), present)))

@@ -1,9 +1,9 @@
-"""d theta' / d g: how the base optimizer's own update answers to its gradient, entry by entry.
+"""d theta' / d g: the derivative of the base optimizer's update with respect to its gradient, entry by entry.
 
-Z = (d theta' / d g) H_rho eps_hat. For SGD the factor is -lr, for the adaptive optimizers it is the exact derivative of
-their update, the second moment's own dependence on g included. It is computed after the base step, from the new state.
-The adaptive rules need two tensors in the shape of a weight: they go through the weights in portions, so that this is
-small beside the weights together, and each portion is a few `foreach` operators.
+Z = (d theta' / d g) H_rho eps_hat. For SGD the factor is -lr. For the adaptive optimizers it is the exact derivative of
+the update, including the dependence of the second moment on g. It is computed after the base step, from the new state.
+The adaptive rules need two temporary tensors in the shape of a weight. They process the weights in portions, so that
+this memory is small compared with all weights, and each portion takes a few `foreach` operators.
 """
 
 # pyright: reportPrivateUsage=false, reportPrivateImportUsage=false, reportUnknownMemberType=false
@@ -22,7 +22,7 @@ from ..tensors import scale_
 from ..tensors.shards import locals_of
 
 Group = dict[str, Any]
-PORTION = 2**22  # entries of the weights that are worked on together, where one weight is not larger
+PORTION = 2**22  # largest number of entries that are processed together; a larger weight is a portion of its own
 
 
 def apply_update_derivative(
@@ -34,15 +34,22 @@ def apply_update_derivative(
 ) -> None:
     """held <- (d theta' / d g) held, in place.
 
-    SGD (momentum, dampening, Nesterov), Adam, AdamW and RMSprop (centered, momentum) have their own rule; any other
-    base optimizer counts as theta' = theta - lr g.
+    SGD (momentum, dampening, Nesterov), Adam, AdamW and RMSprop (centered, momentum) have their own rules. For any
+    other base optimizer, theta' = theta - lr g is assumed.
 
     Args:
         base: the base optimizer, right after its step.
-        params: weights whose gradient is still the one that the base optimizer descended with.
+        params: the weights; their gradients are still those that the base optimizer descended with.
         old: their values before the base step.
-        fresh: the weights whose state the base optimizer has made in this step.
-        held: H_rho eps_hat, one per weight.
+        fresh: the weights whose state the base optimizer has created in this step.
+        held: H_rho eps_hat, one tensor per weight.
+
+    Example:
+        >>> weight = torch.nn.Parameter(torch.ones(2))
+        >>> held = [torch.tensor([1.0, 2.0])]
+        >>> apply_update_derivative(torch.optim.SGD([weight], lr=0.1), [weight], [weight], set(), held)
+        >>> held
+        [tensor([-0.1000, -0.2000])]
     """
     place_of = {p: place for place, group in enumerate(base.param_groups) for p in group["params"]}
     alike: dict[tuple[int, float], list[Tensor]] = {}
@@ -72,7 +79,7 @@ ADAPTIVE = (torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop)
 
 
 def _portions(indices: list[int], params: Sequence[Tensor]) -> Iterator[list[int]]:
-    """The indices, cut where `PORTION` entries are exceeded."""
+    """The indices, in portions of at most `PORTION` entries or one weight."""
     part: list[int] = []
     size = 0
     for i in indices:
@@ -95,7 +102,7 @@ class _States:
 
 
 def _regularised(base: torch.optim.Optimizer, group: Group, params: list[Tensor], old: list[Tensor]) -> list[Tensor]:
-    """The gradients as the moments saw them: sign-flipped for `maximize`, with the coupled weight decay."""
+    """The gradients that the moments were updated with: negated for `maximize`, with coupled weight decay."""
     gradients = locals_of([p.grad for p in params if p.grad is not None])
     if group.get("maximize", False):
         gradients = torch._foreach_neg(gradients)
@@ -106,7 +113,7 @@ def _regularised(base: torch.optim.Optimizer, group: Group, params: list[Tensor]
 
 
 def _sgd(group: Group, fresh: bool) -> float:
-    """buf' = mu buf + (1 - dampening) g; u = buf', or g + mu buf' with Nesterov. The first buf' is g itself."""
+    """du/dg with buf' = mu buf + (1 - dampening) g and u = buf', or g + mu buf' with Nesterov; the first buf' is g."""
     if group["momentum"] == 0:
         return 1.0
     share = 1.0 if fresh else 1.0 - group["dampening"]
@@ -127,7 +134,7 @@ def _adam(group: Group, state: _States, gradients: list[Tensor], held: list[Tens
     torch._foreach_clamp_min_(root, torch.finfo(root[0].dtype).tiny)
     slope = torch._foreach_div(gradients, root)
     torch._foreach_mul_(slope, state["exp_avg"])
-    if group["amsgrad"]:  # the running maximum moves only where it is the newest: 1 there, 0 elsewhere
+    if group["amsgrad"]:  # the running maximum depends on g only where it is the newest value: 1 there, 0 elsewhere
         newest = torch._foreach_sub(state["exp_avg_sq"], second)
         torch._foreach_sign_(newest)
         torch._foreach_add_(newest, 1.0)
@@ -165,5 +172,5 @@ def _rmsprop(group: Group, state: _States, gradients: list[Tensor], held: list[T
 
 
 def _each(values: Tensor, tensors: list[Tensor]) -> list[Tensor]:
-    """One number for each tensor, in its dtype."""
+    """One number per tensor, in the dtype of the tensors."""
     return list(values.to(tensors[0].dtype).unbind())
