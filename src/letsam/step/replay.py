@@ -51,7 +51,7 @@ class Replay:
         self._clean = True
 
     def begin(self, devices: Iterable[torch.device]) -> None:
-        """Remember the state that every pass begins with; `devices` are those of the random generators."""
+        """Save the state that every pass starts from; `devices` are those of the random generators."""
         self._start.take(self._modules(), devices)
         self._in_part = False
         self._under_way, self._kept, self._clean = True, False, True
@@ -68,22 +68,22 @@ class Replay:
         write_states(stream(self._start.random, number))
 
     def keep(self) -> None:
-        """After the first training pass: this is what the step will leave behind."""
+        """After the first training pass: save the state that the step will leave."""
         self._end.take(self._modules(), self._start.random)
         self._kept = True
 
     def onward(self) -> None:
-        """After the last pass of a part: the next one begins where its first pass has ended."""
+        """After the last pass of a part: the next part starts from the state after this part's first pass."""
         self._end.restore()
         self._part.take(self._modules(), self._start.random)
         self._in_part, self._clean = True, True
 
     def whole(self) -> None:
-        """After the last part: what follows begins where the step began."""
+        """After the last part: further passes start from the state at the start of the step."""
         self._in_part, self._clean = False, False
 
     def end(self, finite: Tensor) -> None:
-        """After the last pass; the buffers stay as they were before the step unless `finite` (0-dim bool)."""
+        """After the last pass; the buffers are those from before the step unless `finite` (0-dim bool)."""
         if not self._kept:
             self.abort()
             return
@@ -92,14 +92,14 @@ class Replay:
         self._under_way = False
 
     def abort(self) -> None:
-        """As if there had been no pass; does nothing between two steps."""
+        """Restore the state from before the step; does nothing between two steps."""
         if self._under_way:
             self._in_part = False
             self._rewind()
         self._under_way = False
 
     def forget(self) -> None:
-        """The step under way is given up, and everything has been put elsewhere since."""
+        """Abandon the current step without restoring anything: a checkpoint has been loaded since."""
         self._in_part, self._under_way = False, False
 
     def _rewind(self) -> None:
