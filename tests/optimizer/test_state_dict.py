@@ -95,7 +95,7 @@ def test_resuming_without_the_radius_would_show() -> None:
     whole.go(0, 6)
     other = Run(SAM, "momentum", "secant-next-1", seed=77)
     other.load(whole.saved())
-    other.opt.radius = LearnedRadius(0.05, interval=1)
+    other.opt._parts.radius = LearnedRadius(0.05, interval=1)
     other.opt.radius.to(torch.device("cpu"), torch.float64)
     whole.go(6, STEPS)
     other.go(6, STEPS)

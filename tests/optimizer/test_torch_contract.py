@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
 import pickle
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -261,3 +263,18 @@ def test_a_state_loaded_between_two_passes_by_hand_takes_the_weights_back() -> N
     assert not same_bits(weights_of(model), before)
     opt.load_state_dict(kept)
     assert same_bits(weights_of(model), before)
+
+
+@pytest.mark.parametrize("radius", [lambda: 0.1, lambda: LearnedRadius(0.1, interval=1)], ids=["fixed", "learned"])
+def test_an_optimizer_is_freed_with_its_last_reference(radius: Callable[[], Any]) -> None:
+    """As torch's own are: the copies of the weights that it holds do not wait for the garbage collector."""
+    model = network()
+    opt = SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=radius(), model=model)
+    opt.step(closure_on(model, batch(0)), closure_on(model, batch(1)))
+    seen = weakref.ref(opt)
+    gc.disable()
+    try:
+        del opt
+        assert seen() is None
+    finally:
+        gc.enable()

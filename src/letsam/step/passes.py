@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -30,10 +31,16 @@ class Passes:
     """
 
     def __init__(self, optimizer: Optimizer, ranks: Ranks) -> None:
-        self._optimizer = optimizer
+        self._owner = weakref.ref(optimizer)  # which holds these passes: memory must be freed with the last reference
         self.ranks = ranks
         self.scaler: torch.amp.GradScaler | None = None
         self.look_after(None)
+
+    @property
+    def _optimizer(self) -> Optimizer:
+        owner = self._owner()
+        assert owner is not None
+        return owner
 
     def look_after(self, model: nn.Module | None) -> None:
         """Change the buffers of this model only once per step."""
