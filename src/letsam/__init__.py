@@ -9,9 +9,9 @@
 
 from . import hypergradient, perturbations, radius, variants
 from ._version import __version__
+from .checkpoint import DistributedState
 from .closures.accumulation import accumulated
 from .closures.selection import selected
-from .distributed_checkpoint import DistributedState
 from .doctor import check
 from .groups import param_groups
 from .hypergradient import Diagonal, FiniteDifference, Secant
