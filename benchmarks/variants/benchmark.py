@@ -145,7 +145,7 @@ def _registry() -> str:
         paper = f"[{facts.paper}](https://arxiv.org/abs/{facts.paper.removeprefix('arXiv:')})"
         what = f"`letsam.{kind.__name__}`", facts.title.partition(": ")[2], paper, f"`{module}`"
         lines.append((f"`{name}`", *what, facts.passes, str(facts.copies), facts.learned))
-    return table(("method", "class", "what", "paper", "told in", "passes", "copies", "learned radius"), lines, "l")
+    return table(("method", "class", "what", "paper", "module", "passes", "copies", "learned radius"), lines, "l")
 
 
 def _errors(errors: Sequence[Errors]) -> str:
