@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.evidence.suite import SETTINGS, Setting
 from benchmarks.harness import DOCS, ROOT, Benchmark, Row, Unit
-from benchmarks.harness.page import spread, table
+from benchmarks.harness.page import filled, spread, table
 from benchmarks.harness.training import loaded, with_refit
 from benchmarks.variants.errors import ESTIMATORS, RADII, Errors, errors_of
 from letsam.training.methods import REFIT, Method
@@ -213,4 +213,4 @@ def _left_out(rows: Sequence[Trained]) -> list[str]:
     for row in rows:
         if row.hindered:
             reasons.setdefault(row.hindered, {})[row.method.removesuffix(REFIT)] = None
-    return [f"Left out: {', '.join(methods)}: {reason}." for reason, methods in reasons.items()]
+    return [filled(f"Left out: {', '.join(methods)}: {reason}.") for reason, methods in reasons.items()]
