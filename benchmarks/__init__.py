@@ -1,1 +1,1 @@
-"""Speed, memory and evidence: what is measured, with one command a table."""
+"""The benchmarks: one command for each page of results."""

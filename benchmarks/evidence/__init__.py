@@ -4,5 +4,5 @@
     python -m benchmarks.evidence status | forget [SETTING ...] [--family FAMILY]
     python -m benchmarks.evidence table
 
-`suite.py` says what there is. Fashion-MNIST: the Debian package `dataset-fashion-mnist`, or LETSAM_DATA.
+`suite.py` lists the settings and methods. Fashion-MNIST: the Debian package `dataset-fashion-mnist`, or LETSAM_DATA.
 """

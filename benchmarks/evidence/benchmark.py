@@ -29,7 +29,7 @@ TRIALS, VALIDATION_SHARE = 7, 0.1
 RANGES = {"sam": (0.01, 1.0), "asam": (0.05, 5.0)}
 
 Train = Callable[[Task, str, float], Run]
-"""Trains a task with a method's name and a share of label noise."""
+"""Train a task, given the name of a method and a share of label noise."""
 
 
 def search(task: Task, kind: str, seed: int, noise: float, share: float, train: Train) -> Run:
@@ -61,7 +61,7 @@ def search(task: Task, kind: str, seed: int, noise: float, share: float, train: 
 
 
 class Evidence(Benchmark[Record]):
-    """Settings x methods x seeds, one result file a setting; without `seeds` each setting's own number of them."""
+    """Settings x methods x seeds, one result file per setting; without `seeds` each setting's own number of them."""
 
     name, digits = "evidence", 5
 
@@ -90,7 +90,7 @@ class Evidence(Benchmark[Record]):
 
     @classmethod
     def from_options(cls, options: argparse.Namespace) -> Evidence:
-        """The settings in the size that is asked for."""
+        """The settings in the size that the options ask for."""
         if options.seeds is not None and options.seeds < 1:
             raise ValueError(f"`seeds` must be a whole number >= 1, got {options.seeds}")
         settings, docs = [*SETTINGS, *CLIPPED], DOCS
@@ -122,13 +122,13 @@ class Evidence(Benchmark[Record]):
 
     @staticmethod
     def unit(setting: Setting, family: str, method: str, seed: int) -> Unit:
-        """One method with one seed, with the refit of its search where it learns."""
+        """One method with one seed; a learned radius also has a refit."""
         rows = (method, method + REFIT) if method.startswith("lets-") else (method,)
         keys = tuple(f"{setting.name}/{row}/{seed}" for row in rows)
         return Unit(f"{setting.name}/{family}/{method}/{seed}", keys, (setting, method, seed))
 
     def measure(self, unit: Unit) -> list[Record]:
-        """Train, and what is learned once more on all data."""
+        """Train; a learned radius is replayed in a second training on all data."""
         setting, method, seed = unit.work
         task = loaded(setting.task, setting.train_size, setting.model)
         options = {"epochs": setting.epochs, "max_grad_norm": setting.max_grad_norm, "device": self.device}
@@ -145,7 +145,7 @@ class Evidence(Benchmark[Record]):
         return [Record.of(run, setting.name, where) for run in runs]
 
     def stems(self) -> Iterable[str]:
-        """A file a setting."""
+        """One file per setting."""
         return self.known
 
     def stem(self, row: Record) -> str:
@@ -153,7 +153,7 @@ class Evidence(Benchmark[Record]):
         return row.setting
 
     def from_json(self, content: dict[str, Any]) -> list[Record]:
-        """One run a line; none where the setting has other options now."""
+        """One run per line; no runs if the options of the setting have changed."""
         name, where = content["setting"], content["environment"]
         if content["config"] != self.known[name].config:
             return []
@@ -204,5 +204,5 @@ class Evidence(Benchmark[Record]):
 
     @mpl.rc_context(fname=Path(__file__).with_name("figures.mplstyle"))
     def make_page(self) -> None:
-        """The style of the figures counts when they are made and when they are saved."""
+        """The style must be set both when the figures are made and when they are saved."""
         super().make_page()

@@ -1,10 +1,10 @@
-"""How curved the loss of each setting is in the eyes of the prior's limit.
+"""The curvature of the loss in each setting, as the limit of the prior measures it.
 
     python -m benchmarks.evidence.curvature [SETTING ...]
 
-Prints R (see `letsam.Prior`), the share of itself by which the loss rises over the prior for its curvature, as
-measured in the first 25 steps, for the first and the last start and two seeds: some minutes for all. A setting whose
-data is missing is named and left out.
+Prints R (see `letsam.Prior`): the relative increase of the loss that is due to curvature, at the distance of the prior.
+It is measured in the first 25 steps, for the first and the last start and two seeds. All settings take some minutes. A
+setting whose data is missing is named and left out.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ STARTS = ("#e69f00", "#d55e00", "#cc79a7", "#7b3294")
 
 
 def make(found: Sequence[Measured]) -> dict[str, Figure]:
-    """What there is to show, by the names of the files."""
+    """The figures that the results allow, by the names of their files."""
     figures: dict[str, Figure | None] = {}
     for kind in ("sam", "asam"):
         ladders = _ladders([one for one in found if one.best(kind) is not None])
@@ -85,7 +85,7 @@ def _curves(axes: Any, one: Measured, kind: str) -> None:
 
 
 def _ladders(found: Sequence[Measured]) -> list[list[Measured]]:
-    """Settings that differ in their label noise only side by side; the longest first, so that each fills a row."""
+    """Settings that differ only in their label noise, in one row each; the longest row first."""
     ordered = sorted(found, key=lambda one: one.setting.group)
     groups = [list(group) for _, group in groupby(ordered, key=lambda one: one.setting.group)]
     places = {one.setting.name: place for place, one in enumerate(found)}

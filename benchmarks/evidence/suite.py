@@ -73,13 +73,13 @@ class Setting:
         return replace(self, train_size=self.gpu_size, model=model, epochs=self.gpu_epochs, **names)
 
     def quick(self) -> Setting:
-        """The setting made tiny, to see that everything runs."""
+        """The setting at a tiny size, to check that everything runs."""
         radii = {name: getattr(self, name)[1:3] for name in ("sam_grid", "asam_grid", "sam_starts", "asam_starts")}
         return replace(self, train_size=100, epochs=2, seeds=1, peers=FEW_PEERS, **radii)
 
 
 def methods(setting: Setting) -> Iterator[tuple[str, str]]:
-    """(family, method) of a setting, the most telling first."""
+    """(family, method) of a setting, the most informative first."""
     yield "sam", "sgd"
     yield from (("sam", f"sam:{rho}") for rho in setting.sam_grid)
     yield from (("sam-learned", f"lets-sam:{rho}") for rho in setting.sam_starts)
@@ -96,7 +96,7 @@ TEXT: dict[str, Any] = {"seeds": 3, "sam_grid": SPARSE_SAM, "sam_starts": ("0.01
 
 
 def _settings(name: str, title: str, **fields: Any) -> Iterator[Setting]:
-    """Those of an entry in settings.toml."""
+    """The settings of an entry in settings.toml."""
     text, sparse = fields.get("text", False), fields.pop("sparse", False)
     noises, clipped = fields.pop("noises", []), fields.pop("clipped", [])
     options = (FEW if sparse or text else {}) | (TEXT if text else {}) | fields
@@ -115,4 +115,4 @@ _READ = tomllib.loads(Path(__file__).with_name("settings.toml").read_text("utf-8
 _EVERY = [setting for entry in _READ for setting in _settings(**entry)]
 SETTINGS = [setting for setting in _EVERY if setting.max_grad_norm is None]
 CLIPPED = [setting for setting in _EVERY if setting.max_grad_norm is not None]
-"""The network whose training breaks down now and then, with gradients clipped. Not a part of the suite."""
+"""The network whose training fails now and then, with gradients clipped. It is not a part of the suite."""

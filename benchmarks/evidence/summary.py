@@ -1,4 +1,4 @@
-"""What is kept of a run, and from the records of a setting to the numbers that the tables and figures show."""
+"""Records of runs, and the numbers that the tables and figures show, computed from the records of a setting."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Record(Row):
 
     @classmethod
     def of(cls, run: Run, setting: str, environment: dict[str, Any]) -> Record:
-        """What is kept of `run`."""
+        """The record of `run`."""
         losses = run.test_accuracy, run.test_loss, run.train_loss, run.generalization_gap
         curve = thinned(run.mean_radii) if run.mean_radii else None
         price = run.gradient_passes, run.seconds
@@ -44,7 +44,7 @@ class Record(Row):
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Record:
-        """Take back what `as_json` gave."""
+        """The record that `as_json` wrote."""
         fields = dict(value)
         for name in ("accuracy", "loss", "train_loss", "gap"):
             fields[name] = math.nan if fields[name] is None else fields[name]
@@ -73,7 +73,7 @@ EMPTY = "Not measured yet."
 
 @dataclass(frozen=True)
 class Means:
-    """One method over its seeds, in points and as multiples."""
+    """One method averaged over its seeds."""
 
     name: str  # the method
     seeds: int  # how many
@@ -125,7 +125,7 @@ class Measured:
 
     @property
     def metric(self) -> str:
-        """What stands as `accuracy` in the records."""
+        """The name of the metric that the records keep as `accuracy`."""
         return self.records[0].environment["metric"]
 
     def of(self, name: str) -> dict[int, Record]:
@@ -133,7 +133,7 @@ class Measured:
         return {record.seed: record for record in self.records if record.method == name}
 
     def row(self, name: str, seeds: Iterable[int] | None = None) -> Means | None:
-        """A method's means over `seeds` (all that there are); None where nothing is finished."""
+        """A method's means over `seeds` (default: all finished ones); None where nothing is finished."""
         runs = [run for seed, run in self.of(name).items() if seeds is None or seed in seeds]
         if not runs:
             return None

@@ -1,4 +1,4 @@
-"""Tables over all settings, compact ones of each, and what else one could do next to the learned radius."""
+"""Tables over all settings, compact ones of each, and the alternatives to the learned radius."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from benchmarks.evidence.suite import PAPER_START
 from benchmarks.evidence.summary import EMPTY, Means, Measured, Verdict, in_points, is_close
 from benchmarks.evidence.tried import IDEAS
-from benchmarks.harness.page import table
+from benchmarks.harness.page import filled, table
 from letsam.reports.table import NOTHING
 from letsam.training.methods import REFIT
 
@@ -23,7 +23,7 @@ PEERS = (*SCHEDULES["sam"], *ALONE)
 
 
 def tuned(found: list[Measured]) -> str:
-    """Each at its best in each setting, in one table over the settings in which all of it is finished."""
+    """Learned radius and alternatives, each at its best; only the settings in which all of them are finished."""
     lines = [(one.setting.title, *result) for one in found if (result := _tuned(one))]
     if not lines:
         return EMPTY
@@ -31,7 +31,8 @@ def tuned(found: list[Measured]) -> str:
     ahead = [sum(values[0] > values[place] for *_, values in lines) for place in range(1, len(PEERS) + 1)]
     counts = ", ".join(f"{name} {count}" for name, count in zip(PEERS, ahead, strict=True))
     numbers = table(["setting", "seeds", "learned, refit", *PEERS], rows)
-    return f"{numbers}\n\nLearning is ahead, of {len(lines)} settings: {counts}."
+    ahead_of = filled(f"Learning is ahead, of {len(lines)} settings: {counts}.")
+    return f"{numbers}\n\n{ahead_of}"
 
 
 def _tuned(one: Measured) -> tuple[int, list[float]] | None:
@@ -50,7 +51,7 @@ def _tuned(one: Measured) -> tuple[int, list[float]] | None:
 
 
 def untuned(kind: str, found: list[Measured]) -> str:
-    """Each with the same number in all settings of images, and in all of text."""
+    """Every method with the same number in all settings of images, and in all of text."""
     bests = [(one, best) for one in found if (best := one.best(kind))]
     sides = [[(one, best) for one, best in bests if one.setting.text is text] for text in (False, True)]
     rows = {name: [_differences(name, side) for side in sides] for name in _untuned_methods(kind, found)}
@@ -66,7 +67,7 @@ def untuned(kind: str, found: list[Measured]) -> str:
 
 
 def _untuned_methods(kind: str, found: list[Measured]) -> Iterable[str]:
-    """All that take one number, and what learns or searches it, in the order of the suite."""
+    """The methods that have one number, and those that learn or search it, in the order of the suite."""
     kinds = {"sgd", kind, f"lets-{kind}", f"lets-paper-{kind}", f"optuna-{kind}", *SCHEDULES[kind].values()}
     names = [record.method for one in found for record in one.records]
     return dict.fromkeys(name for name in names if name.split(":")[0] in kinds)
@@ -96,7 +97,7 @@ def overview(kind: str, found: Sequence[Measured]) -> str:
 
 
 def verdicts(kind: str, found: Sequence[Measured]) -> str:
-    """A line a setting: the best of the grid, and the starts compared with it."""
+    """One line per setting: the best of the grid, and the starts compared with it."""
     rows: list[list[str]] = []
     for one in found:
         best = one.best(kind)
@@ -121,7 +122,7 @@ def _verdict(verdict: Verdict | None) -> list[str]:
 
 
 def _goals(pair: list[Verdict | None]) -> str:
-    """Which form meets all of them."""
+    """Which form, without or with refit, meets all goals."""
     met = [verdict.suffix for verdict in pair if verdict and all(verdict.met.values())]
     if not any(pair):
         return NOTHING
@@ -140,7 +141,7 @@ def _count(kind: str, suffix: str, found: Sequence[Measured]) -> str:
 
 
 def losses(found: Sequence[Measured]) -> str:
-    """What the upper level lowers, and that of the grid."""
+    """The test losses of the refits and of the grid; a loss is what the upper level lowers."""
     rows = [[one.setting.title, *(cell for kind in SCHEDULES for cell in _losses(one, kind))] for one in found]
     rows = [row for row in rows if {*row[1:]} != {NOTHING}]
     if not rows:
@@ -152,7 +153,7 @@ def losses(found: Sequence[Measured]) -> str:
 
 
 def _losses(one: Measured, kind: str) -> list[str]:
-    """Of the base optimizer, the best and the lowest of the grid and the refit, over the seeds that all have."""
+    """Losses of the base optimizer, of the best and the lowest of the grid, and of the refit, over common seeds."""
     grid, learned = one.names(kind), [name + REFIT for name in one.names(f"lets-{kind}")]
     seeds = one.seeds(kind).intersection(*(one.of(name) for name in ["sgd", *learned]))
     if not seeds or not learned:
@@ -205,7 +206,7 @@ def setting(one: Measured) -> str:
 
 
 def _grid(one: Measured, kind: str, best: Means) -> str:
-    """The whole grid in one line."""
+    """The whole grid in one sentence."""
     seeds = one.seeds(kind)
     cells: list[str] = []
     for name in one.names(kind):
@@ -214,7 +215,7 @@ def _grid(one: Measured, kind: str, best: Means) -> str:
             cells.append(f"{name.split(':')[1]}: {mark}{row.accuracy:.1f}{mark}")
     noun = "seed" if best.seeds == 1 else "seeds"
     where = f"test {_titled(one.metric)} ({best.seeds} {noun})"
-    return f"{kind.upper()} with fixed radii, {where}: {', '.join(cells)}."
+    return filled(f"{kind.upper()} with fixed radii, {where}: {', '.join(cells)}.")
 
 
 def _titled(metric: str) -> str:

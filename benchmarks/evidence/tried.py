@@ -1,4 +1,4 @@
-"""Ideas for the default that are tried on the settings themselves; `benchmarks.search` has the many."""
+"""Ideas for the default that are tried on the settings of the evidence; `benchmarks.search` has the other ideas."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class LengthLimited(Prior):
         self.share_of_loss, self.power, self.logs = rise, power, list[Tensor]()
 
     def see(self, loss: Tensor, gradient_norm: Tensor) -> None:
-        """Take in one of the first steps."""
+        """Add one of the first steps to the mean."""
         self.logs.append((self.share_of_loss / self.reach * loss / gradient_norm).log())
 
     @property
@@ -45,14 +45,14 @@ class LengthLimitedRadius(LearnedRadius):
         self.waiting: Evidence | None = None
 
     def update(self, evidence: Evidence) -> None:
-        """The losses wait for the gradient norm, which comes with the question for the radius."""
+        """Keep the losses until the gradient norm is known, which `at` receives."""
         if evidence.validation_loss is None:
             super().update(evidence)
         else:
             self.waiting = evidence
 
     def at(self, ascent: Ascent) -> Tensor:
-        """The radius, after the update that has waited."""
+        """The radius, after the update that was postponed."""
         waiting, self.waiting = self.waiting, None
         if ascent.step < MEASURED and ascent.loss is not None:
             self.rule.prior.see(ascent.loss, ascent.gradient_norm)
@@ -79,7 +79,7 @@ IDEAS = {
     "lets-sam-whole-prior": Idea("whole prior in the burn-in", "some starts do not begin to train", whole_prior),
     "lets-sam-length": Idea(
         "limit by length",
-        "the default before, at most 0.1 L / ||g||: too small a prior on vit, too large on text",
+        "the earlier default, at most 0.1 L / ||g||: the prior is too small on vit, too large on text",
         partial(LengthLimitedRadius, rise=0.1, power=1),
     ),
     "lets-sam-length-squared": Idea(

@@ -1,7 +1,7 @@
-"""How true are the estimators of the hypergradient along real training runs?
+"""How accurate are the estimators of the hypergradient along real training runs?
 
     python -m benchmarks.fidelity run [--again] [0.02 0.05 0.1 0.2 0.5 learned]
     python -m benchmarks.fidelity table
 
-`run` takes some two minutes on one thread of an idle machine.
+`run` takes about two minutes on one thread of an idle machine.
 """

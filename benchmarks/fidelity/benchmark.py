@@ -1,4 +1,4 @@
-"""What is kept of a run: three numbers for each variant, and the curves of the one that `LearnedRadius` defaults to."""
+"""The results of a run: three numbers for each variant, and the curves of the default variant of `LearnedRadius`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Faithful:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Faithful:
-        """Take back what `asdict` gave."""
+        """The rows that `asdict` wrote."""
         return cls(**fields | {"variant": Variant(**fields["variant"])})
 
 
@@ -48,7 +48,7 @@ class Compared(Row):
 
     @property
     def title(self) -> str:
-        """For people."""
+        """The title in tables and figures."""
         learned = f"learned, {self.rho[0]:.2g} → {self.rho[-1]:.2g}"
         return f"rho {self.radius:g}" if isinstance(self.radius, float) else learned
 
@@ -97,11 +97,11 @@ class Fidelity(Benchmark[Compared]):
         return [Compared(unit.work, rho, rows, curves)]
 
     def from_json(self, content: dict[str, Any]) -> list[Compared]:
-        """A run has a line for each variant and each curve."""
+        """The runs; each has a row for each variant, and curves."""
         return [Compared(**run | {"rows": list(map(Faithful.from_json, run["rows"]))}) for run in content["runs"]]
 
     def sections(self, rows: Sequence[Compared]) -> Mapping[str, object]:
-        """Where each estimator may be trusted, and all numbers."""
+        """The radii at which each estimator is faithful, and all numbers."""
         groups = dict.fromkeys((v.objective, v.training_batch) for v in VARIANTS)
         return {
             "count": len(rows[0].rho),

@@ -1,4 +1,4 @@
-"""Real training runs that stop every few steps, and what the library says there: a copy of the run makes the step."""
+"""Real training runs that stop every few steps, and the library's estimates there, made on a copy of the run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LEARNED = "learned"
 
 
 def moments(radius: float | str, seed: int, every: int, epochs: int | None = None) -> Iterator[tuple[Moment, float]]:
-    """Train with SAM as `letsam trial digits` does, and hand out the run before every `every`-th step.
+    """Train with SAM as `letsam trial digits` does, and yield the run before every `every`-th step.
 
     The radius is fixed, or "learned" for the default `LearnedRadius`, started at the task's. Yields a copy of the run
     before a step, and the radius that this step has used.
@@ -81,7 +81,7 @@ class Variant:
 
     @property
     def target(self) -> tuple[str, str, bool]:
-        """What the estimator aims at: variants with the same target share one exact value."""
+        """The quantity that is estimated: variants with the same target share one exact value."""
         return (self.objective, self.training_batch, self.length_invariant)
 
 
@@ -93,7 +93,7 @@ VARIANTS = tuple(
 
 
 def estimates(moment: Moment, rho: float, variant: Variant, per: str = "all") -> Tensor:
-    """What `metrics["hypergradient"]` says of one step by the real optimizer, on copies of model and base optimizer."""
+    """`metrics["hypergradient"]` of one step by the real optimizer, on copies of model and base optimizer."""
     model = copy.deepcopy(moment.model)
     base = torch.optim.SGD(model.parameters(), lr=0.1)
     base.load_state_dict(copy.deepcopy(moment.base.state_dict()))

@@ -6,8 +6,8 @@ Nothing of `letsam` is used here. With eps_hat = g_0 / ||g_0|| (which does not d
     theta'(rho) = theta - lr (momentum * buffer + weight_decay * theta + g(rho))
     upper(rho)  = L_vl(theta'(rho)),  or  (L_vl - L_tr)^2 / 2 there
 
-With `keeps_length` the step descends with g(rho) ||g(rho_0)|| / ||g(rho)||, whose length does not answer to rho: what
-`length_invariant` stands for, by another road than a projection.
+With `keeps_length` the step descends with g(rho) ||g(rho_0)|| / ||g(rho)||, whose length does not depend on rho.
+`length_invariant` expresses the same by a projection.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Moment:
 
 
 def closure_on(opt: torch.optim.Optimizer, model: nn.Module, loss: Loss, batch: Batch) -> Callable[[], Tensor]:
-    """As an optimizer takes it."""
+    """As an optimizer computes it."""
 
     def closure() -> Tensor:
         opt.zero_grad()

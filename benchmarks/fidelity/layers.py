@@ -1,4 +1,4 @@
-"""How true the hypergradients of many radii are: `LearnedRadius(per="layer")` against central differences.
+"""The accuracy of the hypergradients of many radii: `LearnedRadius(per="layer")` against central differences.
 
     python -m benchmarks.fidelity.layers
 
@@ -48,7 +48,7 @@ def differences(moment: Moment, rho: float) -> Tensor:
 
 
 def compared(rho: float, kind: str) -> tuple[Tensor, Tensor]:
-    """True and estimated hypergradients, one row for each step looked at, one column for each weight tensor."""
+    """True and estimated hypergradients, one row for each compared step, one column for each weight tensor."""
     (x, y), model, loss = data(), network(), nn.functional.cross_entropy
     base = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     g = torch.Generator().manual_seed(0)

@@ -3,5 +3,5 @@
     python -m benchmarks.flatness run [--again] [digits-0.4 digits-0.0 fashion-mnist-0.4]
     python -m benchmarks.flatness table
 
-`run` takes some five minutes on one thread. Fashion-MNIST: the Debian package `dataset-fashion-mnist`, or LETSAM_DATA.
+`run` takes about five minutes on one thread. Fashion-MNIST: the Debian package `dataset-fashion-mnist`, or LETSAM_DATA.
 """

@@ -38,14 +38,14 @@ class Setting:
 
     @property
     def title(self) -> str:
-        """For people."""
+        """The title on the page."""
         size = f", {self.train_size:,} labels" if self.train_size else ""
         return f"{self.task}{size}, {self.label_noise:.0%} label noise, {self.epochs} epochs"
 
 
 @dataclass(frozen=True)
 class Measured(Row):
-    """One solution: how good it is and how flat."""
+    """One solution: its accuracy and its flatness."""
 
     setting: str
     method: str
@@ -87,7 +87,7 @@ SETTINGS = {
 
 
 class Flatness(Benchmark[Measured]):
-    """Train, and measure what was found."""
+    """Train, and measure the flatness of the solutions."""
 
     name, digits = "flatness", 5
     row, head = Measured, {"schema": 1, "radii": RADII}
@@ -99,7 +99,7 @@ class Flatness(Benchmark[Measured]):
         return [Unit(key := f"{name}/{method}/{seed}", (key,), (name, method, seed)) for name, method, seed in work]
 
     def measure(self, unit: Unit) -> list[Measured]:
-        """On training samples (wrong labels included), but for those that a learned radius holds out."""
+        """On training samples (wrong labels included), except those that a learned radius holds out."""
         name, method, seed = unit.work
         setting = self.settings[name]
         task, noise = loaded(setting.task, setting.train_size), setting.label_noise
@@ -112,7 +112,7 @@ class Flatness(Benchmark[Measured]):
         return [Measured(name, method, seed, setting.epochs, run.rho_final, run.test_accuracy, **found)]
 
     def fits(self, row: Measured) -> bool:
-        """Whether it was trained as long."""
+        """Whether it was trained for the epochs of its setting."""
         return row.setting in self.settings and row.epochs == self.settings[row.setting].epochs
 
     def sections(self, rows: Sequence[Measured]) -> Mapping[str, object]:
@@ -126,7 +126,7 @@ class Flatness(Benchmark[Measured]):
         return {"directions": DIRECTIONS, "findings": _findings(by_setting), "settings": "\n\n".join(parts)}
 
     def figures(self, rows: Sequence[Measured]) -> Mapping[str, Figure]:
-        """One a setting."""
+        """One per setting."""
         found = self._by_setting(rows).items()
         return {f"images/flatness-{name}.png": _figure(self.settings[name].title, mine) for name, mine in found}
 
@@ -151,7 +151,7 @@ def _by_method(runs: Sequence[Measured]) -> dict[str, list[Measured]]:
 
 
 def _findings(by_setting: Mapping[str, Sequence[Measured]]) -> str:
-    """Which method is flattest, which is best, and how the two orders go together over all runs."""
+    """Which method is flattest, which is best, and the rank correlation of the two over all runs."""
     rows: list[list[str]] = []
     for name, mine in by_setting.items():
         methods = _by_method(mine)

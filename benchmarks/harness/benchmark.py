@@ -33,7 +33,7 @@ class Row:
 
     @property
     def key(self) -> str:
-        """What it is the result of; no two rows have the same."""
+        """Identifies the row: no two rows have the same key."""
         return "/".join(str(getattr(self, part)) for part in self.parts)
 
 
@@ -66,20 +66,20 @@ class Benchmark(ABC, Generic[R]):
 
     @classmethod
     def from_options(cls, options: argparse.Namespace) -> Benchmark[Any]:
-        """The benchmark as these options ask for it."""
+        """The benchmark with these options."""
         return cls()
 
     @abstractmethod
     def units(self) -> list[Unit]:
-        """All the work, in its order."""
+        """All units of work, in order."""
 
     @abstractmethod
     def measure(self, unit: Unit) -> list[R]:
-        """Do a piece of work."""
+        """Measure one unit."""
 
     @abstractmethod
     def sections(self, rows: Sequence[R]) -> Mapping[str, object]:
-        """What stands in the places of `page.md`, by their names."""
+        """The texts that fill the placeholders of `page.md`, by name."""
 
     def figures(self, rows: Sequence[R]) -> Mapping[str, Figure]:
         """The figures by their paths below `docs`."""
@@ -95,7 +95,7 @@ class Benchmark(ABC, Generic[R]):
         return {**self.head, self.rows: [asdict(row) for row in sorted(rows, key=lambda row: keys.index(row.key))]}
 
     def fits(self, row: R) -> bool:
-        """Whether a row is of a setting as it is now; others count as not measured."""
+        """Whether a row belongs to a setting in its current form; other rows count as not measured."""
         return True
 
     def stems(self) -> Iterable[str]:
@@ -190,7 +190,7 @@ def missing(units: Iterable[Unit], rows: Iterable[Any]) -> list[Unit]:
 
 
 def _perform(work: tuple[Benchmark[Any], Unit], report: Callable[[list[Any] | str], None]) -> None:
-    """Measure, in any process; one unit that fails must not end a night's work."""
+    """Measure, in any process; a unit that fails must not end the whole run."""
     benchmark, unit = work
     try:
         report(benchmark.measure(unit))

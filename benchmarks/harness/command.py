@@ -24,7 +24,7 @@ def start(name: str) -> None:
 
 
 def main(kind: type[Benchmark[Any]], arguments: Sequence[str] | None = None) -> int:
-    """Read the command line and do what it says; returns the exit status: 1 where a unit could not be measured."""
+    """Run the command line and return the exit status: 1 if a unit could not be measured."""
     parser = argparse.ArgumentParser(
         prog=f"python -m benchmarks.{kind.name}",
         description=f"{sys.modules[kind.__module__.rpartition('.')[0]].__doc__}\n{ACTIONS.format(name=kind.name)}",

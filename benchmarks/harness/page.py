@@ -19,7 +19,7 @@ BLACK = "#010203"
 
 
 def filled_in(template: str, sections: Mapping[str, object]) -> str:
-    """The template with each `{name}` replaced; each place must have a section, and each section a place."""
+    """The template with each `{name}` replaced; placeholders and sections must match."""
     places = set(re.findall(r"\{(\w+)\}", template))
     if places != set(sections):
         raise ValueError(f"the template has {sorted(places)}, expected {sorted(sections)}")
@@ -28,20 +28,20 @@ def filled_in(template: str, sections: Mapping[str, object]) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], align: str = "lr") -> str:
-    """A table, aligned l or r by column; the last letter counts for all columns that follow."""
+    """A table, aligned l or r by column; the last letter holds for all further columns."""
     align += align[-1] * (len(head) - len(align))
     rule = ["---:" if one == "r" else "---" for one in align]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
 
 
 def spread(values: Sequence[float], mean: str, deviation: str) -> str:
-    """Mean and sample standard deviation, each in its format; the latter only of several."""
+    """Mean and sample standard deviation, each in its format; the deviation only of several values."""
     more = f" ± {statistics.stdev(values):{deviation}}" if len(values) > 1 else ""
     return f"{statistics.fmean(values):{mean}}{more}"
 
 
 def filled(text: str) -> str:
-    """A paragraph, or a point of a list, in lines."""
+    """A paragraph or a list item, wrapped at 120 columns."""
     indent = "  " if text.startswith("- ") else ""
     return textwrap.fill(text, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 

@@ -1,4 +1,4 @@
-"""JSON files of results: committed, so rounded, laid out one row a line, and replaced as a whole."""
+"""JSON files of results: committed, so rounded, with one row per line, and replaced as a whole."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Store:
 
 
 def plain(value: Any, digits: int | None) -> Any:
-    """As JSON takes it: floats rounded, null for those that are not finite, lists for tuples."""
+    """The value for JSON: floats rounded, null for those that are not finite, lists for tuples."""
     if isinstance(value, dict):
         return {name: plain(one, digits) for name, one in value.items()}
     if isinstance(value, list | tuple):

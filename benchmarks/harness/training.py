@@ -1,4 +1,4 @@
-"""A method trained as `letsam trial` does."""
+"""Train a method as `letsam trial` does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from letsam.training.methods import Method
 
 @functools.lru_cache(maxsize=4)
 def loaded(name: str, train_size: int | None = None, model: str | None = None) -> Task:
-    """A task, loaded once in each process; evaluated at the end only, as no curves are kept."""
+    """A task, loaded once in each process; evaluated at the end only, because no curves are kept."""
     options: dict[str, Any] = {"train_size": train_size, "model": model}
     found = load_task(name, **{name: value for name, value in options.items() if value is not None})
     return dataclasses.replace(found, evaluations=1)
@@ -43,7 +43,7 @@ def trained(task: Task, method: str, seed: int, **options: Any) -> Training:
 
 
 def with_refit(task: Task, method: str, seed: int, **options: Any) -> list[Run]:
-    """A run, and where it learns a radius one more on all data with what was learned."""
+    """A run; for a learned radius also the refit, a second run on all data with the learned schedule."""
     run = trained(task, method, seed, **options).result()
     if not Method.parse(method).is_learned:
         return [run]

@@ -1,9 +1,9 @@
-"""R replicas of one small network trained side by side, each with its own seed and its own radius.
+"""R replicas of one small network trained in parallel, each with its own seed and its own radius.
 
 Every weight has a leading dimension R, so that one batched matrix product trains all replicas: a small network costs
 mostly overhead, and this way an idea is tried with all seeds and starts for little more than one run. The step is that
-of `letsam.SAM` on `torch.optim.SGD`; tests/benchmarks/search proves it, weight by weight, against the optimizer. What
-is left out is what healthy runs do not need: steps that are not finite are not skipped.
+of `letsam.SAM` on `torch.optim.SGD`; tests/benchmarks/search proves it, weight by weight, against the optimizer. Steps
+that are not finite are not skipped, which healthy runs do not need.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Pass(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """What is known when a step asks for its radii."""
+    """The state of a step when it asks for its radii."""
 
     step: int  # steps taken before this one
     share: float  # learning rate / its peak
@@ -44,7 +44,7 @@ class Moment(NamedTuple):
 
 
 class Radii:
-    """R radii, here the given ones throughout (0 gives plain SGD); what learns overrides the rest."""
+    """R radii, here fixed (0 gives plain SGD); a subclass that learns them overrides the other methods."""
 
     def __init__(self, rho: Tensor) -> None:
         self.rho = rho
@@ -81,7 +81,7 @@ def network(sizes: Sequence[int], seed: int) -> nn.Sequential:
 
 
 def stacked(networks: Sequence[nn.Sequential], dtype: torch.dtype) -> list[Tensor]:
-    """Their weights, side by side: matrices (R, inputs, outputs) and biases (R, 1, outputs)."""
+    """Their weights, stacked: matrices (R, inputs, outputs) and biases (R, 1, outputs)."""
     weights: list[Tensor] = []
     for layers in zip(*networks, strict=True):
         linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
@@ -140,11 +140,11 @@ class LearnedRadii(Radii):
         self.z: list[Tensor] = []  # -lr H_rho eps_hat of the step before
 
     def validates(self, step: int) -> bool:
-        """When the library would."""
+        """Whether the library would validate in this step."""
         return self.radius.wants(step).validation is not None
 
     def at(self, moment: Moment) -> Tensor:
-        """What a step of `letsam.SAM` tells its radius before it climbs."""
+        """The radii, from what a step of `letsam.SAM` reports to its radius before the ascent."""
         losses = moment.training.loss, None if moment.validation is None else moment.validation.loss
         evidence = Evidence(moment.step, moment.share, 1.0, *losses)
         if moment.validation is not None and self.z:
@@ -155,7 +155,7 @@ class LearnedRadii(Radii):
         return self.radius.at(Ascent(moment.step, moment.share, 1.0, moment.training.loss, length, 1))
 
     def slope(self, gradients: Sequence[Tensor]) -> Slope:
-        """Along Z."""
+        """The slope along Z."""
         value = dot(gradients, self.z)
         return Slope(value, (norm(gradients) * norm(self.z)).clamp(min=torch.finfo(value.dtype).tiny))
 

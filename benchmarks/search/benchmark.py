@@ -1,4 +1,4 @@
-"""On what the ideas are tried, how an idea is measured, and the page."""
+"""The settings on which the ideas are tried, how an idea is measured, and the page."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ SETTINGS = {
 
 @functools.cache
 def load(setting: Setting) -> Task:
-    """The task, with inputs as the networks here take them."""
+    """The task, with flat inputs for the networks of this module."""
     task = load_task(setting.task, train_size=setting.train_size)
 
     def flat(data: Any, count: int | None = None) -> TensorDataset:
@@ -68,7 +68,7 @@ def load(setting: Setting) -> Task:
 
 
 def samples(task: Task, setting: Setting, share: float | None) -> Samples:
-    """The splits of all seeds; without a share everything is trained on."""
+    """The splits of all seeds; without a share nothing is held out."""
     options = {"label_noise": setting.noise, "validation_share": share or 0.0, "hold_out": share is not None}
     return Samples({seed: make_splits(task, seed, **options) for seed in range(setting.seeds)})
 
@@ -85,7 +85,7 @@ class Search(Benchmark[Tried]):
     settings: Mapping[str, Setting] = SETTINGS
 
     def units(self) -> list[Unit]:
-        """The grid, all at once, and each idea, of each setting."""
+        """For each setting the grid, in one unit, and each idea."""
         units: list[Unit] = []
         for name, setting in self.settings.items():
             units.append(Unit(f"grid/{name}", tuple(f"{one}/{name}" for one in GRID), (name, None)))
@@ -106,7 +106,7 @@ class Search(Benchmark[Tried]):
         return row.epochs == setting.epochs and all(len(seeds) == setting.seeds for seeds in row.accuracy)
 
     def sections(self, rows: Sequence[Tried]) -> Mapping[str, object]:
-        """Yardstick, ideas, radii and claims."""
+        """Baseline, ideas, radii and claims."""
         settings = [name for name in self.settings if any(row.setting == name for row in rows)]
         best = {s: max(row.mean for row in rows if row.setting == s and row.name in GRID) for s in settings}
         scores: dict[str, list[float]] = {}
@@ -116,7 +116,7 @@ class Search(Benchmark[Tried]):
         top = max(means, key=lambda name: float(f"{means[name]:.1f}"))
 
         def numbers(head: list[str], lines: Sequence[tuple[str, ...]], cell: Callable[[Tried], str]) -> str:
-            """A line a name, a column a setting; empty where it was not tried."""
+            """One line per name, one column per setting; a cell is empty where the idea was not tried."""
             cells = {(row.name, row.setting): cell(row) for row in rows if any(row.name == line[0] for line in lines)}
             found = [[*line, *(cells.get((line[0], s), "") for s in settings)] for line in lines if line[0] in scores]
             return table([*head, *settings], found, "l" * len(head) + "r")
@@ -137,7 +137,7 @@ class Search(Benchmark[Tried]):
 
 
 def _grid(name: str, setting: Setting) -> list[Tried]:
-    """Train with every radius of the grid, all at once."""
+    """Train with all radii of the grid in parallel."""
     everything = samples(load(setting), setting, None)
     seeds = [seed for _ in GRID for seed in range(setting.seeds)]
     rho = torch.tensor([rho for rho in GRID.values() for _ in range(setting.seeds)])
@@ -147,7 +147,7 @@ def _grid(name: str, setting: Setting) -> list[Tried]:
 
 
 def _idea(name: str, setting: Setting, idea: Idea) -> Tried:
-    """Learn the radii from every start and with every seed, then train on all data with what was learned."""
+    """Learn the radii from every start and with every seed, then train on all data with the learned schedules."""
     task = load(setting)
     seeds = [seed for _ in STARTS for seed in range(setting.seeds)]
     starts = torch.tensor([start for start in STARTS for _ in range(setting.seeds)])

@@ -1,4 +1,4 @@
-"""What is kept of a trial of an idea; what the search was meant to show (claims.toml), and what the results say."""
+"""The results of an idea; the claims of the search (claims.toml), and whether the results agree with them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import ClassVar
 
 from benchmarks.harness import Row
+from benchmarks.harness.page import filled
 
 ACCURACY, FROM_ONE, SPREAD, RADIUS = "accuracy", "accuracy from the start 1", "spread", "radius"
 LOWER, HIGHER, NOT_HIGHER = "lower", "higher", "not higher"
@@ -30,7 +31,7 @@ class Tried(Row):
     rho: list[list[float]]  # [start][moment], geometric mean over the seeds at `MOMENTS`; none for the grid
 
     def values(self, measure: str) -> list[float]:
-        """One number a seed; for RADIUS one a start."""
+        """One number per seed; for RADIUS one per start."""
         if measure == RADIUS:
             return [moments[1] for moments in self.rho]
         by_seed = list(zip(*self.accuracy, strict=True))
@@ -48,7 +49,7 @@ class Tried(Row):
 
 @dataclass(frozen=True)
 class Claim:
-    """An idea against another, usually the default; claims.toml says what the fields are."""
+    """An idea compared with another, usually the default; claims.toml documents the fields."""
 
     text: str
     idea: str
@@ -60,7 +61,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the results say to a claim on one setting."""
+    """How far the results agree with a claim on one setting."""
 
     setting: str  # the setting
     change: float  # mean difference in points; for RADIUS the mean factor
@@ -72,7 +73,7 @@ CLAIMS = [Claim(**one) for one in tomllib.loads(Path(__file__).with_suffix(".tom
 
 
 def answers(claim: Claim, rows: Sequence[Tried]) -> list[Answer]:
-    """The answer of every setting of the claim on which both ideas are measured."""
+    """An answer for every setting of the claim on which both ideas are measured."""
     found = {(row.setting, row.name): row for row in rows}
     said: list[Answer] = []
     for setting in claim.settings:
@@ -89,7 +90,7 @@ def answers(claim: Claim, rows: Sequence[Tried]) -> list[Answer]:
 
 
 def answered(rows: Sequence[Tried]) -> str:
-    """A line for each claim to which the results say something."""
+    """A list item for each claim that the results can test."""
     lines: list[str] = []
     for claim in CLAIMS:
         if said := answers(claim, rows):
@@ -97,7 +98,7 @@ def answered(rows: Sequence[Tried]) -> str:
             verdict = "seen" if all(seen) else "seen in part" if any(seen) else "not seen"
             than = "" if claim.than == "default" else f", against *{claim.than}*"
             numbers = "; ".join(_one(claim, one) for one in said)
-            lines.append(f"- **{claim.text}**: {verdict} ({claim.measure}{than}). {numbers}.")
+            lines.append(filled(f"- **{claim.text}**: {verdict} ({claim.measure}{than}). {numbers}."))
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""The ideas: the default of `LearnedRadius` with one thing changed. What the library has no part for is here."""
+"""The ideas: the default of `LearnedRadius` with one thing changed, and the parts that the library does not have."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class GapAndLoss(Objective):
 
 
 class Ramped(LearnedRadius):
-    """The radius rises in a line from 0 to what is learned, over the first 100 steps."""
+    """The radius rises linearly from 0 to the learned one, over the first 100 steps."""
 
     def at(self, ascent: Ascent) -> Tensor:
         """The learned radius times the share of the ramp."""
@@ -48,7 +48,7 @@ class WholePrior(Prior):
 
 
 class QuadraticPrior(Prior):
-    """The pull grows with the distance from the prior without bound."""
+    """The pull of the prior grows with the distance without bound."""
 
     def pull(self, move: Tensor, excess: Tensor, early: float) -> Tensor:
         """`Prior` clamps the distance at 1: a factor makes up for it."""
@@ -67,7 +67,7 @@ class RelativeAscent(Prior):
 
 
 class RisingPrior(LogAdam):
-    """The prior rises from half of what it is to one and a half, in a line where the learning rate is a cosine."""
+    """The prior rises from half of its value to one and a half, linearly where the learning rate is a cosine."""
 
     factor = 1.0
 
@@ -98,7 +98,7 @@ def calibrated(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def expected_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """1 less the probability of the target, mean over the batch."""
+    """1 minus the probability of the target, mean over the batch."""
     return 1 - outputs.softmax(-1).gather(-1, targets[..., None])[..., 0].mean(1)
 
 
@@ -152,12 +152,12 @@ RADII = {
 }
 """By the names of the ideas; the others have the default."""
 LOSSES = {"calibrated validation loss": calibrated, "expected error": expected_error}
-"""What is measured on the validation batch in the place of the cross-entropy."""
+"""The losses on the validation batch that replace the cross-entropy."""
 
 
 @dataclass(frozen=True)
 class Idea:
-    """One thing tried; ideas.toml says what the fields are."""
+    """One thing tried; ideas.toml documents the fields."""
 
     name: str
     predicts: str

@@ -1,4 +1,4 @@
-"""The pieces that are measured, and the page."""
+"""The measurements, and the page."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SETTINGS = {name: make for part in PARTS.values() for name, make in part.items()
 
 @dataclass(frozen=True)
 class Piece(Row):
-    """What was measured in one go."""
+    """The results of one measurement."""
 
     parts: ClassVar = ("name",)
     name: str
@@ -37,13 +37,13 @@ class Piece(Row):
 
 
 class Speed(Benchmark[Piece]):
-    """Contenders that take turns."""
+    """The benchmark of speed; the contenders of a piece alternate."""
 
     name, depth = "speed", 3
     settings = SETTINGS
 
     def units(self) -> list[Unit]:
-        """One a piece."""
+        """One unit per piece."""
         return [Unit(name, (name,)) for name in self.settings]
 
     def measure(self, unit: Unit) -> list[Piece]:

@@ -1,4 +1,4 @@
-"""Implementations that make a step with SGD, but for its passes: these put gradients in place computed before."""
+"""Implementations of a step with SGD, without its passes: gradients that were computed before are put in place."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def climb(params: Sequence[Tensor], rho: float) -> list[Tensor]:
 
 
 def base_alone(passes: Passes, adaptive: bool) -> Step:
-    """SGD: what every contender does besides."""
+    """SGD alone, which is also the base optimizer of every contender."""
     base = torch.optim.SGD(passes.params, **OPTIONS)
     passes()
     return base.step
@@ -129,7 +129,7 @@ def sam_pytorch(passes: Passes, adaptive: bool) -> Step | None:
 
 
 def checking(passes: Passes, adaptive: bool) -> Step:
-    """The part of letsam's step that sees whether the gradient of the descent is finite."""
+    """The part of letsam's step that checks whether the gradient of the descent is finite."""
     passes()
     return lambda: all_finite(lengths(gradients_of(passes.params)))
 

@@ -1,4 +1,4 @@
-"""What a step costs: time, by contenders that take turns; operators; memory at its peak."""
+"""What a step costs: time, with contenders that alternate; operators; peak memory."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Operators(TorchDispatchMode):
         self.count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Count, and do it."""
+        """Count the operator and run it."""
         self.count += does_work(func)
         return func(*args, **(kwargs or {}))
 

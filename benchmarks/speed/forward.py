@@ -1,8 +1,8 @@
 """The validation pass without a backward: the loss and its derivative along Z, three ways.
 
 `backward` is what a learned radius does: a whole pass, then the dot product of the gradient with Z. `jvp` is
-forward-mode differentiation along Z; `difference` two forward passes, at the weights and a little way along Z. The last
-two do not give the norm of the validation gradient.
+forward-mode differentiation along Z; `difference` two forward passes, at the weights and at a small distance along
+Z. The last two do not give the norm of the validation gradient.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The tables and figures of the page, and the sentences that follow from the results. No other sentence knows one."""
+"""The tables and figures of the page, and the sentences that depend on the results."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from benchmarks.speed.whole import EACH, OURS, PROFILED, REFERENCE, TENTH
 
 Found = Mapping[str, Rows]
 Sections = dict[str, object]
-ACCURATE = 0.01  # the relative error in float32 up to which a way may pay
+ACCURATE = 0.01  # the largest relative error in float32 at which a way is useful
 GOALS = {  # of what, in units of what, at most
-    "SAM beside two passes and SGD": (OURS, "ratio", 1.02),
-    "LETS-SAM with `interval=1` beside SAM": (EACH, "to SAM", 1.55),
-    "LETS-SAM with `interval=10` beside SAM": (TENTH, "to SAM", 1.08),
+    "SAM in units of two passes and SGD": (OURS, "ratio", 1.02),
+    "LETS-SAM with `interval=1` in units of SAM": (EACH, "to SAM", 1.55),
+    "LETS-SAM with `interval=10` in units of SAM": (TENTH, "to SAM", 1.08),
 }
 PEERS = [name for name in contenders.CONTENDERS if name not in ("SGD alone", "letsam")]
 COLUMNS = ("SGD alone", "letsam", *contenders.LEARNED, *PEERS)
@@ -40,9 +40,9 @@ def whole_steps(found: Found) -> Sections:
     ]
     return {
         "whole": filled(
-            f"Passes included, with batches of random images: {named(networks)}. A third pass in every step makes 1.5 "
-            f"of SAM's two, one in every tenth step 1.05; the rest is overhead. {whole.ROUNDS} rounds of "
-            f"{whole.CONTENDERS[OURS][1]} steps each."
+            f"Passes included, with batches of random images: {named(networks)}. A third pass in every step makes the "
+            f"passes cost 1.5 times those of SAM, one in every tenth step 1.05 times; the rest is overhead. "
+            f"{whole.ROUNDS} rounds of {whole.CONTENDERS[OURS][1]} steps each."
         ),
         "goals": "\n".join(_goal(goal, found) for goal in GOALS),
         "whole_times": table(["", *found], ratios),
@@ -56,7 +56,7 @@ def _ratios(row: dict[str, float] | None) -> str:
 
 
 def _goal(goal: str, found: Found) -> str:
-    """Where it is met, and by how much it is missed elsewhere and what the time goes to."""
+    """Where it is met; elsewhere by how much it is missed, and which parts of the step cause it."""
     contender, unit, limit = GOALS[goal]
     values = {name: rows[contender][unit] for name, rows in found.items()}
     met = [f"{name} ({value:.3f})" for name, value in values.items() if value <= limit]
@@ -75,7 +75,7 @@ def _reasons(found: Found, contender: str) -> str:
         largest = sorted(shares, key=lambda part: -shares[part])[:3]
         parts = ", ".join(f"{part} {100 * shares[part]:.1f}%" for part in largest)
         reasons.append(f"{100 * sum(shares.values()):.1f}% on {name} ({parts})")
-    return f"outside of its passes and SGD, {contender} spends, of two passes and SGD, {named(reasons)}"
+    return f"outside of its passes and SGD, {contender} takes (in percent of two passes and SGD) {named(reasons)}"
 
 
 def slopes(found: Found) -> Sections:
@@ -100,14 +100,15 @@ def slopes(found: Found) -> Sections:
 
 
 def _verdict(found: Found) -> str:
-    """A way pays where it is faster than a backward and accurate."""
+    """A way is useful where it is faster than a backward and accurate."""
     said: list[str] = []
     for way in list(forward.WAYS)[1:]:
         ratios, errors = ([rows[way][key] for rows in found.values()] for key in ("ratio", "float32"))
         pays = [name for name, *row in zip(found, ratios, errors, strict=True) if row[0] < 1 and row[1] < ACCURATE]
         said.append(
             f"`{way}` takes {min(ratios):.2f} to {max(ratios):.2f} times as long as a backward, with errors of "
-            f"{min(errors):.1e} to {max(errors):.1e} in float32: it pays on {named(pays) if pays else 'none of them'}"
+            f"{min(errors):.1e} to {max(errors):.1e} in float32: it is useful on "
+            f"{named(pays) if pays else 'none of them'}"
         )
     saved = 1 - min(row["ratio"] for rows in found.values() for row in rows.values())
     return filled(
@@ -115,7 +116,7 @@ def _verdict(found: Found) -> str:
         + ". ".join(said)
         + f". At most {saved:.0%} of a pass would be saved in each update: {saved / 3:.0%} of a step with "
         f"`interval=1`, {saved / 4 / 2.25:.0%} with the default of one in four; and the cosine with Z, which the "
-        "default radius moves by, would be lost. Neither is in the library."
+        "default radius uses, would be lost. Neither is in the library."
     )
 
 
@@ -150,7 +151,7 @@ def _fastest(found: Found) -> str:
     ]
     first = len(found) - len({line.split(":")[0] for line in slower})
     others = " The others:\n" if slower else ""
-    return "\n".join([f"letsam has the shortest step in {first} of {len(found)} workloads.{others}", *slower])
+    return "\n".join([f"letsam has the fastest step in {first} of {len(found)} workloads.{others}", *slower])
 
 
 def growth(found: Found) -> Sections:
@@ -186,7 +187,7 @@ def messages(found: Found) -> Sections:
         if ranks not in silent
         for contender, row in measured.items()
     ]
-    said = [f"With {ranks} rank nothing is sent by any.\n" for ranks in silent]
+    said = [f"With {ranks} rank no contender sends anything.\n" for ranks in silent]
     return {
         "network": f"{numbers():,}",
         "widths": " - ".join(map(str, WIDTHS)),

@@ -46,7 +46,7 @@ PROFILED = 10  # steps
 
 
 def two_passes(network: Network) -> Step:
-    """What SAM cannot do without."""
+    """The least that SAM can cost: two passes and SGD."""
     base = torch.optim.SGD(network.params, **OPTIONS)
 
     def step() -> None:
@@ -106,7 +106,7 @@ def betty(network: Network) -> Step | None:
     logging.disable(logging.INFO)
 
     class Weights(problems.ImplicitProblem):
-        """Lower level: the loss at the perturbed weights, which knows the radius."""
+        """Lower level: the loss at the perturbed weights, which depends on the radius."""
 
         def training_step(self, batch: Any) -> torch.Tensor:
             ascent = torch.autograd.grad(network.loss(0), network.params)
@@ -117,7 +117,7 @@ def betty(network: Network) -> Step | None:
             return nn.functional.cross_entropy(functional_call(network.model, moved, (images,)), labels)
 
     class Radius(problems.ImplicitProblem):
-        """Upper level: the squared gap at the weights that the lower level has made."""
+        """Upper level: the squared gap at the weights after the step of the lower level."""
 
         def training_step(self, batch: Any) -> torch.Tensor:
             return (network.loss(1) - network.loss(0)) ** 2 / 2

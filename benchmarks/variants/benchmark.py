@@ -1,4 +1,4 @@
-"""What is run, what is kept of it, and the page."""
+"""The runs, their results, and the page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.evidence.suite import SETTINGS, Setting
 from benchmarks.harness import DOCS, ROOT, Benchmark, Row, Unit
-from benchmarks.harness.page import spread, table
+from benchmarks.harness.page import filled, spread, table
 from benchmarks.harness.training import loaded, with_refit
 from benchmarks.variants.errors import ESTIMATORS, RADII, Errors, errors_of
 from letsam.training.methods import REFIT, Method
@@ -28,7 +28,7 @@ def _methods(*variants: str) -> tuple[str, ...]:
 
 METHODS = dict.fromkeys(("digits-0.0", "digits-0.4", "fashion-cnn-0.4"), _methods(*VARIANTS))
 METHODS["fashion-resnet-0.4"] = _methods("sam", "samon")
-"""Of each setting. The networks of the first three have no normalisation layers, which SAM-ON perturbs."""
+"""The methods of each setting. The networks of the first three have no normalisation layers, which SAM-ON perturbs."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,12 @@ class Variants(Benchmark[Trained | Errors]):
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
-        """Its own."""
+        """Add `--quick`."""
         parser.add_argument("--quick", action="store_true", help="tiny, and kept apart")
 
     @classmethod
     def from_options(cls, options: argparse.Namespace) -> Variants:
-        """Tiny or not."""
+        """The benchmark, tiny with `--quick`."""
         return cls(quick=options.quick)
 
     def units(self) -> list[Unit]:
@@ -82,7 +82,7 @@ class Variants(Benchmark[Trained | Errors]):
         return units + [Unit(key := f"errors/{variant}/{rho}", (key,), (variant, rho)) for variant, rho in errors]
 
     def measure(self, unit: Unit) -> list[Trained | Errors]:
-        """A method that does not fit the model says so in its row."""
+        """Train, or compare hypergradients; a method that does not fit the model has the reason in its row."""
         if unit.name.startswith("errors/"):
             return [errors_of(*unit.work)]
         name, method, seed = unit.work
@@ -107,11 +107,11 @@ class Variants(Benchmark[Trained | Errors]):
         ]
 
     def fits(self, row: Trained | Errors) -> bool:
-        """Whether it was trained as long."""
+        """Whether it was trained for the epochs of its setting."""
         return isinstance(row, Errors) or row.epochs == self.settings[row.setting].epochs
 
     def from_json(self, content: dict[str, Any]) -> list[Trained | Errors]:
-        """Trainings and errors, one a line."""
+        """Trainings and errors, one per line."""
         return [*(Trained(**fields) for fields in content["runs"]), *(Errors(**fields) for fields in content["errors"])]
 
     def to_json(self, rows: Sequence[Trained | Errors]) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def _registry() -> str:
         paper = f"[{facts.paper}](https://arxiv.org/abs/{facts.paper.removeprefix('arXiv:')})"
         what = f"`letsam.{kind.__name__}`", facts.title.partition(": ")[2], paper, f"`{module}`"
         lines.append((f"`{name}`", *what, facts.passes, str(facts.copies), facts.learned))
-    return table(("method", "class", "what", "paper", "told in", "passes", "copies", "learned radius"), lines, "l")
+    return table(("method", "class", "what", "paper", "module", "passes", "copies", "learned radius"), lines, "l")
 
 
 def _errors(errors: Sequence[Errors]) -> str:
@@ -163,7 +163,7 @@ def _error(found: Errors | None, estimator: str) -> str:
 
 
 def _comparison(rows: Sequence[Trained]) -> str:
-    """A line a variant: fixed and learned, relative to SAM; then what learning changes, and what is left out."""
+    """One line per variant: fixed and learned, relative to SAM; then the difference, and the variants left out."""
     if not rows:
         return EMPTY
     ran: dict[str, list[Trained]] = {}
@@ -191,7 +191,7 @@ def _cells(rows: Sequence[Trained] | None, yardstick: Sequence[Trained] | None) 
 
 
 def _difference(ran: Mapping[str, Sequence[Trained]]) -> list[str]:
-    """What learning has changed, over all variants."""
+    """The difference between learned and fixed, over all variants."""
     pairs = {name: (ran.get(f"lets-{name}{REFIT}"), ran.get(name)) for name in VARIANTS}
     found = {
         name: fmean(100 * row.accuracy for row in learned) - fmean(100 * row.accuracy for row in fixed)
@@ -213,4 +213,4 @@ def _left_out(rows: Sequence[Trained]) -> list[str]:
     for row in rows:
         if row.hindered:
             reasons.setdefault(row.hindered, {})[row.method.removesuffix(REFIT)] = None
-    return [f"Left out: {', '.join(methods)}: {reason}." for reason, methods in reasons.items()]
+    return [filled(f"Left out: {', '.join(methods)}: {reason}.") for reason, methods in reasons.items()]

@@ -1,4 +1,4 @@
-"""How true the hypergradients of the variants are without a further pass: secant and diagonal against the exact one."""
+"""The errors of the estimators without a further pass, for every variant: secant and diagonal against the exact one."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Errors(Row):
 
 
 def errors_of(variant: str, rho: float) -> Errors:
-    """Measure from step `FIRST` on, in float64; the radius is pinned, so that runs with all estimators go the same way.
+    """Measure from step `FIRST` on, in float64; the radius is fixed, so that runs with all estimators are the same.
 
     "Exact" is `finite_difference`, which the tests compare with central differences of the one-step objective.
     """
