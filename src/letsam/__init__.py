@@ -16,59 +16,27 @@ from .doctor import check
 from .groups import param_groups
 from .hypergradient import Diagonal, FiniteDifference, Secant
 from .optimizer import SharpnessAware
-from .radius import (
-    CosineRadius,
-    FixedRadius,
-    LearnedRadius,
-    LinearRadius,
-    LogAdam,
-    LossBudgetRadius,
-    Objective,
-    Prior,
-    ProportionalRadius,
-    Radius,
-    ReplayedRadius,
-    Rule,
-    SquaredGap,
-    ValidationLoss,
-    layerwise,
-    relative,
-)
+from .radius import *  # noqa: F403
 from .step.replay import ReplayedRandomness
 from .step.snapshot import frozen_statistics
 from .variants import *  # noqa: F403
 
 __all__ = [
-    "CosineRadius",
     "Diagonal",
     "DistributedState",
     "FiniteDifference",
-    "FixedRadius",
-    "LearnedRadius",
-    "LinearRadius",
-    "LogAdam",
-    "LossBudgetRadius",
-    "Objective",
-    "Prior",
-    "ProportionalRadius",
-    "Radius",
-    "ReplayedRadius",
     "ReplayedRandomness",
-    "Rule",
     "Secant",
     "SharpnessAware",
-    "SquaredGap",
-    "ValidationLoss",
     "__version__",
     "accumulated",
     "check",
     "frozen_statistics",
     "hypergradient",
-    "layerwise",
     "param_groups",
     "perturbations",
     "radius",
-    "relative",
     "selected",
 ]
+__all__ += radius.__all__
 __all__ += variants.__all__

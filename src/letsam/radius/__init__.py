@@ -1,9 +1,13 @@
 """Radii: fixed, scheduled and learned, and the parts of a learned one (objective, rule, prior).
 
 A radius is given scalars only (0-dim tensors, or one value per block of weights), never weights or gradients.
+`letsam` exports the names in `__all__`; the names imported with `as` are for subclasses and are exported here alone.
 """
 
-from .base import Ascent, Evidence, Radius, Wants
+from .base import Ascent as Ascent
+from .base import Evidence as Evidence
+from .base import Radius
+from .base import Wants as Wants
 from .fixed import FixedRadius
 from .learned import LearnedRadius
 from .log_adam import LogAdam
@@ -11,15 +15,15 @@ from .loss_budget import LossBudgetRadius
 from .objective import Objective
 from .prior import Prior
 from .relative import layerwise, relative
-from .rule import Rule, Update
-from .scheduled import CosineRadius, LinearRadius, ProportionalRadius, ReplayedRadius, ScheduledRadius
+from .rule import Rule
+from .rule import Update as Update
+from .scheduled import CosineRadius, LinearRadius, ProportionalRadius, ReplayedRadius
+from .scheduled import ScheduledRadius as ScheduledRadius
 from .squared_gap import SquaredGap
 from .validation_loss import ValidationLoss
 
 __all__ = [
-    "Ascent",
     "CosineRadius",
-    "Evidence",
     "FixedRadius",
     "LearnedRadius",
     "LinearRadius",
@@ -31,11 +35,8 @@ __all__ = [
     "Radius",
     "ReplayedRadius",
     "Rule",
-    "ScheduledRadius",
     "SquaredGap",
-    "Update",
     "ValidationLoss",
-    "Wants",
     "layerwise",
     "relative",
 ]
