@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from letsam import LearnedRadius, LogAdam, Prior, SquaredGap, ValidationLoss
+import letsam
+from letsam import LearnedRadius, LogAdam, Objective, Prior
 from letsam.hypergradient import HYPERGRADIENTS, Hypergradient
+from oracle.maths import OBJECTIVES as ROWS
 
-OBJECTIVES = {"validation_loss": ValidationLoss, "squared_gap": SquaredGap}
+OBJECTIVES: dict[str, type[Objective]] = {name: getattr(letsam, name.title().replace("_", "")) for name in ROWS}
 
 
 def learned_radius(

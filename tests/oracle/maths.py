@@ -107,12 +107,15 @@ def as_plain_descent(start: State, g: Tensor) -> Tensor:
     return start.theta - start.base.param_groups[0]["lr"] * g
 
 
+OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # of the validation loss and the training loss
+    "squared_gap": lambda validation, training: (validation - training) ** 2 / 2,
+    "validation_loss": lambda validation, training: validation,
+}
+
+
 def upper(objective: str, model: nn.Module, theta: Tensor, training: Batch, validation: Batch) -> Tensor:
     """The upper-level objective at theta."""
-    held_out = loss(model, theta, validation)
-    if objective == "validation_loss":
-        return held_out
-    return (held_out - loss(model, theta, training)) ** 2 / 2
+    return OBJECTIVES[objective](loss(model, theta, validation), loss(model, theta, training))
 
 
 @dataclass

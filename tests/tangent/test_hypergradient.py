@@ -6,12 +6,11 @@ import pytest
 import torch
 
 import letsam
-from learned_radius import learned_radius
+from learned_radius import OBJECTIVES, learned_radius
 from letsam.hypergradient import FiniteDifference
 from oracle import maths
 from oracle.problems import BASES, WITHOUT_RULE, Batch, batch, closure_on, descend, network
 
-OBJECTIVES = ("squared_gap", "validation_loss")
 TRAINING_BATCHES = ("next", "same")
 RHO = 0.1
 NOW, NEXT = batch(10), batch(11)
@@ -52,6 +51,12 @@ def measured(start: maths.State, variant: str, radius: letsam.LearnedRadius, val
     if radius.objective.training_batch == "next":
         opt.step(closure_on(state.model, NEXT), held_out)
     return opt.metrics["hypergradient"].item()
+
+
+def test_every_objective_has_a_row() -> None:
+    public = [getattr(letsam, name) for name in letsam.radius.__all__]
+    classes = {kind for kind in public if isinstance(kind, type) and issubclass(kind, letsam.Objective)}
+    assert set(OBJECTIVES.values()) == classes - {letsam.Objective}
 
 
 @pytest.mark.parametrize("base", BASES)
