@@ -123,17 +123,37 @@ def train(model: nn.Module, opt: SharpnessAware, first: int, last: int, schedule
             scheduler.step()
 
 
+def public(base: type[Any]) -> set[type[Any]]:
+    """The public subclasses of a class of `letsam.radius`."""
+    found = [getattr(letsam.radius, name) for name in letsam.radius.__all__]
+    return {kind for kind in found if isinstance(kind, type) and issubclass(kind, base) and kind is not base}
+
+
 def test_every_radius_has_a_row() -> None:
     radii = {type(SAM(torch.optim.SGD(Net().parameters()), make()).radius) for make in RADII.values()}
-    public = [getattr(letsam.radius, name) for name in letsam.radius.__all__]
-    abstract = (letsam.radius.Radius, letsam.radius.ScheduledRadius)
-    classes = {kind for kind in public if isinstance(kind, type) and issubclass(kind, letsam.radius.Radius)}
-    assert radii == classes - set(abstract)
+    assert radii == public(letsam.Radius)
     assert {make().units for make in RADII.values() if isinstance(make(), letsam.radius.Radius)} == {
         None,
         "relative",
         "layerwise",
     }
+
+
+def test_every_rule_has_a_row() -> None:
+    assert {type(RADII[name]().rule) for name in LEARNS} == public(letsam.Rule)
+
+
+@pytest.mark.parametrize("usable", [True, False])
+@pytest.mark.parametrize("name", LEARNS)
+def test_every_rule_descends(name: str, usable: bool) -> None:
+    """The first update after the burn-in decreases the radius if the slope is positive, increases it if negative."""
+    moved = []
+    for slope in (0.5, -0.5):
+        radius = RADII[name]()
+        step, reach = radius.rule.burn_in, torch.ones_like(radius.rho)
+        update = letsam.radius.Update(step, 1, 1.0, reach, torch.tensor(usable))
+        moved.append(radius.rule.propose(radius.rho, slope * reach, update) - radius.rho)
+    assert moved[0] < 0 < moved[1] if usable else moved == [0, 0]
 
 
 @pytest.mark.filterwarnings("error")
