@@ -17,8 +17,9 @@ import letsam
 from contract.pairwise import pairwise
 from learned_radius import learned_radius
 from letsam import ASAM, SAM, LearnedRadius, SharpnessAware
+from oracle.by_hand import InParts
 from oracle.problems import BASES, WITHOUT_RULE, batch, closure_on, generator, loss_on, same_bits, weights_of
-from oracle.variants import ROWS, InParts
+from oracle.variants import ROWS
 
 
 def _from_registry(name: str, kind: type[SharpnessAware]) -> Callable[..., SharpnessAware]:

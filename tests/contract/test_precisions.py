@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from learned_radius import learned_radius
 from letsam import ReplayedRadius, SharpnessAware, accumulated
 from letsam.variants import VARIANTS
+from oracle.by_hand import pieces
 from oracle.problems import BASES, Batch, batch, flat, loss_on, same_bits, weights_of
-from oracle.variants import ROWS, pieces
+from oracle.variants import ROWS
 
 RHO = 0.5
 STEPS = 6

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 import letsam
 from oracle import maths
+from oracle.by_hand import ByHand
 from oracle.problems import batch, closure_on, flat, network
-from oracle.variants import ByHand
 
 theirs = pytest.importorskip("pytorch_optimizer.optimizer.sam")
 

@@ -17,6 +17,7 @@ from learned_radius import learned_radius
 from letsam import LearnedRadius, SharpnessAware
 from letsam.variants import VARIANTS
 from oracle import maths
+from oracle.by_hand import ByHand, InParts
 from oracle.problems import (
     BASES,
     Batch,
@@ -29,7 +30,7 @@ from oracle.problems import (
     same_bits,
     weights_of,
 )
-from oracle.variants import ROWS, ByHand, InParts
+from oracle.variants import ROWS
 
 RHO = 0.2
 NAMES = {kind.__name__: kind for kind in VARIANTS.values()}

@@ -31,8 +31,8 @@ from letsam.training.devices import make_fabric
 from letsam.training.loop import Training
 from letsam.training.methods import Method
 from oracle import maths
+from oracle.by_hand import perturbed_gradient, pieces
 from oracle.problems import BASES, Batch, batch, closure_on, flat, loss_on, network, same_bits, snapshot, weights_of
-from oracle.variants import perturbed_gradient, pieces
 
 
 def sub_batches(data: Batch, count: int = 3) -> tuple[list[Batch], list[float]]:
