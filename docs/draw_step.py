@@ -127,7 +127,7 @@ def boxes() -> list[Box]:
         sometimes("tangent", 6, Tangent.climb, notes=["may hold eps_hat instead"]),
         sometimes("tangent", 7, Tangent.probe, notes=[f"{FiniteDifference.__name__}: one more", "pass, at rho + h"]),
         always("weights", 8, Passes.train, notes=["the training batch again, at", "theta + rho eps_hat: g_rho"]),
-        always("weights", 9, DescentPhase.descend, StepRecord.restore, notes=["back to theta, from the copy"]),
+        always("weights", 9, StepRecord.restore, DescentPhase.descend, notes=["back to theta, from the copy"]),
         sometimes("radius", 9, Radius.update, notes=with_fields(Evidence, ascent)),
         sometimes("tangent", 10, Tangent.differentiate, notes=["holds H_rho eps_hat"]),
         always("weights", 11, Perturbation.descent, notes=["g_rho becomes the descent gradient"]),

@@ -236,7 +236,7 @@ class SharpnessAware(Wrapper):
             self._record = record
             if record.climbs:
                 self._ascent.climb(record, closure, batches)
-            self._record = None
+            self._restore()
             self._descent.descend(record, self.max_grad_norm)
             if record.wants.validation == "after":
                 assert validation_closure is not None
@@ -318,7 +318,7 @@ class SharpnessAware(Wrapper):
         except ValueError:
             self._abort()
             raise
-        self._record = None
+        self._restore()
         self._descent.descend(record, self.max_grad_norm)
         self._finish(record)
 
@@ -343,13 +343,18 @@ class SharpnessAware(Wrapper):
             metrics["training_loss"] = record.loss
         self._parts.metrics = metrics | self.radius.metrics()
 
+    def _restore(self) -> None:
+        """Restore the unperturbed weights, then forget the step: in this order, so that an interrupt loses nothing."""
+        if self._record is not None:
+            self._record.restore()
+            self._record = None
+
     def _abort(self) -> None:
         """Undo a step that has not ended: a pass has raised, or the loop did not call `descent_step`."""
-        record, self._record = self._record, None
-        if record is not None and record.overwritten:
+        if self._record is not None and self._record.overwritten:
+            self._record = None
             self._passes.replay.forget()
-        elif record is not None:
-            record.restore()
+        self._restore()
         self._parts.discard()
         self._passes.replay.abort()
 

@@ -122,3 +122,20 @@ def test_bad_arguments() -> None:
         any_check(opt, closure, None, nn.Linear(2, 2))
     with pytest.raises(TypeError, match="`scheduler` must be a learning rate scheduler or None, got 3"):
         any_check(opt, closure, scheduler=bad)
+
+
+def test_weights_that_the_optimizer_does_not_hold_are_left_alone() -> None:
+    """A lazy layer that is not made yet has no weights to copy, and an expanded frozen weight cannot be written."""
+    model = nn.ModuleDict({"used": nn.Linear(2, 1), "lazy": nn.LazyLinear(1)})
+    model.register_parameter("frozen", nn.Parameter(torch.ones(1).expand(3), requires_grad=False))
+    opt = letsam.SAM(torch.optim.SGD(model["used"].parameters(), lr=0.1), rho=0.05)
+    versions = [model.frozen._version]
+
+    def closure() -> torch.Tensor:
+        opt.zero_grad()
+        loss = (model["used"](torch.ones(4, 2)) * model.frozen.sum()).square().mean()
+        loss.backward()
+        return loss
+
+    assert [found.code for found in letsam.check(opt, closure, model=model)] == ["weights-not-held"]
+    assert versions == [model.frozen._version]

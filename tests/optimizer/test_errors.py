@@ -28,6 +28,7 @@ from letsam import (
 )
 from letsam.hypergradient import FiniteDifference
 from letsam.perturbations import SAMPerturbation
+from letsam.step.record import StepRecord
 from oracle.problems import batch, closure_on, loss_on, network, same_bits, snapshot, weights_of
 
 
@@ -330,3 +331,34 @@ def test_step_after_a_forgotten_ascent_starts_from_the_weights() -> None:
     for model, opt in zip(models, opts, strict=True):
         opt.step(closure_on(model, batch(1)))
     assert same_bits(weights_of(models[0]), weights_of(models[1]))
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_an_interrupt_while_the_weights_are_restored_leaves_none_perturbed(
+    by_hand: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step after it begins at the unperturbed weights, wherever in the restoring the interrupt came."""
+    model = network()
+    opt, before = SAM(torch.optim.SGD(model.parameters(), lr=0.0), rho=0.1), weights_of(model)
+    monkeypatch.setattr(StepRecord, "restore", interrupt_once(StepRecord.restore))
+    closure = closure_on(model, batch(0))
+    if by_hand:
+        closure()
+        opt.ascent_step()
+        closure()
+    with pytest.raises(KeyboardInterrupt):
+        opt.descent_step() if by_hand else opt.step(closure)
+    opt.step(closure)
+    assert same_bits(weights_of(model), before)
+
+
+def interrupt_once(restore: Callable[[StepRecord], None]) -> Callable[[StepRecord], None]:
+    calls = [0]
+
+    def interrupted(record: StepRecord) -> None:
+        calls[0] += 1
+        if calls[0] == 1:
+            raise KeyboardInterrupt
+        restore(record)
+
+    return interrupted

@@ -59,9 +59,8 @@ class Sandbox:
 
     def __enter__(self) -> Sandbox:
         self._before = Snapshot()
-        self._before.take_all(list(self._modules), list(self._names), devices_of(self._params))
-        place = {p: i for i, p in enumerate(self._names)}
-        self._weights = [self._before.weights[place[p]] for p in self._params]
+        self._before.take_all(list(self._modules), self._params, devices_of(self._params), list(self._names))
+        self._weights = self._before.weights
         self._buffers = [
             (module, name)
             for module in self._modules

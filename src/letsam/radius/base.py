@@ -146,6 +146,7 @@ class Radius:
 
     def __init__(self, rho: float) -> None:
         self.rho = torch.tensor(float(rho), dtype=torch.float64)
+        self.reach = torch.ones_like(self.rho)  # of the last perturbation, for each unit of rho; see `Evidence.reach`
         self.blocks = Blocks(self.per)
 
     @property
@@ -157,6 +158,7 @@ class Radius:
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move the radius to the device and dtype of the weights."""
         self.rho = self.rho.to(device=device, dtype=dtype)
+        self.reach = self.reach.to(device=device, dtype=dtype)
 
     def attach(self, param_groups: list[dict[str, Any]], ascends: Callable[[int], bool]) -> None:
         """Called when the optimizer is made, at the start of each step, and when a param group is added.

@@ -95,7 +95,7 @@ class LearnedRadius(Radius):
         self._start = float(self.rho)
         self._used = self.rho  # radius of the last step, whether or not it was finite
         self._proposed: Tensor | None = None
-        self._reach = self._new_reach = torch.ones_like(self.rho)  # of the last ascent; kept if its step is finite
+        self._new_reach = self.reach  # of the last ascent; kept if its step is finite
         self._zero = torch.zeros_like(self.rho)
         self._seen: dict[str, Tensor] = {}  # measurements of the update in this step
         self._reported: dict[str, Tensor] = {}  # measurements of the last update that was kept
@@ -151,7 +151,7 @@ class LearnedRadius(Radius):
         """Move the radius and its rule to the device and dtype of the weights."""
         super().to(device, dtype)
         self.rule.to(device, dtype)
-        self._reach = self._new_reach = self._reach.to(device=device, dtype=dtype)
+        self._new_reach = self.reach
         self._zero = self._zero.to(device=device, dtype=dtype)
 
     def wants(self, step: int) -> Wants:
@@ -180,7 +180,7 @@ class LearnedRadius(Radius):
         rho, step = self.rho if self._proposed is None else self._proposed, ascent.step
         if 0 < step < self.rule.burn_in:  # the first step uses the initial radius as given
             updates = self.objective.training_batch == "next" and self._times.due(step)
-            rho = self._proposed = self.rule.limit(rho, step, self._reach, updates)
+            rho = self._proposed = self.rule.limit(rho, step, self.reach, updates)
         self._used = rho
         return self.blocks.spread(rho)
 
@@ -190,8 +190,8 @@ class LearnedRadius(Radius):
             self.rho = torch.where(finite, self._proposed, self.rho)
         if self._seen:  # this step has updated the radius
             self._reported = {n: torch.where(finite, x, self._reported.get(n, x)) for n, x in self._seen.items()}
-        if self._new_reach is not self._reach:
-            self._reach = torch.where(finite, self._new_reach, self._reach)
+        if self._new_reach is not self.reach:
+            self.reach = torch.where(finite, self._new_reach, self.reach)
         self.rule.commit(finite)
         self._forget()
 
@@ -201,13 +201,13 @@ class LearnedRadius(Radius):
         self._forget()
 
     def _forget(self) -> None:
-        self._proposed, self._new_reach, self._seen = None, self._reach, {}
+        self._proposed, self._new_reach, self._seen = None, self.reach, {}
 
     def _see_ascent(self, evidence: Evidence) -> None:
-        assert evidence.reach is not None and evidence.climbs is not None  # noqa: PT018
-        self._new_reach = torch.where(evidence.climbs, evidence.reach.to(self.rho.dtype), self._reach)
+        assert evidence.reach is not None
+        self._new_reach = evidence.reach
         if evidence.growth is not None:
-            assert evidence.training_loss is not None
+            assert evidence.training_loss is not None and evidence.climbs is not None  # noqa: PT018
             rho = self._used if self._used.ndim == 0 else self._used.mean()
             distance = torch.where(evidence.climbs, rho * self._new_reach, self._zero)
             self.rule.observe(evidence.training_loss, distance, evidence.growth)
@@ -218,12 +218,13 @@ class LearnedRadius(Radius):
         if evidence.validation_slope is None or evidence.usable is None:
             self._seen["hypergradient"] = torch.zeros_like(self.rho)
             return
-        scale = None if self.rule.normalize else self.rho.reciprocal()
+        rho = self.rho if self._proposed is None else self._proposed
+        scale = None if self.rule.normalize else rho.reciprocal()
         hypergradient, slope = self.objective.slopes(evidence, scale)
         self._seen["hypergradient"] = torch.where(evidence.usable, hypergradient.to(self.rho.dtype), self._zero)
         step, share = evidence.step, learning_rate_share(evidence.lr, evidence.peak_lr)
         update = Update(step, self._times.steps(step), share, self._new_reach, evidence.usable)
-        self._proposed = self.rule.propose(self.rho, slope.to(self.rho.dtype), update)
+        self._proposed = self.rule.propose(rho, slope.to(self.rho.dtype), update)
 
     def metrics(self) -> dict[str, Tensor]:
         """The radii and, from the first update on, the measurements of the last update."""
@@ -236,7 +237,7 @@ class LearnedRadius(Radius):
     def state_dict(self) -> dict[str, Any]:
         """The radii, the state of the rule, and what `metrics` reports."""
         state = super().state_dict() | self.rule.state_dict()
-        state["reach"] = self._reach.clone()
+        state["reach"] = self.reach.clone()
         state["reported"] = {name: value.clone() for name, value in self._reported.items()}
         return state
 
@@ -244,6 +245,6 @@ class LearnedRadius(Radius):
         """Restore the state that `state_dict` returned."""
         super().load_state_dict(state)
         self.rule.load_state_dict(state)
-        self._reach = torch.as_tensor(state["reach"]).to(self._reach, copy=True)
+        self.reach = torch.as_tensor(state["reach"]).to(self.reach, copy=True)
         self._reported = {name: torch.as_tensor(value).to(self.rho.device) for name, value in state["reported"].items()}
         self._forget()

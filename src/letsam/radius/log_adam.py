@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import checks
 from ..tangent.blocks import grown
-from .prior import Prior
+from .prior import SUMS, Prior
 from .rule import BOUNDS, Rule, Update
 
 NAMES = ("nu", "exp_avg", "exp_avg_sq", "updates")
@@ -183,7 +183,8 @@ class LogAdam(Rule):
     def state_dict(self) -> dict[str, Any]:
         """nu, Adam's moments and count of updates, and the sums of the prior."""
         own = {name: value.clone() for name, value in zip(NAMES, self._values.unbind(), strict=True)}
-        return own if self.prior is None else own | self.prior.state_dict()
+        zeros = {name: self._values.new_zeros(()) for name in SUMS}  # so that the layout is the same without a prior
+        return own | (zeros if self.prior is None else self.prior.state_dict())
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state that `state_dict` returned."""

@@ -237,11 +237,12 @@ class AscentPhase:
         moved = factor != 0
         record.moved = moved if record.moved is None else record.moved | moved
         if record.measures_reach:
-            found = reach()
+            last = self._parts.radius.reach
+            found = torch.where(moved, reach().to(last.dtype), last)
             if self._ranks.ascent_average is not None:
                 self._ranks.average([found])
             if batches > 1:
-                found = torch.where(moved, found, 0.0) / batches
+                found = found / batches
             record.reach = found if record.reach is None else record.reach + found
         if record.tangent is not None:
             record.tangent.climb(record.params, factor, batches)

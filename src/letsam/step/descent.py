@@ -31,7 +31,6 @@ class DescentPhase:
     def descend(self, record: StepRecord, max_grad_norm: float | None) -> None:
         """Restore the weights and take the base optimizer's step; it is undone, on the device, if not finite."""
         params, parts, tangent = record.params, self._parts, record.tangent
-        record.restore()
         gradients = gradients_of(params)
         self._check_finite(record, gradients)
         self._report_ascent(record)
@@ -62,6 +61,8 @@ class DescentPhase:
             loss = self._passes.validate(validation_closure, params, record.step)
             validation_slope, validation_norm = parts.slope(params)
         except BaseException:
+            if parts.tangent is not None:
+                parts.tangent.expire()  # Z belongs to weights that are undone
             parts.guard.settle(parts.base, ~finite, params, parts.weights)
             raise
         usable = finite if record.moved is None else finite & record.moved

@@ -121,18 +121,26 @@ class Snapshot:
         self.buffers.take(modules)
 
     @torch.no_grad()
-    def take_all(self, modules: Sequence[nn.Module], params: Sequence[Tensor], devices: Iterable[torch.device]) -> None:
+    def take_all(
+        self,
+        modules: Sequence[nn.Module],
+        params: Sequence[Tensor],
+        devices: Iterable[torch.device],
+        graded: Sequence[Tensor] | None = None,
+    ) -> None:
         """The same, and the weights, the training modes of the modules and the gradients.
 
         Args:
             modules: each module itself, not only the outermost.
-            params: weights, with or without gradients.
+            params: weights.
             devices: of the random generators; none to leave random numbers alone.
+            graded: the tensors whose gradients are kept; None: the weights.
         """
+        graded = params if graded is None else graded
         self.take(modules, devices)
         self._params, self.weights = list(params), [p.detach().clone() for p in params]
         self._modules = [(module, module.training, dict(_places(module))) for module in modules]
-        self._gradients = [(p, p.grad, None if p.grad is None else p.grad.detach().clone()) for p in params]
+        self._gradients = [(p, p.grad, None if p.grad is None else p.grad.detach().clone()) for p in graded]
 
     @torch.no_grad()
     def restore(self) -> None:

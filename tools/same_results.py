@@ -2,9 +2,9 @@
 
 Run one part in each checkout, then compare what was written:
 
-    python benchmarks/same_results.py digits CHECKOUT before.json
-    python benchmarks/same_results.py digits OTHER_CHECKOUT after.json
-    python benchmarks/same_results.py compare before.json after.json
+    python tools/same_results.py digits CHECKOUT before.json
+    python tools/same_results.py digits OTHER_CHECKOUT after.json
+    python tools/same_results.py compare before.json after.json
 
 `digits` takes about four minutes on one core. It trains every method of `letsam methods` on digits with label noise,
 a part of them also with accumulation, with clipping and in mixed precision, and a few on a network with BatchNorm and
@@ -15,8 +15,8 @@ epochs. Two files of it are compared in the same way. `committed` compares whole
 which have five significant digits. Those numbers depend on the kind of CPU, even for SGD: on another kind than the one
 that made them they differ for every checkout.
 
-    python benchmarks/same_results.py suite CHECKOUT suite.json
-    python benchmarks/same_results.py committed suite.json CHECKOUT/docs/evidence
+    python tools/same_results.py suite CHECKOUT suite.json
+    python tools/same_results.py committed suite.json CHECKOUT/docs/evidence
 
 `--only NAME ...` runs the trials or settings whose names contain one of these, and keeps what else is in the file.
 
