@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from torch import Tensor
 
 from ..closures import Closure
@@ -29,7 +27,7 @@ class DescentPhase:
         self._parts, self._passes = parts, passes
 
     def descend(self, record: StepRecord, max_grad_norm: float | None) -> None:
-        """Restore the weights and take the base optimizer's step; it is undone, on the device, if not finite."""
+        """Take the base optimizer's step from the restored weights; it is undone, on the device, if not finite."""
         params, parts, tangent = record.params, self._parts, record.tangent
         gradients = gradients_of(params)
         self._check_finite(record, gradients)
@@ -66,9 +64,13 @@ class DescentPhase:
             parts.guard.settle(parts.base, ~finite, params, parts.weights)
             raise
         usable = finite if record.moved is None else finite & record.moved
-        evidence = Evidence(record.step, record.lr, record.peak_lr, training_loss, loss)
         parts.radius.update(
-            replace(evidence, validation_slope=validation_slope, training_slope=training_slope, usable=usable)
+            Evidence(
+                *(record.step, record.lr, record.peak_lr, training_loss, loss),
+                validation_slope=validation_slope,
+                training_slope=training_slope,
+                usable=usable,
+            )
         )
         if parts.tangent is not None:
             parts.tangent.expire()
@@ -87,8 +89,8 @@ class DescentPhase:
     def _report_ascent(self, record: StepRecord) -> None:
         """Report to the radius how far the perturbation reached and how much the gradient norm grew."""
         if record.reach is not None:
-            evidence = Evidence(record.step, record.lr, record.peak_lr, record.loss)
-            self._parts.radius.update(replace(evidence, reach=record.reach, climbs=record.moved, growth=record.growth))
+            seen = record.step, record.lr, record.peak_lr, record.loss
+            self._parts.radius.update(Evidence(*seen, reach=record.reach, climbs=record.moved, growth=record.growth))
 
     def _step_base(self, record: StepRecord, decoupled: Tensors | None) -> None:
         """The base optimizer's step and the decoupled term; undone if the step was not finite."""
