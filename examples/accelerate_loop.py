@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import letsam
-from letsam.integrations import EndlessBatches
 from letsam.integrations.accelerate import step
 from letsam.tasks import load_task
 from letsam.tasks.label_noise import targets_of, with_label_noise
@@ -36,7 +35,7 @@ def main(epochs: int = 20) -> float:
     sam = letsam.SAM(base, rho=letsam.LearnedRadius(0.05), model=model)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(sam, epochs * len(train))
     model, opt, scheduler, train, validation = accelerator.prepare(model, sam, scheduler, train, validation)
-    held_out_batches = EndlessBatches(validation)
+    held_out_batches = letsam.endless(validation)
     accelerator.register_for_checkpointing(held_out_batches)  # save_state() then saves the position in the data
 
     def loss_on(batch: list[Tensor]) -> Tensor:

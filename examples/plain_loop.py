@@ -6,7 +6,6 @@ on a batch that the model is not trained on; the radius is learned from its loss
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 
 import torch
@@ -44,7 +43,7 @@ def main(epochs: int = 20) -> float:
 
         return closure
 
-    held_out_batches = itertools.cycle(validation)
+    held_out_batches = letsam.endless(validation)
     for epoch in range(epochs):
         for batch in train:
             opt.step(closure_on(batch), closure_on(next(held_out_batches)))

@@ -11,6 +11,7 @@ from . import hypergradient, perturbations, radius, variants
 from ._version import __version__
 from .checkpoint import DistributedState
 from .closures.accumulation import accumulated
+from .closures.batches import endless
 from .closures.selection import selected
 from .doctor import check
 from .groups import param_groups
@@ -31,6 +32,7 @@ __all__ = [
     "__version__",
     "accumulated",
     "check",
+    "endless",
     "frozen_statistics",
     "hypergradient",
     "param_groups",

@@ -1,18 +1,21 @@
 """Closures: the functions that a step calls to run a forward and backward pass.
 
 `closure` has the contract and its checks, `accumulation` a closure over micro-batches, `selection` a closure that
-descends on the samples whose loss the perturbation raises most.
+descends on the samples whose loss the perturbation raises most, `batches` an endless iterator over validation batches.
 """
 
 from .accumulation import accumulated
+from .batches import EndlessBatches, endless
 from .closure import Closure, InParts, checked_closure, evaluate, parts_of, require_gradients
 from .selection import selected
 
 __all__ = [
     "Closure",
+    "EndlessBatches",
     "InParts",
     "accumulated",
     "checked_closure",
+    "endless",
     "evaluate",
     "parts_of",
     "require_gradients",

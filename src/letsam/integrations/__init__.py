@@ -4,6 +4,6 @@ Each module needs the library that it is named after: `pip install "letsam[light
 `"letsam[accelerate]"`.
 """
 
-from .batches import EndlessBatches
+from ..closures.batches import EndlessBatches
 
 __all__ = ["EndlessBatches"]

@@ -1,7 +1,7 @@
 """Accelerate: a step with the accelerator's precision, processes and gradient accumulation.
 
     model, base, train, held_out = accelerator.prepare(model, optimizer, train, held_out)
-    validation = EndlessBatches(held_out)
+    validation = letsam.endless(held_out)
     accelerator.register_for_checkpointing(validation)
     for batch in train:
         step(accelerator, optimizer, loss_on, [batch], validation)
@@ -49,8 +49,8 @@ def step(
         optimizer: a letsam optimizer, prepared or not.
         loss_on: computes the loss of one batch with the prepared model (a scalar); must not call `backward()`.
         micro_batches: the training batches of this step, at least one.
-        validation_batches: an infinite iterator (`letsam.integrations.EndlessBatches`), for a learned radius; each
-            validation pass takes one batch.
+        validation_batches: an infinite iterator (`letsam.endless`), for a learned radius; each validation pass takes
+            one batch.
         weights: weights of the micro-batches (see `letsam.accumulated`); None: equal weights.
         model: the prepared model; with it, several processes exchange gradients only in the last micro-batch.
 
@@ -65,12 +65,11 @@ def step(
     Example:
         >>> import torch, letsam
         >>> from accelerate import Accelerator
-        >>> from letsam.integrations import EndlessBatches
         >>> from letsam.integrations.accelerate import step
         >>> accelerator, model = Accelerator(cpu=True), torch.nn.Linear(2, 1)
         >>> opt = letsam.SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=letsam.LearnedRadius(0.05))
         >>> model, opt = accelerator.prepare(model, opt)
-        >>> validation = EndlessBatches(torch.eye(2).split(1))
+        >>> validation = letsam.endless(torch.eye(2).split(1))
         >>> for batch in torch.randn(6, 4, 2):
         ...     loss = step(accelerator, opt, lambda x: model(x).square().mean(), [batch], validation)
         >>> bool(opt.optimizer.rho != 0.05)

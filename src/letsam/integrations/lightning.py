@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import checks
+from ..closures.batches import EndlessBatches, endless
 from ..optimizer import SharpnessAware
-from .batches import EndlessBatches
 from .logged_metrics import logged_metrics
 
 Loss = Callable[[LightningModule, Any], Tensor]
@@ -78,7 +78,7 @@ class SharpnessAwareCallback(Callback):
         self.seed = checks.whole("seed", seed, 0)
         self._batches: EndlessBatches[Any] | None = None
         if validation_dataloader is not None:
-            self._batches = EndlessBatches(validation_dataloader, seed=self.seed)
+            self._batches = endless(validation_dataloader, seed=self.seed)
         self._optimizer: SharpnessAware | None = None
         self._hook: Any = None
 

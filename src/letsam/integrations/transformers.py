@@ -19,12 +19,12 @@ from torch.utils.data import DataLoader
 from transformers import Trainer
 
 from .. import checks
+from ..closures.batches import EndlessBatches, endless
 from ..closures.closure import InParts
 from ..optimizer import SharpnessAware
 from ..radius import LearnedRadius
 from ..variants import SAM
 from .accelerate import unwrapped
-from .batches import EndlessBatches
 from .logged_metrics import logged_metrics
 
 STATE_KEY = "radius_batches"
@@ -129,7 +129,7 @@ class SharpnessAwareTrainer(Trainer):
             optimizer.max_grad_norm = self.args.max_grad_norm
         self._sharpness_aware = optimizer
         if self.radius_dataset is not None:
-            batches = self._radius_batches = EndlessBatches(self.get_radius_dataloader(), seed=self.args.seed)
+            batches = self._radius_batches = endless(self.get_radius_dataloader(), seed=self.args.seed)
             # The Trainer saves the optimizer's state in every checkpoint, so the position in the data is stored there.
             optimizer.register_state_dict_post_hook(lambda _, state: {**state, STATE_KEY: batches.state_dict()})
             optimizer.register_load_state_dict_pre_hook(lambda _, state: _take_position(batches, state))

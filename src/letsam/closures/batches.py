@@ -1,4 +1,7 @@
-"""Validation batches for a learned radius: an infinite iterator whose position can be saved and restored."""
+"""Validation batches for a learned radius: an infinite iterator whose position can be saved and restored.
+
+`itertools.cycle` is no substitute: it keeps every batch in memory, and repeats the first epoch's order.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,34 @@ import torch
 from .. import checks
 
 Batch = TypeVar("Batch")
+EMPTY = "`loader` must yield at least one batch (a whole one with `drop_last=True`), got none"
 _END = object()
+
+
+def endless(loader: Iterable[Batch], *, seed: int = 0) -> EndlessBatches[Batch]:
+    """Iterate a loader for ever: the validation batches of a learned radius.
+
+    Each epoch iterates the loader again, so a loader that shuffles has another order in each epoch, and no batch is
+    kept in memory. The order depends only on `seed` and the epoch number; no random generator is advanced.
+
+    Args:
+        loader: a DataLoader, or any other iterable that can be iterated repeatedly; it needs no length.
+        seed: >= 0, of the order.
+
+    Returns:
+        An infinite iterator. Its `state_dict` and `load_state_dict` save and restore the position.
+
+    Raises:
+        TypeError: `loader` is not iterable, or is an iterator, which ends after one epoch.
+        ValueError: `loader` has no batches; from `next`, if it has no length and yields none, or none any more.
+
+    Example:
+        >>> import letsam
+        >>> batches = letsam.endless(["a", "b"])
+        >>> [next(batches) for _ in range(3)]
+        ['a', 'b', 'a']
+    """
+    return EndlessBatches(loader, seed=seed)
 
 
 class EndlessBatches(Generic[Batch]):
@@ -30,7 +60,7 @@ class EndlessBatches(Generic[Batch]):
 
     Raises:
         TypeError: `loader` is not iterable, or is an iterator, which ends after one epoch.
-        ValueError: from `next`, if the loader yields no batch.
+        ValueError: `loader` has no batches; from `next`, if it has no length and yields none, or none any more.
 
     Example:
         >>> from letsam.integrations import EndlessBatches
@@ -42,8 +72,11 @@ class EndlessBatches(Generic[Batch]):
     """
 
     def __init__(self, loader: Iterable[Batch], *, seed: int = 0) -> None:
-        if not isinstance(loader, Iterable) or isinstance(loader, Iterator):
+        iterable = isinstance(loader, Iterable)  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not iterable or isinstance(loader, Iterator):
             raise TypeError(f"`loader` must be a DataLoader or another iterable, got {checks.shown(loader)}")
+        if _length(loader) == 0:
+            raise ValueError(EMPTY)
         self.loader = loader
         self.seed = checks.whole("seed", seed, 0)
         self._epoch = self._position = 0
@@ -55,7 +88,8 @@ class EndlessBatches(Generic[Batch]):
     def __next__(self) -> Batch:
         while (batch := self._read()) is _END:
             if self._position == 0:
-                raise ValueError("`loader` must yield at least one batch, got none")
+                again = f" in epoch {self._epoch}, after earlier ones (it can be iterated only once)"
+                raise ValueError(EMPTY if self._epoch == 0 else f"{EMPTY}{again}")
             self._epoch, self._position, self._batches = self._epoch + 1, 0, None
         self._position += 1
         return cast(Batch, batch)
@@ -101,3 +135,11 @@ def _restored(generators: list[torch.Generator]) -> Generator[list[torch.Generat
     finally:
         for generator, state in zip(generators, states, strict=True):
             generator.set_state(state)
+
+
+def _length(loader: Iterable[Any]) -> int | None:
+    """The number of batches; None where the loader does not know it, as with an `IterableDataset`."""
+    try:
+        return len(loader)  # pyright: ignore[reportArgumentType]
+    except (TypeError, NotImplementedError):
+        return None
