@@ -32,7 +32,7 @@ from torch.optim import Optimizer
 from . import checks
 from .closures import Closure, checked_closure, require_gradients
 from .perturbations import Perturbation
-from .radius import Evidence, Radius
+from .radius import Radius
 from .step import precision
 from .step.ascent import AscentPhase
 from .step.descent import DescentPhase
@@ -213,15 +213,14 @@ class SharpnessAware(Wrapper):
                 not a scalar, or a learned radius without a validation closure. Nothing has changed then, with one
                 exception: after a failed pass at perturbed weights, a learned radius skips its next update.
             TypeError: a closure that does not return a tensor; `grad_scaler` is not a gradient scaler.
+            RuntimeError: called within a closure, or a closure has raised StopIteration. Nothing has changed then.
         """
+        self._refuse_in_closure("step()")
         validation_closure = self.validation_closure if validation_closure is None else validation_closure
         closure = checked_closure(closure)
         if validation_closure is not None:
             checked_closure(validation_closure, "validation_closure")
-        if self.radius.learns and validation_closure is None:
-            raise ValueError(
-                "`validation_closure` must be given for a learned radius, to `step` or as an attribute, got None"
-            )
+        self._parts.check_closures(validation_closure)
         self._passes.ranks.check(self.model)
         self._passes.scale_by(grad_scaler)
         self._abort()
@@ -229,8 +228,9 @@ class SharpnessAware(Wrapper):
         record = self._parts.record(self._parts.trainable())
         batches = self._ascent.batches(closure, record)
         try:
+            self._under_way = True
             self._passes.begin(record.params)
-            evidence = self._validate(record, validation_closure)
+            evidence = self._ascent.validate(record, validation_closure)
             self._ascent.first_pass(record, closure, batches)
             self._ascent.set_radius(record, evidence, len(batches))
             self._record = record
@@ -244,6 +244,8 @@ class SharpnessAware(Wrapper):
         except BaseException:
             self._abort()
             raise
+        finally:
+            self._under_way = False
         self._finish(record)
         assert record.loss is not None  # a step of one pass climbs
         return record.loss
@@ -262,9 +264,10 @@ class SharpnessAware(Wrapper):
         Raises:
             ValueError: there are no gradients; or the radius is learned or the perturbation has several ascents, which
                 takes passes that only `step` can make.
-            RuntimeError: the weights are already perturbed.
+            RuntimeError: the weights are already perturbed, or this is called within a closure of `step`.
         """
-        if self.radius.learns:
+        self._refuse_in_closure("ascent_step()")
+        if self.radius.learns or self._parts.wants().validation:
             raise ValueError(
                 "`rho` must be fixed or scheduled for ascent_step(); a learned radius needs step(closure, ...)"
             )
@@ -307,6 +310,7 @@ class SharpnessAware(Wrapper):
             ValueError: a different `grad_scaler`, or there are no gradients; in the latter case the weights have been
                 restored.
         """
+        self._refuse_in_closure("descent_step()")
         record = self._record
         if record is None:
             raise RuntimeError("descent_step() needs an ascent_step() before it")
@@ -321,17 +325,6 @@ class SharpnessAware(Wrapper):
         self._restore()
         self._descent.descend(record, self.max_grad_norm)
         self._finish(record)
-
-    def _validate(self, record: StepRecord, closure: Closure | None) -> Evidence | None:
-        """The validation pass at the beginning of a step, at the weights that the previous step produced."""
-        if record.wants.validation != "before":
-            return None
-        assert closure is not None
-        loss = self._passes.validate(closure, record.params, record.step)
-        slope, length = self._parts.slope(record.params, self._parts.weights)
-        record.seen += [loss, length]
-        usable = None if self.tangent is None else self.tangent.usable
-        return Evidence(record.step, 1.0, 1.0, validation_loss=loss, validation_slope=slope, usable=usable)
 
     def _finish(self, record: StepRecord) -> None:
         """Count the step and publish its metrics."""
@@ -390,6 +383,7 @@ class SharpnessAware(Wrapper):
         return self._parts.state_dict()
 
     def _check_own_state(self, own: dict[str, Any]) -> None:
+        self._refuse_in_closure("load_state_dict()")
         self._parts.check_state(own)
 
     def _load_own_state(self, own: dict[str, Any]) -> None:

@@ -83,6 +83,7 @@ def evaluate(closure: Closure, name: str, params: Tensors) -> Tensor:
     Raises:
         TypeError: the closure returns no tensor.
         ValueError: it returns no scalar, or leaves no gradients or sparse ones.
+        RuntimeError: it raises StopIteration, which would end the caller's loop as if the data were used up.
 
     Example:
         >>> weight = torch.nn.Parameter(torch.tensor([3.0]))
@@ -93,8 +94,14 @@ def evaluate(closure: Closure, name: str, params: Tensors) -> Tensor:
         >>> evaluate(closure, "closure", [weight]), weight.grad
         (tensor(9.), tensor([6.]))
     """
-    with torch.enable_grad():
-        loss: object = closure()
+    try:
+        with torch.enable_grad():
+            loss: object = closure()
+    except StopIteration as error:
+        raise RuntimeError(
+            f"`{name}` must find a batch in every call, got StopIteration: its iterator has ended; start a new one, or "
+            "use letsam.endless(loader)"
+        ) from error
     if not isinstance(loss, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"`{name}` must return the loss as a tensor, got {checks.shown(loss)}")
     if loss.numel() != 1:

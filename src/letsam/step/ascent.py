@@ -56,6 +56,18 @@ class AscentPhase:
             )
         return batches
 
+    def validate(self, record: StepRecord, closure: Closure | None) -> Evidence | None:
+        """The validation pass at the beginning of a step, at the weights that the previous step produced."""
+        if record.wants.validation != "before":
+            return None
+        assert closure is not None
+        parts = self._parts
+        loss = self._passes.validate(closure, record.params, record.step)
+        slope, length = parts.slope(record.params, parts.weights)
+        record.seen += [loss, length]
+        usable = None if parts.tangent is None else parts.tangent.usable
+        return Evidence(record.step, 1.0, 1.0, validation_loss=loss, validation_slope=slope, usable=usable)
+
     def first_pass(self, record: StepRecord, closure: Closure, batches: Sequence[Closure]) -> None:
         """The pass at the weights, if the perturbation or the radius of this step needs it; sets loss and norms.
 

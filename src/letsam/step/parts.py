@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from .. import checks
 from ..groups import perturbed_parameters, unperturbed
 from ..perturbations import Perturbation
-from ..radius import Radius
+from ..radius import Radius, Wants
 from ..radius.fixed import as_radius
 from ..tangent import Slope, Tangent
 from ..tensors import Average, Buffers, GradientSum, gradients_of, norm, scalar_dtype
@@ -103,9 +103,19 @@ class Parts:
             self.tangent.to(device)
         self.skipped = self.skipped.to(device)
 
+    def wants(self) -> Wants:
+        """What the radius needs to be measured in the next step."""
+        return self.radius.wants(self.steps)
+
+    def check_closures(self, validation_closure: object) -> None:
+        """Raise `ValueError` if the next step needs a validation closure and there is none."""
+        if validation_closure is None and (self.radius.learns or self.wants().validation):
+            kind = "a learned radius" if self.radius.learns else f"a {self.radius.kind}, which wants a validation pass"
+            raise ValueError(f"`validation_closure` must be given for {kind}, to `step` or as an attribute, got None")
+
     def record(self, params: list[Tensor]) -> StepRecord:
         """Make the record of a new step; what it measures is decided here, before its first pass."""
-        wants = self.radius.wants(self.steps)
+        wants = self.wants()
         climbs = self.perturbation.ascends(self.steps)
         tangent = self.tangent if wants.tangent and climbs else None
         return StepRecord(self.steps, 1.0, self.peak_lr, wants, climbs, tangent, params)

@@ -29,6 +29,8 @@ class Wrapper(Optimizer):
         TypeError: not an optimizer, or one that calls closures of its own.
     """
 
+    _under_way = False  # whether a closure of a step is running
+
     def __init__(self, base_optimizer: Optimizer) -> None:
         base = _checked_base(base_optimizer)
         # torch's own __init__ sets up its hooks; the groups that it makes go to a stand-in, since ours are the base's
@@ -70,6 +72,7 @@ class Wrapper(Optimizer):
         if not isinstance(self.base_optimizer, Optimizer):  # pyright: ignore[reportUnnecessaryIsInstance]
             super().add_param_group(param_group)  # torch's __init__, into the stand-in
             return
+        self._refuse_in_closure("add_param_group()")
         self.base_optimizer.add_param_group(param_group)
         self._group_added()
 
@@ -97,7 +100,9 @@ class Wrapper(Optimizer):
 
         Raises:
             ValueError: the state is of another kind of optimizer. Nothing has changed then.
+            RuntimeError: called within a closure of `step`.
         """
+        self._refuse_in_closure("load_state_dict()")
         state_dict = dict(state_dict)
         for hook in self._optimizer_load_state_dict_pre_hooks.values():
             changed = hook(self, state_dict)
@@ -110,6 +115,14 @@ class Wrapper(Optimizer):
         self._load_own_state(cast(dict[str, Any], own))
         for hook in self._optimizer_load_state_dict_post_hooks.values():
             hook(self)
+
+    def _refuse_in_closure(self, call: str) -> None:
+        """Raise if a step is under way: its closure must not call the optimizer that runs it."""
+        if self._under_way:
+            raise RuntimeError(
+                f"{call} was called within a closure of step() of the same optimizer: a closure only clears the "
+                "gradients, computes the loss, calls backward() and returns the loss"
+            )
 
     # --- for the subclass -----------------------------------------------------------------------------------
 
