@@ -19,10 +19,10 @@ def shown(value: object) -> str:
     return text if len(text) <= 80 else f"{type(value).__name__} {text[:60]}..."
 
 
-def number(name: str, value: object) -> float:
-    """Return `value` as a float, or raise `TypeError` if it is not a real number."""
+def number(name: str, value: object, place: str = "") -> float:
+    """Return `value` as a float, or raise `TypeError` if it is not a real number; `place` follows the name there."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"`{name}` must be a number, got {shown(value)}")
+        raise TypeError(f"`{name}`{place} must be a number, got {shown(value)}")
     return float(value)
 
 
@@ -34,13 +34,13 @@ def positive(name: str, value: object) -> float:
     return checked
 
 
-def not_negative(name: str, value: object, zero_means: str | None = None) -> float:
+def not_negative(name: str, value: object, zero_means: str | None = None, place: str = "") -> float:
     """Return `value` as a finite float >= 0, or raise; `zero_means` says in the error what the value 0 does."""
-    checked = number(name, value)
+    checked = number(name, value, place)
     if not (checked >= 0 and math.isfinite(checked)):
         if zero_means is None:
-            raise ValueError(f"`{name}` must be >= 0, got {checked}")
-        raise ValueError(f"`{name}` must be > 0, got {checked} (0 is allowed: {zero_means})")
+            raise ValueError(f"`{name}`{place} must be >= 0, got {checked}")
+        raise ValueError(f"`{name}`{place} must be > 0, got {checked} (0 is allowed: {zero_means})")
     return checked
 
 

@@ -34,6 +34,7 @@ from .closures import Closure, checked_closure, require_gradients
 from .perturbations import Perturbation
 from .radius import Radius
 from .step import precision
+from .step.activity import Active, checked_active
 from .step.ascent import AscentPhase
 from .step.descent import DescentPhase
 from .step.parts import Parts
@@ -72,6 +73,9 @@ class SharpnessAware(Wrapper):
             `letsam.accumulated` along its own gradient (m-SAM). With several processes, `model` must be or contain a
             DDP. The radius is the same for all. Micro-batches cannot be combined with perturbations that keep state
             from step to step.
+        active: the steps that may perturb the weights: a `range` of step numbers (from 0), or a function that returns
+            True or False for a step number. In the others the base optimizer steps alone, in one pass, and radius and
+            perturbation rest: they count active steps only. None: all steps.
 
     Attributes:
         base_optimizer: the wrapped optimizer.
@@ -81,6 +85,7 @@ class SharpnessAware(Wrapper):
             several radii, rho and hypergradient have one value per radius.
         validation_closure: as given; may be set at any time; not part of `state_dict` or of a pickle.
         max_grad_norm: as given; may be set at any time; not part of `state_dict`.
+        active: as given; may be set at any time; not part of `state_dict`.
         model: as given; may be set at any time; not part of `state_dict` or of a pickle. A deep copy refers to the
             copied model if the model was copied in the same call, before the optimizer.
 
@@ -116,9 +121,11 @@ class SharpnessAware(Wrapper):
         max_grad_norm: float | None = None,
         process_group: Group = "default",
         m_sharpness: bool = False,
+        active: Active | None = None,
     ) -> None:
         super().__init__(base_optimizer)
         self._parts = Parts(self.base_optimizer, perturbation, rho)
+        self.active = active
         if perturbation.perturbs != "all" and model is None:
             raise ValueError(
                 f'`model` must be given for a {type(perturbation).__name__}, which perturbs "{perturbation.perturbs}" '
@@ -183,6 +190,15 @@ class SharpnessAware(Wrapper):
     @max_grad_norm.setter
     def max_grad_norm(self, value: float | None) -> None:
         self._max_grad_norm = value if value is None else checks.positive("max_grad_norm", value)
+
+    @property
+    def active(self) -> Active | None:
+        """The steps that may perturb the weights; None: all."""
+        return self._parts.active
+
+    @active.setter
+    def active(self, value: Active | None) -> None:
+        self._parts.active = checked_active(value)
 
     # --- a step ---------------------------------------------------------------------------------------------------
 
@@ -334,7 +350,7 @@ class SharpnessAware(Wrapper):
         metrics = {"rho": record.rho, "gradient_norm": record.gradient_norm, "skipped_steps": self._parts.skipped}
         if record.loss is not None:
             metrics["training_loss"] = record.loss
-        self._parts.metrics = metrics | self.radius.metrics()
+        self._parts.metrics = metrics | self.radius.metrics() | ({} if record.active else {"rho": record.rho})
 
     def _restore(self) -> None:
         """Restore the unperturbed weights, then forget the step: in this order, so that an interrupt loses nothing."""
@@ -385,6 +401,9 @@ class SharpnessAware(Wrapper):
     def _check_own_state(self, own: dict[str, Any]) -> None:
         self._refuse_in_closure("load_state_dict()")
         self._parts.check_state(own)
+
+    def _check_groups(self, groups: list[dict[str, Any]]) -> None:
+        self._parts.check_groups(groups)
 
     def _load_own_state(self, own: dict[str, Any]) -> None:
         self._abort()

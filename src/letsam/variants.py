@@ -27,6 +27,7 @@ from .perturbations.subbatchsam import SubBatchSAMPerturbation
 from .perturbations.vasso import VaSSOPerturbation
 from .perturbations.wsam import WSAMPerturbation
 from .radius import Radius
+from .step.activity import Active
 from .step.ranks import Group
 
 __all__ = [
@@ -63,6 +64,7 @@ class Variant(SharpnessAware):
         max_grad_norm: > 0, clips the total norm of the gradient of the descent; None: no clipping.
         process_group: the processes over which losses are averaged (see `SharpnessAware`).
         m_sharpness: each process, and each of its micro-batches, climbs along its own gradient (see `SharpnessAware`).
+        active: the steps that may perturb the weights; None: all (see `SharpnessAware`).
         **options: options of the perturbation, which its class documents.
 
     Raises:
@@ -98,6 +100,7 @@ class Variant(SharpnessAware):
         max_grad_norm: float | None = None,
         process_group: Group = "default",
         m_sharpness: bool = False,
+        active: Active | None = None,
         **options: Any,
     ) -> None:
         super().__init__(
@@ -109,6 +112,7 @@ class Variant(SharpnessAware):
             max_grad_norm=max_grad_norm,
             process_group=process_group,
             m_sharpness=m_sharpness,
+            active=active,
         )
 
 
@@ -127,6 +131,7 @@ class SAM(Variant, made_of=SAMPerturbation):
         max_grad_norm: > 0, clips the total norm of the gradient of the descent; None: no clipping.
         process_group: the processes over which losses are averaged (see `SharpnessAware`).
         m_sharpness: each process, and each of its micro-batches, climbs along its own gradient (see `SharpnessAware`).
+        active: the steps that may perturb the weights; None: all (see `SharpnessAware`).
 
     Raises:
         TypeError: an argument of the wrong type.
@@ -152,6 +157,7 @@ class SAM(Variant, made_of=SAMPerturbation):
         max_grad_norm: float | None = None,
         process_group: Group = "default",
         m_sharpness: bool = False,
+        active: Active | None = None,
     ) -> None:
         SharpnessAware.__init__(
             self,
@@ -163,6 +169,7 @@ class SAM(Variant, made_of=SAMPerturbation):
             max_grad_norm=max_grad_norm,
             process_group=process_group,
             m_sharpness=m_sharpness,
+            active=active,
         )
 
 
@@ -181,6 +188,7 @@ class ASAM(Variant, made_of=ASAMPerturbation):
         max_grad_norm: > 0, clips the total norm of the gradient of the descent; None: no clipping.
         process_group: the processes over which losses are averaged (see `SharpnessAware`).
         m_sharpness: each process, and each of its micro-batches, climbs along its own gradient (see `SharpnessAware`).
+        active: the steps that may perturb the weights; None: all (see `SharpnessAware`).
 
     Raises:
         TypeError: an argument of the wrong type.
@@ -208,6 +216,7 @@ class ASAM(Variant, made_of=ASAMPerturbation):
         max_grad_norm: float | None = None,
         process_group: Group = "default",
         m_sharpness: bool = False,
+        active: Active | None = None,
     ) -> None:
         SharpnessAware.__init__(
             self,
@@ -219,6 +228,7 @@ class ASAM(Variant, made_of=ASAMPerturbation):
             max_grad_norm=max_grad_norm,
             process_group=process_group,
             m_sharpness=m_sharpness,
+            active=active,
         )
 
 

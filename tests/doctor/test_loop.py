@@ -195,3 +195,27 @@ def test_a_step_that_does_not_climb() -> None:
     before = state_of(model, opt)
     assert letsam.check(opt, closure_on(model, batch(0))) == []
     assert same_bits(state_of(model, opt), before)
+
+
+# --- active steps ----------------------------------------------------------------------------------------------------
+
+
+def test_active_steps_that_never_update_the_radius() -> None:
+    model = network()
+    closures = closure_on(model, batch(0)), closure_on(model, batch(1))
+    opt = SAM(sgd(model), LearnedRadius(0.1), active=lambda step: step % 3 == 0)
+    found = only(opt, *closures)
+    assert (found.code, found.severity) == ("radius-never-updated", "warning")
+    for active in (None, range(100, 200), range(100), lambda step: step % 3 > 0):
+        opt.active = active
+        assert letsam.check(opt, *closures) == []
+    fine = [0.1, LearnedRadius(0.1, objective=letsam.SquaredGap(training_batch="same"))]
+    for rho in fine:
+        assert letsam.check(SAM(sgd(model), rho, active=lambda step: step % 3 == 0), *closures) == []
+
+
+def test_the_radius_is_checked_before_a_late_start() -> None:
+    model = network()
+    opt = SAM(sgd(model), 1e3, active=range(100, 200))
+    assert codes(opt, closure_on(model, batch(0))) == ["radius-too-large"]
+    assert opt.active == range(100, 200)

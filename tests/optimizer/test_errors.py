@@ -102,9 +102,9 @@ ARGUMENTS: list[tuple[Callable[[], Any], type[Exception], str]] = [
         case
         for kind in (LinearRadius, CosineRadius)
         for case in (
-            (lambda kind=kind: kind(0.0, 0.1, 10), ValueError, "`start` must be > 0, got 0.0"),
-            (lambda kind=kind: kind(0.1, -0.1, 10), ValueError, "`end` must be > 0, got -0.1"),
-            (lambda kind=kind: kind(0.1, NAN, 10), ValueError, "`end` must be > 0, got nan"),
+            (lambda kind=kind: kind(-0.1, 0.1, 10), ValueError, "`start` must be >= 0, got -0.1"),
+            (lambda kind=kind: kind(0.1, -0.1, 10), ValueError, "`end` must be >= 0, got -0.1"),
+            (lambda kind=kind: kind(0.1, NAN, 10), ValueError, "`end` must be >= 0, got nan"),
             (lambda kind=kind: kind("a", 0.1, 10), TypeError, "`start` must be a number, got 'a'"),
             (lambda kind=kind: kind(0.1, 0.1, 0), ValueError, "`steps` must be a whole number >= 1, got 0"),
             (lambda kind=kind: kind(0.1, 0.1, 2.5), TypeError, "`steps` must be a whole number >= 1, got 2.5"),
@@ -114,8 +114,8 @@ ARGUMENTS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: ProportionalRadius(0.1, 0.0), ValueError, "`minimum` must be > 0, got 0.0"),
     (lambda: ProportionalRadius(0.1, 0.2), ValueError, "`minimum` must be at most `maximum` = 0.1, got 0.2"),
     (lambda: ReplayedRadius([], 3), ValueError, "`schedule` must hold at least one radius, got none"),
-    (lambda: ReplayedRadius([0.1, 0.0], 3), ValueError, "`schedule` must be > 0, got 0.0"),
-    (lambda: ReplayedRadius([0.1, NAN], 3), ValueError, "`schedule` must be > 0, got nan"),
+    (lambda: ReplayedRadius([0.1, -0.1], 3), ValueError, "`schedule` must be >= 0, got -0.1"),
+    (lambda: ReplayedRadius([0.1, NAN], 3), ValueError, "`schedule` must be >= 0, got nan"),
     (lambda: ReplayedRadius([0.1], 0), ValueError, "`steps` must be a whole number >= 1, got 0"),
     (lambda: ReplayedRadius([0.1], 3, burn_in=-1), ValueError, "`burn_in` must be a whole number >= 0, got -1"),
     # the composition

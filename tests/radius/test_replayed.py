@@ -179,7 +179,7 @@ def test_replayed_radii_in_bfloat16_are_float32() -> None:
         ([], "layer", ValueError, "^`schedule` must hold at least one radius, got none$"),
         ([[]], "layer", ValueError, "^`schedule` must hold at least one radius for each step, got 0 for step 0$"),
         ([[0.1, 0.2], [0.1]], "group", ValueError, "^`schedule` must hold 2 radii for each step, got 1 for step 1$"),
-        ([[0.1, 0.0]], "group", ValueError, "^`schedule` must be > 0, got 0.0$"),
+        ([[0.1, -0.1]], "group", ValueError, "^`schedule` must be >= 0, got -0.1$"),
         ([[0.1, "a"]], "group", TypeError, "^`schedule` must be a number, got 'a'$"),
         (
             [0.1, 0.2],

@@ -84,6 +84,7 @@ def _examine(
     yield from findings.no_validation_closure(optimizer, validation_closure)
     yield from findings.weights_not_held(optimizer, sandbox.model)
     yield from findings.stale_scheduler(optimizer, scheduler)
+    yield from findings.radius_never_updated(optimizer)
     try:
         here = sandbox.run(closure, "closure")
         yield from findings.not_finite(here)

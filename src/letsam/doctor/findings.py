@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 
 from ..closures.closure import Closure
 from ..optimizer import SharpnessAware
+from ..radius import LearnedRadius
+from ..step.activity import is_active
 from ..tensors import norm
 
 # Relative difference. Two passes over the same batch with the same random numbers differ by the order of summation, up
@@ -22,6 +25,7 @@ EQUAL = 1e-4
 LARGEST_SHARE = 0.5
 # Fraction of the entries with a gradient. If more than half do not move, the second pass nearly repeats the first.
 LARGEST_UNMOVED = 0.5
+STEPS_AHEAD = 1000  # in which `active` is looked at
 SHOWN_NAMES = 3
 
 
@@ -240,6 +244,23 @@ def stale_scheduler(optimizer: SharpnessAware, scheduler: Any) -> Iterator[Findi
         )
     for part in getattr(scheduler, "_schedulers", ()):  # of SequentialLR and ChainedScheduler
         yield from stale_scheduler(optimizer, part)
+
+
+def radius_never_updated(optimizer: SharpnessAware) -> Iterator[Finding]:
+    """A warning: the updates of a learned radius need two active steps in a row, which `active` never gives."""
+    radius, active = optimizer.radius, optimizer.active
+    if not isinstance(radius, LearnedRadius) or active is None or radius.objective.training_batch == "same":
+        return
+    now = optimizer._parts.steps
+    ahead = [is_active(active, step) for step in range(now, now + STEPS_AHEAD)]
+    if any(ahead) and not any(one and other for one, other in pairwise(ahead)):
+        yield Finding(
+            "radius-never-updated",
+            "`active` has no two steps in a row, so the learned radius is never updated: each update uses the step "
+            'just before it. Use SquaredGap(training_batch="same") or ValidationLoss(training_batch="same") as its '
+            "objective, or longer runs of active steps",
+            "warning",
+        )
 
 
 def radius_out_of_proportion(

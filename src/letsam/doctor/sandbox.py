@@ -151,6 +151,7 @@ class Sandbox:
         self._before.restore()
         twin = copy.copy(self.optimizer)
         twin.model = self.optimizer.model
+        twin.active = None
         memo: dict[int, Any] = {id(p): p for p in self._params}
         parts = twin._parts
         parts.radius, parts.tangent, parts.perturbation = copy.deepcopy(

@@ -27,6 +27,7 @@ class Wants:
         training_slope: whether the slope of the training loss along Z is measured with that of the validation loss.
         reach: whether to measure how far the perturbation reaches.
         growth: whether to measure the reach, and how much the gradient norm grows along the ascent.
+        climbs: False if the radius of this step is 0: it is the base optimizer's own then, in one pass.
     """
 
     first_pass: bool = True
@@ -35,6 +36,7 @@ class Wants:
     training_slope: bool = False
     reach: bool = False
     growth: bool = False
+    climbs: bool = True
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,9 @@ class Radius:
     units: str | None = None
     """None: units of the weights. "relative", "layerwise": relative to their norm, see the functions of that name."""
 
+    takes_group_rho: bool = False
+    """Whether a `rho` in a param group is used by this radius, which reads it in `attach`; if not, it is refused."""
+
     per: str = "all"
     """Which weights share a radius: "all", those of a "group", or those of a "layer" (a weight tensor)."""
 
@@ -164,7 +169,7 @@ class Radius:
         """Called when the optimizer is made, at the start of each step, and when a param group is added.
 
         Args:
-            param_groups: of the optimizer.
+            param_groups: of the optimizer, without `rho` if that is an option of the base optimizer (Adadelta).
             ascends: `Perturbation.ascends`, which says whether a step climbs.
         """
 

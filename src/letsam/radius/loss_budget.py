@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import checks
-from .base import Ascent, Radius
+from .base import Ascent, Radius, Wants
 
 
 class LossBudgetRadius(Radius):
@@ -71,6 +71,10 @@ class LossBudgetRadius(Radius):
         left = 1.0 - min(step / self.steps, 1.0)
         share = min(left / self.annealed, 1.0)
         return self.budget * 0.5 * (1.0 - math.cos(math.pi * share))
+
+    def wants(self, step: int) -> Wants:
+        """The gradient norm, and the loss if the budget is relative to it; nothing once the budget is 0."""
+        return Wants(climbs=self.budget_at(step) > 0)
 
     def at(self, ascent: Ascent) -> Tensor:
         """The radius of this step; the previous one if the gradient norm or the loss is not finite."""

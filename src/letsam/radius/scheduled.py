@@ -19,11 +19,12 @@ BEGINNING = 0.1  # see `warmed_up`
 class ScheduledRadius(Radius):
     """rho_t = end + (start - end) * weight(min(t / steps, 1)), with a weight that decreases from 1 to 0.
 
-    The base class of `LinearRadius` and `CosineRadius`. A schedule of your own overrides `weight`.
+    The base class of `LinearRadius` and `CosineRadius`. A schedule of your own overrides `weight`. A step whose radius
+    is 0 is the base optimizer's own, in one pass.
 
     Args:
-        start: radius of the first step, > 0.
-        end: radius from step `steps` on, > 0.
+        start: radius of the first step, >= 0.
+        end: radius from step `steps` on, >= 0.
         steps: length of the schedule in optimizer steps, >= 1.
 
     Raises:
@@ -31,8 +32,8 @@ class ScheduledRadius(Radius):
     """
 
     def __init__(self, start: float, end: float, steps: int) -> None:
-        self.start = checks.positive("start", start)
-        self.end = checks.positive("end", end)
+        self.start = checks.not_negative("start", start)
+        self.end = checks.not_negative("end", end)
         self.steps = checks.whole("steps", steps, 1)
         super().__init__(self.start)
 
@@ -41,22 +42,24 @@ class ScheduledRadius(Radius):
         raise NotImplementedError
 
     def wants(self, step: int) -> Wants:
-        """Nothing: the step and the learning rate are enough."""
-        return Wants(first_pass=False)
+        """Nothing: the step is enough."""
+        return Wants(first_pass=False, climbs=self._value(step) > 0)
 
     def at(self, ascent: Ascent) -> Tensor:
         """The radius of this step; constant after the end of the schedule."""
-        weight = self.weight(min(ascent.step / self.steps, 1.0))
-        self.rho = torch.full_like(self.rho, _between(self.end, self.start, weight))
+        self.rho = torch.full_like(self.rho, self._value(ascent.step))
         return self.rho
+
+    def _value(self, step: int) -> float:
+        return _between(self.end, self.start, self.weight(min(step / self.steps, 1.0)))
 
 
 class LinearRadius(ScheduledRadius):
     """rho_t = start + (end - start) * t / steps, then end.
 
     Args:
-        start: radius of the first step, > 0.
-        end: radius from step `steps` on, > 0.
+        start: radius of the first step, >= 0.
+        end: radius from step `steps` on, >= 0. While the radius is 0, the base optimizer steps alone, in one pass.
         steps: length of the schedule in optimizer steps, >= 1.
 
     Raises:
@@ -76,8 +79,8 @@ class CosineRadius(ScheduledRadius):
     """rho_t = end + (start - end) * (1 + cos(pi * t / steps)) / 2, then end.
 
     Args:
-        start: radius of the first step, > 0.
-        end: radius from step `steps` on, > 0.
+        start: radius of the first step, >= 0.
+        end: radius from step `steps` on, >= 0. While the radius is 0, the base optimizer steps alone, in one pass.
         steps: length of the schedule in optimizer steps, >= 1.
 
     Raises:
@@ -139,7 +142,7 @@ class ReplayedRadius(Radius):
     It is used to train again on all the data, with the schedule that a run with a learned radius has recorded.
 
     Args:
-        schedule: the recorded radii, > 0, at least one, in the order of the steps; with `per`, one list per step, with
+        schedule: the recorded radii, >= 0, at least one, in the order of the steps; with `per`, one list per step, with
             one radius for each group or layer, frozen ones included, like `LearnedRadius.rho`.
         steps: length of this run in optimizer steps, >= 1; the last radius is used after it.
         burn_in: number of recorded steps, >= 0, in which the radius is limited: it is at most a fraction of the radius
@@ -203,8 +206,11 @@ class ReplayedRadius(Radius):
         self._table = self._table.to(device=device, dtype=dtype)
 
     def wants(self, step: int) -> Wants:
-        """Nothing: the step and the learning rate are enough."""
-        return Wants(first_pass=False)
+        """Nothing: the step is enough."""
+        left, right, share = self._position(step)
+        rows = self._rows[left], self._rows[right]
+        climbs = any(_between(a, b, share) > 0 for a, b in zip(*rows, strict=True))
+        return Wants(first_pass=False, climbs=climbs)
 
     def at(self, ascent: Ascent) -> Tensor:
         """The radius of this step (0-dim); with `per`, one value per weight."""
@@ -258,14 +264,14 @@ def _rows(schedule: object, per: str) -> tuple[tuple[float, ...], ...]:
         if isinstance(values[0], (list, tuple)):
             found = checks.shown(cast(object, values[0]))
             raise TypeError(f"`schedule` must hold one number for each step unless `per` is given, got {found}")
-        return tuple((checks.positive("schedule", value),) for value in values)
+        return tuple((checks.not_negative("schedule", value),) for value in values)
     rows: list[tuple[float, ...]] = []
     for value in values:
         row = _listed(value, f"hold a list of radii for each step, with one for each {per}")
         if not row or len(row) != len(rows[0] if rows else row):
             expected = f"{len(rows[0])} radii" if rows else "at least one radius"
             raise ValueError(f"`schedule` must hold {expected} for each step, got {len(row)} for step {len(rows)}")
-        rows.append(tuple(checks.positive("schedule", one) for one in row))
+        rows.append(tuple(checks.not_negative("schedule", one) for one in row))
     return tuple(rows)
 
 

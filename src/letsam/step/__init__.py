@@ -2,6 +2,7 @@
 
 - `wrapper`: torch's optimizer contract
 - `parts`: perturbation, radius, tangent and base optimizer, with the counters that are kept between steps
+- `activity`: which steps may perturb the weights
 - `record`: what one step measures, and what it needs to restore the weights
 - `passes`: runs the closures
 - `replay`, `snapshot`, `randomness`: buffers and random numbers of the passes

@@ -123,9 +123,13 @@ class AscentPhase:
             parts.tangent.expire()
         if record.tangent is not None:
             record.tangent.begin(record.params, average)
-        ascent = Ascent(record.step, record.lr, record.peak_lr, record.loss, length, len(record.params))
-        record.rho = parts.radius.at(ascent)
-        parts.perturbation.begin(record.step, parts.base)
+        if record.active:
+            ascent = Ascent(record.step, record.lr, record.peak_lr, record.loss, length, len(record.params))
+            record.rho = parts.radius.at(ascent)
+        else:
+            record.rho = torch.zeros_like(parts.radius.rho)
+        if record.wants.climbs:
+            parts.perturbation.begin(record.step, parts.base)
         record.weights = parts.weights.copy_of(record.params)
         self._hold_gradients(record)
 

@@ -37,7 +37,9 @@ class DescentPhase:
             tangent.differentiate(
                 params, record.rho, lambda z: perturbation.descent_derivative(z, gradients, ascent_gradients)
             )
-        decoupled = perturbation.descent([p for p in params if p.grad is not None], gradients, ascent_gradients)
+        decoupled = None
+        if record.wants.climbs:
+            decoupled = perturbation.descent([p for p in params if p.grad is not None], gradients, ascent_gradients)
         if tangent is not None:
             tangent.project(params, decoupled, parts.weights)
         if max_grad_norm is not None:

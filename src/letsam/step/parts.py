@@ -13,9 +13,10 @@ from .. import checks
 from ..groups import perturbed_parameters, unperturbed
 from ..perturbations import Perturbation
 from ..radius import Radius, Wants
-from ..radius.fixed import as_radius
+from ..radius.fixed import FixedRadius, as_radius, numbers_of
 from ..tangent import Slope, Tangent
 from ..tensors import Average, Buffers, GradientSum, gradients_of, norm, scalar_dtype
+from .activity import Active, is_active
 from .record import StepRecord
 from .undo import StepGuard
 from .wrapper import check_own_state
@@ -33,6 +34,8 @@ class Parts:
         tangent: Z of the last step; None unless the radius learns.
         metrics: of the last step.
         steps: taken so far.
+        active: which of them may perturb the weights (see `SharpnessAware`); None: all.
+        rested: how many of them were not active.
         skipped: how many of them were not finite (0-dim).
         peak_lr: largest base learning rate so far.
         spared: weights that the perturbation does not perturb because of their module (SAM-ON).
@@ -48,6 +51,7 @@ class Parts:
         self.base = base
         self.radius = as_radius(rho)
         unperturbed(base.param_groups)
+        self.check_groups(base.param_groups)
         perturbation.attach(base.param_groups)
         self.perturbation = perturbation
         if self.radius.learns and _descends_otherwise(perturbation):
@@ -59,6 +63,8 @@ class Parts:
         self.tangent = None if kind is None else Tangent(kind, self.radius.blocks)
         self.metrics: dict[str, Tensor] = {}
         self.steps: int = 0
+        self.active: Active | None = None
+        self.rested: int = 0
         self.peak_lr: float | Tensor = 0.0
         self.skipped = torch.zeros((), dtype=torch.int64)
         self.spared: set[Tensor] = set()
@@ -92,9 +98,39 @@ class Parts:
         excluded = unperturbed(self.base.param_groups) | self.spared
         return [p.grad is not None and not (excluded and p in excluded) for p in params]
 
+    def check_groups(self, groups: list[dict[str, Any]]) -> None:
+        """Raise `ValueError` or `TypeError` for a `rho` in these param groups that the radius cannot use.
+
+        Args:
+            groups: of the base optimizer, or from a saved state.
+        """
+        given = [group["rho"] for group in self._own_groups(groups) if "rho" in group]
+        if given and not self.radius.takes_group_rho:
+            raise ValueError(
+                "`rho` of a param group needs a fixed radius, a number as the optimizer's `rho`, got "
+                f"{checks.shown(given[0])} in a group and a {self.radius.kind}: for radii that change, remove it and "
+                'use LearnedRadius(..., per="group") or ReplayedRadius(..., per="group")'
+            )
+        if isinstance(self.radius, FixedRadius):
+            numbers_of(self._own_groups(groups))
+
+    def _own_groups(self, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The groups, without `rho` if that is an option of the base optimizer, as of Adadelta."""
+        if "rho" not in self.base.defaults:
+            return groups
+        return [{name: value for name, value in group.items() if name != "rho"} for group in groups]
+
+    def _attach(self) -> None:
+        """Pass the param groups to the radius; they may have changed since the last step."""
+        groups = self.base.param_groups
+        if any("rho" in group for group in groups):
+            self.check_groups(groups)
+            groups = self._own_groups(groups)
+        self.radius.attach(groups, self.perturbation.ascends)
+
     def place(self) -> None:
         """Move all scalars to the device of the weights; called at every step, since the model may have moved."""
-        self.radius.attach(self.base.param_groups, self.perturbation.ascends)
+        self._attach()
         params = self.params()
         device, dtype = params[0].device, scalar_dtype(params)
         if self.radius.rho.device != device or self.radius.rho.dtype != dtype:
@@ -104,8 +140,8 @@ class Parts:
         self.skipped = self.skipped.to(device)
 
     def wants(self) -> Wants:
-        """What the radius needs to be measured in the next step."""
-        return self.radius.wants(self.steps)
+        """What the radius needs to be measured in the next active step."""
+        return self.radius.wants(self.steps - self.rested)
 
     def check_closures(self, validation_closure: object) -> None:
         """Raise `ValueError` if the next step needs a validation closure and there is none."""
@@ -115,10 +151,12 @@ class Parts:
 
     def record(self, params: list[Tensor]) -> StepRecord:
         """Make the record of a new step; what it measures is decided here, before its first pass."""
-        wants = self.wants()
-        climbs = self.perturbation.ascends(self.steps)
+        active = self.active is None or is_active(self.active, self.steps)
+        step = self.steps - self.rested  # radius and perturbation count active steps only
+        wants = self.wants() if active else Wants(first_pass=False, climbs=False)
+        climbs = wants.climbs and self.perturbation.ascends(step)
         tangent = self.tangent if wants.tangent and climbs else None
-        return StepRecord(self.steps, 1.0, self.peak_lr, wants, climbs, tangent, params)
+        return StepRecord(step, 1.0, self.peak_lr, wants, climbs, tangent, params, active)
 
     def follow_lr(self, record: StepRecord) -> None:
         """Store the learning rate and its peak; the scheduler's `initial_lr` counts, which matters during warm-up."""
@@ -152,11 +190,14 @@ class Parts:
 
     def commit(self, record: StepRecord) -> None:
         """A step has ended: keep its changes to the parts if it was finite."""
-        self.radius.commit(record.finite)
+        if record.active:
+            self.radius.commit(record.finite)
         if self.tangent is not None:
             self.tangent.commit(record.finite, None if record.tangent is None else record.moved)
-        self.perturbation.commit(record.finite)
+        if record.wants.climbs:
+            self.perturbation.commit(record.finite)
         self.steps += 1
+        self.rested += not record.active
         self.skipped = self.skipped + ~record.finite
 
     # --- copies and files -----------------------------------------------------------------------------------------
@@ -173,10 +214,12 @@ class Parts:
         """A param group was added; it is removed again if the parts refuse it."""
         try:
             unperturbed(self.base.param_groups)
+            self.check_groups(self.base.param_groups)
             self.perturbation.attach(self.base.param_groups)
-            self.radius.attach(self.base.param_groups, self.perturbation.ascends)
-        except ValueError:
+            self._attach()
+        except (TypeError, ValueError):
             self.base.param_groups.pop()
+            self.perturbation.attach(self.base.param_groups)
             raise
         self.place()
 
@@ -187,6 +230,7 @@ class Parts:
             "radius": {"type": self.radius.kind, **self.radius.state_dict(), **tangent},
             "perturbation": {"type": self.perturbation.kind, **self.perturbation.state_dict()},
             "steps": self.steps,
+            "rested": self.rested,
             "skipped_steps": self.skipped.clone(),
             "peak_lr": self.peak_lr,
         }
@@ -203,7 +247,9 @@ class Parts:
         if self.tangent is not None:
             self.tangent.load_state_dict(own["radius"])
         self.steps, self.peak_lr = own["steps"], own["peak_lr"]
+        self.rested = own.get("rested", 0)  # states of earlier versions lack it
         self.skipped = torch.as_tensor(own["skipped_steps"]).to(self.skipped.device, copy=True)
+        self._attach()
 
 
 def _descends_otherwise(perturbation: Perturbation) -> bool:

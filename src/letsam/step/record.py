@@ -32,13 +32,14 @@ class StepRecord:
     """The data of one step, from its first pass to its end.
 
     Attributes:
-        step: steps taken before this one.
+        step: active steps before this one.
         lr: base learning rate of the first param group.
         peak_lr: largest base learning rate so far.
         wants: what the radius needs to be measured.
         climbs: whether this step perturbs the weights.
         tangent: builds Z in this step; None if no update will use it.
         params: all trainable weights.
+        active: whether the radius takes part in the step; if not, it rests, and the base optimizer steps alone.
         weights: their unperturbed values.
         seen: losses and norms (0-dim), all finite if and only if all passes so far were.
         loss: first training loss; None if only gradients are known.
@@ -62,6 +63,7 @@ class StepRecord:
     climbs: bool
     tangent: Tangent | None
     params: list[Tensor]
+    active: bool = True
     seen: list[Tensor] = field(default_factory=list[Tensor])
     loss: Tensor | None = None
     norms: GradientNorms = field(init=False)

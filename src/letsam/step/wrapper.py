@@ -111,6 +111,7 @@ class Wrapper(Optimizer):
         if not isinstance(own, dict) or not {"state", "param_groups"} <= state_dict.keys():
             raise _foreign_state()
         self._check_own_state(cast(dict[str, Any], own))
+        self._check_groups(state_dict["param_groups"])
         self.base_optimizer.load_state_dict(state_dict)
         self._load_own_state(cast(dict[str, Any], own))
         for hook in self._optimizer_load_state_dict_post_hooks.values():
@@ -136,6 +137,10 @@ class Wrapper(Optimizer):
 
     def _check_own_state(self, own: dict[str, Any]) -> None:
         """Raise `ValueError` unless `_load_own_state` will succeed; changes nothing."""
+        raise NotImplementedError
+
+    def _check_groups(self, groups: list[dict[str, Any]]) -> None:
+        """Raise `ValueError` or `TypeError` for options of saved param groups that cannot be used."""
         raise NotImplementedError
 
     def _load_own_state(self, own: dict[str, Any]) -> None:
