@@ -143,6 +143,7 @@ class SharpnessAware(Wrapper):
         self._passes = Passes(self, ranks)
         self._ascent = AscentPhase(self._parts, self._passes)
         self._descent = DescentPhase(self._parts, self._passes)
+        self._passes.leftovers.note(self._parts.params())
         self._record: StepRecord | None = None  # of the step whose weights are perturbed now
 
     # --- its parts ------------------------------------------------------------------------------------------------
@@ -226,8 +227,9 @@ class SharpnessAware(Wrapper):
 
         Raises:
             ValueError: no closure, a closure that leaves no gradients, does not scale them or returns a loss that is
-                not a scalar, or a learned radius without a validation closure. Nothing has changed then, with one
-                exception: after a failed pass at perturbed weights, a learned radius skips its next update.
+                not a scalar, a learned radius without a validation closure, or gradients that were accumulated before
+                the step. Nothing has changed then, with one exception: after a failed pass at perturbed weights, a
+                learned radius skips its next update.
             TypeError: a closure that does not return a tensor; `grad_scaler` is not a gradient scaler.
             RuntimeError: called within a closure, or a closure has raised StopIteration. Nothing has changed then.
         """
@@ -238,10 +240,13 @@ class SharpnessAware(Wrapper):
             checked_closure(validation_closure, "validation_closure")
         self._parts.check_closures(validation_closure)
         self._passes.ranks.check(self.model)
+        params = self._parts.trainable()
+        if self._record is None:  # else a loop by hand was interrupted, and its gradients are of no use
+            self._passes.leftovers.check(params)
         self._passes.scale_by(grad_scaler)
         self._abort()
         self._parts.place()
-        record = self._parts.record(self._parts.trainable())
+        record = self._parts.record(params)
         batches = self._ascent.batches(closure, record)
         try:
             self._under_way = True
@@ -259,6 +264,7 @@ class SharpnessAware(Wrapper):
                 self._descent.look_back(record, closure, validation_closure)
         except BaseException:
             self._abort()
+            self._passes.leftovers.note(params)
             raise
         finally:
             self._under_way = False
@@ -342,9 +348,17 @@ class SharpnessAware(Wrapper):
         self._descent.descend(record, self.max_grad_norm)
         self._finish(record)
 
+    @not_traced
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients (see `torch.optim.Optimizer.zero_grad`)."""
+        super().zero_grad(set_to_none)
+        if not set_to_none:
+            self._passes.leftovers.note(self._parts.params())
+
     def _finish(self, record: StepRecord) -> None:
         """Count the step and publish its metrics."""
         self._passes.end(record.finite)
+        self._passes.leftovers.note(record.params)
         self._parts.commit(record)
         self._opt_called = True  # torch's schedulers read it to warn of a wrong order of calls
         metrics = {"rho": record.rho, "gradient_norm": record.gradient_norm, "skipped_steps": self._parts.skipped}
@@ -393,6 +407,7 @@ class SharpnessAware(Wrapper):
 
     def _group_added(self) -> None:
         self._parts.group_added()
+        self._passes.leftovers.note(self._parts.params())
         self.model = self.model  # determines again which weights are perturbed
 
     def _own_state(self) -> dict[str, Any]:

@@ -182,3 +182,41 @@ def test_mistakes_are_named() -> None:
     with pytest.raises(ValueError, match="`accelerator` must leave the step to the optimizer, got DEEPSPEED"):
         step(run.accelerator, run.optimizer, run.loss_on, [list(data(8, 1)[:])], run.held_out)
     assert same(before, run.model)
+
+
+def test_a_call_for_each_micro_batch_is_an_error() -> None:
+    """Inside `accumulate`, every micro-batch would be a step of its own."""
+    run = Run(gradient_accumulation_steps=2)
+    before = network()
+    with (
+        run.accelerator.accumulate(run.model),
+        pytest.raises(ValueError, match=r"`micro_batches` must hold all .* one of 2 inside accelerator.accumulate"),
+    ):
+        step(run.accelerator, run.optimizer, run.loss_on, [list(data(8, 1)[:])], run.held_out)
+    assert same(before, run.model)
+    whole = Run()
+    with whole.accelerator.accumulate(whole.model):  # of one
+        step(whole.accelerator, whole.optimizer, whole.loss_on, [list(data(8, 1)[:])], whole.held_out)
+    assert not same(before, whole.model)
+
+
+def test_gradients_of_the_accelerators_own_accumulation_are_not_dropped() -> None:
+    """`accelerator.backward` before the prepared optimizer's `step(closure)`: an error instead of one micro-batch."""
+    run = Run(gradient_accumulation_steps=2)
+    before = network()
+
+    def loop() -> None:
+        for batch in run.loader:
+            with run.accelerator.accumulate(run.model):
+                run.accelerator.backward(run.loss_on(batch))
+                run.optimizer.step(lambda batch=batch: run.loss_on(batch))
+                run.optimizer.zero_grad()
+
+    run.optimizer.optimizer.validation_closure = lambda: run.loss_on(next(run.held_out))
+    with pytest.raises(ValueError, match="`step` must begin without gradients other than those of the last step"):
+        loop()
+    assert same_weights(before, run.model)
+
+
+def same_weights(left: nn.Module, right: nn.Module) -> bool:
+    return all(map(torch.equal, left.parameters(), right.parameters()))

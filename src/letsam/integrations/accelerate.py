@@ -59,8 +59,9 @@ def step(
 
     Raises:
         TypeError: `optimizer` is not a letsam optimizer.
-        ValueError: a learned radius without validation batches, or an accelerator with DeepSpeed, Megatron-LM or XLA,
-            which do not leave the step to the optimizer.
+        ValueError: a learned radius without validation batches; a call inside `accelerator.accumulate` for one
+            micro-batch of several; or an accelerator with DeepSpeed, Megatron-LM or XLA, which do not leave the step to
+            the optimizer.
 
     Example:
         >>> import torch, letsam
@@ -81,6 +82,12 @@ def step(
     if accelerator.distributed_type in UNSUPPORTED:
         raise ValueError(
             f"`accelerator` must leave the step to the optimizer, got {accelerator.distributed_type.value}"
+        )
+    if not accelerator.sync_gradients:
+        raise ValueError(
+            "`micro_batches` must hold all micro-batches of a step, got a call for one of "
+            f"{accelerator.gradient_accumulation_steps} inside accelerator.accumulate(): collect them, and call step() "
+            "once, outside of it"
         )
     scaler: torch.amp.GradScaler | None = accelerator.scaler
     closure = accumulated(loss_on, micro_batches, optimizer, weights=weights, grad_scaler=scaler, model=model)

@@ -6,6 +6,7 @@
 - `record`: what one step measures, and what it needs to restore the weights
 - `passes`: runs the closures
 - `replay`, `snapshot`, `randomness`: buffers and random numbers of the passes
+- `leftovers`: gradients between two steps
 - `ascent`, `descent`, `clipping`: the two halves of a step
 - `undo`: undoes a step that is not finite
 - `ranks`, `precision`: several processes; gradient scalers

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from ..closures import Closure, evaluate
 from . import precision
+from .leftovers import Leftovers
 from .randomness import devices_of
 from .ranks import Ranks
 from .replay import Replay
@@ -28,11 +29,13 @@ class Passes:
         model: the network whose buffers change once per step; None: buffers are not handled.
         replay: buffers and random numbers of the current step.
         scaler: gradient scaler of the current step.
+        leftovers: the gradients that the last step left.
     """
 
     def __init__(self, optimizer: Optimizer, ranks: Ranks) -> None:
         self._owner = weakref.ref(optimizer)  # which holds these passes: memory must be freed with the last reference
         self.ranks = ranks
+        self.leftovers = Leftovers()
         self.scaler: torch.amp.GradScaler | None = None
         self.look_after(None)
 
