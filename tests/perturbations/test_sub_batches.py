@@ -71,6 +71,20 @@ def test_m_sharpness_of_any_perturbation(variant: Any) -> None:
         torch.testing.assert_close(flat(model.parameters()), theta, rtol=1e-10, atol=1e-12)
 
 
+def test_the_diagonal_hypergradient_uses_the_mean_direction() -> None:
+    """Z = -lr g_rho^2 (sum of w_i eps_hat_i), with w_i = 1 / number of parts."""
+    model = network()
+    radius = learned_radius(0.2, hypergradient="diagonal", length_invariant=False, training_batch="same", interval=1)
+    opt = SAM(torch.optim.SGD(model.parameters(), lr=0.1), radius, m_sharpness=True)
+    theta = flat(model.parameters())
+    opt.step(in_parts(model, batch(0), opt), closure_on(model, batch(50)))
+    directions = [maths.sam_direction(theta, maths.gradient(model, theta, piece)) for _, piece in pieces(batch(0), 3)]
+    g = perturbed_gradient(model, theta, 0.2, directions, batch(0))
+    z = -0.1 * g.square() * torch.stack(directions).mean(0)
+    slope = maths.gradient(model, theta - 0.1 * g, batch(50)) @ z
+    torch.testing.assert_close(opt.metrics["hypergradient"], slope, rtol=1e-10, atol=0)
+
+
 def test_several_ascents_in_each_part() -> None:
     model = network()
     opt = MultiStepSAM(torch.optim.SGD(model.parameters(), lr=0.1), 0.2, k=2, m_sharpness=True)
