@@ -20,6 +20,7 @@ from .optimizer import SharpnessAware
 from .radius import *  # noqa: F403
 from .step.replay import ReplayedRandomness
 from .step.snapshot import frozen_statistics
+from .tangent import register_update_rule
 from .variants import *  # noqa: F403
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "param_groups",
     "perturbations",
     "radius",
+    "register_update_rule",
     "selected",
 ]
 __all__ += radius.__all__

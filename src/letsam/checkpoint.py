@@ -19,8 +19,10 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from . import checks
+from .joint import optimizers_in
 from .optimizer import SharpnessAware
 from .step.snapshot import checked_model
 from .tensors.shards import is_dtensor
@@ -100,20 +102,23 @@ class DistributedState:
         set_model_state_dict(self.model, state_dict["model"])
         with _without_gradients(self.optimizer._parts.params()):
             set_optimizer_state_dict(self.model, base, state_dict["base_optimizer"])
-        if packed["fresh"]:
-            base.state.clear()
+        fresh: Any = packed["fresh"]
+        _clear(optimizers_in(base), cast("list[bool]", fresh if isinstance(fresh, list) else [fresh]))
         self.optimizer._load_own_state(own)
 
-    def _base_state(self) -> tuple[dict[str, Any], list[str], bool]:
-        """The base optimizer's state by parameter name, the trainable parameters' names, and if there was no state."""
+    def _base_state(self) -> tuple[dict[str, Any], list[str], list[bool]]:
+        """The base optimizer's state by parameter name, the trainable parameters' names, and which had no state."""
         from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 
         base = self.optimizer.base_optimizer
-        fresh = not base.state
+        parts = optimizers_in(base)
+        fresh = [not one.state for one in parts]
         with _without_gradients(self.optimizer._parts.params()):
+            for one, new in zip(parts, fresh, strict=True):
+                if new and not all(fresh):  # torch creates the state of a whole optimizer or none
+                    get_optimizer_state_dict(self.model, one)
             state = get_optimizer_state_dict(self.model, base)
-        if fresh:  # undo the step that torch took to create the state
-            base.state.clear()
+        _clear(parts, fresh)  # undo the step that torch took to create the state
         groups: Any = state["param_groups"]
         names = [name for group in groups for name in group["params"]]
         trainable = [p.requires_grad for p in self.optimizer._parts.params()]
@@ -131,6 +136,13 @@ def _without_gradients(params: list[Tensor]) -> Generator[None]:
     finally:
         for p, gradient in zip(params, gradients, strict=True):
             p.grad = gradient
+
+
+def _clear(optimizers: Sequence[Optimizer], which: Sequence[bool]) -> None:
+    """Forget the state of some optimizers."""
+    for optimizer, forget in zip(optimizers, which, strict=True):
+        if forget:
+            optimizer.state.clear()
 
 
 def _packed(own: dict[str, Any]) -> bytes:

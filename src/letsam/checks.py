@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from numbers import Real
+from typing import Any, TypeVar, cast
 
-from torch import nn
+from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 Part = TypeVar("Part")
@@ -83,6 +84,28 @@ def choice(name: str, value: object, allowed: Sequence[str]) -> str:
     if value not in allowed:
         raise ValueError(f"`{name}` must be one of {', '.join(allowed)}, got {value!r}")
     return value
+
+
+def learning_rate(group: dict[str, Any]) -> float | Tensor:
+    """The learning rate of a param group: a number, or a 0-dim tensor.
+
+    It is 1.0 where the group has none, or None: that optimizer finds its step sizes itself.
+
+    Raises:
+        ValueError: neither a number, nor a tensor with one element, nor None.
+    """
+    lr: object = group.get("lr")
+    if isinstance(lr, float):
+        return lr
+    if lr is None:
+        return 1.0
+    if isinstance(lr, Tensor) and lr.numel() == 1 and not lr.is_complex():
+        return lr if lr.ndim == 0 else lr.reshape(())
+    if isinstance(lr, Real) and not isinstance(lr, bool):
+        return float(lr)
+    raise ValueError(
+        f"`lr` of a param group must be a number, a tensor with one element or None, got {shown(cast(object, lr))}"
+    )
 
 
 def checked_module(model: object) -> nn.Module:

@@ -104,6 +104,24 @@ def unperturbed(groups: list[dict[str, Any]]) -> set[Tensor]:
     return {p for group, perturbs in zip(groups, values, strict=True) if not perturbs for p in group["params"]}
 
 
+def check_param_groups(groups: list[dict[str, Any]]) -> None:
+    """Raise `ValueError` unless a step can be taken with these param groups.
+
+    Raises:
+        ValueError: a learning rate that is none, a trainable weight of complex numbers, or as for `unperturbed`.
+    """
+    unperturbed(groups)
+    for group in groups:
+        checks.learning_rate(group)
+        for param in group["params"]:
+            if param.requires_grad and param.is_complex():
+                raise ValueError(
+                    f"`base_optimizer` must hold real weights, got one of shape {tuple(param.shape)} in "
+                    f"{str(param.dtype).removeprefix('torch.')}: make torch.view_as_real(weight) the parameter, and "
+                    "use torch.view_as_complex of it in the network"
+                )
+
+
 def _normalizes(module: nn.Module) -> bool:
     return isinstance(module, NORMALIZATION) or NAMED_NORMALIZATION.search(type(module).__name__) is not None
 

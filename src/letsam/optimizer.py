@@ -23,6 +23,7 @@ that is not finite stay on the device.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -58,7 +59,9 @@ class SharpnessAware(Wrapper):
 
     Args:
         base_optimizer: any `torch.optim.Optimizer` whose step needs no closure, made from the model's parameters. Its
-            param groups with `perturb=False` are trained but not perturbed (see `letsam.param_groups`).
+            param groups with `perturb=False` are trained but not perturbed (see `letsam.param_groups`). Or a list of
+            optimizers of different weights, which step together and are perturbed as one (`letsam.SAM([muon, adamw])`);
+            the learning rate that radii follow is that of the first group.
         perturbation: direction and descent rule, a `letsam.perturbations.Perturbation`.
         rho: a number > 0 (0 gives the base optimizer's own steps), a schedule or a `LearnedRadius`; copied.
         validation_closure: used by `step` if it is not given one.
@@ -78,7 +81,8 @@ class SharpnessAware(Wrapper):
             perturbation rest: they count active steps only. None: all steps.
 
     Attributes:
-        base_optimizer: the wrapped optimizer.
+        base_optimizer: the wrapped optimizer; of a list, one optimizer with the attribute `optimizers`. Its attributes
+            that this class lacks can be read here, too: `opt.train()` and `opt.eval()` of a schedule-free optimizer.
         radius: this optimizer's own copy of the radius.
         metrics: 0-dim tensors of the last step: training_loss, rho, gradient_norm and skipped_steps; with a learned
             radius also validation_loss, generalization_gap and hypergradient (d upper / d rho) of the last update. With
@@ -112,7 +116,7 @@ class SharpnessAware(Wrapper):
 
     def __init__(
         self,
-        base_optimizer: Optimizer,
+        base_optimizer: Optimizer | Sequence[Optimizer],
         perturbation: Perturbation,
         rho: float | Radius,
         *,

@@ -6,6 +6,7 @@ A variant is a file in `letsam.perturbations`, which implements and documents it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from torch import nn
@@ -57,7 +58,7 @@ class Variant(SharpnessAware):
     """A `SharpnessAware` with a perturbation of one kind, whose options are keyword arguments.
 
     Args:
-        base_optimizer: any `torch.optim.Optimizer` whose step needs no closure.
+        base_optimizer: any `torch.optim.Optimizer` whose step needs no closure, or a list of them.
         rho: a number, a schedule or a `LearnedRadius`; the variant's own default if it is not given.
         validation_closure: for a learned radius, if `step` is not given one.
         model: the network, so that its running statistics change once per step (see `SharpnessAware`).
@@ -92,7 +93,7 @@ class Variant(SharpnessAware):
 
     def __init__(
         self,
-        base_optimizer: Optimizer,
+        base_optimizer: Optimizer | Sequence[Optimizer],
         rho: float | Radius = DEFAULT,
         *,
         validation_closure: Closure | None = None,
@@ -124,7 +125,7 @@ class SAM(Variant, made_of=SAMPerturbation):
     """theta <- base(theta, grad L(theta + rho g / ||g||)).
 
     Args:
-        base_optimizer: any `torch.optim.Optimizer` whose step needs no closure.
+        base_optimizer: any `torch.optim.Optimizer` whose step needs no closure, or a list of them.
         rho: a number > 0 in units of the weights (0: the base optimizer alone), a schedule or a `LearnedRadius`.
         validation_closure: for a learned radius, if `step` is not given one.
         model: the network, so that its running statistics change once per step (see `SharpnessAware`).
@@ -149,7 +150,7 @@ class SAM(Variant, made_of=SAMPerturbation):
 
     def __init__(
         self,
-        base_optimizer: Optimizer,
+        base_optimizer: Optimizer | Sequence[Optimizer],
         rho: float | Radius = 0.05,
         *,
         validation_closure: Closure | None = None,
@@ -177,7 +178,7 @@ class ASAM(Variant, made_of=ASAMPerturbation):
     """theta <- base(theta, grad L(theta + rho T^2 g / ||T g||)), T = diag(|theta| + eta).
 
     Args:
-        base_optimizer: any `torch.optim.Optimizer` whose step needs no closure.
+        base_optimizer: any `torch.optim.Optimizer` whose step needs no closure, or a list of them.
         rho: a number > 0 relative to the weights (0: the base optimizer alone), a schedule or a `LearnedRadius`.
         scale: which tensors are scaled: "all" (the paper's T; the default), "weights" (the authors' code: not the
             biases; needs parameter names) or "matrices" (neither biases nor normalisation layers). See
@@ -206,7 +207,7 @@ class ASAM(Variant, made_of=ASAMPerturbation):
 
     def __init__(
         self,
-        base_optimizer: Optimizer,
+        base_optimizer: Optimizer | Sequence[Optimizer],
         rho: float | Radius = 0.5,
         *,
         scale: str = "all",

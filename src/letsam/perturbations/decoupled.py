@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 from torch.optim import Optimizer
 
+from ..checks import learning_rate
 from ..tensors import Tensors, add_scaled_, scalar_dtype
 
 
@@ -32,7 +32,7 @@ def descend_decoupled(base: Optimizer, params: Tensors, targets: Tensors, terms:
         chosen = [(target, b) for (p, target), b in zip(moved, terms, strict=True) if place[p] == i]
         if chosen:
             sign = 1.0 if group.get("maximize", False) else -1.0
-            lr: float | Tensor = group.get("lr", 1.0)
+            lr = learning_rate(group)
             moving = [target for target, _ in chosen]
             one = torch.ones((), dtype=scalar_dtype(moving), device=moving[0].device)
             add_scaled_(moving, [b for _, b in chosen], one * (sign * lr))

@@ -6,6 +6,8 @@ KDD 2023, arXiv:2305.15817.
 
 from __future__ import annotations
 
+from typing import Any
+
 from .. import checks
 from ..tensors import Tensors, add_, copy_, scale_, subtract_
 from .base import Facts
@@ -47,6 +49,14 @@ class WSAMPerturbation(SAMPerturbation):
     def __init__(self, gamma: float = 0.9, decouple: bool = True) -> None:
         self.gamma = checks.share("gamma", gamma)
         self.decouple = checks.flag("decouple", decouple)
+
+    def attach(self, param_groups: list[dict[str, Any]]) -> None:
+        """Raise for param groups without a learning rate, with which the decoupled term is applied."""
+        if self.decouple and any(group.get("lr") is None for group in param_groups):
+            raise ValueError(
+                "`base_optimizer` must have a learning rate for WSAM, got a param group with lr=None (decouple=False "
+                "needs none)"
+            )
 
     @property
     def weight(self) -> float:

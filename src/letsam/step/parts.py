@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from .. import checks
-from ..groups import perturbed_parameters, unperturbed
+from ..groups import check_param_groups, perturbed_parameters, unperturbed
+from ..joint import drop_last_group
 from ..perturbations import Perturbation
 from ..radius import Radius, Wants
 from ..radius.fixed import FixedRadius, as_radius, numbers_of
@@ -50,7 +51,7 @@ class Parts:
             raise TypeError(f"`perturbation` must be a Perturbation, got {checks.shown(perturbation)}")
         self.base = base
         self.radius = as_radius(rho)
-        unperturbed(base.param_groups)
+        check_param_groups(base.param_groups)
         self.check_groups(base.param_groups)
         perturbation.attach(base.param_groups)
         self.perturbation = perturbation
@@ -161,8 +162,8 @@ class Parts:
     def follow_lr(self, record: StepRecord) -> None:
         """Store the learning rate and its peak; the scheduler's `initial_lr` counts, which matters during warm-up."""
         group = self.base.param_groups[0]
-        lr: float | Tensor = group.get("lr", 1.0)
-        initial = group.get("initial_lr", lr)
+        lr = checks.learning_rate(group)
+        initial = checks.learning_rate({"lr": group.get("initial_lr", lr)})
         if isinstance(lr, Tensor) or isinstance(initial, Tensor) or isinstance(self.peak_lr, Tensor):
             peak = torch.zeros_like(self.radius.rho)
             for value in (self.peak_lr, lr, initial):
@@ -213,12 +214,12 @@ class Parts:
     def group_added(self) -> None:
         """A param group was added; it is removed again if the parts refuse it."""
         try:
-            unperturbed(self.base.param_groups)
+            check_param_groups(self.base.param_groups)
             self.check_groups(self.base.param_groups)
             self.perturbation.attach(self.base.param_groups)
             self._attach()
         except (TypeError, ValueError):
-            self.base.param_groups.pop()
+            drop_last_group(self.base)
             self.perturbation.attach(self.base.param_groups)
             raise
         self.place()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ..checks import learning_rate
 from ..tensors import Buffers, Tensors, copy_unless_
 from ..tensors.shards import local
 
@@ -76,15 +77,15 @@ class StepGuard:
             for name, whole in _fresh(base, group, known):
                 tensor = local(whole)
                 if tensor.device == finite.device:
-                    begun = (torch.zeros_like(tensor) + _begins_at(base, group, name)).to(tensor.dtype)
+                    begun = (torch.zeros_like(tensor) + _begins_at(group, name)).to(tensor.dtype)
                     torch.where(finite, tensor, begun, out=tensor)
 
 
-def _begins_at(base: Optimizer, group: dict[str, Any], name: str) -> Any:
+def _begins_at(group: dict[str, Any], name: str) -> Any:
     """The initial value of a state tensor in torch's optimizers."""
     if name == "sum":  # Adagrad
-        return base.defaults.get("initial_accumulator_value", 0.0)
-    return group["lr"] if name in BEGINS_AT_LR else float(name in BEGINS_AT_ONE)
+        return group.get("initial_accumulator_value", 0.0)
+    return learning_rate(group) if name in BEGINS_AT_LR else float(name in BEGINS_AT_ONE)
 
 
 def _found(base: Optimizer) -> list[Any]:

@@ -6,7 +6,8 @@ torch's contract and nothing else; `letsam.optimizer` implements the step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, Protocol, cast
 
@@ -14,6 +15,7 @@ import torch
 from torch.optim import Optimizer
 
 from .. import checks
+from ..joint import JointOptimizer
 from ..tangent import Tangent
 
 STATE_KEY = "sharpness_aware"
@@ -23,15 +25,16 @@ class Wrapper(Optimizer):
     """Everything of `torch.optim.Optimizer` except the step.
 
     Args:
-        base_optimizer: any `torch.optim.Optimizer` whose step needs no closure.
+        base_optimizer: any `torch.optim.Optimizer` whose step needs no closure, or a list of them.
 
     Raises:
         TypeError: not an optimizer, or one that calls closures of its own.
+        ValueError: an empty list, or one in which two optimizers hold the same weight.
     """
 
     _under_way = False  # whether a closure of a step is running
 
-    def __init__(self, base_optimizer: Optimizer) -> None:
+    def __init__(self, base_optimizer: Optimizer | Sequence[Optimizer]) -> None:
         base = _checked_base(base_optimizer)
         # torch's own __init__ sets up its hooks; the groups that it makes go to a stand-in, since ours are the base's
         self.__dict__["base_optimizer"] = SimpleNamespace(param_groups=[], state={}, defaults={})
@@ -125,6 +128,16 @@ class Wrapper(Optimizer):
                 "gradients, computes the loss, calls backward() and returns the loss"
             )
 
+    def __getattr__(self, name: str) -> Any:
+        """What the base optimizer has and the wrapper lacks, such as `train` and `eval` of schedule-free optimizers.
+
+        Private names do not pass through: some of them promise what only the base optimizer's own step does.
+        """
+        base = self.__dict__.get("base_optimizer")
+        if isinstance(base, Optimizer) and not name.startswith("_") and hasattr(base, name):
+            return getattr(base, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     # --- for the subclass -----------------------------------------------------------------------------------
 
     def _group_added(self) -> None:
@@ -197,8 +210,19 @@ def _foreign_state() -> ValueError:
 
 
 def _checked_base(base: object) -> Optimizer:
+    if isinstance(base, list | tuple):
+        return JointOptimizer([_checked_base(one) for one in cast("Sequence[object]", base)])
     if not isinstance(base, Optimizer):
         raise TypeError(f"`base_optimizer` must be a torch.optim.Optimizer, got {checks.shown(base)}")
-    if isinstance(base, (Wrapper, torch.optim.LBFGS)):
+    if isinstance(base, (Wrapper, torch.optim.LBFGS)) or _needs_closure(base):
         raise TypeError(f"`base_optimizer` must step without a closure of its own, got {type(base).__name__}")
     return base
+
+
+def _needs_closure(base: Optimizer) -> bool:
+    """Whether `step()` lacks an argument; torch's own hooks around it keep its signature."""
+    try:
+        parameters = inspect.signature(base.step).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return any(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)

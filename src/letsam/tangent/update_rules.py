@@ -12,14 +12,17 @@ this memory is small compared with all weights, and each portion takes a few `fo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..tensors import scale_
+from ..checks import learning_rate
+from ..joint import owners_of_groups
+from ..tensors import copy_, scale_
 from ..tensors.shards import locals_of
+from .registered_rules import WeightUpdate, change_of, counts_as, registered_rule
 
 Group = dict[str, Any]
 PORTION = 2**22  # largest number of entries that are processed together; a larger weight is a portion of its own
@@ -34,8 +37,9 @@ def apply_update_derivative(
 ) -> None:
     """held <- (d theta' / d g) held, in place.
 
-    SGD (momentum, dampening, Nesterov), Adam, AdamW and RMSprop (centered, momentum) have their own rules. For any
-    other base optimizer, theta' = theta - lr g is assumed.
+    SGD (momentum, dampening, Nesterov), Adam, AdamW and RMSprop (centered, momentum) have their own rules here, others
+    are registered (`registered_rules`). A rule is that of one class: a subclass may have another update. For any other
+    base optimizer, theta' = theta - lr g is assumed.
 
     Args:
         base: the base optimizer, right after its step.
@@ -51,31 +55,36 @@ def apply_update_derivative(
         >>> held
         [tensor([-0.1000, -0.2000])]
     """
-    place_of = {p: place for place, group in enumerate(base.param_groups) for p in group["params"]}
+    groups, owners = base.param_groups, owners_of_groups(base)
+    kinds = [counts_as(owner) for owner in owners]
+    rules = [registered_rule(kind) for kind in kinds]
+    place_of = {p: place for place, group in enumerate(groups) for p in group["params"]}
     alike: dict[tuple[int, float], list[Tensor]] = {}
     adaptive: dict[tuple[int, torch.dtype, torch.device], list[int]] = {}
     for i, (param, z) in enumerate(zip(params, held, strict=True)):
         place = place_of[param]
-        factor = 1.0
-        if isinstance(base, torch.optim.SGD):
-            factor = _sgd(base.param_groups[place], param in fresh)
-        elif isinstance(base, ADAPTIVE) and param.grad is not None and base.state.get(param):
+        kind, rule, factor = kinds[place], rules[place], 1.0
+        if rule is not None:
+            if param.grad is not None:
+                state = owners[place].state.get(param, {})
+                update = WeightUpdate(old[i], param.grad, state, groups[place], param in fresh)
+                copy_([z], [change_of(rule, z, update, kind)])
+            continue
+        if kind is torch.optim.SGD:
+            factor = _sgd(groups[place], param in fresh)
+        elif kind in ADAPTIVE and param.grad is not None and owners[place].state.get(param):
             adaptive.setdefault((place, param.dtype, param.device), []).append(i)
         alike.setdefault((place, factor), []).append(z)
     for (place, _, _), indices in adaptive.items():
-        group = base.param_groups[place]
+        group, kind = groups[place], kinds[place]
         for part in _portions(indices, params):
             some = [params[i] for i in part]
-            gradients = _regularised(base, group, some, [old[i] for i in part])
-            rule = _rmsprop if isinstance(base, torch.optim.RMSprop) else _adam
-            rule(group, _States(base, some), gradients, locals_of([held[i] for i in part]))
+            gradients = _regularised(kind, group, some, [old[i] for i in part])
+            ADAPTIVE[kind](group, _States(owners[place], some), gradients, locals_of([held[i] for i in part]))
     for (place, factor), changes in alike.items():
-        group = base.param_groups[place]
+        group = groups[place]
         sign = 1.0 if group.get("maximize", False) else -1.0
-        scale_(changes, sign * factor * group.get("lr", 1.0))
-
-
-ADAPTIVE = (torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop)
+        scale_(changes, sign * factor * learning_rate(group))
 
 
 def _portions(indices: list[int], params: Sequence[Tensor]) -> Iterator[list[int]]:
@@ -101,12 +110,12 @@ class _States:
         return locals_of([state[name] for state in self._states])
 
 
-def _regularised(base: torch.optim.Optimizer, group: Group, params: list[Tensor], old: list[Tensor]) -> list[Tensor]:
+def _regularised(kind: type, group: Group, params: list[Tensor], old: list[Tensor]) -> list[Tensor]:
     """The gradients that the moments were updated with: negated for `maximize`, with coupled weight decay."""
     gradients = locals_of([p.grad for p in params if p.grad is not None])
     if group.get("maximize", False):
         gradients = torch._foreach_neg(gradients)
-    decoupled = isinstance(base, torch.optim.AdamW) or group.get("decoupled_weight_decay", False)
+    decoupled = kind is torch.optim.AdamW or group.get("decoupled_weight_decay", False)
     if not decoupled and group["weight_decay"] != 0:
         gradients = torch._foreach_add(gradients, locals_of(old), alpha=group["weight_decay"])
     return list(gradients)
@@ -174,3 +183,10 @@ def _rmsprop(group: Group, state: _States, gradients: list[Tensor], held: list[T
 def _each(values: Tensor, tensors: list[Tensor]) -> list[Tensor]:
     """One number per tensor, in the dtype of the tensors."""
     return list(values.to(tensors[0].dtype).unbind())
+
+
+ADAPTIVE: dict[type, Callable[[Group, _States, list[Tensor], list[Tensor]], None]] = {
+    torch.optim.Adam: _adam,
+    torch.optim.AdamW: _adam,
+    torch.optim.RMSprop: _rmsprop,
+}
