@@ -256,6 +256,16 @@ def test_groups_that_are_not_perturbed() -> None:
     assert moved == [True, False, True, False]
 
 
+def test_an_option_rho_of_one_optimizer_is_its_own() -> None:
+    """Adadelta's rho is not a radius; that of a group of SGD is."""
+    model = network()
+    matrices, rest = (group.param_groups[0]["params"] for group in matrices_and_rest(model))
+    bases = [torch.optim.Adadelta(rest, rho=0.9), torch.optim.SGD([{"params": matrices, "rho": 0.3}], lr=0.1)]
+    opt = letsam.SAM(bases, rho=0.1)
+    opt.step(closure_on(model, batch(0)))
+    assert opt.rho.tolist() == pytest.approx([0.1, 0.3])
+
+
 def test_refused() -> None:
     model = network()
     bases = matrices_and_rest(model)

@@ -101,7 +101,7 @@ def learning_rate(group: dict[str, Any]) -> float | Tensor:
         return 1.0
     if isinstance(lr, Tensor) and lr.numel() == 1 and not lr.is_complex():
         return lr if lr.ndim == 0 else lr.reshape(())
-    if isinstance(lr, Real) and not isinstance(lr, bool):
+    if not isinstance(lr, bool) and isinstance(lr, Real):
         return float(lr)
     raise ValueError(
         f"`lr` of a param group must be a number, a tensor with one element or None, got {shown(cast(object, lr))}"

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from .. import checks
 from ..groups import check_param_groups, perturbed_parameters, unperturbed
-from ..joint import drop_last_group
+from ..joint import drop_last_group, owners_of_groups
 from ..perturbations import Perturbation
 from ..radius import Radius, Wants
 from ..radius.fixed import FixedRadius, as_radius, numbers_of
@@ -117,9 +117,11 @@ class Parts:
 
     def _own_groups(self, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The groups, without `rho` if that is an option of the base optimizer, as of Adadelta."""
-        if "rho" not in self.base.defaults:
+        theirs = ["rho" in owner.defaults for owner in owners_of_groups(self.base)]
+        if not any(theirs):
             return groups
-        return [{name: value for name, value in group.items() if name != "rho"} for group in groups]
+        pairs = zip(groups, theirs, strict=False)  # a saved state of another length will be refused
+        return [{name: value for name, value in group.items() if not (own and name == "rho")} for group, own in pairs]
 
     def _attach(self) -> None:
         """Pass the param groups to the radius; they may have changed since the last step."""
