@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from .. import checks
 from ..tensors import Tensors, multiply_
-from ..tensors.shards import locals_of
+from ..tensors.shards import local, part_of
 from .base import Facts
 from .sam import SAMPerturbation, reciprocal
 
@@ -23,6 +23,7 @@ class ESAMPerturbation(SAMPerturbation):
     The expectation of eps_hat is SAM's. As in the paper, the mask is drawn entry by entry and ||g|| is the norm of the
     whole gradient. The authors' code selects whole tensors, which saves part of the first backward pass, and takes the
     norm over these. Here the mask depends only on `seed` and the step number, so it is the same in every process.
+    For DTensors every process draws the mask of one whole weight at a time and keeps its part.
 
     This is ESAM's stochastic weight perturbation. Its second part, sharpness-sensitive data selection, is a closure:
     `letsam.selected`.
@@ -63,9 +64,8 @@ class ESAMPerturbation(SAMPerturbation):
 
     def direction(self, weights: Tensors, gradients: Tensors, gradient_norm: Tensor) -> Tensor:
         """Set the gradients to 0 where the mask is 0; returns 1 / (beta ||g||)."""
-        parts = locals_of(gradients)
-        random = torch.Generator(parts[0].device).manual_seed(self.seed + self._step)
-        for part in parts:
-            chosen = torch.rand(part.shape, generator=random, device=part.device) < self.beta
-            multiply_([part], [chosen.to(part.dtype)])
+        random = torch.Generator(gradients[0].device).manual_seed(self.seed + self._step)
+        for gradient in gradients:
+            chosen = torch.rand(gradient.shape, generator=random, device=gradient.device) < self.beta
+            multiply_([local(gradient)], [part_of(chosen.to(gradient.dtype), gradient)])
         return reciprocal(gradient_norm) / self.beta

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from .. import checks
 from ..tensors import Tensors, copy_, multiply_
-from ..tensors.shards import locals_of
+from ..tensors.shards import from_all_parts, locals_of, part_of
 from .memory import PerturbationWithMemory
 from .sam import SAMPerturbation, reciprocal
 
@@ -26,9 +26,9 @@ class SSAMPerturbation(PerturbationWithMemory, SAMPerturbation):
     """eps_hat = m * g / ||g|| with a mask m of zeros and ones; subclasses choose the mask.
 
     As in the authors' code, ||g|| is the norm of the whole gradient, so ||eps|| <= rho. The mask is chosen over all
-    weights together; with DTensors, each process chooses over its local parts. A new mask is used in the step that
-    makes it. The authors' code uses it from the next step on, and its SSAM-F mask starts at 0, so that its first step
-    is not perturbed.
+    weights together. With DTensors, every process gathers all gradients and masks for that, in steps that make a mask:
+    two copies of the whole model. A new mask is used in the step that makes it. The authors' code uses it from the next
+    step on, and its SSAM-F mask starts at 0, so that its first step is not perturbed.
 
     A mask made in a skipped step is dropped, and the previous mask is used until the next one is due. If there is no
     previous mask, the next step makes one. The host does not know which steps are skipped, so each of the first 17
@@ -60,8 +60,8 @@ class SSAMPerturbation(PerturbationWithMemory, SAMPerturbation):
             old = self.memory.values_or_ones(weights)
             masks = self.memory.begin(weights)
             chosen = self.choose(joined(gradients), joined(old))
-            sizes = [t.numel() for t in locals_of(masks)]
-            parts = [part.view_as(m) for part, m in zip(torch.split(chosen, sizes), locals_of(masks), strict=True)]
+            pieces = torch.split(chosen, [mask.numel() for mask in masks])
+            parts = [part_of(piece.view(mask.shape), mask) for piece, mask in zip(pieces, masks, strict=True)]
             if due:
                 copy_(locals_of(masks), parts)
             else:
@@ -89,8 +89,8 @@ class SSAMPerturbation(PerturbationWithMemory, SAMPerturbation):
 
 
 def joined(tensors: Tensors) -> Tensor:
-    """All entries in one vector (of DTensors, the local parts)."""
-    return torch.cat([t.reshape(-1) for t in locals_of(tensors)])
+    """All entries in one vector, those of DTensors in other processes included."""
+    return torch.cat([from_all_parts(t).reshape(-1) for t in tensors])
 
 
 def ones_at(like: Tensor, indices: Tensor) -> Tensor:

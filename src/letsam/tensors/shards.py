@@ -1,7 +1,7 @@
 """DTensors (FSDP2, tensor parallelism): local parts, and sums over the processes that hold the other parts.
 
-Only sums communicate, with one all-reduce for all values whose tensors are split over the same processes. The results
-are plain tensors, equal in all processes.
+Sums communicate with one all-reduce for all values whose tensors are split over the same processes, `from_all_parts` with one
+all-gather for a tensor. The results are plain tensors, equal in all processes.
 """
 
 # pyright: reportUnknownMemberType=false
@@ -36,6 +36,20 @@ def locals_of(tensors: Tensors) -> list[Tensor]:
     """`local` of each tensor."""
     kind = _dtensor_among(tensors)
     return list(tensors) if kind is None else [_as_any(t).to_local() if isinstance(t, kind) else t for t in tensors]
+
+
+def from_all_parts(tensor: Tensor) -> Tensor:
+    """The tensor; of a DTensor, all of it, from_all_parts from the processes. Call it under `torch.no_grad`."""
+    return _as_any(tensor).full_tensor() if is_dtensor(tensor) else tensor
+
+
+def part_of(whole_tensor: Tensor, like: Tensor) -> Tensor:
+    """The part of a whole tensor, the same in all processes, that corresponds to `local(like)`; sends nothing."""
+    if not is_dtensor(like):
+        return whole_tensor
+    place = _as_any(like)
+    distribute: Any = sys.modules["torch.distributed.tensor"].distribute_tensor  # loaded, since there are DTensors
+    return distribute(whole_tensor, place.device_mesh, place.placements, src_data_rank=None).to_local()
 
 
 def complete_gradients(params: Tensors) -> None:

@@ -1,0 +1,65 @@
+"""Every variant with weights sharded over two processes takes the steps of one process, in float64."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.multiprocessing
+
+from distributed.variant_workers import MASKED, PLACEMENTS, RADII, RANKS, WHOLE_BATCH, made, main
+from distributed.workers import train
+from letsam.variants import VARIANTS
+from oracle.problems import network, normalised_network, same_bits
+
+LIMIT = 200.0  # seconds; a hang must not hang the whole run
+CLOSE = {"rtol": 1e-9, "atol": 1e-9}
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The results of both processes."""
+    folder: Path = tmp_path_factory.mktemp("variants")
+    context = torch.multiprocessing.spawn(main, args=(folder,), nprocs=RANKS, join=False)
+    deadline = time.monotonic() + LIMIT
+    while not context.join(timeout=1.0):
+        if time.monotonic() > deadline:
+            for process in context.processes:
+                process.kill()
+            pytest.fail(f"the processes have not ended within {LIMIT} seconds")
+    return [torch.load(folder / f"{rank}.pt") for rank in range(RANKS)]
+
+
+def assert_same(found: list[dict[str, Any]], expected: dict[str, Any]) -> None:
+    assert same_bits(found[1], found[0])
+    for part in expected:
+        torch.testing.assert_close(found[0][part], expected[part], **CLOSE)
+
+
+@pytest.mark.parametrize("radius", RADII)
+@pytest.mark.parametrize("name", WHOLE_BATCH)
+def test_fsdp2_is_one_process(name: str, radius: str, two: Any) -> None:
+    model = normalised_network()
+    expected = train(model, made(name, radius, model), None)
+    assert_same([result[f"{name}-{radius}"] for result in two], expected)
+    plain = normalised_network()
+    sam = train(plain, made("sam", radius, plain), None)
+    assert name == "sam" or not same_bits(expected["weights"], sam["weights"])
+
+
+@pytest.mark.parametrize("kind", PLACEMENTS)
+@pytest.mark.parametrize("name", MASKED)
+def test_masks_are_whole_however_a_weight_is_split(name: str, kind: str, two: Any) -> None:
+    model = network()
+    assert_same([result[f"{name}-{kind}"] for result in two], train(model, made(name, "learned", model), None))
+
+
+def test_m_sharpness_is_refused(two: Any) -> None:
+    assert set(VARIANTS) - set(WHOLE_BATCH) == {"subbatchsam"}
+    for result in two:
+        assert result["error"].startswith("ValueError: `m_sharpness` needs `model=` with a Distributed")
