@@ -137,7 +137,7 @@ def boxes() -> list[Box]:
         always("weights", 13, StepGuard.save, Optimizer.step, notes=["the base optimizer goes to theta'"]),
         sometimes("tangent", 13, Tangent.step, notes=["holds Z = d theta' / d rho"]),
         always("weights", 14, StepGuard.settle, notes=["back to theta where not finite"]),
-        sometimes("weights", 15, DescentPhase.look_back, notes=['training_batch="same":', "both batches at theta'"]),
+        sometimes("weights", 15, DescentPhase.evaluate_update, notes=['training_batch="same":', "both batches at theta'"]),
         sometimes("tangent", 15, Tangent.slope, notes=["gradients . Z of this step"]),
         sometimes("radius", 15, Radius.update, notes=["here instead of above"]),
         always("weights", 16, Passes.end, Parts.commit, notes=["buffers, random state, counters"]),

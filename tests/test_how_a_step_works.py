@@ -134,7 +134,7 @@ def names_in(chosen: list[Any]) -> list[str]:
     return [name for box in chosen for name in box.names]
 
 
-LATE_ROW = next(box.first for box in DRAW.boxes() if DRAW.DescentPhase.look_back.__qualname__ in box.names)
+LATE_ROW = next(box.first for box in DRAW.boxes() if DRAW.DescentPhase.evaluate_update.__qualname__ in box.names)
 LATE = [box for box in DRAW.boxes() if box.first == LATE_ROW]
 EARLY = [box for box in DRAW.boxes() if DRAW.Passes.validate.__qualname__ in box.names]
 EARLY += [box for box in DRAW.boxes() if box.first == EARLY[0].first and box not in EARLY]

@@ -43,7 +43,7 @@ class Trained(Row):
     passes: int = 0  # of training, those of the search included in a refit
     seconds: float = 0.0
     rho: float | None = None  # at the end; None without one
-    hindered: str | None = None  # why it could not be run; None where it was
+    not_run_because: str | None = None  # why it could not be run; None where it was
 
 
 class Variants(Benchmark[Trained | Errors]):
@@ -91,7 +91,7 @@ class Variants(Benchmark[Trained | Errors]):
         try:
             runs = with_refit(task, method, seed, label_noise=setting.noise, epochs=setting.epochs)
         except ValueError as error:
-            return [Trained(name, key.split("/")[1], seed, setting.epochs, hindered=str(error)) for key in unit.keys]
+            return [Trained(name, key.split("/")[1], seed, setting.epochs, not_run_because=str(error)) for key in unit.keys]
         return [
             Trained(
                 name,
@@ -168,7 +168,7 @@ def _comparison(rows: Sequence[Trained]) -> str:
         return EMPTY
     ran: dict[str, list[Trained]] = {}
     for row in rows:
-        ran.setdefault(row.method, []).extend([row] if row.hindered is None else [])
+        ran.setdefault(row.method, []).extend([row] if row.not_run_because is None else [])
     lines: list[list[str]] = []
     for name in ("sgd", *VARIANTS):
         pair = name, f"lets-{name}{REFIT}"
@@ -211,6 +211,6 @@ def _difference(ran: Mapping[str, Sequence[Trained]]) -> list[str]:
 def _left_out(rows: Sequence[Trained]) -> list[str]:
     reasons: dict[str, dict[str, None]] = {}
     for row in rows:
-        if row.hindered:
-            reasons.setdefault(row.hindered, {})[row.method.removesuffix(REFIT)] = None
+        if row.not_run_because:
+            reasons.setdefault(row.not_run_because, {})[row.method.removesuffix(REFIT)] = None
     return [filled(f"Left out: {', '.join(methods)}: {reason}.") for reason, methods in reasons.items()]

@@ -265,7 +265,7 @@ class SharpnessAware(Wrapper):
             self._descent.descend(record, self.max_grad_norm)
             if record.wants.validation == "after":
                 assert validation_closure is not None
-                self._descent.look_back(record, closure, validation_closure)
+                self._descent.evaluate_update(record, closure, validation_closure)
         except BaseException:
             self._abort()
             self._passes.leftovers.note(params)

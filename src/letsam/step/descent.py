@@ -49,7 +49,7 @@ class DescentPhase:
             scale_(gradients, factor)
         self._step_base(record, decoupled)
 
-    def look_back(self, record: StepRecord, closure: Closure, validation_closure: Closure) -> None:
+    def evaluate_update(self, record: StepRecord, closure: Closure, validation_closure: Closure) -> None:
         """Update the radius with losses at the new weights; the step is undone if one of these passes fails."""
         params, parts, finite = record.params, self._parts, record.finite
         try:
@@ -98,8 +98,8 @@ class DescentPhase:
         """The base optimizer's step and the decoupled term; undone if the step was not finite."""
         params, parts, base = record.params, self._parts, self._parts.base
         fresh = set[Tensor]() if record.tangent is None else without_state(base)
-        looks_back = record.wants.validation == "after"
-        parts.guard.save(base, None if looks_back else record.finite)
+        evaluated_after = record.wants.validation == "after"
+        parts.guard.save(base, None if evaluated_after else record.finite)
         base.step()
         if record.tangent is not None:
             record.tangent.step(base, params, record.weights, fresh)

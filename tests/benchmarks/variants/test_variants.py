@@ -33,8 +33,8 @@ def test_a_run_is_kept_and_not_made_again(tmp_path: Path) -> None:
     rows = {row.method: row for row in variants.read() if isinstance(row, Trained)}
     assert list(rows) == ["lets-gsam", "lets-gsam+refit", "sam", "samon"]
     assert rows["lets-gsam"].passes > rows["sam"].passes > 0
-    assert rows["samon"].hindered is not None
-    assert "normalisation layers" in rows["samon"].hindered
+    assert rows["samon"].not_run_because is not None
+    assert "normalisation layers" in rows["samon"].not_run_because
     left = missing(todo, variants.read())
     assert [unit for unit in todo if unit not in left] == chosen
 
