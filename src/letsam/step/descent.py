@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..closures import Closure
+from ..closures import Closure, SkipStep
 from ..perturbations.decoupled import descend_decoupled
 from ..radius import Evidence
 from ..tensors import Tensors, all_finite, gradients_of, lengths, norm, scale_
@@ -53,31 +53,40 @@ class DescentPhase:
         """Update the radius with losses at the new weights; the step is undone if one of these passes fails."""
         params, parts, finite = record.params, self._parts, record.finite
         try:
-            training_loss = self._passes.train(closure, params)
+            training_loss = self._passes.train(closure, params).loss
             if record.wants.training_slope:
                 training_slope, training_norm = parts.slope(params)
             else:
                 training_slope, training_norm = None, norm(gradients_of(params))
-            loss = self._passes.validate(validation_closure, params, record.step)
-            validation_slope, validation_norm = parts.slope(params)
+            loss = self._held_out_loss(record, validation_closure)
+            validation_slope, validation_norm = (None, training_norm) if loss is None else parts.slope(params)
         except BaseException:
             if parts.tangent is not None:
                 parts.tangent.expire()  # Z belongs to weights that are undone
             parts.guard.settle(parts.base, ~finite, params, parts.weights)
             raise
         usable = finite if record.moved is None else finite & record.moved
-        parts.radius.update(
-            Evidence(
-                *(record.step, record.lr, record.peak_lr, training_loss, loss),
-                validation_slope=validation_slope,
-                training_slope=training_slope,
-                usable=usable,
+        if loss is not None:
+            parts.radius.update(
+                Evidence(
+                    *(record.step, record.lr, record.peak_lr, training_loss, loss),
+                    validation_slope=validation_slope,
+                    training_slope=training_slope,
+                    usable=usable,
+                )
             )
-        )
         if parts.tangent is not None:
             parts.tangent.expire()
-        record.finite = finite & all_finite([training_loss, training_norm, loss, validation_norm])
+        held_out = [] if loss is None else [loss, validation_norm]
+        record.finite = finite & all_finite([training_loss, training_norm, *held_out])
         parts.guard.settle(parts.base, record.finite | ~finite, params, parts.weights)
+
+    def _held_out_loss(self, record: StepRecord, closure: Closure) -> Tensor | None:
+        """The loss of the validation pass; None if its batch is to be skipped."""
+        try:
+            return self._passes.validate(closure, record.params, record.step)
+        except SkipStep:
+            return None
 
     def _check_finite(self, record: StepRecord, gradients: list[Tensor]) -> None:
         """Check that all passes were finite. If the radius wants the growth, ||g_rho|| serves for both."""

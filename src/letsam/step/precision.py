@@ -69,6 +69,18 @@ def record(scaler: GradScaler | None, optimizer: Optimizer, finite: Tensor) -> N
         state["stage"] = OptState.STEPPED
 
 
+def record_skipped(scaler: GradScaler | None, optimizer: Optimizer) -> None:
+    """Write to the scaler's state that the optimizer has stepped, for a step that a closure has skipped.
+
+    There was no overflow, so `update()` counts the step as one without. It needs a scale, which only a loss makes.
+    """
+    if scaler is not None:
+        device = optimizer.param_groups[0]["params"][0].device
+        if scaler._get_scale_async() is None:
+            scaler.scale(torch.zeros((), device=device))
+        record(scaler, optimizer, torch.ones((), dtype=torch.bool, device=device))
+
+
 def _stage(scaler: GradScaler, optimizer: Optimizer) -> OptState:
     state = scaler._per_optimizer_states.get(id(optimizer))  # a lookup by [] would create an entry
     return OptState.READY if state is None else state["stage"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,6 +44,7 @@ class StepRecord:
         weights: their unperturbed values.
         seen: losses and norms (0-dim), all finite if and only if all passes so far were.
         loss: first training loss; None if only gradients are known.
+        outputs: what else the first training pass returned (a list, if micro-batches climb separately); None: nothing.
         norms: gradient norms of the first pass.
         rho: radius of the step (0-dim), or one value for each weight.
         gradient_norm: ||g_0|| (0-dim).
@@ -66,6 +68,7 @@ class StepRecord:
     active: bool = True
     seen: list[Tensor] = field(default_factory=list[Tensor])
     loss: Tensor | None = None
+    outputs: Any = None
     norms: GradientNorms = field(init=False)
     weights: list[Tensor] = field(default_factory=list[Tensor])
     rho: Tensor = field(init=False)
