@@ -372,7 +372,8 @@ class SharpnessAware(Wrapper):
 
     def _finish(self, record: StepRecord) -> None:
         """Count the step and publish its metrics."""
-        self._passes.end(record.finite)
+        self._descent.report_overflow(record)
+        self._passes.end(record.finite, record.held_out)
         self._passes.leftovers.note(record.params)
         self._parts.commit(record)
         self.outputs = record.outputs

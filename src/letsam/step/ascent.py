@@ -68,8 +68,9 @@ class AscentPhase:
         except SkipStep:
             return None
         slope, length = parts.slope(record.params, parts.weights)
-        record.seen += [loss, length]
-        usable = None if parts.tangent is None else parts.tangent.usable
+        usable = record.held_out = torch.hypot(loss.to(length.device), length) < torch.inf
+        if parts.tangent is not None:
+            usable = usable & parts.tangent.usable
         return Evidence(record.step, 1.0, 1.0, validation_loss=loss, validation_slope=slope, usable=usable)
 
     def first_pass(self, record: StepRecord, closure: Closure, batches: Sequence[Closure]) -> None:
@@ -123,6 +124,7 @@ class AscentPhase:
         if record.wants.growth and record.loss is not None and average is None:
             # a sum of the norms of several batches is not the norm of their sum
             record.norm_before = record.gradient_norm if batches == 1 else norm(gradients_of(record.params))
+        record.first = len(record.seen)
         if evidence is not None:
             self._update_radius(record, evidence)
         if parts.tangent is not None:
@@ -210,6 +212,7 @@ class AscentPhase:
             record.tangent.probe(record.params, record.weights, record.rho, lambda: self._probe(closure, record))
         perturbed = self._passes.train(closure, record.params)
         record.seen.append(perturbed.loss)
+        record.perturbed.append(perturbed.loss)
         return perturbed
 
     def _further_ascents(self, record: StepRecord, closure: Closure, batches: int) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 from ..closures import Closure, SkipStep
 from ..perturbations.decoupled import descend_decoupled
 from ..radius import Evidence
-from ..tensors import Tensors, all_finite, gradients_of, lengths, norm, scale_
+from ..tensors import Tensors, all_finite, finite_from, gradients_of, lengths, norm, scale_
 from .clipping import clipping
 from .parts import Parts
 from .passes import Passes
@@ -67,18 +67,18 @@ class DescentPhase:
             raise
         usable = finite if record.moved is None else finite & record.moved
         if loss is not None:
+            record.held_out = all_finite([loss, validation_norm])
             parts.radius.update(
                 Evidence(
                     *(record.step, record.lr, record.peak_lr, training_loss, loss),
                     validation_slope=validation_slope,
                     training_slope=training_slope,
-                    usable=usable,
+                    usable=usable & record.held_out,
                 )
             )
         if parts.tangent is not None:
             parts.tangent.expire()
-        held_out = [] if loss is None else [loss, validation_norm]
-        record.finite = finite & all_finite([training_loss, training_norm, *held_out])
+        record.finite = finite & all_finite([training_loss, training_norm])
         parts.guard.settle(parts.base, record.finite | ~finite, params, parts.weights)
 
     def _held_out_loss(self, record: StepRecord, closure: Closure) -> Tensor | None:
@@ -95,7 +95,24 @@ class DescentPhase:
             record.growth = sizes[0] - record.norm_before
         else:
             sizes = lengths(gradients)
-        record.finite = all_finite([*record.seen, *sizes])
+        if record.tangent is None:
+            record.finite = all_finite([*record.seen, *sizes])
+        else:
+            record.finite_at_weights, record.finite = finite_from([*record.seen, *sizes], record.first)
+
+    def report_overflow(self, record: StepRecord) -> None:
+        """Report to a learned radius whether the step was finite at the weights and not after the perturbation.
+
+        With a gradient scaler, gradients may overflow because of the scale, which then decreases. So the losses decide,
+        unless the scale is 1 or less.
+        """
+        if record.finite_at_weights is None:
+            return
+        overflow, scale = record.finite_at_weights > record.finite, self._passes.scale
+        if scale is not None:
+            overflow = overflow & (~all_finite(record.perturbed) | (scale <= 1))
+        seen = record.step, record.lr, record.peak_lr, record.loss
+        self._parts.radius.update(Evidence(*seen, overflow=overflow.to(record.rho.dtype)))
 
     def _report_ascent(self, record: StepRecord) -> None:
         """Report to the radius how far the perturbation reached and how much the gradient norm grew."""

@@ -76,10 +76,15 @@ class Passes:
         """A context for the pass whose gradient the ascent uses; with m-sharpness, processes do not average it."""
         return self.ranks.ascent_pass(self.model if applies else None)
 
-    def end(self, finite: Tensor) -> None:
-        """After the last pass of a step."""
+    @property
+    def scale(self) -> Tensor | None:
+        """The factor of the losses in the passes of this step (0-dim); None without a gradient scaler."""
+        return precision.scale_of(self.scaler)
+
+    def end(self, finite: Tensor, held_out: Tensor | None) -> None:
+        """After the last pass of a step; the flags (0-dim bool) are of its training and validation passes."""
         self.replay.end(finite)
-        precision.record(self.scaler, self._optimizer, finite)
+        precision.record(self.scaler, self._optimizer, finite, held_out)
 
     def skip(self) -> None:
         """A closure has skipped the step: leave no gradients, and let the scaler's `update()` keep its scale."""
