@@ -99,7 +99,7 @@ def boxes() -> list[Box]:
     """All boxes, in the order in which a step comes to them."""
     wants = [item.name for item in fields(Wants)]
     evidence = [item.name for item in fields(Evidence)]
-    losses, ascent = evidence[evidence.index("training_loss") : -4], evidence[-4:-1]
+    losses, ascent = evidence[evidence.index("training_loss") : -3], evidence[-3:]
     assert ascent == ["reach", "climbs", "growth"]
     return [
         always("weights", 0, Parts.record, notes=["decides what the step measures"]),
@@ -134,19 +134,23 @@ def boxes() -> list[Box]:
         sometimes("tangent", 11, Tangent.project, notes=["on the complement of it"]),
         sometimes("weights", 12, clipping, notes=["with max_grad_norm"]),
         sometimes("tangent", 12, Tangent.clip, notes=["the derivative of clipping"]),
-        always("weights", 13, StepGuard.save, Optimizer.step, notes=["the base optimizer goes to theta'"]),
+        always(
+            "weights",
+            13,
+            Passes.conclude,
+            StepGuard.save,
+            Optimizer.step,
+            notes=["state and random numbers are those", "of one pass; then on to theta'"],
+        ),
         sometimes("tangent", 13, Tangent.step, notes=["holds Z = d theta' / d rho"]),
         always("weights", 14, StepGuard.settle, notes=["back to theta where not finite"]),
-        sometimes("weights", 15, DescentPhase.evaluate_update, notes=['training_batch="same":', "both batches at theta'"]),
+        sometimes(
+            "weights", 15, DescentPhase.evaluate_update, notes=['training_batch="same":', "both batches at theta'"]
+        ),
         sometimes("tangent", 15, Tangent.slope, notes=["gradients . Z of this step"]),
         sometimes("radius", 15, Radius.update, notes=["here instead of above"]),
-        always("weights", 16, Passes.end, Parts.commit, notes=["buffers, random state, counters"]),
-        always(
-            "radius",
-            16,
-            Radius.commit,
-            notes=["the new rho, where finite;", "half the old one where only", "the perturbed pass was not"],
-        ),
+        always("weights", 16, Passes.end, Parts.commit, notes=["the end of the step: counters"]),
+        always("radius", 16, Radius.commit, notes=["the new rho, where finite"]),
         sometimes("tangent", 16, Tangent.commit, notes=["Z waits for the next step"]),
         always("weights", 17, Perturbation.commit, notes=["its memory, where finite"]),
     ]

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from . import checks
-from .closures import Closure, SkipStep, checked_closure, require_gradients
+from .closures import Closure, checked_closure, require_gradients
 from .perturbations import Perturbation
 from .radius import Radius
 from .step import precision
@@ -87,8 +87,6 @@ class SharpnessAware(Wrapper):
         metrics: 0-dim tensors of the last step: training_loss, rho, gradient_norm and skipped_steps; with a learned
             radius also validation_loss, generalization_gap and hypergradient (d upper / d rho) of the last update. With
             several radii, rho and hypergradient have one value per radius.
-        outputs: what the first call of the last step's closure returned besides the loss (tensors are detached), until
-            the next step; a list, one entry per micro-batch, with `letsam.accumulated`; None if there was nothing.
         validation_closure: as given; may be set at any time; not part of `state_dict` or of a pickle.
         max_grad_norm: as given; may be set at any time; not part of `state_dict`.
         active: as given; may be set at any time; not part of `state_dict`.
@@ -151,7 +149,6 @@ class SharpnessAware(Wrapper):
         self._descent = DescentPhase(self._parts, self._passes)
         self._passes.leftovers.note(self._parts.params())
         self._record: StepRecord | None = None  # of the step whose weights are perturbed now
-        self.outputs: Any = None
 
     # --- its parts ------------------------------------------------------------------------------------------------
 
@@ -223,16 +220,14 @@ class SharpnessAware(Wrapper):
 
         Args:
             closure: clears the gradients, computes the loss on the training batch, calls `backward()` and returns
-                the loss, as for `torch.optim.LBFGS`, or a pair (loss, outputs). Called twice; some variants and radii
-                need further passes. It may raise `letsam.SkipStep`.
+                the loss, as for `torch.optim.LBFGS`. Called twice; some variants and radii need further passes.
             validation_closure: the same on a batch that the model is not trained on; for a learned radius.
                 Defaults to `self.validation_closure`.
             grad_scaler: both closures then call `grad_scaler.scale(loss).backward()` and return the unscaled loss; the
                 step unscales the gradients of every pass. Call `grad_scaler.update()` afterwards.
 
         Returns:
-            The loss of the first call of `closure` (0-dim, detached); NaN if it raised `letsam.SkipStep`. The outputs
-            of that call are in `self.outputs`.
+            The loss of the first call of `closure` (0-dim, detached).
 
         Raises:
             ValueError: no closure, a closure that leaves no gradients, does not scale them or returns a loss that is
@@ -257,7 +252,6 @@ class SharpnessAware(Wrapper):
         self._parts.place()
         record = self._parts.record(params)
         batches = self._ascent.batches(closure, record)
-        self.outputs = None  # so that those of the step before do not use memory during this one
         try:
             self._under_way = True
             self._passes.begin(record.params)
@@ -272,11 +266,6 @@ class SharpnessAware(Wrapper):
             if record.wants.validation == "after":
                 assert validation_closure is not None
                 self._descent.evaluate_update(record, closure, validation_closure)
-        except SkipStep:
-            self._abort()
-            self._passes.skip()
-            self._passes.leftovers.note(params)
-            return self.rho.new_full((), torch.nan)
         except BaseException:
             self._abort()
             self._passes.leftovers.note(params)
@@ -324,7 +313,7 @@ class SharpnessAware(Wrapper):
         require_gradients(record.params, "the backward() before ascent_step()")
         precision.unscale_(checks.checked_scaler(grad_scaler), self, record.params)
         passes.scale_by(grad_scaler)  # after unscaling: it may update the scale
-        passes.replay.begin(())
+        passes.replay.begin((), record.params)
         record.norms = self._ascent.norms(record.params)
         self._ascent.set_radius(record, None, 1)
         self._record = record
@@ -372,11 +361,9 @@ class SharpnessAware(Wrapper):
 
     def _finish(self, record: StepRecord) -> None:
         """Count the step and publish its metrics."""
-        self._descent.report_overflow(record)
-        self._passes.end(record.finite, record.held_out)
+        self._passes.end(record.finite)
         self._passes.leftovers.note(record.params)
         self._parts.commit(record)
-        self.outputs = record.outputs
         self._opt_called = True  # torch's schedulers read it to warn of a wrong order of calls
         metrics = {"rho": record.rho, "gradient_norm": record.gradient_norm, "skipped_steps": self._parts.skipped}
         if record.loss is not None:

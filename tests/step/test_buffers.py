@@ -323,7 +323,14 @@ def test_state_dict_copies_and_pickles() -> None:
     model = small()
     opt = SAM(sgd(model), rho=0.2, model=model)
     opt.step(closure_on(model, batch(0)))
-    assert list(opt.state_dict()["sharpness_aware"]) == ["radius", "perturbation", "steps", "skipped_steps", "peak_lr"]
+    assert list(opt.state_dict()["sharpness_aware"]) == [
+        "radius",
+        "perturbation",
+        "steps",
+        "rested",
+        "skipped_steps",
+        "peak_lr",
+    ]
     assert opt.model is model
 
     assert copy.deepcopy(opt).model is None

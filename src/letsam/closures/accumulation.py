@@ -13,13 +13,12 @@ from torch.optim import Optimizer
 from .. import checks
 from ..checks import checked_module, checked_scaler
 from .closure import Closure, InParts
-from .returned import Returned, detached, outputs_of, packed, unpacked
 
 Batch = TypeVar("Batch")
 
 
 def accumulated(
-    loss_on: Callable[[Batch], Any],
+    loss_on: Callable[[Batch], Tensor],
     micro_batches: Iterable[Batch],
     optimizer: Optimizer,
     *,
@@ -34,7 +33,7 @@ def accumulated(
     along its own gradient instead (see `letsam.SubBatchSAM`).
 
     Args:
-        loss_on: computes the loss of one micro-batch (a scalar), or a pair (loss, outputs); must not call `backward()`.
+        loss_on: computes the loss of one micro-batch (a scalar); must not call `backward()`.
         micro_batches: at least one; read immediately, so it may be a generator.
         optimizer: the optimizer whose gradients the closure clears first.
         weights: w_i > 0, one per micro-batch: their sizes, or numbers of tokens, if these differ. None: equal weights.
@@ -43,8 +42,7 @@ def accumulated(
             gradients are exchanged once. A model without `no_sync` has no effect.
 
     Returns:
-        A closure for `step`; it returns the total loss (0-dim, detached, not scaled), or a pair of it and the list of
-        the micro-batches' outputs if `loss_on` returns outputs.
+        A closure for `step`; it returns the total loss (0-dim, detached, not scaled).
 
     Raises:
         ValueError: no micro-batch, or a wrong number of weights; from the closure, if `loss_on` returns no scalar.
@@ -69,32 +67,31 @@ def accumulated(
         checked_module(model)
     without_exchange: Callable[[], Any] = getattr(model, "no_sync", nullcontext)
 
-    def descend_on(batch: Batch, share: float) -> Returned:
-        loss, outputs = unpacked(loss_on(batch), "loss_on")
-        if not isinstance(loss, Tensor):
+    def descend_on(batch: Batch, share: float) -> Tensor:
+        loss = loss_on(batch)
+        if not isinstance(loss, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"`loss_on` must return the loss as a tensor, got {checks.shown(loss)}")
         if loss.numel() != 1:
             raise ValueError(f"`loss_on` must return a scalar loss, got a tensor of shape {tuple(loss.shape)}")
         loss = loss * share
         scaled: Tensor = loss if scaler is None else scaler.scale(loss)
         scaled.backward()  # pyright: ignore[reportUnknownMemberType]
-        return Returned(loss.detach().reshape(()), detached(outputs))
+        return loss.detach().reshape(())
 
     @torch.enable_grad()
-    def whole() -> object:
+    def whole() -> Tensor:
         optimizer.zero_grad()
-        seen: list[Returned] = []
+        losses: list[Tensor] = []
         for position, (batch, share) in enumerate(zip(batches, shares, strict=True), start=1):
             with nullcontext() if position == len(batches) else without_exchange():
-                seen.append(descend_on(batch, share))
-        losses, outputs = zip(*seen, strict=True)
-        return packed(torch.stack(losses).sum(), outputs_of(outputs))
+                losses.append(descend_on(batch, share))
+        return torch.stack(losses).sum()
 
     def part(batch: Batch, share: float) -> Closure:
         @torch.enable_grad()
-        def closure() -> object:
+        def closure() -> Tensor:
             optimizer.zero_grad()
-            return packed(*descend_on(batch, share))
+            return descend_on(batch, share)
 
         return closure
 

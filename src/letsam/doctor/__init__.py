@@ -31,8 +31,8 @@ def check(
     """Find mistakes in a training loop that raise no error, or raise one far from their cause.
 
     The closures run a few times, at the current weights and near them. No step is taken. Weights, gradients, moments,
-    buffers, radius, metrics and random generators are restored afterwards. What a closure consumes, such as batches of
-    an iterator, stays consumed.
+    buffers, attributes and modes of modules, radius, metrics and random generators are restored afterwards. What a
+    closure consumes, such as batches of an iterator, stays consumed.
 
     Args:
         optimizer: a letsam optimizer.
@@ -89,12 +89,15 @@ def _examine(
         here = sandbox.run(closure, "closure")
         yield from findings.not_finite(here)
         yield from findings.weights_without_gradient(here, sandbox.weight_names)
-        yield from findings.moving_buffers(here, optimizer)
+        yield from findings.moving_state(here, optimizer)
+        yield from findings.changed_modes(here, optimizer)
         yield from findings.not_deterministic(here, sandbox.run(closure, "closure"))
         yield from findings.not_recomputed(here, sandbox.run_nearby(closure, here))
         yield from findings.gradients_not_cleared(here, sandbox.run(closure, "closure", gradients=here.gradients))
         if validation_closure is not None:
             held_out = sandbox.run(validation_closure, "validation_closure")
+            yield from findings.moving_state(held_out, optimizer, here)
+            yield from findings.changed_modes(held_out, optimizer)
             yield from findings.not_finite(held_out)
             yield from findings.not_recomputed(held_out, sandbox.run_nearby(validation_closure, held_out))
             yield from findings.same_batch(here, held_out)

@@ -60,8 +60,10 @@ class Pass:
         loss: 0-dim.
         weights: the values of the optimizer's trainable parameters before any pass.
         gradients: one per weight; None for a weight without one.
-        moved: names of the buffers that the call has changed, and the modules that own them.
+        moved: names of the buffers, attributes and frozen parameters that the call has changed, and their modules.
+        modes: names of the modules whose training modes it has changed.
         drew: names of the generators outside torch that the call has drawn from.
+        touched: names of attributes that it has changed and that a step cannot put back.
     """
 
     name: str
@@ -69,7 +71,9 @@ class Pass:
     weights: Sequence[Tensor]
     gradients: Sequence[Tensor | None]
     moved: Sequence[tuple[str, nn.Module]] = ()
+    modes: Sequence[str] = ()
     drew: Sequence[str] = ()
+    touched: Sequence[str] = ()
 
     @property
     def present(self) -> list[Tensor]:
@@ -98,13 +102,12 @@ class Pass:
 
 
 def not_finite(here: Pass) -> Iterator[Finding]:
-    """The loss or a gradient is not finite, so every step, or every update of the radius, would be skipped."""
+    """The loss or a gradient is not finite, so every step would be skipped."""
     if not here.finite():
         what = "a gradient" if here.loss.isfinite() else f"the loss ({float(here.loss)})"
-        skipped = "whole step" if here.name == "closure" else "update of the radius"
         yield Finding(
             "not-finite",
-            f"`{here.name}`: {what} is not finite, so the {skipped} would be skipped: look for a division by zero, "
+            f"`{here.name}`: {what} is not finite, so the whole step would be skipped: look for a division by zero, "
             "a logarithm of zero or an overflow in the data, the weights or the loss",
         )
 
@@ -142,6 +145,11 @@ def not_deterministic(here: Pass, again: Pass) -> Iterator[Finding]:
     if not here.finite() or max(again.distance(here), again.loss_distance(here)) <= DIFFERENT:
         return
     cause = f" (it draws from {' and '.join(here.drew)})" if here.drew else ""
+    if here.touched:
+        cause += (
+            f" (it changes {listed(here.touched)}, which is not put back before the next pass because it is not a "
+            "number, a tensor, or a list or dict of these)"
+        )
     yield Finding(
         "not-deterministic",
         f"`{here.name}` gives a different loss when it is called again at the same weights{cause}: all passes of a "
@@ -173,17 +181,45 @@ def weights_without_gradient(here: Pass, names: Sequence[str]) -> Iterator[Findi
         )
 
 
-def moving_buffers(here: Pass, optimizer: SharpnessAware) -> Iterator[Finding]:
-    """A warning: running statistics are updated at perturbed weights, which affects evaluation mode only."""
+def moving_state(here: Pass, optimizer: SharpnessAware, reported: Pass | None = None) -> Iterator[Finding]:
+    """A warning: buffers, attributes or frozen parameters change in every pass, also at perturbed weights.
+
+    What a pass that has been `reported` changes as well is left out.
+    """
     handled = set(optimizer.model.modules()) if optimizer.model is not None else set[nn.Module]()
-    moved = [name for name, module in here.moved if module not in handled]
-    if moved:
-        yield Finding(
-            "buffers-move-in-each-pass",
-            f"{listed(moved)} change in every pass of a step, including those at perturbed weights: give the network "
-            "to the optimizer, as `model=model` or optimizer.model = model",
-            "warning",
-        )
+    known = dict(() if reported is None else reported.moved)
+    left = {name: module for name, module in here.moved if module not in handled and name not in known}
+    buffers = [name for name, module in left.items() if name.rpartition(".")[2] in module._buffers]
+    others = [name for name in left if name not in buffers]
+    advice = (
+        "the network that was given to the optimizer as `model` does not contain them: give it one that does, such as "
+        "torch.nn.ModuleList([network, other])"
+        if handled
+        else "give the network to the optimizer, as `model=model` or optimizer.model = model"
+    )
+    for names, code in ((buffers, "buffers-move-in-each-pass"), (others, "state-moves-in-each-pass")):
+        if names:
+            yield Finding(
+                code,
+                f"{listed(names)} change in every pass of a step, including those at perturbed weights: {advice}",
+                "warning",
+            )
+
+
+def changed_modes(here: Pass, optimizer: SharpnessAware) -> Iterator[Finding]:
+    """The closure leaves modules in another mode, in which the next pass begins; a warning if `step` puts it back."""
+    if not here.modes:
+        return
+    handled = optimizer.model is not None
+    consequence = (
+        "`step` puts them back, other callers do not" if handled else "the next pass of the step runs in these modes"
+    )
+    yield Finding(
+        "modes-changed",
+        f"`{here.name}` leaves {listed(here.modes)} in another mode (training or evaluation) than before: "
+        f"{consequence}. End it with the modes that it began with, or do not call train() and eval() in it",
+        "warning" if handled else "error",
+    )
 
 
 # --- both closures --------------------------------------------------------------------------------------------------

@@ -7,17 +7,18 @@ import gc
 import pickle
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from ..closures.closure import Closure
-from ..closures.returned import SkipStep, unpacked
 from ..optimizer import SharpnessAware
+from ..step.frozen_parameters import FrozenParameters
+from ..step.module_state import BUILT_IN
+from ..step.plain_values import NUMBERS_AND_NAMES, is_container, is_plain
 from ..step.randomness import devices_of
 from ..step.snapshot import Snapshot
 from ..tensors import Tensors, copy_, norm
@@ -57,17 +58,14 @@ class Sandbox:
         self._names |= {p: name for network in networks for name, p in network.named_parameters()}
         self.weight_names = [self._names[p] for p in self._params]
         self._modules = {m: f"{name}." if name else "" for net in networks for name, m in net.named_modules()}
+        self._outside = [_Outside(net) for net in outermost(living_modules(), set(self._modules))]
 
     def __enter__(self) -> Sandbox:
         self._before = Snapshot()
         self._before.take_all(list(self._modules), self._params, devices_of(self._params), list(self._names))
         self._weights = self._before.weights
-        self._buffers = [
-            (module, name)
-            for module in self._modules
-            for name, tensor in module._buffers.items()
-            if tensor is None or not is_lazy(tensor)
-        ]
+        for other in self._outside:
+            other.take(self._params)
         self._other_random = unreplayed_states()
         bases = (self.optimizer, self.optimizer.base_optimizer)
         self._hooks = [base.register_step_pre_hook(_no_step) for base in bases]
@@ -76,7 +74,7 @@ class Sandbox:
     def __exit__(self, *exception: object) -> None:
         for hook in self._hooks:
             hook.remove()
-        self._before.restore()
+        self._restore()
         self._before.restore_gradients()
         if "random" in self._other_random:
             random.setstate(self._other_random["random"])
@@ -106,7 +104,7 @@ class Sandbox:
             UnusableClosure: there is no loss or no gradient.
         """
         if self._used:  # before the first pass, writing the weights would invalidate graphs made with them: see `_call`
-            self._before.restore()
+            self._restore()
         for param in self._names:
             param.grad = None
         for param, gradient in zip(self._params, gradients or (), strict=False):
@@ -115,22 +113,23 @@ class Sandbox:
             with torch.no_grad():
                 copy_(self._params, weights)
         torch.clear_autocast_cache()  # under autocast, drop the casts of the previous weights
-        before = unreplayed_states()
+        before, objects = unreplayed_states(), objects_of(self._modules)
         returned = self._call(closure, name)
         self._used = True
-        after = unreplayed_states()
-        loss = _checked_loss(_loss_of(returned, name), name, self._params)
+        after, changed = unreplayed_states(), objects_of(self._modules)
+        loss = _checked_loss(returned, name, self._params)
         return Pass(
             name,
             loss,
             self._weights,
             [None if p.grad is None else p.grad.detach().clone() for p in self._params],
             [
-                (self._modules[module] + key, module)
-                for module, key in self._buffers
-                if not self._before.buffers.holds(module, key)
+                *((self._modules[module] + key, module) for module, key in self._before.state.changes()),
+                *(pair for other in self._outside for pair in other.changes()),
             ],
+            [self._modules[module].rstrip(".") or type(module).__name__ for module in self._before.changed_modes()],
             [kind for kind in before if pickle.dumps(before[kind]) != pickle.dumps(after[kind])],
+            [name for name, seen in changed.items() if name in objects and objects[name] != seen],
         )
 
     def run_nearby(self, closure: Closure, here: Pass) -> Pass | None:
@@ -149,7 +148,7 @@ class Sandbox:
             For each trainable weight, its perturbed value and a mask of the entries whose direction is not 0; None for
             weights that are not perturbed or have no gradient. Empty if the step has no second pass.
         """
-        self._before.restore()
+        self._restore()
         twin = copy.copy(self.optimizer)
         twin.model = self.optimizer.model
         twin.active = None
@@ -184,13 +183,15 @@ class Sandbox:
             twin.step(until_perturbed, validation_closure)
         return seen
 
+    def _restore(self) -> None:
+        self._before.restore()
+        for other in self._outside:
+            other.restore()
+
     def _call(self, closure: Closure, name: str) -> object:
         try:
             with torch.enable_grad():
                 return closure()
-        except SkipStep as skip:
-            message = f"`{name}` raises SkipStep, so nothing can be checked: call check() with a batch that is used"
-            raise UnusableClosure(Finding("skipped-batch", message, "warning")) from skip
         except RuntimeError as error:
             # In the first pass, an in-place operation that breaks the graph is the network's own, not a stale graph.
             if "a second time" in str(error) or (self._used and "modified by an inplace operation" in str(error)):
@@ -198,6 +199,34 @@ class Sandbox:
             if "does not require grad" in str(error):
                 raise UnusableClosure(_without_grad(name)) from error
             raise
+
+
+class _Outside:
+    """A network that holds none of the optimizer's weights, but that a closure may run: a teacher, or a metric.
+
+    Args:
+        network: the outermost module.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._name = type(network).__name__
+        self._modules = {module: f"{self._name}.{name}".rstrip(".") for name, module in network.named_modules()}
+        self._before = Snapshot()
+
+    def take(self, weights: Sequence[Tensor]) -> None:
+        """Copy its state; parameters only if they are not larger than the weights."""
+        modules = list(self._modules)
+        self._before.take(modules, (), weights, FrozenParameters().begin(modules, weights))
+
+    def changes(self) -> list[tuple[str, nn.Module]]:
+        """What has changed, with the module that has it."""
+        return [(f"{self._modules[module]}.{name}", module) for module, name in self._before.state.changes()]
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put its state back if it has changed; others may use it at the same time."""
+        if self._before.changed_modes() or self.changes():
+            self._before.restore()
 
 
 def networks_of(params: Sequence[Tensor], model: nn.Module | None) -> list[nn.Module]:
@@ -209,10 +238,40 @@ def networks_of(params: Sequence[Tensor], model: nn.Module | None) -> list[nn.Mo
     if model is not None:
         return [model]
     known = set(params)
-    living = [o for o in gc.get_objects() if issubclass(type(o), nn.Module) and "_modules" in vars(o)]
-    holding = [module for module in living if not known.isdisjoint(module.parameters())]
-    inner = {part for module in holding for part in module.modules() if part is not module}
-    return [module for module in holding if module not in inner]
+    return outermost([module for module in living_modules() if not known.isdisjoint(module.parameters())], set())
+
+
+def living_modules() -> list[nn.Module]:
+    """All modules that exist."""
+    return [o for o in gc.get_objects() if issubclass(type(o), nn.Module) and "_modules" in vars(o)]
+
+
+def outermost(modules: Sequence[nn.Module], known: set[nn.Module]) -> list[nn.Module]:
+    """Those that are part of no other; without `known` ones and those that contain one."""
+    modules = [module for module in modules if known.isdisjoint(module.modules())]
+    inner = {part for module in modules for part in module.modules() if part is not module}
+    return [module for module in modules if module not in inner]
+
+
+def objects_of(modules: Mapping[nn.Module, str]) -> dict[str, object]:
+    """What can be seen of the attributes of modules that are not plain values, by name: numbers inside, and arrays."""
+    found: dict[str, object] = {}
+    for module, prefix in modules.items():
+        for name, value in vars(module).items():
+            if not (name in BUILT_IN or is_plain(value) or callable(value) or isinstance(value, nn.Module)):
+                found[prefix + name] = _seen_of(value)
+    return found
+
+
+def _seen_of(value: Any) -> object:
+    if hasattr(value, "tobytes") and hasattr(value, "dtype"):  # an array of NumPy
+        return value.tobytes()
+    entries = getattr(value, "__dict__", {})
+    numbers = {name: entry for name, entry in entries.items() if type(entry) in NUMBERS_AND_NAMES}
+    sizes = {name: len(entry) for name, entry in entries.items() if is_container(entry)}
+    tensors = {name: (id(entry), entry._version) for name, entry in entries.items() if isinstance(entry, Tensor)}
+    arrays = {name: entry.tobytes() for name, entry in entries.items() if hasattr(entry, "tobytes")}
+    return id(value), numbers, sizes, tensors, arrays
 
 
 def _step_uphill(weight: Tensor, gradient: Tensor | None) -> Tensor:
@@ -238,14 +297,6 @@ def _no_step(optimizer: object, args: object, kwargs: object) -> None:
             "loss, call backward() and return the loss",
         )
     )
-
-
-def _loss_of(returned: object, name: str) -> object:
-    """The loss, alone or in a pair (loss, outputs)."""
-    try:
-        return unpacked(returned, name).loss
-    except TypeError as error:
-        raise UnusableClosure(Finding("no-tensor", str(error))) from error
 
 
 def _checked_loss(returned: object, name: str, params: Sequence[Tensor]) -> Tensor:

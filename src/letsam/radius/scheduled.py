@@ -16,26 +16,7 @@ from .base import Ascent, Radius, Wants
 BEGINNING = 0.1  # see `warmed_up`
 
 
-class ChangingRadius(Radius):
-    """A radius that each step sets anew; a step that is abandoned leaves that of the step before."""
-
-    _before: Tensor | None = None
-
-    def _set(self, rho: Tensor) -> Tensor:
-        self._before, self.rho = self.rho, rho
-        return rho
-
-    def commit(self, finite: Tensor) -> None:
-        """Keep the radius: it depends on the step alone, finite or not."""
-        self._before = None
-
-    def discard(self) -> None:
-        """Restore the radius from before the step."""
-        if self._before is not None:
-            self.rho, self._before = self._before, None
-
-
-class ScheduledRadius(ChangingRadius):
+class ScheduledRadius(Radius):
     """rho_t = end + (start - end) * weight(min(t / steps, 1)), with a weight that decreases from 1 to 0.
 
     The base class of `LinearRadius` and `CosineRadius`. A schedule of your own overrides `weight`. A step whose radius
@@ -66,7 +47,8 @@ class ScheduledRadius(ChangingRadius):
 
     def at(self, ascent: Ascent) -> Tensor:
         """The radius of this step; constant after the end of the schedule."""
-        return self._set(torch.full_like(self.rho, self._value(ascent.step)))
+        self.rho = torch.full_like(self.rho, self._value(ascent.step))
+        return self.rho
 
     def _value(self, step: int) -> float:
         return _between(self.end, self.start, self.weight(min(step / self.steps, 1.0)))
@@ -114,7 +96,7 @@ class CosineRadius(ScheduledRadius):
         return min(max(0.5 * (1.0 + math.cos(math.pi * fraction)), 0.0), 1.0)
 
 
-class ProportionalRadius(ChangingRadius):
+class ProportionalRadius(Radius):
     """rho_t = minimum + (maximum - minimum) * lr_t / lr_max: the radius follows the base learning rate.
 
     lr_max is the largest learning rate so far; a scheduler's `initial_lr` counts. A line through (lr_min, rho_min), as
@@ -150,10 +132,11 @@ class ProportionalRadius(ChangingRadius):
         """The radius for the learning rate of this step."""
         share = learning_rate_share(ascent.lr, ascent.peak_lr)
         rho = self.rho.new_zeros(()) + self.minimum + (self.maximum - self.minimum) * share
-        return self._set(rho.clamp(self.minimum, self.maximum))
+        self.rho = rho.clamp(self.minimum, self.maximum)
+        return self.rho
 
 
-class ReplayedRadius(ChangingRadius):
+class ReplayedRadius(Radius):
     """rho_t = a recorded schedule at t, stretched to `steps` steps by linear interpolation.
 
     It is used to train again on all the data, with the schedule that a run with a learned radius has recorded.
@@ -232,9 +215,11 @@ class ReplayedRadius(ChangingRadius):
     def at(self, ascent: Ascent) -> Tensor:
         """The radius of this step (0-dim); with `per`, one value per weight."""
         if self.per == "all":
-            return self._set(torch.full_like(self.rho, cast(float, self.value(ascent.step))))
+            self.rho = torch.full_like(self.rho, cast(float, self.value(ascent.step)))
+            return self.rho
         left, right, share = self._position(ascent.step)
-        return self.blocks.spread(self._set(torch.lerp(self._table[left], self._table[right], share)))
+        self.rho = torch.lerp(self._table[left], self._table[right], share)
+        return self.blocks.spread(self.rho)
 
     def metrics(self) -> dict[str, Tensor]:
         """The radii: one per group or layer, whereas the step uses one per weight."""

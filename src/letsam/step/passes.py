@@ -1,4 +1,4 @@
-"""The passes of a step: runs closures, and handles buffers, random numbers, loss scaling and ranks around them."""
+"""The passes of a step: runs closures, and handles state, random numbers, loss scaling and ranks around them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..closures import Closure, Returned, evaluate
+from ..closures import Closure, evaluate
 from . import precision
 from .leftovers import Leftovers
 from .randomness import devices_of
@@ -26,8 +26,8 @@ class Passes:
         ranks: the processes over which losses are averaged.
 
     Attributes:
-        model: the network whose buffers change once per step; None: buffers are not handled.
-        replay: buffers and random numbers of the current step.
+        model: the network whose state changes once per step; None: its state is not handled.
+        replay: state of the modules and random numbers of the current step.
         scaler: gradient scaler of the current step.
         leftovers: the gradients that the last step left.
     """
@@ -46,13 +46,17 @@ class Passes:
         return owner
 
     def look_after(self, model: nn.Module | None) -> None:
-        """Change the buffers of this model only once per step."""
+        """Change the state of this model only once per step."""
         self.model = model
         self.replay = Replay(model)
 
     def begin(self, params: list[Tensor]) -> None:
         """Before the first pass of a step."""
-        self.replay.begin(devices_of(params))
+        self.replay.begin(devices_of(params), params)
+
+    def conclude(self, finite: Tensor) -> None:
+        """Before the base optimizer's step: what it draws at random or changes on modules is not taken back."""
+        self.replay.conclude(finite)
 
     def scale_by(self, grad_scaler: object) -> None:
         """Set the gradient scaler of this step, or None; the gradients of all passes are unscaled with it."""
@@ -62,38 +66,28 @@ class Passes:
         """Unscale the gradients of a pass."""
         precision.unscale_(self.scaler, self._optimizer, params)
 
-    def train(self, closure: Closure, params: list[Tensor]) -> Returned:
-        """A training pass; all of a step start from the same buffers and random state."""
+    def train(self, closure: Closure, params: list[Tensor]) -> Tensor:
+        """A training pass; all of a step start from the same state. Returns the loss."""
         self.replay.again()
         return self._run(closure, "closure", params)
 
     def validate(self, closure: Closure, params: list[Tensor], step: int) -> Tensor:
-        """A validation pass; it changes neither buffers nor random state, and has its own random stream."""
+        """A validation pass; it leaves no trace on modules and generators, and has its own random stream."""
         self.replay.aside(step)
-        return self._run(closure, "validation_closure", params).loss
+        return self._run(closure, "validation_closure", params)
 
     def along_own_gradient(self, applies: bool = True) -> AbstractContextManager[Any]:
         """A context for the pass whose gradient the ascent uses; with m-sharpness, processes do not average it."""
         return self.ranks.ascent_pass(self.model if applies else None)
 
-    @property
-    def scale(self) -> Tensor | None:
-        """The factor of the losses in the passes of this step (0-dim); None without a gradient scaler."""
-        return precision.scale_of(self.scaler)
-
-    def end(self, finite: Tensor, held_out: Tensor | None) -> None:
-        """After the last pass of a step; the flags (0-dim bool) are of its training and validation passes."""
+    def end(self, finite: Tensor) -> None:
+        """After the last pass of a step."""
         self.replay.end(finite)
-        precision.record(self.scaler, self._optimizer, finite, held_out)
+        precision.record(self.scaler, self._optimizer, finite)
 
-    def skip(self) -> None:
-        """A closure has skipped the step: leave no gradients, and let the scaler's `update()` keep its scale."""
-        self._optimizer.zero_grad()
-        precision.record_skipped(self.scaler, self._optimizer)
-
-    def _run(self, closure: Closure, name: str, params: list[Tensor]) -> Returned:
+    def _run(self, closure: Closure, name: str, params: list[Tensor]) -> Tensor:
         self._optimizer.zero_grad()  # else a closure without backward() would go unnoticed: old gradients are there
         torch.clear_autocast_cache()  # it holds casts of weights that have moved since, if autocast is around the step
-        loss, outputs = evaluate(closure, name, params)
+        loss = evaluate(closure, name, params)
         self.unscale_(params)
-        return Returned(self.ranks.mean(loss), outputs)
+        return self.ranks.mean(loss)

@@ -1,16 +1,20 @@
-"""Replay: a step leaves the buffers and the random state that its first training pass alone would leave.
+"""Replay: a step leaves the state that its first training pass alone would leave, and then the base optimizer's step.
 
-All training passes of a step start from the same buffers and the same random state, so they all compute the same
-function of the weights, with equal dropout masks and equal power iterations. Validation passes start from the same
-buffers and have their own random stream. The step ends with the state after the first training pass: running statistics
-have changed once, and the global generators are where plain training would leave them.
+All training passes of a step start from the same state of the modules (buffers, plain attributes, frozen parameters,
+modes) and the same random state, so they all compute the same function of the weights, with equal dropout masks and
+equal power iterations. Validation passes start from the same state and have their own random stream. The base optimizer
+steps from the state after the first training pass: running statistics have changed once, and the global generators are
+where plain training would leave them. What it draws or changes itself counts.
 
     begin        S = current state
     aside        S, other random numbers        validation pass
     again        S                              training pass at the weights
     keep         E = current state
-    again        S                              training passes at perturbed weights, of probes, at the new weights
-    end          E; the buffers of S if the step is not finite
+    again        S                              training passes at perturbed weights, of probes
+    conclude     E; the tensors of S if the step is not finite
+                                                the base optimizer's step
+    again        E = current state; S           training passes at the new weights
+    end          E; the tensors of S if the step is not finite
 
 If the micro-batches of a step climb separately, each has its own starting state: the state after the first pass of the
 previous one.
@@ -20,44 +24,56 @@ previous one.
     again        S_i                            its passes at perturbed weights
     onward       S_(i+1) = E                    the next part; `whole` returns to S
 
-Cost per step: the buffers are copied twice (S, E) and written twice (before the second pass, at the end); a state of
-the CPU's generator has 5 kB. The host reads no value.
+Cost per step: the tensors of the state are copied twice (S, E) and written twice (before the second pass, before the
+base optimizer's step); a state of the CPU's generator has 5 kB. The host reads no value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ..checks import checked_module
+from .frozen_parameters import FrozenParameters
 from .randomness import States, devices_of, read_states, stream, write_states
 from .snapshot import Snapshot
 
 
 class Replay:
-    """Saves and restores buffers and random state around the passes of each step.
+    """Saves and restores the state of modules and random numbers around the passes of each step.
 
     Args:
-        model: the network whose buffers are handled; None: only the random state is.
+        model: the network whose state is handled; None: only random numbers are.
     """
 
     def __init__(self, model: nn.Module | None) -> None:
         self.model = model
         self._start, self._part, self._end = Snapshot(), Snapshot(), Snapshot()
+        self._frozen = FrozenParameters()
+        self._weights: Sequence[Tensor] = ()
         self._in_part = False  # whether a part is under way, from the second on
-        self._under_way = self._kept = False
+        self._under_way = self._kept = self._concluded = False
         self._clean = True
 
-    def begin(self, devices: Iterable[torch.device]) -> None:
-        """Save the state that every pass starts from; `devices` are those of the random generators."""
-        self._start.take(self._modules(), devices)
-        self._in_part = False
+    def begin(self, devices: Iterable[torch.device], weights: Sequence[Tensor]) -> None:
+        """Save the state that every pass starts from.
+
+        Args:
+            devices: those of the random generators.
+            weights: what the step trains.
+        """
+        modules, self._weights = self._modules(), weights
+        self._start.take(modules, devices, weights, self._frozen.begin(modules, weights))
+        self._in_part = self._concluded = False
         self._under_way, self._kept, self._clean = True, False, True
 
     def again(self) -> None:
         """Before a training pass."""
+        if self._concluded:
+            self._concluded = False
+            self._take_end()
         if not self._clean:
             self._rewind()
         self._clean = False
@@ -69,44 +85,57 @@ class Replay:
 
     def keep(self) -> None:
         """After the first training pass: save the state that the step will leave."""
-        self._end.take(self._modules(), self._start.random)
-        self._kept = True
+        self._start.restore_modes()
+        self._take_end()
 
     def onward(self) -> None:
         """After the last pass of a part: the next part starts from the state after this part's first pass."""
         self._end.restore()
-        self._part.take(self._modules(), self._start.random)
+        self._part.take(self._modules(), self._start.random, self._weights, self._frozen.end())
         self._in_part, self._clean = True, True
 
     def whole(self) -> None:
         """After the last part: further passes start from the state at the start of the step."""
         self._in_part, self._clean = False, False
 
+    def conclude(self, finite: Tensor) -> None:
+        """After the last pass before the base optimizer's step: the state that the step leaves.
+
+        Args:
+            finite: 0-dim bool; where it is False, tensors have the values from before the step.
+        """
+        if self._kept:
+            self._end.restore_where(finite, self._start)
+        else:
+            self._start.restore()
+        self._concluded, self._clean = True, False
+
     def end(self, finite: Tensor) -> None:
-        """After the last pass; the buffers are those from before the step unless `finite` (0-dim bool)."""
-        if not self._kept:
-            self.abort()
-            return
-        self._end.buffers.keep_where(finite, self._start.buffers)
-        self._end.restore()
-        self._under_way = False
+        """At the end of the step: `conclude`, if there were passes after the base optimizer's step."""
+        if not self._concluded:
+            self.conclude(finite)
+        self._under_way = self._concluded = False
 
     def abort(self) -> None:
         """Restore the state from before the step; does nothing between two steps."""
         if self._under_way:
             self._in_part = False
             self._rewind()
-        self._under_way = False
+        self._under_way = self._concluded = False
 
     def forget(self) -> None:
         """Abandon the current step without restoring anything: a checkpoint has been loaded since."""
-        self._in_part, self._under_way = False, False
+        self._in_part = self._under_way = self._concluded = False
+
+    def _take_end(self) -> None:
+        self._end.take(self._modules(), self._start.random, self._weights, self._frozen.end())
+        self._kept = True
 
     def _rewind(self) -> None:
         (self._part if self._in_part else self._start).restore()
 
-    def _modules(self) -> Iterable[nn.Module]:
-        return () if self.model is None else self.model.modules()
+    def _modules(self) -> list[nn.Module]:
+        return [] if self.model is None else list(self.model.modules())
 
 
 class ReplayedRandomness:

@@ -1,0 +1,79 @@
+"""Parameters that the optimizer does not train but that passes may change, such as those of a momentum teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from .plain_values import chained, same
+from .tensor_copy import parts_of_tensor
+
+SMALL = 2**20  # entries; copying them takes less time than a pass
+
+
+class FrozenParameters:
+    """Decides which of the parameters that are not trained are copied in a step.
+
+    All of them are if together they are not larger than the trained ones, as a teacher is not larger than its student.
+    (Up to a million entries are always copied.) Of more, such as a large frozen network with adapters, only those are
+    copied that a pass has been seen to change, by torch's version counter or by their memory. A change in place through
+    `.data` is not seen there.
+    """
+
+    def __init__(self) -> None:
+        self._others: list[Tensor] = []
+        self._found: list[Tensor] = []  # those among them that can be copied
+        self._few = True
+        self._moving: list[Tensor] = []
+        self._versions: list[tuple[int, int]] = []
+
+    def begin(self, modules: Sequence[nn.Module], weights: Sequence[Tensor]) -> list[Tensor]:
+        """Those to copy before the first pass of a step.
+
+        Args:
+            modules: each module itself, not only the outermost.
+            weights: what the optimizer trains.
+        """
+        params: list[Tensor | None] = chained(parameters_of(module).values() for module in modules)
+        found = [param for param in params if param is not None]
+        if same(found, weights):
+            self._others = self._found = []
+            return []
+        trained = set(map(id, weights))
+        others = {id(p): p for p in found if id(p) not in trained and not is_lazy(p)}
+        if not same(others.values(), self._others):
+            self._others = list(others.values())
+            self._found = [param for param in self._others if parts_of_tensor(param)]
+            self._few = sum(p.numel() for p in self._found) <= largest(weights)
+            self._moving = [param for param in self._moving if id(param) in others]
+        if self._few:
+            return self._found
+        self._versions = list(map(_version, self._found))
+        return self._moving
+
+    def end(self) -> list[Tensor]:
+        """Those to copy after the first pass."""
+        if self._few or not self._found:
+            return self._found
+        known = set(map(id, self._moving))
+        pairs = zip(self._found, self._versions, strict=True)
+        moved = [param for param, then in pairs if id(param) not in known and _version(param) != then]
+        if moved:
+            self._moving = self._moving + moved
+        return self._moving
+
+
+def parameters_of(module: nn.Module) -> Mapping[str, Tensor | None]:
+    """The parameters that a module itself holds."""
+    return module._parameters  # pyright: ignore[reportPrivateUsage]
+
+
+def largest(weights: Sequence[Tensor]) -> int:
+    """How many entries are copied of what may or may not change: as many as there are weights, or a million."""
+    return max(SMALL, sum(weight.numel() for weight in weights))
+
+
+def _version(param: Tensor) -> tuple[int, int]:
+    return param._version, param.data_ptr() if type(param) is nn.Parameter else 0

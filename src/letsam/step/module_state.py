@@ -1,0 +1,260 @@
+"""The state that forward passes keep on modules: buffers, plain attributes and parameters that nobody trains.
+
+Buffers are followed by the module that owns them and their name, so a buffer that a pass replaces, makes, removes or
+resizes is put back too. Attributes are followed if they are plain values (see `plain_values`) before and after. The
+attributes of wrappers (DDP, FSDP, `torch.compile`, Fabric), and those that `torch.nn.Module` itself needs, are left
+alone; the modules inside wrappers are followed as any other.
+
+For an ordinary model this costs a comparison of lists by identity. Only what a pass has changed is looked at further.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from functools import lru_cache
+from itertools import islice, repeat
+from operator import methodcaller
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from .frozen_parameters import largest, parameters_of
+from .plain_values import (
+    NUMBERS_AND_NAMES,
+    ContainerCopy,
+    Key,
+    chained,
+    is_container,
+    is_plain,
+    parts_of_value,
+    same,
+    with_tensors,
+)
+from .tensor_copy import TensorCopy, equal, parts_of_tensor
+
+BUILT_IN = tuple(vars(nn.Module()))
+"""Attributes that every module has, in their order; `torch.nn.Module.__init__` usually sets them first."""
+WRAPPERS = frozenset(
+    {
+        "torch._dynamo.eval_frame.OptimizedModule",
+        "torch.nn.parallel.data_parallel.DataParallel",
+        "torch.nn.parallel.distributed.DistributedDataParallel",
+        "lightning.fabric.wrappers._FabricModule",
+        "lightning_fabric.wrappers._FabricModule",
+        "deepspeed.runtime.engine.DeepSpeedEngine",
+        "torch.jit._script.ScriptModule",
+    }
+)
+FSDP1 = "torch.distributed.fsdp.fully_sharded_data_parallel.FullyShardedDataParallel"
+"""It makes views of its weights attributes of the modules inside."""
+
+Place = dict[str, Any]  # `__dict__` or `_buffers` of a module
+
+
+class ModuleState:
+    """What passes change on modules, at one moment. Its memory is used again at the next one."""
+
+    def __init__(self) -> None:
+        self._buffers = TensorCopy()  # and frozen parameters
+        self._attributes = TensorCopy()
+        self._modules: list[nn.Module] = []
+        self._kinds: list[type] = []  # of the modules; a lazy one changes its class when it is made
+        self._places: list[Place] = []  # the attributes of the modules that are followed, then the buffers of all
+        self._owners: list[nn.Module] = []  # of the places
+        self._followed = 0  # how many of the places are attributes
+        self._skips: list[int] = []  # how many entries at the beginning of each place are torch's own
+        self._values: list[object] = []  # of all places: what is compared
+        self._copies: list[Place] = []
+        self._owned: list[tuple[Key, Tensor]] = []  # buffers
+        self._single: list[tuple[Key, Tensor]] = []  # attributes that are tensors
+        self._nests: list[tuple[Key, object]] = []  # attributes that are containers with something that can change
+        self._containers: list[ContainerCopy] = []
+
+    def take(self, modules: Sequence[nn.Module], weights: Sequence[Tensor] = (), frozen: Sequence[Tensor] = ()) -> None:
+        """Copy the state of these modules.
+
+        Args:
+            modules: each module itself, not only the outermost.
+            weights: what is trained: never written, nor are attributes that share memory with it.
+            frozen: parameters that are copied.
+        """
+        if not same(modules, self._modules):
+            self._look_through(modules)
+        self._kinds = list(map(type, self._modules))
+        values = self._now()
+        if not same(values, self._values):
+            self._values = values
+            self._read(weights)
+        kept = self._single
+        if self._nests:
+            inside = [pair for key, value in self._nests for pair in parts_of_value(value, key)]
+            self._containers = [ContainerCopy(value, key) for key, value in inside if not isinstance(value, Tensor)]
+            kept = kept + self._copied([pair for pair in inside if isinstance(pair[1], Tensor)], weights)
+        _take(self._attributes, kept)
+        _take(self._buffers, self._owned + [((id(param),), param) for param in frozen])
+
+    def keep_where(self, flag: Tensor, other: ModuleState) -> None:
+        """Put this state back; where `flag` (0-dim bool) is False, its tensors with the values of `other`.
+
+        The flag is not read, so everything that is not a tensor is as in this state, and so are tensors that have
+        another shape in `other`.
+        """
+        fresh = self._buffers.keep_where(flag, other._buffers) | self._attributes.keep_where(flag, other._attributes)
+        self.put_back()
+        if fresh:
+            known: dict[Hashable, Place] = {id(place): place for place in self._places}
+            for root in {key[:2] for key in fresh}:
+                place, name = known[root[0]], str(root[1])
+                place[name] = with_tensors(place[name], root, fresh)
+
+    def put_back(self) -> None:
+        """Restore the state: values, shapes, and the objects that the modules held."""
+        if not same(self._now(), self._values):
+            places = list(zip(self._places, self._copies, strict=True))
+            for place, copy in places[self._followed :]:
+                _replace_entries(place, copy)
+            for i, (place, copy) in enumerate(places[: self._followed]):
+                if (
+                    type(self._owners[i]) is self._kinds_of_owners()[i]
+                ):  # else a lazy module: its sizes are its weights'
+                    _replace_attributes(place, copy)
+        for container in self._containers:
+            container.put_back()
+        self._attributes.put_back()
+        self._buffers.put_back()
+
+    def changes(self) -> Iterator[tuple[nn.Module, str]]:
+        """Buffers, plain attributes and frozen parameters that have changed, by module and name. The host waits."""
+        changed = self._attributes.changed() | self._buffers.changed()
+        changed |= {copy.key for copy in self._containers if copy.changed()}
+        for i, (place, copy) in enumerate(zip(self._places, self._copies, strict=True)):
+            for name in dict.fromkeys([*copy, *place]):
+                now, then = place.get(name), copy.get(name)
+                if i < self._followed and (name in BUILT_IN or not (is_plain(now) and is_plain(then))):
+                    continue
+                key = id(place), name
+                keys = {key, *(inner for inner, _ in parts_of_value(then, key))}
+                if differ(now, then) if now is not then else not keys.isdisjoint(changed):
+                    yield self._owners[i], name
+        for module in self._modules:
+            for name, param in parameters_of(module).items():
+                if (id(param),) in changed:
+                    yield module, name
+
+    # --- reading --------------------------------------------------------------------------------------------------
+
+    def _look_through(self, modules: Sequence[nn.Module]) -> None:
+        self._modules = list(modules)
+        sharded = {inner for module in modules if FSDP1 in _names_of(type(module)) for inner in module.modules()}
+        followed = [m for m in modules if m not in sharded and WRAPPERS.isdisjoint(_names_of(type(m)))]
+        self._followed = len(followed)
+        self._owners = [*followed, *modules]
+        self._places = [*map(vars, followed), *map(_buffers_of, modules)]
+        count = len(BUILT_IN)
+        first = [count if tuple(islice(vars(module), count)) == BUILT_IN else 0 for module in followed]
+        self._skips = first + [0] * len(modules)
+        self._values = []
+
+    def _now(self) -> list[object]:
+        entries = map(methodcaller("values"), self._places)
+        return chained(map(islice, entries, self._skips, repeat(None)))
+
+    def _read(self, weights: Sequence[Tensor]) -> None:
+        """Look through all values; only when one is another object than at the last time."""
+        self._copies = [dict(place.items()) for place in self._places]
+        self._nests, self._containers = [], []
+        single: list[tuple[Key, Tensor]] = []
+        for place in self._places[: self._followed]:
+            for name, value in place.items():
+                if type(value) in NUMBERS_AND_NAMES or name in BUILT_IN:
+                    continue
+                key = id(place), name
+                if isinstance(value, Tensor):
+                    single.append((key, value))
+                elif is_container(value) and is_plain(value) and any(True for _ in parts_of_value(value, key)):
+                    self._nests.append((key, value))
+        self._single = self._copied(single, weights)
+        self._owned = [
+            ((id(place), name), value)
+            for place in self._places[self._followed :]
+            for name, value in place.items()
+            if value is not None and not is_lazy(value)
+        ]
+
+    def _copied(self, found: list[tuple[Key, Tensor]], weights: Sequence[Tensor]) -> list[tuple[Key, Tensor]]:
+        """Those whose values are copied: not what shares memory with a parameter or its gradient, nor what is huge."""
+        found = [pair for pair in found if type(pair[1]) is Tensor and parts_of_tensor(pair[1])]
+        if not found:
+            return []
+        limit = largest(weights)
+        found = [pair for pair in found if pair[1].numel() <= limit]
+        own = chained(parameters_of(module).values() for module in self._modules)
+        params = [param for param in (*own, *weights) if param is not None]
+        taken = {_memory(tensor) for param in params for tensor in (param, param.grad)} - {None}
+        return [pair for pair in found if _memory(pair[1]) not in taken]
+
+    def _kinds_of_owners(self) -> list[type]:
+        known = dict(zip(self._modules, self._kinds, strict=True))
+        return [known[owner] for owner in self._owners]
+
+
+def _replace_entries(place: Place, copy: Place) -> None:
+    for name in [name for name in place if name not in copy]:
+        del place[name]
+    for name, value in copy.items():
+        if name not in place or place[name] is not value:
+            place[name] = value
+
+
+def _replace_attributes(place: Place, copy: Place) -> None:
+    """Put plain values back where there are plain values, or nothing, now."""
+    registered = {*place["_buffers"], *place["_modules"], *place["_parameters"]}
+    for name in dict.fromkeys([*copy, *place]):
+        now, then = place.get(name), copy.get(name)
+        if (
+            name in BUILT_IN
+            or (now is then and name in place and name in copy)
+            or not (is_plain(now) and is_plain(then))
+        ):
+            continue
+        if name not in copy:
+            del place[name]
+        elif name not in registered:  # a buffer, a module or a parameter that has been made meanwhile stays
+            place[name] = then
+
+
+def _take(copy: TensorCopy, found: list[tuple[Key, Tensor]]) -> None:
+    copy.take([key for key, _ in found], [tensor for _, tensor in found])
+
+
+def _buffers_of(module: nn.Module) -> Place:
+    return module._buffers  # pyright: ignore[reportPrivateUsage]
+
+
+@lru_cache(maxsize=1024)
+def _names_of(kind: type) -> frozenset[str]:
+    """The full names of a class and its bases."""
+    return frozenset(f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__)
+
+
+def _memory(tensor: object) -> int | None:
+    """The address of the memory that a tensor is in; None if it has none of its own."""
+    if not isinstance(tensor, Tensor) or is_lazy(tensor):
+        return None
+    try:
+        return tensor.untyped_storage().data_ptr() or None
+    except (NotImplementedError, RuntimeError):  # sparse tensors, and subclasses that wrap others
+        return None
+
+
+def differ(now: object, then: object) -> bool:
+    """Whether two values that are not the same object are different values."""
+    if isinstance(now, Tensor) and isinstance(then, Tensor):
+        return not equal(now.detach(), then.detach())
+    if isinstance(now, Tensor) or isinstance(then, Tensor):
+        return True
+    try:
+        return bool(now != then)
+    except RuntimeError:  # entries that are tensors
+        return True
