@@ -99,7 +99,7 @@ def boxes() -> list[Box]:
     """All boxes, in the order in which a step comes to them."""
     wants = [item.name for item in fields(Wants)]
     evidence = [item.name for item in fields(Evidence)]
-    losses, ascent = evidence[evidence.index("training_loss") : -3], evidence[-3:]
+    losses, ascent = evidence[evidence.index("training_loss") : -4], evidence[-4:-1]
     assert ascent == ["reach", "climbs", "growth"]
     return [
         always("weights", 0, Parts.record, notes=["decides what the step measures"]),
@@ -150,7 +150,12 @@ def boxes() -> list[Box]:
         sometimes("tangent", 15, Tangent.slope, notes=["gradients . Z of this step"]),
         sometimes("radius", 15, Radius.update, notes=["here instead of above"]),
         always("weights", 16, Passes.end, Parts.commit, notes=["the end of the step: counters"]),
-        always("radius", 16, Radius.commit, notes=["the new rho, where finite"]),
+        always(
+            "radius",
+            16,
+            Radius.commit,
+            notes=["the new rho, where finite;", "half the old one where only", "the perturbed pass was not"],
+        ),
         sometimes("tangent", 16, Tangent.commit, notes=["Z waits for the next step"]),
         always("weights", 17, Perturbation.commit, notes=["its memory, where finite"]),
     ]

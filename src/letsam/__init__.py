@@ -12,6 +12,7 @@ from ._version import __version__
 from .checkpoint import DistributedState
 from .closures.accumulation import accumulated
 from .closures.batches import endless
+from .closures.returned import SkipStep
 from .closures.selection import selected
 from .doctor import check
 from .groups import param_groups
@@ -30,6 +31,7 @@ __all__ = [
     "ReplayedRandomness",
     "Secant",
     "SharpnessAware",
+    "SkipStep",
     "__version__",
     "accumulated",
     "check",

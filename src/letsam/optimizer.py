@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from . import checks
-from .closures import Closure, checked_closure, require_gradients
+from .closures import Closure, SkipStep, checked_closure, require_gradients
 from .perturbations import Perturbation
 from .radius import Radius
 from .step import precision
@@ -87,6 +87,8 @@ class SharpnessAware(Wrapper):
         metrics: 0-dim tensors of the last step: training_loss, rho, gradient_norm and skipped_steps; with a learned
             radius also validation_loss, generalization_gap and hypergradient (d upper / d rho) of the last update. With
             several radii, rho and hypergradient have one value per radius.
+        outputs: what the first call of the last step's closure returned besides the loss (tensors are detached), until
+            the next step; a list, one entry per micro-batch, with `letsam.accumulated`; None if there was nothing.
         validation_closure: as given; may be set at any time; not part of `state_dict` or of a pickle.
         max_grad_norm: as given; may be set at any time; not part of `state_dict`.
         active: as given; may be set at any time; not part of `state_dict`.
@@ -138,7 +140,7 @@ class SharpnessAware(Wrapper):
         ranks = Ranks(process_group, m_sharpness or (perturbation.sub_batches > 1 and process_group is not None))
         self._assemble(ranks)
         self.model = model
-        ranks.check(model, self._parts.params())
+        ranks.check(model)
         self.max_grad_norm = max_grad_norm
         self.validation_closure = validation_closure
 
@@ -149,6 +151,7 @@ class SharpnessAware(Wrapper):
         self._descent = DescentPhase(self._parts, self._passes)
         self._passes.leftovers.note(self._parts.params())
         self._record: StepRecord | None = None  # of the step whose weights are perturbed now
+        self.outputs: Any = None
 
     # --- its parts ------------------------------------------------------------------------------------------------
 
@@ -220,14 +223,16 @@ class SharpnessAware(Wrapper):
 
         Args:
             closure: clears the gradients, computes the loss on the training batch, calls `backward()` and returns
-                the loss, as for `torch.optim.LBFGS`. Called twice; some variants and radii need further passes.
+                the loss, as for `torch.optim.LBFGS`, or a pair (loss, outputs). Called twice; some variants and radii
+                need further passes. It may raise `letsam.SkipStep`.
             validation_closure: the same on a batch that the model is not trained on; for a learned radius.
                 Defaults to `self.validation_closure`.
             grad_scaler: both closures then call `grad_scaler.scale(loss).backward()` and return the unscaled loss; the
                 step unscales the gradients of every pass. Call `grad_scaler.update()` afterwards.
 
         Returns:
-            The loss of the first call of `closure` (0-dim, detached).
+            The loss of the first call of `closure` (0-dim, detached); NaN if it raised `letsam.SkipStep`. The outputs
+            of that call are in `self.outputs`.
 
         Raises:
             ValueError: no closure, a closure that leaves no gradients, does not scale them or returns a loss that is
@@ -243,8 +248,8 @@ class SharpnessAware(Wrapper):
         if validation_closure is not None:
             checked_closure(validation_closure, "validation_closure")
         self._parts.check_closures(validation_closure)
+        self._passes.ranks.check(self.model)
         params = self._parts.trainable()
-        self._passes.ranks.check(self.model, params)
         if self._record is None:  # else a loop by hand was interrupted, and its gradients are of no use
             self._passes.leftovers.check(params)
         self._passes.scale_by(grad_scaler)
@@ -252,6 +257,7 @@ class SharpnessAware(Wrapper):
         self._parts.place()
         record = self._parts.record(params)
         batches = self._ascent.batches(closure, record)
+        self.outputs = None  # so that those of the step before do not use memory during this one
         try:
             self._under_way = True
             self._passes.begin(record.params)
@@ -266,6 +272,11 @@ class SharpnessAware(Wrapper):
             if record.wants.validation == "after":
                 assert validation_closure is not None
                 self._descent.evaluate_update(record, closure, validation_closure)
+        except SkipStep:
+            self._abort()
+            self._passes.skip()
+            self._passes.leftovers.note(params)
+            return self.rho.new_full((), torch.nan)
         except BaseException:
             self._abort()
             self._passes.leftovers.note(params)
@@ -307,7 +318,7 @@ class SharpnessAware(Wrapper):
         if self._record is not None:
             raise RuntimeError("ascent_step() was called twice: call descent_step() after the second backward()")
         passes, parts = self._passes, self._parts
-        passes.ranks.check(self.model, parts.params())
+        passes.ranks.check(self.model)
         parts.place()
         record = parts.record(parts.trainable())
         require_gradients(record.params, "the backward() before ascent_step()")
@@ -361,9 +372,11 @@ class SharpnessAware(Wrapper):
 
     def _finish(self, record: StepRecord) -> None:
         """Count the step and publish its metrics."""
-        self._passes.end(record.finite)
+        self._descent.report_overflow(record)
+        self._passes.end(record.finite, record.held_out)
         self._passes.leftovers.note(record.params)
         self._parts.commit(record)
+        self.outputs = record.outputs
         self._opt_called = True  # torch's schedulers read it to warn of a wrong order of calls
         metrics = {"rho": record.rho, "gradient_norm": record.gradient_norm, "skipped_steps": self._parts.skipped}
         if record.loss is not None:

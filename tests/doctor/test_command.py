@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -109,5 +110,6 @@ def test_the_command_needs_a_file_and_a_function(capsys: pytest.CaptureFixture[s
 def test_the_code_of_the_pages_runs(page: str) -> None:
     blocks = blocks_of(f"docs/how-to/{page}.md")
     assert blocks
-    for block in blocks:
-        run_code(block, page, {})
+    names: dict[str, Any] = {}
+    for block in blocks:  # each may use the names of those above it
+        run_code(block, page, names)

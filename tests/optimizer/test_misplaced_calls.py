@@ -141,5 +141,6 @@ def test_a_radius_of_ones_own_that_wants_validation_needs_a_closure() -> None:
     with pytest.raises(ValueError, match=r"`rho` must be fixed or scheduled for ascent_step\(\)"):
         opt.ascent_step()
     assert same_bits(snapshot(model, opt), before)
+    opt.zero_grad()
     opt.step(closure_on(model, batch(1)), closure_on(model, batch(2)))
     assert opt.state_dict()["sharpness_aware"]["steps"] == 2

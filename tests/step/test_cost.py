@@ -137,7 +137,7 @@ def test_ascent_and_restore(variant: type[SharpnessAware], limit: int) -> None:
         assert counter.all["rest"] <= 9  # is the step finite, how many were not, and a copy of each pass's loss
 
 
-@pytest.mark.parametrize(("variant", "limit"), [(SAM, 95), (ASAM, 101)])
+@pytest.mark.parametrize(("variant", "limit"), [(SAM, 103), (ASAM, 109)])
 def test_a_learned_radius(variant: type[SharpnessAware], limit: int) -> None:
     """Secant, with everything that is on by default: validation, projection, prior, its limit, burn-in, update, Z."""
     for counter in counted(lambda p: variant(momentum(p), LearnedRadius(0.05, interval=1))):

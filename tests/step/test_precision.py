@@ -125,8 +125,12 @@ def vital(model: nn.Module, opt: SharpnessAware) -> Any:
     return weights, state["state"], radius
 
 
-@pytest.mark.parametrize(("radius", "bad"), [(r, n + 1) for r, count in PASSES.items() for n in range(count)])
-def test_an_overflow_in_any_pass_skips_the_step_and_backs_off(radius: str, bad: int) -> None:
+HELD_OUT = {"secant": 1, "finite difference": 1, "paper": 4}  # which pass; for these see tests/step/test_held_out.py
+TRAINING = [(r, n) for r, count in PASSES.items() for n in range(1, count + 1) if n != HELD_OUT.get(r)]
+
+
+@pytest.mark.parametrize(("radius", "bad"), TRAINING)
+def test_an_overflow_in_any_training_pass_skips_the_step_and_backs_off(radius: str, bad: int) -> None:
     model, scaler = network(dtype=torch.float32), Scaler("cpu", init_scale=1024.0)
     opt = SAM(BASES["adamw"](model.parameters()), rho=RADII[radius]())
 
@@ -339,5 +343,7 @@ def test_the_page_runs(number: int) -> None:
     names = run_code(blocks[number], PAGE, {})
     skipped = int(names["opt"].metrics["skipped_steps"])
     assert skipped < (3 if number == 1 else 1)  # float16 may overflow until the scale has come down
-    if number > 0:
-        assert names["scaler"].get_scale() == 2.0 ** (16 - skipped)
+    if number > 0:  # it decreases with a validation pass that overflows, too
+        assert names["scaler"].get_scale() in [
+            2.0 ** (16 - skipped - held_out) for held_out in range(1 + (number == 1))
+        ]

@@ -74,30 +74,37 @@ FORMS: dict[str, Callable[[], Any]] = {
         0.1, hypergradient="finite_difference", training_batch="same", interval=1, burn_in=0
     ),
 }
-PASSES = {
-    "fixed": 2,
-    "secant": 3,
-    "diagonal gap": 3,
-    "finite difference": 4,
-    "same": 4,
-    "paper": 4,
-    "finite difference, same": 5,
+PASSES = {  # in their order; a held-out pass that is not finite does not skip the step (test_held_out.py)
+    "fixed": ["weights", "perturbed"],
+    "secant": ["held out", "weights", "perturbed"],
+    "diagonal gap": ["held out", "weights", "perturbed"],
+    "finite difference": ["held out", "weights", "probe", "perturbed"],
+    "same": ["weights", "perturbed", "new weights", "held out"],
+    "paper": ["weights", "perturbed", "new weights", "held out"],
+    "finite difference, same": ["weights", "probe", "perturbed", "new weights", "held out"],
 }
+TRAINING = [(form, n + 1) for form, passes in PASSES.items() for n, name in enumerate(passes) if name != "held out"]
+
+
+def halved(radius: dict[str, Any]) -> dict[str, Any]:
+    """The state of a radius after a step that failed at the perturbed weights alone."""
+    return radius | {"rho": radius["rho"] / 2, "nu": radius["nu"] - math.log(2.0)} if "nu" in radius else radius
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("kind", ["loss", "entry", "all"])
-@pytest.mark.parametrize(("form", "bad_call"), [(f, n + 1) for f, count in PASSES.items() for n in range(count)])
+@pytest.mark.parametrize(("form", "bad_call"), TRAINING)
 def test_a_step_that_is_not_finite_is_skipped(form: str, bad_call: int, kind: str, value: float) -> None:
     model = network()
     opt = SAM(BASES["momentum"](model.parameters()), rho=FORMS[form]())
     for i in range(3):
-        assert run_passes(opt, model, i, None) == PASSES[form]
-    before = vital(model, opt)
+        assert run_passes(opt, model, i, None) == len(PASSES[form])
+    *before, radius = vital(model, opt)
 
     run_passes(opt, model, 3, bad_call, kind, value)
 
-    assert same_bits(vital(model, opt), before)
+    after = radius if PASSES[form][bad_call - 1] == "weights" else halved(radius)
+    assert same_bits(vital(model, opt), (*before, after))
     assert opt.metrics["skipped_steps"] == 1
     assert opt.metrics["rho"].isfinite()
 
@@ -112,10 +119,10 @@ def test_a_step_that_is_not_finite_is_skipped(form: str, bad_call: int, kind: st
     assert opt.metrics["skipped_steps"] == 1
     if form != "fixed":
         assert len(set(radii)) >= 3, "the radius must learn again"
-        assert all(0.05 < r < 0.2 for r in radii)  # a few steps from 0.1
+        assert all(0.5 < r / float(after["rho"]) < 2 for r in radii)  # a few steps from there
 
 
-@pytest.mark.parametrize("bad_call", [1, 2, 3])
+@pytest.mark.parametrize("bad_call", [2, 3])
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("variant", [SAM, ASAM])
 def test_all_bases(variant: type[SharpnessAware], base: str, bad_call: int) -> None:
@@ -123,9 +130,9 @@ def test_all_bases(variant: type[SharpnessAware], base: str, bad_call: int) -> N
     opt = variant(BASES[base](model.parameters()), rho=learned_radius(0.1, interval=1, burn_in=0))
     for i in range(3):
         run_passes(opt, model, i, None)
-    before = vital(model, opt)
+    *before, radius = vital(model, opt)
     run_passes(opt, model, 3, bad_call)
-    assert same_bits(vital(model, opt), before)
+    assert same_bits(vital(model, opt), (*before, radius if bad_call == 2 else halved(radius)))
 
 
 FIRST: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
@@ -304,9 +311,9 @@ def test_weights_that_do_not_fill_their_memory(bad_call: int) -> None:
         calls[0] = 0 if step == 1 else 100
         opt.step(closure, closure)
         moved = not same_bits(([w.detach() for w in weights], whole), before)
-        assert moved == (step == 0 or bad_call == 5)  # there are four passes
+        assert moved == (step == 0 or bad_call > 3)  # there are four passes, of which the last is held out
         assert torch.equal(whole[:, 1::2], between)
-    assert opt.metrics["skipped_steps"] == (bad_call < 5)
+    assert opt.metrics["skipped_steps"] == (bad_call < 4)
 
 
 @pytest.mark.parametrize("bad_call", [1, 2])
@@ -355,7 +362,7 @@ def test_counters_of_whole_numbers_and_state_under_other_names(radius: Any, bad_
     opt = SAM(Counting(model.parameters(), lr=0.1, momentum=0.9), rho=radius)
     for i in range(4):
         before = vital(model, opt)[0]
-        run_passes(opt, model, i, 1 if i == bad_step else None)
+        run_passes(opt, model, i, 2 if i == bad_step else None)
         assert same_bits(weights_of(model), before) == (i == bad_step)
     counts = {int(opt.state[p]["count"]) for p in model.parameters()}
     assert counts == {3}

@@ -13,12 +13,13 @@ from torch.optim import Optimizer
 from .. import checks
 from ..checks import checked_module, checked_scaler
 from .closure import Closure, InParts
+from .returned import Returned, detached, outputs_of, packed, unpacked
 
 Batch = TypeVar("Batch")
 
 
 def accumulated(
-    loss_on: Callable[[Batch], Tensor],
+    loss_on: Callable[[Batch], Any],
     micro_batches: Iterable[Batch],
     optimizer: Optimizer,
     *,
@@ -33,7 +34,7 @@ def accumulated(
     along its own gradient instead (see `letsam.SubBatchSAM`).
 
     Args:
-        loss_on: computes the loss of one micro-batch (a scalar); must not call `backward()`.
+        loss_on: computes the loss of one micro-batch (a scalar), or a pair (loss, outputs); must not call `backward()`.
         micro_batches: at least one; read immediately, so it may be a generator.
         optimizer: the optimizer whose gradients the closure clears first.
         weights: w_i > 0, one per micro-batch: their sizes, or numbers of tokens, if these differ. None: equal weights.
@@ -42,7 +43,8 @@ def accumulated(
             gradients are exchanged once. A model without `no_sync` has no effect.
 
     Returns:
-        A closure for `step`; it returns the total loss (0-dim, detached, not scaled).
+        A closure for `step`; it returns the total loss (0-dim, detached, not scaled), or a pair of it and the list of
+        the micro-batches' outputs if `loss_on` returns outputs.
 
     Raises:
         ValueError: no micro-batch, or a wrong number of weights; from the closure, if `loss_on` returns no scalar.
@@ -67,31 +69,32 @@ def accumulated(
         checked_module(model)
     without_exchange: Callable[[], Any] = getattr(model, "no_sync", nullcontext)
 
-    def descend_on(batch: Batch, share: float) -> Tensor:
-        loss = loss_on(batch)
-        if not isinstance(loss, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+    def descend_on(batch: Batch, share: float) -> Returned:
+        loss, outputs = unpacked(loss_on(batch), "loss_on")
+        if not isinstance(loss, Tensor):
             raise TypeError(f"`loss_on` must return the loss as a tensor, got {checks.shown(loss)}")
         if loss.numel() != 1:
             raise ValueError(f"`loss_on` must return a scalar loss, got a tensor of shape {tuple(loss.shape)}")
         loss = loss * share
         scaled: Tensor = loss if scaler is None else scaler.scale(loss)
         scaled.backward()  # pyright: ignore[reportUnknownMemberType]
-        return loss.detach().reshape(())
+        return Returned(loss.detach().reshape(()), detached(outputs))
 
     @torch.enable_grad()
-    def whole() -> Tensor:
+    def whole() -> object:
         optimizer.zero_grad()
-        losses: list[Tensor] = []
+        seen: list[Returned] = []
         for position, (batch, share) in enumerate(zip(batches, shares, strict=True), start=1):
             with nullcontext() if position == len(batches) else without_exchange():
-                losses.append(descend_on(batch, share))
-        return torch.stack(losses).sum()
+                seen.append(descend_on(batch, share))
+        losses, outputs = zip(*seen, strict=True)
+        return packed(torch.stack(losses).sum(), outputs_of(outputs))
 
     def part(batch: Batch, share: float) -> Closure:
         @torch.enable_grad()
-        def closure() -> Tensor:
+        def closure() -> object:
             optimizer.zero_grad()
-            return descend_on(batch, share)
+            return packed(*descend_on(batch, share))
 
         return closure
 

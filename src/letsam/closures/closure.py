@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -11,8 +11,11 @@ from torch import Tensor
 from .. import checks
 from ..tensors import Tensors, gradients_of
 from ..tensors.shards import complete_gradients
+from .returned import Returned, detached, unpacked
 
-Closure = Callable[[], Tensor]
+Closure = Callable[[], Any]
+"""Returns the loss (0-dim), or a pair of the loss and whatever else of the pass is wanted, such as the model's outputs.
+"""
 
 
 def checked_closure(closure: Closure | None, name: str = "closure") -> Closure:
@@ -69,16 +72,16 @@ def parts_of(closure: Closure) -> tuple[Closure, ...]:
     return tuple(parts)
 
 
-def evaluate(closure: Closure, name: str, params: Tensors) -> Tensor:
+def evaluate(closure: Closure, name: str, params: Tensors) -> Returned:
     """Run one pass; the caller has cleared the gradients.
 
     Args:
-        closure: computes the loss, calls `backward()` and returns the loss.
+        closure: computes the loss, calls `backward()` and returns the loss, or a pair (loss, outputs).
         name: name of the argument, for error messages.
         params: the weights; at least one must get a gradient.
 
     Returns:
-        The loss (0-dim, detached).
+        The loss (0-dim, detached), and the outputs (detached; None if there are none).
 
     Raises:
         TypeError: the closure returns no tensor.
@@ -92,22 +95,23 @@ def evaluate(closure: Closure, name: str, params: Tensors) -> Tensor:
         ...     loss.backward()
         ...     return loss
         >>> evaluate(closure, "closure", [weight]), weight.grad
-        (tensor(9.), tensor([6.]))
+        (Returned(loss=tensor(9.), outputs=None), tensor([6.]))
     """
     try:
         with torch.enable_grad():
-            loss: object = closure()
+            loss, outputs = unpacked(closure(), name)
     except StopIteration as error:
         raise RuntimeError(
             f"`{name}` must find a batch in every call, got StopIteration: its iterator has ended; start a new one, or "
             "use letsam.endless(loader)"
         ) from error
-    if not isinstance(loss, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not isinstance(loss, Tensor):
         raise TypeError(f"`{name}` must return the loss as a tensor, got {checks.shown(loss)}")
     if loss.numel() != 1:
         raise ValueError(f"`{name}` must return a scalar loss, got a tensor of shape {tuple(loss.shape)}")
     require_gradients(params, f"`{name}`")
-    return loss.detach().reshape(()).clone()  # a closure may return the same memory at every call
+    # a closure may return the same memory at every call
+    return Returned(loss.detach().reshape(()).clone(), detached(outputs))
 
 
 def require_gradients(params: Tensors, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,9 +11,10 @@ from torch.optim import Optimizer
 
 from .. import checks
 from .closure import Closure
+from .returned import detached, packed, unpacked
 
 
-def selected(losses_on: Callable[[Tensor | None], Tensor], optimizer: Optimizer, share: float = 0.5) -> Closure:
+def selected(losses_on: Callable[[Tensor | None], Any], optimizer: Optimizer, share: float = 0.5) -> Closure:
     """A closure for one step: g_0 is the gradient over all samples, g_rho that over the most sensitive ones.
 
     The first call computes the gradient of the mean loss over all samples. The second call first runs a forward pass to
@@ -26,12 +28,13 @@ def selected(losses_on: Callable[[Tensor | None], Tensor], optimizer: Optimizer,
 
     Args:
         losses_on: computes the losses of the samples with the given indices (int64, shape `(k,)`), or of all samples
-            for None; returns one loss per sample, shape `(k,)`, and must not call `backward()`.
+            for None; returns one loss per sample, shape `(k,)`, or a pair (losses, outputs); must not call
+            `backward()`.
         optimizer: the optimizer whose gradients the closure clears first.
         share: fraction of the samples that are selected, above 0 to 1; the paper's gamma. At least one is selected.
 
     Returns:
-        A closure for `step`; it returns the mean loss (0-dim, detached).
+        A closure for `step`; it returns the mean loss (0-dim, detached), or a pair of it and the outputs.
 
     Raises:
         ValueError: `share` is out of range; from the closure, if `losses_on` does not return one loss per sample.
@@ -54,24 +57,24 @@ def selected(losses_on: Callable[[Tensor | None], Tensor], optimizer: Optimizer,
     part = checks.positive_share("share", share)
     seen: list[Tensor] = []  # first the losses at the weights, then also the selected indices
 
-    def measured(chosen: Tensor | None) -> Tensor:
-        losses = losses_on(chosen)
+    def measured(chosen: Tensor | None) -> tuple[Tensor, Any]:
+        losses, outputs = unpacked(losses_on(chosen), "losses_on")
         if losses.ndim != 1:
             raise ValueError(f"`losses_on` must return one loss for each sample, got shape {tuple(losses.shape)}")
-        return losses
+        return losses, outputs
 
     @torch.enable_grad()
-    def closure() -> Tensor:
+    def closure() -> object:
         optimizer.zero_grad()
         if len(seen) == 1:
             with torch.no_grad():
-                rise = measured(None) - seen[0]
+                rise = measured(None)[0] - seen[0]
             seen.append(rise.topk(max(1, int(part * len(rise)))).indices)
-        losses = measured(seen[1] if seen else None)
+        losses, outputs = measured(seen[1] if seen else None)
         if not seen:
             seen.append(losses.detach())
         loss = losses.mean()
         loss.backward()  # pyright: ignore[reportUnknownMemberType]
-        return loss.detach()
+        return packed(loss.detach(), detached(outputs))
 
     return closure

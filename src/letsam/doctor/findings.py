@@ -102,12 +102,13 @@ class Pass:
 
 
 def not_finite(here: Pass) -> Iterator[Finding]:
-    """The loss or a gradient is not finite, so every step would be skipped."""
+    """The loss or a gradient is not finite, so every step, or every update of the radius, would be skipped."""
     if not here.finite():
         what = "a gradient" if here.loss.isfinite() else f"the loss ({float(here.loss)})"
+        skipped = "whole step" if here.name == "closure" else "update of the radius"
         yield Finding(
             "not-finite",
-            f"`{here.name}`: {what} is not finite, so the whole step would be skipped: look for a division by zero, "
+            f"`{here.name}`: {what} is not finite, so the {skipped} would be skipped: look for a division by zero, "
             "a logarithm of zero or an overflow in the data, the weights or the loss",
         )
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..closures.closure import Closure
+from ..closures.returned import SkipStep, unpacked
 from ..optimizer import SharpnessAware
 from ..step.frozen_parameters import FrozenParameters
 from ..step.module_state import BUILT_IN
@@ -117,7 +118,7 @@ class Sandbox:
         returned = self._call(closure, name)
         self._used = True
         after, changed = unreplayed_states(), objects_of(self._modules)
-        loss = _checked_loss(returned, name, self._params)
+        loss = _checked_loss(_loss_of(returned, name), name, self._params)
         return Pass(
             name,
             loss,
@@ -192,6 +193,9 @@ class Sandbox:
         try:
             with torch.enable_grad():
                 return closure()
+        except SkipStep as skip:
+            message = f"`{name}` raises SkipStep, so nothing can be checked: call check() with a batch that is used"
+            raise UnusableClosure(Finding("skipped-batch", message, "warning")) from skip
         except RuntimeError as error:
             # In the first pass, an in-place operation that breaks the graph is the network's own, not a stale graph.
             if "a second time" in str(error) or (self._used and "modified by an inplace operation" in str(error)):
@@ -297,6 +301,14 @@ def _no_step(optimizer: object, args: object, kwargs: object) -> None:
             "loss, call backward() and return the loss",
         )
     )
+
+
+def _loss_of(returned: object, name: str) -> object:
+    """The loss, alone or in a pair (loss, outputs)."""
+    try:
+        return unpacked(returned, name).loss
+    except TypeError as error:
+        raise UnusableClosure(Finding("no-tensor", str(error))) from error
 
 
 def _checked_loss(returned: object, name: str, params: Sequence[Tensor]) -> Tensor:

@@ -72,10 +72,13 @@ class Evidence:
         validation_loss: on the validation batch; None without a validation pass.
         validation_slope: of the validation loss along Z; None if there is no Z for these weights.
         training_slope: of the training loss along Z; None if not requested.
-        usable: whether the step that Z belongs to was finite and perturbed the weights (0-dim bool).
+        usable: whether the step that Z belongs to was finite and perturbed the weights, and the validation pass was
+            finite (0-dim bool).
         reach: how far the perturbation reached per unit of rho, see `Perturbation.reach`; None if not measured.
         climbs: whether the step perturbed the weights (0-dim bool); given together with `reach`.
         growth: ||g_rho|| - ||g_0||; None if not measured.
+        overflow: whether this step was finite at the weights, but not at the perturbed weights (0-dim, 1.0 or 0.0);
+            given at its end if it has built Z.
     """
 
     step: int
@@ -89,6 +92,7 @@ class Evidence:
     reach: Tensor | None = None
     climbs: Tensor | None = None
     growth: Tensor | None = None
+    overflow: Tensor | None = None
 
     def losses(self) -> dict[str, Tensor]:
         """Validation and training loss, by name."""

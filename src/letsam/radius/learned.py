@@ -25,6 +25,8 @@ from ..tangent.blocks import PER, grown
 from ..tangent.diagonal import Diagonal
 from ..tangent.secant import Secant
 from .base import Ascent, Evidence, Radius, Wants
+from .fixed_parts import FixedParts
+from .last_update import LastUpdate
 from .log_adam import LogAdam
 from .objective import Objective
 from .rule import Rule, Update
@@ -33,10 +35,8 @@ from .squared_gap import SquaredGap
 from .timing import UpdateTimes
 from .validation_loss import ValidationLoss
 
-PAPER: dict[str, Any] = {"lr": 0.02, "follow_lr": False}  # unless given
 
-
-class LearnedRadius(Radius):
+class LearnedRadius(FixedParts, Radius):
     """rho <- rule(rho, slope), slope = d objective(theta'(rho)) / d log(rho), by the hypergradient.
 
     Args:
@@ -48,7 +48,8 @@ class LearnedRadius(Radius):
             passes. Each slope uses the dot products of its block, which neglects the effect of a block's radius on the
             gradients of other blocks (docs/how-to/radii.md). The rule with its bounds and prior applies to each radius
             separately. `opt.rho` and the metrics `rho` and `hypergradient` then have one value per radius.
-        interval: an update every `interval` steps, >= 1; None: every step of the rule's burn-in, then every 4th.
+        interval: an update every `interval` steps, >= 1; None: every step of the rule's burn-in, then every 4th. May be
+            set at any time; the other arguments are fixed.
 
     Raises:
         ValueError: an argument out of range.
@@ -73,6 +74,7 @@ class LearnedRadius(Radius):
     """
 
     learns = True
+    fixed_parts = ("objective", "hypergradient", "rule", "per")
 
     def __init__(
         self,
@@ -88,17 +90,17 @@ class LearnedRadius(Radius):
         self.hypergradient = checks.part("hypergradient", hypergradient, Hypergradient, Secant)
         self.rule = checks.part("rule", rule, Rule, LogAdam)
         self.per = checks.choice("per", per, PER)
-        self.interval = interval if interval is None else checks.whole("interval", interval, 1)
+        self._times = UpdateTimes(None, self.rule.burn_in, self.objective.training_batch == "next")
+        self.interval = interval
         super().__init__(self.rule.checked_start(rho))
         self.rule.start(self.rho)
-        self._times = UpdateTimes(self.interval, self.rule.burn_in, self.objective.training_batch == "next")
         self._start = float(self.rho)
         self._used = self.rho  # radius of the last step, whether or not it was finite
         self._proposed: Tensor | None = None
         self._new_reach = self.reach  # of the last ascent; kept if its step is finite
         self._zero = torch.zeros_like(self.rho)
-        self._seen: dict[str, Tensor] = {}  # measurements of the update in this step
-        self._reported: dict[str, Tensor] = {}  # measurements of the last update that was kept
+        self._overflow: Tensor | None = None  # whether this step failed because of its perturbation
+        self._last = LastUpdate()
 
     @classmethod
     def paper(cls, rho: float, **options: Any) -> LearnedRadius:
@@ -122,16 +124,19 @@ class LearnedRadius(Radius):
         Reference:
             arXiv:2408.08222, algorithm 1.
         """
-        own: dict[str, Any] = {"interval": 1} | {
-            name: options.pop(name) for name in ("interval", "per") if name in options
-        }
-        return cls(
-            rho,
-            objective=SquaredGap(training_batch="same"),
-            hypergradient=Diagonal(length_invariant=False),
-            rule=LogAdam(prior=None, normalize=False, burn_in=0, **PAPER | options),
-            **own,
-        )
+        own: Any = {"interval": 1} | {name: options.pop(name) for name in ("interval", "per") if name in options}
+        options = {"lr": 0.02, "follow_lr": False} | options
+        rule, diagonal = LogAdam(prior=None, normalize=False, burn_in=0, **options), Diagonal(length_invariant=False)
+        return cls(rho, objective=SquaredGap(training_batch="same"), hypergradient=diagonal, rule=rule, **own)
+
+    @property
+    def interval(self) -> int | None:
+        """Steps from one update to the next; None: see the class."""
+        return self._times.given
+
+    @interval.setter
+    def interval(self, value: int | None) -> None:
+        self._times.given = value if value is None else checks.whole("interval", value, 1)
 
     def attach(self, param_groups: list[dict[str, Any]], ascends: Callable[[int], bool]) -> None:
         """Add a radius for every new group or layer; note which steps climb, since only these have a Z."""
@@ -144,8 +149,7 @@ class LearnedRadius(Radius):
             return
         self.rho = self._used = grown(self.rho, count, self._start)
         self.rule.grow(count, self._start)
-        if self._reported:
-            self._reported["hypergradient"] = grown(self._reported["hypergradient"], count, 0.0)
+        self._last.grow(count)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move the radius and its rule to the device and dtype of the weights."""
@@ -169,7 +173,9 @@ class LearnedRadius(Radius):
         )
 
     def update(self, evidence: Evidence) -> None:
-        """Use the measurements of an ascent, or the losses and slopes of the upper level."""
+        """Use the measurements of an ascent, the losses and slopes of the upper level, or that a step has failed."""
+        if evidence.overflow is not None:
+            self._overflow = evidence.overflow
         if evidence.reach is not None:
             self._see_ascent(evidence)
         if evidence.validation_loss is not None:
@@ -185,11 +191,10 @@ class LearnedRadius(Radius):
         return self.blocks.spread(rho)
 
     def commit(self, finite: Tensor) -> None:
-        """Keep the proposed radius if the whole step was finite."""
-        if self._proposed is not None:
-            self.rho = torch.where(finite, self._proposed, self.rho)
-        if self._seen:  # this step has updated the radius
-            self._reported = {n: torch.where(finite, x, self._reported.get(n, x)) for n, x in self._seen.items()}
+        """Keep the proposed radius if the whole step was finite; halve the old one if the perturbation made it fail."""
+        known = self.rho if self._overflow is None else self.rule.shrink(self.rho, self._overflow)
+        self.rho = known if self._proposed is None else torch.where(finite, self._proposed, known)
+        self._last.commit(finite)
         if self._new_reach is not self.reach:
             self.reach = torch.where(finite, self._new_reach, self.reach)
         self.rule.commit(finite)
@@ -201,7 +206,8 @@ class LearnedRadius(Radius):
         self._forget()
 
     def _forget(self) -> None:
-        self._proposed, self._new_reach, self._seen = None, self.reach, {}
+        self._proposed = self._overflow = None
+        self._new_reach, self._last.seen = self.reach, {}
 
     def _see_ascent(self, evidence: Evidence) -> None:
         assert evidence.reach is not None
@@ -214,37 +220,31 @@ class LearnedRadius(Radius):
 
     def _see_losses(self, evidence: Evidence) -> None:
         """Propose a new radius; `commit` decides whether it is kept."""
-        self._seen = evidence.losses()
+        self._last.seen = evidence.losses()
         if evidence.validation_slope is None or evidence.usable is None:
-            self._seen["hypergradient"] = torch.zeros_like(self.rho)
+            self._last.seen["hypergradient"] = torch.zeros_like(self.rho)
             return
         rho = self.rho if self._proposed is None else self._proposed
         scale = None if self.rule.normalize else rho.reciprocal()
         hypergradient, slope = self.objective.slopes(evidence, scale)
-        self._seen["hypergradient"] = torch.where(evidence.usable, hypergradient.to(self.rho.dtype), self._zero)
+        self._last.seen["hypergradient"] = torch.where(evidence.usable, hypergradient.to(self.rho.dtype), self._zero)
         step, share = evidence.step, learning_rate_share(evidence.lr, evidence.peak_lr)
         update = Update(step, self._times.steps(step), share, self._new_reach, evidence.usable)
         self._proposed = self.rule.propose(rho, slope.to(self.rho.dtype), update)
 
     def metrics(self) -> dict[str, Tensor]:
         """The radii and, from the first update on, the measurements of the last update."""
-        if not self._reported:
-            return {"rho": self._used}
-        seen = {name: self._reported[name] for name in ("validation_loss", "hypergradient")}
-        gap = self._reported["validation_loss"] - self._reported["training_loss"]
-        return {"rho": self._used, "generalization_gap": gap, **seen}
+        return {"rho": self._used} | self._last.metrics()
 
     def state_dict(self) -> dict[str, Any]:
         """The radii, the state of the rule, and what `metrics` reports."""
-        state = super().state_dict() | self.rule.state_dict()
-        state["reach"] = self.reach.clone()
-        state["reported"] = {name: value.clone() for name, value in self._reported.items()}
-        return state
+        own = {"reach": self.reach.clone(), "reported": self._last.state_dict()}
+        return super().state_dict() | self.rule.state_dict() | own
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state that `state_dict` returned."""
         super().load_state_dict(state)
         self.rule.load_state_dict(state)
         self.reach = torch.as_tensor(state["reach"]).to(self.reach, copy=True)
-        self._reported = {name: torch.as_tensor(value).to(self.rho.device) for name, value in state["reported"].items()}
+        self._last.load_state_dict(state["reported"], self.rho.device)
         self._forget()

@@ -166,6 +166,11 @@ class LogAdam(Rule):
         highest = self.log_highest(reach, step, updates)[1] if self._highest is None else self._highest
         return rho.clamp(max=highest.exp() if isinstance(highest, Tensor) else self.bounds[1])
 
+    def shrink(self, rho: Tensor, overflow: Tensor) -> Tensor:
+        """Halve the radius, with its logarithm; the moments stay. See `Rule.shrink`."""
+        self._values[0].add_(overflow, alpha=-math.log(2.0))
+        return super().shrink(rho, overflow)
+
     def commit(self, finite: Tensor) -> None:
         """Keep the proposed state if `finite`."""
         if self._proposed is not None:

@@ -115,6 +115,20 @@ class Rule:
         """
         return rho
 
+    def shrink(self, rho: Tensor, overflow: Tensor) -> Tensor:
+        """The radius after a step, halved if the step was finite at the weights but not at the perturbed weights.
+
+        Otherwise every further step could fail in the same way. A rule whose state contains the radius extends this.
+
+        Args:
+            rho: the radius before the step.
+            overflow: whether to halve it (0-dim, 1.0 or 0.0).
+
+        Returns:
+            The radius, not below the lower bound, in the shape of rho.
+        """
+        return torch.addcmul(rho, rho, overflow, value=-0.5).clamp(min=self.bounds[0])
+
     def start(self, rho: Tensor) -> None:
         """Start at these radii (0-dim; or of shape (R,), for R runs that are trained together)."""
 

@@ -16,7 +16,26 @@ from .base import Ascent, Radius, Wants
 BEGINNING = 0.1  # see `warmed_up`
 
 
-class ScheduledRadius(Radius):
+class ChangingRadius(Radius):
+    """A radius that each step sets anew; a step that is abandoned leaves that of the step before."""
+
+    _before: Tensor | None = None
+
+    def _set(self, rho: Tensor) -> Tensor:
+        self._before, self.rho = self.rho, rho
+        return rho
+
+    def commit(self, finite: Tensor) -> None:
+        """Keep the radius: it depends on the step alone, finite or not."""
+        self._before = None
+
+    def discard(self) -> None:
+        """Restore the radius from before the step."""
+        if self._before is not None:
+            self.rho, self._before = self._before, None
+
+
+class ScheduledRadius(ChangingRadius):
     """rho_t = end + (start - end) * weight(min(t / steps, 1)), with a weight that decreases from 1 to 0.
 
     The base class of `LinearRadius` and `CosineRadius`. A schedule of your own overrides `weight`. A step whose radius
@@ -47,8 +66,7 @@ class ScheduledRadius(Radius):
 
     def at(self, ascent: Ascent) -> Tensor:
         """The radius of this step; constant after the end of the schedule."""
-        self.rho = torch.full_like(self.rho, self._value(ascent.step))
-        return self.rho
+        return self._set(torch.full_like(self.rho, self._value(ascent.step)))
 
     def _value(self, step: int) -> float:
         return _between(self.end, self.start, self.weight(min(step / self.steps, 1.0)))
@@ -96,7 +114,7 @@ class CosineRadius(ScheduledRadius):
         return min(max(0.5 * (1.0 + math.cos(math.pi * fraction)), 0.0), 1.0)
 
 
-class ProportionalRadius(Radius):
+class ProportionalRadius(ChangingRadius):
     """rho_t = minimum + (maximum - minimum) * lr_t / lr_max: the radius follows the base learning rate.
 
     lr_max is the largest learning rate so far; a scheduler's `initial_lr` counts. A line through (lr_min, rho_min), as
@@ -132,11 +150,10 @@ class ProportionalRadius(Radius):
         """The radius for the learning rate of this step."""
         share = learning_rate_share(ascent.lr, ascent.peak_lr)
         rho = self.rho.new_zeros(()) + self.minimum + (self.maximum - self.minimum) * share
-        self.rho = rho.clamp(self.minimum, self.maximum)
-        return self.rho
+        return self._set(rho.clamp(self.minimum, self.maximum))
 
 
-class ReplayedRadius(Radius):
+class ReplayedRadius(ChangingRadius):
     """rho_t = a recorded schedule at t, stretched to `steps` steps by linear interpolation.
 
     It is used to train again on all the data, with the schedule that a run with a learned radius has recorded.
@@ -215,11 +232,9 @@ class ReplayedRadius(Radius):
     def at(self, ascent: Ascent) -> Tensor:
         """The radius of this step (0-dim); with `per`, one value per weight."""
         if self.per == "all":
-            self.rho = torch.full_like(self.rho, cast(float, self.value(ascent.step)))
-            return self.rho
+            return self._set(torch.full_like(self.rho, cast(float, self.value(ascent.step))))
         left, right, share = self._position(ascent.step)
-        self.rho = torch.lerp(self._table[left], self._table[right], share)
-        return self.blocks.spread(self.rho)
+        return self.blocks.spread(self._set(torch.lerp(self._table[left], self._table[right], share)))
 
     def metrics(self) -> dict[str, Tensor]:
         """The radii: one per group or layer, whereas the step uses one per weight."""

@@ -15,11 +15,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import compress
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..closures import Closure, parts_of
+from ..closures import Closure, Returned, SkipStep, outputs_of, parts_of
 from ..perturbations import Perturbation
 from ..perturbations.units import in_units
 from ..radius import Ascent, Evidence
@@ -62,10 +63,14 @@ class AscentPhase:
             return None
         assert closure is not None
         parts = self._parts
-        loss = self._passes.validate(closure, record.params, record.step)
+        try:
+            loss = self._passes.validate(closure, record.params, record.step)
+        except SkipStep:
+            return None
         slope, length = parts.slope(record.params, parts.weights)
-        record.seen += [loss, length]
-        usable = None if parts.tangent is None else parts.tangent.usable
+        usable = record.held_out = torch.hypot(loss.to(length.device), length) < torch.inf
+        if parts.tangent is not None:
+            usable = usable & parts.tangent.usable
         return Evidence(record.step, 1.0, 1.0, validation_loss=loss, validation_slope=slope, usable=usable)
 
     def first_pass(self, record: StepRecord, closure: Closure, batches: Sequence[Closure]) -> None:
@@ -80,13 +85,15 @@ class AscentPhase:
             for param in params:
                 param.grad = torch.zeros_like(param)  # eps_hat will be written here
         elif apart:
-            seen = [(loss, norms.whole, norms.climbed) for _, loss, norms in self._one_by_one(params, batches)]
+            passes = [(first, norms) for _, first, norms in self._one_by_one(params, batches)]
+            seen = [(first.loss, norms.whole, norms.climbed) for first, norms in passes]
             loss, whole, climbed = (torch.stack(values).sum() for values in zip(*seen, strict=True))
             record.loss, record.norms = loss, GradientNorms(self._parts.moves(params), whole, climbed)
+            record.outputs = outputs_of([first.outputs for first, _ in passes])
             return
         else:
             with self._passes.along_own_gradient(record.climbs):
-                record.loss = self._passes.train(closure, params)
+                record.loss, record.outputs = self._passes.train(closure, params)
             self._passes.replay.keep()
         record.norms = self.norms(params)
 
@@ -108,7 +115,6 @@ class AscentPhase:
             batches: number of batches that climb separately.
         """
         parts, norms, average = self._parts, record.norms, self._ranks.ascent_average
-        self._ranks.check_agreement(norms.whole)
         record.gradient_norm = self._ranks.ascent_mean(norms.whole)
         record.seen.append(record.gradient_norm)
         if record.loss is not None:
@@ -118,6 +124,7 @@ class AscentPhase:
         if record.wants.growth and record.loss is not None and average is None:
             # a sum of the norms of several batches is not the norm of their sum
             record.norm_before = record.gradient_norm if batches == 1 else norm(gradients_of(record.params))
+        record.first = len(record.seen)
         if evidence is not None:
             self._update_radius(record, evidence)
         if parts.tangent is not None:
@@ -151,11 +158,10 @@ class AscentPhase:
         if len(batches) > 1:
             self._climb_apart(record, batches)
             return
-        loss = self._climb_once(record, record.norms, closure, 1)
+        perturbed = self._climb_once(record, record.norms, closure, 1)
         if record.loss is None:
-            record.loss = loss
+            record.loss, record.outputs = perturbed
             record.gradient_norm = norm(gradients_of(record.params))
-            self._ranks.check_agreement(record.gradient_norm)
             self._passes.replay.keep()
 
     def move(self, record: StepRecord, norms: GradientNorms, batches: int = 1) -> None:
@@ -186,23 +192,27 @@ class AscentPhase:
     def _climb_apart(self, record: StepRecord, batches: Sequence[Closure]) -> None:
         """Climb with each batch separately, from theta along its own gradient; the gradients found there add up."""
         seen: list[tuple[Tensor, Tensor]] = []
-        for batch, loss, norms in self._one_by_one(record.params, batches):
-            seen.append((loss, norms.whole))
+        outputs: list[Any] = []
+        for batch, first, norms in self._one_by_one(record.params, batches):
+            seen.append((first.loss, norms.whole))
+            outputs.append(first.outputs)
             self._climb_once(record, norms, batch, len(batches))
             record.restore()
         loss, length = (torch.stack(values).sum() for values in zip(*seen, strict=True))
         if record.loss is None:
             record.loss, record.gradient_norm = loss, self._ranks.ascent_mean(length)
+            record.outputs = outputs_of(outputs)
         record.seen += [record.loss, record.gradient_norm]
 
-    def _climb_once(self, record: StepRecord, norms: GradientNorms, closure: Closure, batches: int) -> Tensor:
-        """One climb along the current gradients, with all its passes; returns the loss at the perturbed weights."""
+    def _climb_once(self, record: StepRecord, norms: GradientNorms, closure: Closure, batches: int) -> Returned:
+        """One climb along the current gradients, with all its passes; returns the one at the perturbed weights."""
         self.move(record, norms, batches)
         self._further_ascents(record, closure, batches)
         if record.tangent is not None:
             record.tangent.probe(record.params, record.weights, record.rho, lambda: self._probe(closure, record))
         perturbed = self._passes.train(closure, record.params)
-        record.seen.append(perturbed)
+        record.seen.append(perturbed.loss)
+        record.perturbed.append(perturbed.loss)
         return perturbed
 
     def _further_ascents(self, record: StepRecord, closure: Closure, batches: int) -> None:
@@ -211,7 +221,7 @@ class AscentPhase:
             return
         for _ in range(1, self._parts.perturbation.ascents):
             with self._passes.along_own_gradient():
-                record.seen.append(self._passes.train(closure, record.params))
+                record.seen.append(self._passes.train(closure, record.params).loss)
             self.move(record, self.norms(record.params), batches)
         for param in record.params:
             param.grad = record.eps_hat.pop(param, None)
@@ -220,8 +230,8 @@ class AscentPhase:
 
     def _one_by_one(
         self, params: list[Tensor], batches: Sequence[Closure]
-    ) -> Iterator[tuple[Closure, Tensor, GradientNorms]]:
-        """Run a pass for each batch and yield its loss and norms; at the end, the gradients of all batches are summed.
+    ) -> Iterator[tuple[Closure, Returned, GradientNorms]]:
+        """Run a pass for each batch and yield it with its norms; at the end, the gradients of all batches are summed.
 
         The sum is of the gradients in place when the caller asks for the next batch, not of those of this pass.
         """
@@ -229,9 +239,9 @@ class AscentPhase:
         total.clear()
         for batch in batches:
             with self._passes.along_own_gradient():
-                loss = self._passes.train(batch, params)
+                first = self._passes.train(batch, params)
             self._passes.replay.keep()
-            yield batch, loss, self.norms(params)
+            yield batch, first, self.norms(params)
             total.add(params)
             self._passes.replay.onward()
         self._passes.replay.whole()
@@ -267,6 +277,6 @@ class AscentPhase:
 
     def _probe(self, closure: Closure, record: StepRecord) -> Tensor:
         """A further training pass at perturbed weights, for estimators that probe."""
-        loss = self._passes.train(closure, record.params)
+        loss = self._passes.train(closure, record.params).loss
         record.seen += [loss, norm(gradients_of(record.params))]
         return loss

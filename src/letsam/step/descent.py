@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..closures import Closure
+from ..closures import Closure, SkipStep
 from ..perturbations.decoupled import descend_decoupled
 from ..radius import Evidence
-from ..tensors import Tensors, all_finite, gradients_of, lengths, norm, scale_
+from ..tensors import Tensors, all_finite, finite_from, gradients_of, lengths, norm, scale_
 from .clipping import clipping
 from .parts import Parts
 from .passes import Passes
@@ -53,31 +53,40 @@ class DescentPhase:
         """Update the radius with losses at the new weights; the step is undone if one of these passes fails."""
         params, parts, finite = record.params, self._parts, record.finite
         try:
-            training_loss = self._passes.train(closure, params)
+            training_loss = self._passes.train(closure, params).loss
             if record.wants.training_slope:
                 training_slope, training_norm = parts.slope(params)
             else:
                 training_slope, training_norm = None, norm(gradients_of(params))
-            loss = self._passes.validate(validation_closure, params, record.step)
-            validation_slope, validation_norm = parts.slope(params)
+            loss = self._held_out_loss(record, validation_closure)
+            validation_slope, validation_norm = (None, training_norm) if loss is None else parts.slope(params)
         except BaseException:
             if parts.tangent is not None:
                 parts.tangent.expire()  # Z belongs to weights that are undone
             parts.guard.settle(parts.base, ~finite, params, parts.weights)
             raise
         usable = finite if record.moved is None else finite & record.moved
-        parts.radius.update(
-            Evidence(
-                *(record.step, record.lr, record.peak_lr, training_loss, loss),
-                validation_slope=validation_slope,
-                training_slope=training_slope,
-                usable=usable,
+        if loss is not None:
+            record.held_out = all_finite([loss, validation_norm])
+            parts.radius.update(
+                Evidence(
+                    *(record.step, record.lr, record.peak_lr, training_loss, loss),
+                    validation_slope=validation_slope,
+                    training_slope=training_slope,
+                    usable=usable & record.held_out,
+                )
             )
-        )
         if parts.tangent is not None:
             parts.tangent.expire()
-        record.finite = finite & all_finite([training_loss, training_norm, loss, validation_norm])
+        record.finite = finite & all_finite([training_loss, training_norm])
         parts.guard.settle(parts.base, record.finite | ~finite, params, parts.weights)
+
+    def _held_out_loss(self, record: StepRecord, closure: Closure) -> Tensor | None:
+        """The loss of the validation pass; None if its batch is to be skipped."""
+        try:
+            return self._passes.validate(closure, record.params, record.step)
+        except SkipStep:
+            return None
 
     def _check_finite(self, record: StepRecord, gradients: list[Tensor]) -> None:
         """Check that all passes were finite. If the radius wants the growth, ||g_rho|| serves for both."""
@@ -86,7 +95,24 @@ class DescentPhase:
             record.growth = sizes[0] - record.norm_before
         else:
             sizes = lengths(gradients)
-        record.finite = all_finite([*record.seen, *sizes])
+        if record.tangent is None:
+            record.finite = all_finite([*record.seen, *sizes])
+        else:
+            record.finite_at_weights, record.finite = finite_from([*record.seen, *sizes], record.first)
+
+    def report_overflow(self, record: StepRecord) -> None:
+        """Report to a learned radius whether the step was finite at the weights and not after the perturbation.
+
+        With a gradient scaler, gradients may overflow because of the scale, which then decreases. So the losses decide,
+        unless the scale is 1 or less.
+        """
+        if record.finite_at_weights is None:
+            return
+        overflow, scale = record.finite_at_weights > record.finite, self._passes.scale
+        if scale is not None:
+            overflow = overflow & (~all_finite(record.perturbed) | (scale <= 1))
+        seen = record.step, record.lr, record.peak_lr, record.loss
+        self._parts.radius.update(Evidence(*seen, overflow=overflow.to(record.rho.dtype)))
 
     def _report_ascent(self, record: StepRecord) -> None:
         """Report to the radius how far the perturbation reached and how much the gradient norm grew."""

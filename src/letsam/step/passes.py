@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..closures import Closure, evaluate
+from ..closures import Closure, Returned, evaluate
 from . import precision
 from .leftovers import Leftovers
 from .randomness import devices_of
@@ -66,28 +66,38 @@ class Passes:
         """Unscale the gradients of a pass."""
         precision.unscale_(self.scaler, self._optimizer, params)
 
-    def train(self, closure: Closure, params: list[Tensor]) -> Tensor:
-        """A training pass; all of a step start from the same state. Returns the loss."""
+    def train(self, closure: Closure, params: list[Tensor]) -> Returned:
+        """A training pass; all of a step start from the same state."""
         self.replay.again()
         return self._run(closure, "closure", params)
 
     def validate(self, closure: Closure, params: list[Tensor], step: int) -> Tensor:
         """A validation pass; it leaves no trace on modules and generators, and has its own random stream."""
         self.replay.aside(step)
-        return self._run(closure, "validation_closure", params)
+        return self._run(closure, "validation_closure", params).loss
 
     def along_own_gradient(self, applies: bool = True) -> AbstractContextManager[Any]:
         """A context for the pass whose gradient the ascent uses; with m-sharpness, processes do not average it."""
         return self.ranks.ascent_pass(self.model if applies else None)
 
-    def end(self, finite: Tensor) -> None:
-        """After the last pass of a step."""
-        self.replay.end(finite)
-        precision.record(self.scaler, self._optimizer, finite)
+    @property
+    def scale(self) -> Tensor | None:
+        """The factor of the losses in the passes of this step (0-dim); None without a gradient scaler."""
+        return precision.scale_of(self.scaler)
 
-    def _run(self, closure: Closure, name: str, params: list[Tensor]) -> Tensor:
+    def end(self, finite: Tensor, held_out: Tensor | None) -> None:
+        """After the last pass of a step; the flags (0-dim bool) are of its training and validation passes."""
+        self.replay.end(finite)
+        precision.record(self.scaler, self._optimizer, finite, held_out)
+
+    def skip(self) -> None:
+        """A closure has skipped the step: leave no gradients, and let the scaler's `update()` keep its scale."""
+        self._optimizer.zero_grad()
+        precision.record_skipped(self.scaler, self._optimizer)
+
+    def _run(self, closure: Closure, name: str, params: list[Tensor]) -> Returned:
         self._optimizer.zero_grad()  # else a closure without backward() would go unnoticed: old gradients are there
         torch.clear_autocast_cache()  # it holds casts of weights that have moved since, if autocast is around the step
-        loss = evaluate(closure, name, params)
+        loss, outputs = evaluate(closure, name, params)
         self.unscale_(params)
-        return self.ranks.mean(loss)
+        return Returned(self.ranks.mean(loss), outputs)

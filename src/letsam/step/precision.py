@@ -61,12 +61,38 @@ def unscale_(scaler: GradScaler | None, optimizer: Optimizer, params: Tensors) -
     scale_(gradients, scale.reciprocal().to(gradients[0].device, non_blocking=True))
 
 
-def record(scaler: GradScaler | None, optimizer: Optimizer, finite: Tensor) -> None:
-    """Write to the scaler's state that the optimizer has stepped, and whether the step was finite (0-dim bool)."""
+def scale_of(scaler: GradScaler | None) -> Tensor | None:
+    """The factor by which the scaler multiplies losses (0-dim); None without a scaler, and before its first use."""
+    return None if scaler is None else scaler._get_scale_async()
+
+
+def record(scaler: GradScaler | None, optimizer: Optimizer, finite: Tensor, held_out: Tensor | None) -> None:
+    """Write to the scaler's state that the optimizer has stepped, and whether all its passes were finite.
+
+    Args:
+        scaler: the scaler of the step, or None.
+        optimizer: under which the scaler keeps its state.
+        finite: whether the training passes were finite (0-dim bool).
+        held_out: the same of the validation pass, or None. If only that one overflowed, the step counts, but the
+            scale must decrease as well, or the radius would not be updated any more.
+    """
     if scaler is not None:
+        finite = finite if held_out is None else finite & held_out
         state = scaler._per_optimizer_states[id(optimizer)]
         state["found_inf_per_device"] = {finite.device: (~finite).float()}
         state["stage"] = OptState.STEPPED
+
+
+def record_skipped(scaler: GradScaler | None, optimizer: Optimizer) -> None:
+    """Write to the scaler's state that the optimizer has stepped, for a step that a closure has skipped.
+
+    There was no overflow, so `update()` counts the step as one without. It needs a scale, which only a loss makes.
+    """
+    if scaler is not None:
+        device = optimizer.param_groups[0]["params"][0].device
+        if scaler._get_scale_async() is None:
+            scaler.scale(torch.zeros((), device=device))
+        record(scaler, optimizer, torch.ones((), dtype=torch.bool, device=device))
 
 
 def _stage(scaler: GradScaler, optimizer: Optimizer) -> OptState:

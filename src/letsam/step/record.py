@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,12 +42,17 @@ class StepRecord:
         params: all trainable weights.
         active: whether the radius takes part in the step; if not, it rests, and the base optimizer steps alone.
         weights: their unperturbed values.
-        seen: losses and norms (0-dim), all finite if and only if all passes so far were.
+        seen: losses and norms of the training passes (0-dim), all finite if and only if all passes so far were.
+        first: how many of them are of the pass at the weights; they come first.
+        perturbed: the losses at the perturbed weights.
         loss: first training loss; None if only gradients are known.
+        outputs: what else the first training pass returned (a list, if micro-batches climb separately); None: nothing.
         norms: gradient norms of the first pass.
         rho: radius of the step (0-dim), or one value for each weight.
         gradient_norm: ||g_0|| (0-dim).
-        finite: whether all passes were finite (0-dim bool), known from the descent on.
+        finite: whether all training passes were finite (0-dim bool), known from the descent on.
+        finite_at_weights: the same of the pass at the weights alone; None if the step builds no Z.
+        held_out: whether the validation pass was finite (0-dim bool); None without one.
         reach: how far the perturbation reaches per unit of rho (0-dim); None if not measured.
         moved: whether the perturbation moved the weights (0-dim bool); None if not measured.
         norm_before: ||g_0|| over all weights (0-dim), if the growth of the norm is measured; else None.
@@ -65,12 +71,17 @@ class StepRecord:
     params: list[Tensor]
     active: bool = True
     seen: list[Tensor] = field(default_factory=list[Tensor])
+    first: int = 0
+    perturbed: list[Tensor] = field(default_factory=list[Tensor])
     loss: Tensor | None = None
+    outputs: Any = None
     norms: GradientNorms = field(init=False)
     weights: list[Tensor] = field(default_factory=list[Tensor])
     rho: Tensor = field(init=False)
     gradient_norm: Tensor = field(init=False)
     finite: Tensor = field(init=False)
+    finite_at_weights: Tensor | None = None
+    held_out: Tensor | None = None
     reach: Tensor | None = None
     moved: Tensor | None = None
     norm_before: Tensor | None = None

@@ -54,6 +54,20 @@ def all_finite(numbers: Tensors) -> Tensor:
     return torch.linalg.vector_norm(torch.stack([n.to(device) for n in numbers]), torch.inf) < torch.inf
 
 
+def finite_from(numbers: Tensors, first: int) -> tuple[Tensor, Tensor]:
+    """Whether the first `first` of these 0-dim tensors are finite, and whether all are, in the time of one of both.
+
+    Example:
+        >>> finite_from([torch.tensor(1.0), torch.tensor(torch.inf)], 1)
+        (tensor(True), tensor(False))
+    """
+    device = numbers[-1].device
+    moved = [n.to(device) for n in numbers]
+    rows = torch.stack([*moved[:first], *moved[:1] * (len(moved) - first), *moved]).view(2, -1)
+    early, whole = (torch.linalg.vector_norm(rows, torch.inf, dim=1) < torch.inf).unbind()
+    return early, whole
+
+
 def norm(tensors: Tensors) -> Tensor:
     """The Euclidean norm of all entries together (0-dim).
 
