@@ -140,7 +140,7 @@ class SharpnessAware(Wrapper):
         ranks = Ranks(process_group, m_sharpness or (perturbation.sub_batches > 1 and process_group is not None))
         self._assemble(ranks)
         self.model = model
-        ranks.check(model)
+        ranks.check(model, self._parts.params())
         self.max_grad_norm = max_grad_norm
         self.validation_closure = validation_closure
 
@@ -248,8 +248,8 @@ class SharpnessAware(Wrapper):
         if validation_closure is not None:
             checked_closure(validation_closure, "validation_closure")
         self._parts.check_closures(validation_closure)
-        self._passes.ranks.check(self.model)
         params = self._parts.trainable()
+        self._passes.ranks.check(self.model, params)
         if self._record is None:  # else a loop by hand was interrupted, and its gradients are of no use
             self._passes.leftovers.check(params)
         self._passes.scale_by(grad_scaler)
@@ -318,7 +318,7 @@ class SharpnessAware(Wrapper):
         if self._record is not None:
             raise RuntimeError("ascent_step() was called twice: call descent_step() after the second backward()")
         passes, parts = self._passes, self._parts
-        passes.ranks.check(self.model)
+        passes.ranks.check(self.model, parts.params())
         parts.place()
         record = parts.record(parts.trainable())
         require_gradients(record.params, "the backward() before ascent_step()")

@@ -115,6 +115,7 @@ class AscentPhase:
             batches: number of batches that climb separately.
         """
         parts, norms, average = self._parts, record.norms, self._ranks.ascent_average
+        self._ranks.check_agreement(norms.whole)
         record.gradient_norm = self._ranks.ascent_mean(norms.whole)
         record.seen.append(record.gradient_norm)
         if record.loss is not None:
@@ -162,6 +163,7 @@ class AscentPhase:
         if record.loss is None:
             record.loss, record.outputs = perturbed
             record.gradient_norm = norm(gradients_of(record.params))
+            self._ranks.check_agreement(record.gradient_norm)
             self._passes.replay.keep()
 
     def move(self, record: StepRecord, norms: GradientNorms, batches: int = 1) -> None:

@@ -13,16 +13,21 @@ the batch (arXiv:2010.01412, section 4.1; arXiv:2206.06232). The scalars that th
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias
 
+import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .. import checks
 from ..tensors import Average, Tensors, scale_
+from ..tensors.shards import foreign_shards
 
+# Relative. Averaged gradients agree to the last bit, or up to rounding where each process computes the same.
+NORM_TOLERANCE = 1e-3
 Group: TypeAlias = "dist.ProcessGroup | str | None"  # a string: builds of torch without distributed lack the class
 
 
@@ -43,6 +48,7 @@ class Ranks:
         self.process_group = _checked_group(process_group)
         self._searched: tuple[nn.Module | None, DistributedDataParallel | None] | None = None
         self.m_sharpness = checks.flag("m_sharpness", m_sharpness)
+        self._agreed = False  # whether the processes have been found to have the same gradients
         if m_sharpness and process_group is None:
             raise ValueError("`m_sharpness` needs the processes to agree on the radius, got process_group=None")
 
@@ -54,13 +60,20 @@ class Ranks:
         group = dist.group.WORLD if self.process_group == "default" else self.process_group
         return group if dist.get_world_size(group) > 1 else None  # pyright: ignore[reportArgumentType]
 
-    def check(self, model: nn.Module | None) -> None:
+    def check(self, model: nn.Module | None, params: Tensors) -> None:
         """Raise unless the passes of a step can run.
 
         Raises:
-            ValueError: m-sharpness without a DDP in `model`.
+            ValueError: m-sharpness without a DDP in `model`; weights that are split over processes without DTensors.
             RuntimeError: inside DDP's `join()`, which expects one forward pass per step.
         """
+        if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+            return
+        if (library := foreign_shards(params)) is not None:
+            raise ValueError(
+                "`base_optimizer` must hold whole weights, or DTensors (FSDP2, fully_shard), got weights that "
+                f"{library} has split: every process would have a gradient norm and a radius of its own"
+            )
         if self._group is None:
             return
         ddp = self._ddp(model)
@@ -75,6 +88,28 @@ class Ranks:
                 "batches would wait for ever; give every process the same number of batches instead "
                 "(DistributedSampler, drop_last=True)"
             )
+
+    def check_agreement(self, gradient_norm: Tensor) -> None:
+        """Raise `ValueError` unless all processes have the same gradient norm (0-dim).
+
+        They have other norms if they hold parts of weights that are no DTensors, or if nothing averages the gradients.
+        Compared in the first step with a gradient norm above 0; only this once does the host wait for the device.
+        """
+        group = self._group
+        if group is None or self.m_sharpness or self._agreed:
+            return
+        extremes = torch.stack([gradient_norm, -gradient_norm])
+        dist.all_reduce(extremes, dist.ReduceOp.MAX, group=group)
+        highest, lowest = extremes[0].item(), -extremes[1].item()
+        if not (math.isfinite(highest) and math.isfinite(lowest) and highest > 0):
+            return
+        if highest - lowest > NORM_TOLERANCE * highest:
+            raise ValueError(
+                "all processes must have the same gradients, averaged over them (by DDP or FSDP2), got gradient norms "
+                f"from {lowest:.4g} to {highest:.4g}: either nothing averages them, or the processes hold parts of the "
+                "weights that are no DTensors. For independent runs, use process_group=None"
+            )
+        self._agreed = True
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean over the processes of a value that differs between them."""

@@ -1,7 +1,7 @@
 """DTensors (FSDP2, tensor parallelism): local parts, and sums over the processes that hold the other parts.
 
-Sums communicate with one all-reduce for all values whose tensors are split over the same processes, `from_all_parts` with one
-all-gather for a tensor. The results are plain tensors, equal in all processes.
+Sums communicate with one all-reduce for all values whose tensors are split over the same processes, and
+`from_all_parts` with one all-gather for a tensor. The results are plain tensors, equal in all processes.
 """
 
 # pyright: reportUnknownMemberType=false
@@ -50,6 +50,24 @@ def part_of(whole_tensor: Tensor, like: Tensor) -> Tensor:
     place = _as_any(like)
     distribute: Any = sys.modules["torch.distributed.tensor"].distribute_tensor  # loaded, since there are DTensors
     return distribute(whole_tensor, place.device_mesh, place.placements, src_data_rank=None).to_local()
+
+
+def foreign_shards(params: Tensors) -> str | None:
+    """The library that has split weights over processes without DTensors, if these show it; else None.
+
+    FSDP1 marks all weights that it manages. Those that it has split are flat: a `FlatParameter` is then smaller than
+    all of its weights together, and with `use_orig_params=True` no weight has its shape. (With NO_SHARD they have.)
+    """
+    if any(hasattr(param, "ds_id") for param in params):
+        return "DeepSpeed ZeRO-3"
+    if any(getattr(param, "_is_sharded", False) is True for param in params):
+        return "FairScale"
+    marked = [_as_any(param) for param in params if getattr(param, "_fsdp_flattened", False)]
+    flat = [param for param in marked if getattr(param, "_is_flat_param", False)]
+    cut = any(param.size() != param._unpadded_unsharded_size for param in flat)
+    if cut or (len(flat) < len(marked) and all(param.ndim < 2 for param in marked)):
+        return "FullyShardedDataParallel (FSDP1)"
+    return None
 
 
 def complete_gradients(params: Tensors) -> None:

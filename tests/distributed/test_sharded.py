@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,10 @@ import pytest
 import torch
 import torch.multiprocessing
 
-from distributed.variant_workers import MASKED, PLACEMENTS, RADII, RANKS, WHOLE_BATCH, made, main
+from distributed.sharded_workers import MASKED, PLACEMENTS, RADII, RANKS, REFUSED, WHOLE_BATCH, made, main
 from distributed.workers import train
 from letsam.variants import VARIANTS
-from oracle.problems import network, normalised_network, same_bits
+from oracle.problems import flat, network, normalised_network, same_bits
 
 LIMIT = 200.0  # seconds; a hang must not hang the whole run
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
@@ -62,4 +63,32 @@ def test_masks_are_whole_however_a_weight_is_split(name: str, kind: str, two: An
 def test_m_sharpness_is_refused(two: Any) -> None:
     assert set(VARIANTS) - set(WHOLE_BATCH) == {"subbatchsam"}
     for result in two:
-        assert result["error"].startswith("ValueError: `m_sharpness` needs `model=` with a Distributed")
+        assert result["m_sharpness"].startswith("ValueError: `m_sharpness` needs `model=` with a Distributed")
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_other_shards_are_refused(kind: str, two: Any) -> None:
+    """Every process would climb along its own part of the gradient, with a radius of its own."""
+    for result in two:
+        error, unchanged = result["errors"][kind]
+        if kind.startswith("norms"):
+            assert error.startswith("ValueError: all processes must have the same gradients, averaged over them")
+        else:
+            library = "DeepSpeed ZeRO-3" if kind == "ZeRO-3" else r"FullyShardedDataParallel \(FSDP1\)"
+            expected = rf"ValueError: `base_optimizer` must hold whole weights, or DTensors .* {library} has split"
+            assert re.match(expected, error)
+        assert unchanged
+
+
+@pytest.mark.parametrize("orig", [True, False])
+def test_fsdp1_that_splits_nothing_is_one_process(orig: bool, two: Any) -> None:
+    model = network()
+    expected = train(model, made("sam", "learned", model), None)
+    for result in two:
+        found = result["whole"][f"fsdp1-{orig}"]
+        torch.testing.assert_close(found["flat"], flat(expected["weights"]), **CLOSE)
+        torch.testing.assert_close(found["radii"], expected["radii"], **CLOSE)
+
+
+def test_independent_runs_need_not_agree(two: Any) -> None:
+    assert [result["apart"] for result in two] == ["nothing", "nothing"]
