@@ -92,7 +92,7 @@ def record_skipped(scaler: GradScaler | None, optimizer: Optimizer) -> None:
         device = optimizer.param_groups[0]["params"][0].device
         if scaler._get_scale_async() is None:
             scaler.scale(torch.zeros((), device=device))
-        record(scaler, optimizer, torch.ones((), dtype=torch.bool, device=device))
+        record(scaler, optimizer, torch.ones((), dtype=torch.bool, device=device), None)
 
 
 def _stage(scaler: GradScaler, optimizer: Optimizer) -> OptState:
