@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from operator import attrgetter, methodcaller
 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -36,7 +37,7 @@ class FrozenParameters:
             modules: each module itself, not only the outermost.
             weights: what the optimizer trains.
         """
-        params: list[Tensor | None] = chained(parameters_of(module).values() for module in modules)
+        params: list[Tensor | None] = parameters_of(modules)
         found = [param for param in params if param is not None]
         if same(found, weights):
             self._others = self._found = []
@@ -65,9 +66,12 @@ class FrozenParameters:
         return self._moving
 
 
-def parameters_of(module: nn.Module) -> Mapping[str, Tensor | None]:
-    """The parameters that a module itself holds."""
-    return module._parameters  # pyright: ignore[reportPrivateUsage]
+def parameters_of(modules: Sequence[nn.Module]) -> list[Tensor | None]:
+    """The parameters that these modules themselves hold; None for those that they do without, such as a bias."""
+    return chained(map(_entries, map(_parameters, modules)))
+
+
+_entries, _parameters = methodcaller("values"), attrgetter("_parameters")
 
 
 def largest(weights: Sequence[Tensor]) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice, repeat
-from operator import methodcaller
+from operator import attrgetter, methodcaller
 from typing import Any
 
 from torch import Tensor, nn
@@ -50,6 +50,32 @@ FSDP1 = "torch.distributed.fsdp.fully_sharded_data_parallel.FullyShardedDataPara
 """It makes views of its weights attributes of the modules inside."""
 
 Place = dict[str, Any]  # `__dict__` or `_buffers` of a module
+
+
+class ModuleTree:
+    """The modules of a model, looked up again only if a module in it has others inside than before.
+
+    Args:
+        model: the outermost module; None: there are no modules.
+    """
+
+    def __init__(self, model: nn.Module | None) -> None:
+        self._model = model
+        self._found: list[nn.Module] = []
+        self._inside: list[object] = []
+
+    def now(self) -> list[nn.Module]:
+        """Each module, the outermost first."""
+        if self._model is not None and not (self._found and same(self._children(), self._inside)):
+            self._found = list(self._model.modules())
+            self._inside = self._children()
+        return self._found
+
+    def _children(self) -> list[object]:
+        return chained(map(_entries, map(_modules, self._found)))
+
+
+_entries, _modules = methodcaller("values"), attrgetter("_modules")
 
 
 class ModuleState:
@@ -138,9 +164,7 @@ class ModuleState:
                 if differ(now, then) if now is not then else not keys.isdisjoint(changed):
                     yield self._owners[i], name
         for module in self._modules:
-            for name, param in parameters_of(module).items():
-                if (id(param),) in changed:
-                    yield module, name
+            yield from ((module, name) for name, p in module.named_parameters(recurse=False) if (id(p),) in changed)
 
     # --- reading --------------------------------------------------------------------------------------------------
 
@@ -157,8 +181,7 @@ class ModuleState:
         self._values = []
 
     def _now(self) -> list[object]:
-        entries = map(methodcaller("values"), self._places)
-        return chained(map(islice, entries, self._skips, repeat(None)))
+        return chained(map(islice, map(_entries, self._places), self._skips, repeat(None)))
 
     def _read(self, weights: Sequence[Tensor]) -> None:
         """Look through all values; only when one is another object than at the last time."""
@@ -189,8 +212,7 @@ class ModuleState:
             return []
         limit = largest(weights)
         found = [pair for pair in found if pair[1].numel() <= limit]
-        own = chained(parameters_of(module).values() for module in self._modules)
-        params = [param for param in (*own, *weights) if param is not None]
+        params = [param for param in (*parameters_of(self._modules), *weights) if param is not None]
         taken = {_memory(tensor) for param in params for tensor in (param, param.grad)} - {None}
         return [pair for pair in found if _memory(pair[1]) not in taken]
 

@@ -37,6 +37,7 @@ from torch import Tensor, nn
 
 from ..checks import checked_module
 from .frozen_parameters import FrozenParameters
+from .module_state import ModuleTree
 from .randomness import States, devices_of, read_states, stream, write_states
 from .snapshot import Snapshot
 
@@ -49,7 +50,7 @@ class Replay:
     """
 
     def __init__(self, model: nn.Module | None) -> None:
-        self.model = model
+        self._all = ModuleTree(model)
         self._start, self._part, self._end = Snapshot(), Snapshot(), Snapshot()
         self._frozen = FrozenParameters()
         self._weights: Sequence[Tensor] = ()
@@ -64,7 +65,7 @@ class Replay:
             devices: those of the random generators.
             weights: what the step trains.
         """
-        modules, self._weights = self._modules(), weights
+        modules, self._weights = self._all.now(), weights
         self._start.take(modules, devices, weights, self._frozen.begin(modules, weights))
         self._in_part = self._concluded = False
         self._under_way, self._kept, self._clean = True, False, True
@@ -91,7 +92,7 @@ class Replay:
     def onward(self) -> None:
         """After the last pass of a part: the next part starts from the state after this part's first pass."""
         self._end.restore()
-        self._part.take(self._modules(), self._start.random, self._weights, self._frozen.end())
+        self._part.take(self._all.now(), self._start.random, self._weights, self._frozen.end())
         self._in_part, self._clean = True, True
 
     def whole(self) -> None:
@@ -128,14 +129,11 @@ class Replay:
         self._in_part = self._under_way = self._concluded = False
 
     def _take_end(self) -> None:
-        self._end.take(self._modules(), self._start.random, self._weights, self._frozen.end())
+        self._end.take(self._all.now(), self._start.random, self._weights, self._frozen.end())
         self._kept = True
 
     def _rewind(self) -> None:
         (self._part if self._in_part else self._start).restore()
-
-    def _modules(self) -> list[nn.Module]:
-        return [] if self.model is None else list(self.model.modules())
 
 
 class ReplayedRandomness:

@@ -32,7 +32,7 @@ class Snapshot:
         self.random: States = {}
         self.weights: list[Tensor] = []
         self._params: list[Tensor] = []
-        self._modules: list[nn.Module] = []
+        self._modules: Sequence[nn.Module] = ()
         self._modes: list[bool] = []
         self._gradients: list[tuple[Tensor, Tensor | None, Tensor | None]] = []
 
@@ -52,8 +52,8 @@ class Snapshot:
             frozen: parameters that are part of it.
         """
         self.random = read_states(devices)
-        self._modules = list(modules)
-        self._modes = list(map(_mode, self._modules))
+        self._modules = modules
+        self._modes = list(map(_mode, modules))
         self.state.take(modules, weights, frozen)
 
     @torch.no_grad()

@@ -6,6 +6,9 @@ Nested and quantized tensors, those made in inference mode and subclasses of `Te
 process copies its part) are not copied.
 """
 
+# pyright: reportPrivateUsage=false, reportPrivateImportUsage=false, reportUnknownMemberType=false
+# (torch's foreach functions are private by name and have no annotations)
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -14,7 +17,6 @@ from operator import attrgetter
 import torch
 from torch import Tensor, nn
 
-from ..tensors import copy_
 from ..tensors.shards import is_dtensor, local
 from .plain_values import Key, same
 
@@ -46,7 +48,7 @@ class TensorCopy:
             self._follow(tensors)
         self._keys = keys
         for views, parts in self._pairs:
-            copy_(views, parts)
+            torch._foreach_copy_(views, parts)
 
     def put_back(self) -> None:
         """Restore the shapes and values of the tensors."""
@@ -55,7 +57,7 @@ class TensorCopy:
                 if tensor.shape != alias.shape or tensor.data_ptr() != alias.data_ptr():
                     tensor.data = alias
         for views, parts in self._pairs:
-            copy_(parts, views)
+            torch._foreach_copy_(parts, views)
         for tensor, then in self._sparse:
             if not _values(tensor).is_set_to(_values(then)):  # an addition in place replaces the values
                 tensor.copy_(then)
@@ -166,7 +168,7 @@ def parts_of_tensor(tensor: Tensor) -> list[Tensor]:
     if tensor.layout is torch.strided:
         parts = [] if tensor.is_nested else [tensor.data]
     elif tensor.layout is torch.sparse_coo:
-        parts = [tensor._indices(), _values(tensor)]  # pyright: ignore[reportPrivateUsage]
+        parts = [tensor._indices(), _values(tensor)]
     elif tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
         parts = [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
     elif tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
@@ -195,4 +197,4 @@ def _unexpanded(tensor: Tensor) -> Tensor:
 
 
 def _values(tensor: Tensor) -> Tensor:
-    return tensor._values()  # pyright: ignore[reportPrivateUsage]
+    return tensor._values()
