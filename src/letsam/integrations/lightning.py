@@ -1,16 +1,19 @@
 """Lightning: a callback for automatic optimization with a letsam optimizer from `configure_optimizers`.
 
-Lightning passes `optimizer.step` a closure that can be called repeatedly: forward, backward and clipping on the same
-batch. It cannot pass a second closure, for a validation batch. The callback adds that one in a pre-hook of the
-optimizer's step, and mutes `self.log` of `training_step` in all passes but the first.
+Lightning's precision plugin calls `optimizer.step` with a closure that can be called repeatedly: forward, backward and
+clipping on the same batch. It cannot pass a second closure, for a validation batch, and a gradient scaler would call
+the closure only once. During a fit, the callback takes the place of this call. `self.log` of `training_step` is muted
+in all passes but the first, and the hooks see the outputs of the first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
@@ -19,7 +22,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import checks
 from ..closures.batches import EndlessBatches, endless
+from ..closures.returned import SkipStep
 from ..optimizer import SharpnessAware
+from ..step.randomness import States, devices_of, read_states, write_states
 from .logged_metrics import logged_metrics
 
 Loss = Callable[[LightningModule, Any], Tensor]
@@ -32,6 +37,10 @@ class SharpnessAwareCallback(Callback):
     - `self.log` in `training_step` logs in the first pass of a step, at the unperturbed weights, and is muted in the
       others.
     - Sets the optimizer's `model` if it has none, so that running statistics are updated once per step.
+    - A batch for which `training_step` returns None is skipped: weights, moments, radius and buffers stay as they were.
+      A validation batch for which it does only costs the update of the radius.
+    - With a gradient scaler (`"16-mixed"`), every pass is unscaled, and `on_before_optimizer_step` is called once per
+      step.
     - Checkpoints contain the position in the validation data: `ckpt_path` continues with the next batch.
     - `gradient_clip_val` clips in every training pass. Clipping by norm affects only the descent, because the length of
       the ascent is rho; clipping by value also changes the direction of the ascent. The optimizer's `max_grad_norm`
@@ -46,7 +55,7 @@ class SharpnessAwareCallback(Callback):
     Raises:
         TypeError: an argument of the wrong type; from `fit`, an optimizer that is not letsam's.
         ValueError: from `fit`, a learned radius without data, or a Trainer whose closure cannot be called a second
-            time: manual optimization, `accumulate_grad_batches`, or a precision with a gradient scaler.
+            time: manual optimization, or `accumulate_grad_batches`; or `gradient_clip_val` with a gradient scaler.
 
     Example:
         >>> import torch, letsam
@@ -80,12 +89,24 @@ class SharpnessAwareCallback(Callback):
         if validation_dataloader is not None:
             self._batches = endless(validation_dataloader, seed=self.seed)
         self._optimizer: SharpnessAware | None = None
-        self._hook: Any = None
+        self._plugin: Any = None
 
     # --- set-up and tear-down -------------------------------------------------------------------------------------
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Take over the Trainer's call of the optimizer's step; early enough for Lightning's tuner."""
+        if stage == "fit":
+            self._plugin = trainer.strategy.precision_plugin
+            vars(self._plugin)["optimizer_step"] = partial(self._optimizer_step, self._plugin)
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Check the Trainer's configuration, and register a pre-hook of the optimizer's step."""
+        """Check the Trainer's configuration, before the first batch."""
+        self._adopt(trainer, pl_module)
+
+    def _adopt(self, trainer: Trainer, pl_module: LightningModule) -> SharpnessAware:
+        """The optimizer of this fit; checked the first time."""
+        if self._optimizer is not None:
+            return self._optimizer
         _check_trainer(trainer, pl_module, self.loss)
         optimizer: Any = trainer.optimizers[0]
         if not isinstance(optimizer, SharpnessAware):
@@ -97,26 +118,16 @@ class SharpnessAwareCallback(Callback):
         if optimizer.model is None:
             optimizer.model = pl_module
         self._optimizer = optimizer
-
-        def before_step(
-            _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-        ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-            _check_accumulation(trainer)  # a GradientAccumulationScheduler may have changed it
-            closures = {"closure": _logging_once(kwargs["closure"], pl_module)}
-            if self._batches is not None:
-                closures["validation_closure"] = lambda: self._validation_loss(trainer, pl_module)
-            return args, kwargs | closures
-
-        self._hook = optimizer.register_step_pre_hook(before_step)
+        return optimizer
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Remove the hook from the optimizer."""
-        if self._hook is not None:
-            self._hook.remove()
-        self._hook = self._optimizer = None
+        """Give the optimizer's step back to the Trainer."""
+        if self._plugin is not None:
+            vars(self._plugin).pop("optimizer_step", None)
+        self._plugin = self._optimizer = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Remove the hook from the optimizer."""
+        """Give the optimizer's step back to the Trainer."""
         self.teardown(trainer, pl_module, "fit")
 
     def state_dict(self) -> dict[str, Any]:
@@ -129,6 +140,45 @@ class SharpnessAwareCallback(Callback):
             self._batches.load_state_dict(state_dict)
 
     # --- a step ---------------------------------------------------------------------------------------------------
+
+    def _optimizer_step(
+        self, plugin: Any, optimizer: Any, model: Any, closure: Callable[[], Any], **kwargs: Any
+    ) -> Any:
+        """In place of `Precision.optimizer_step`: a whole step, with the validation closure and the gradient scaler."""
+        trainer: Trainer = model.trainer
+        own = self._adopt(trainer, model)
+        _check_accumulation(trainer)  # a GradientAccumulationScheduler may have changed it
+        scaler: torch.amp.GradScaler | None = getattr(plugin, "scaler", None)
+        results: list[Any] = []  # of all passes, as Lightning keeps them
+        random: States = {}
+
+        def training() -> Any:
+            with nullcontext() if not results else _muted(model):
+                loss = closure()
+                results.append(getattr(closure, "_result", None))
+                if loss is None:
+                    random.update(read_states(devices_of(model.parameters())))
+                    raise SkipStep("`training_step` returned None")
+                if scaler is None:
+                    plugin._after_closure(model, optimizer)  # hooks, and clipping
+            return loss
+
+        if self._batches is not None:
+            kwargs["validation_closure"] = lambda: self._validation_loss(trainer, model)
+        hook = None
+        if scaler is not None:  # only there are the gradients unscaled
+            hook = own.base_optimizer.register_step_pre_hook(lambda *_: plugin._after_closure(model, optimizer))
+        try:
+            loss = own.step(training, grad_scaler=scaler, **kwargs)
+        finally:
+            if hook is not None:
+                hook.remove()
+        if results[0] is not None:
+            vars(closure)["_result"] = results[0]  # else `outputs` of the hooks would be those of the last pass
+        if scaler is not None:
+            scaler.update()
+        write_states(random)  # a step that decides by chance whether it returns None must not decide so for ever
+        return loss
 
     def _validation_loss(self, trainer: Trainer, pl_module: LightningModule) -> Tensor:
         """Forward and backward on the next validation batch, as the Trainer does it for a training batch."""
@@ -144,7 +194,9 @@ class SharpnessAwareCallback(Callback):
                     loss: Any = self.loss(pl_module, batch)
             else:
                 output = strategy.training_step(batch, *_batch_idx(trainer, pl_module))
-                loss = output["loss"] if isinstance(output, dict) else output
+                loss = output.get("loss") if isinstance(output, dict) else output
+            if loss is None:
+                raise SkipStep("`training_step` returned None for a validation batch")
             if isinstance(loss, Tensor):  # otherwise the optimizer raises
                 strategy.backward(loss, None)
         return loss
@@ -164,10 +216,11 @@ def _check_trainer(trainer: Trainer, pl_module: LightningModule, loss: Loss | No
             "optimizer.step(closure, validation_closure=...) in `training_step`"
         )
     _check_accumulation(trainer)
-    if getattr(trainer.precision_plugin, "scaler", None) is not None:
+    if getattr(trainer.precision_plugin, "scaler", None) is not None and trainer.gradient_clip_val:
         raise ValueError(
-            "`precision` must work without a gradient scaler, whose step calls the closure only once, got "
-            f"{trainer.precision!r}: use 'bf16-mixed'"
+            f"`gradient_clip_val` must be None with a gradient scaler ({trainer.precision!r}), got "
+            f"{trainer.gradient_clip_val}: Lightning clips the gradients of a pass while they are scaled. Use the "
+            "optimizer's `max_grad_norm`"
         )
     if len(trainer.optimizers) != 1:
         raise ValueError(f"`configure_optimizers` must return one optimizer, got {len(trainer.optimizers)}")
@@ -196,19 +249,6 @@ def _batch_idx(trainer: Trainer, pl_module: LightningModule) -> list[int]:
     """The argument `batch_idx` of `training_step`, if it has one."""
     wanted = is_param_in_hook_signature(pl_module.training_step, "batch_idx", min_args=2)
     return [trainer.fit_loop.batch_idx] if wanted else []
-
-
-def _logging_once(closure: Callable[[], Any], pl_module: LightningModule) -> Callable[[], Any]:
-    """The closure, with `self.log` muted from its second call on."""
-    calls = 0
-
-    def logging_once() -> Any:
-        nonlocal calls
-        calls += 1
-        with nullcontext() if calls == 1 else _muted(pl_module):
-            return closure()
-
-    return logging_once
 
 
 @contextmanager
