@@ -16,15 +16,24 @@ Part = TypeVar("Part")
 
 def shown(value: object) -> str:
     """A short representation of a value for an error message."""
-    text = " ".join(repr(value).split())
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # Python does not write integers of more than 4300 digits
+        text = f"an object of type {type(value).__name__}"
     return text if len(text) <= 80 else f"{type(value).__name__} {text[:60]}..."
 
 
 def number(name: str, value: object, place: str = "") -> float:
-    """Return `value` as a float, or raise `TypeError` if it is not a real number; `place` follows the name there."""
+    """Return `value` as a float, or raise `TypeError` if it is not a real number, `ValueError` if a float overflows.
+
+    `place` follows the name in the errors.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"`{name}`{place} must be a number, got {shown(value)}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"`{name}`{place} must be a number that a float can hold, got {shown(value)}") from None
 
 
 def positive(name: str, value: object) -> float:
@@ -66,7 +75,7 @@ def whole(name: str, value: object, minimum: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"`{name}` must be a whole number >= {minimum}, got {shown(value)}")
     if value < minimum:
-        raise ValueError(f"`{name}` must be a whole number >= {minimum}, got {value}")
+        raise ValueError(f"`{name}` must be a whole number >= {minimum}, got {shown(value)}")
     return value
 
 

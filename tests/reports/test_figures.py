@@ -10,6 +10,7 @@ from report_cases import make_run, trial
 pytest.importorskip("matplotlib")
 
 from letsam.reports import figures
+from letsam.reports.html import render_report
 from letsam.reports.styles import method_styles
 
 
@@ -113,3 +114,43 @@ def test_styles_tell_methods_apart_and_tie_a_refit_to_its_search():
     assert styles["lets-sam:0.1"].linewidth > styles["sam:0.1"].linewidth
     brightness = [sum(int(styles[m].color[i : i + 2], 16) for i in (1, 3, 5)) for m in grid]
     assert brightness == sorted(brightness, reverse=True)  # a larger radius is darker
+
+
+EXTREMES = [1e308, -1e308, 5e-324]
+
+
+def with_numbers(run, value):
+    """The run with this value in place of every number."""
+    columns = {name: [value] * len(column) for name, column in run.history.items() if column[0] is not None}
+    numbers = {name: value for name, number in vars(run).items() if isinstance(number, float)}
+    return Run(**{**vars(run), **numbers, "history": {**run.history, **columns, "epoch": run.history["epoch"]}})
+
+
+@pytest.mark.parametrize("values", [[value] for value in EXTREMES] + [[*EXTREMES, 1e150, 1e-320, 0.0]])
+def test_no_finite_number_breaks_the_report(values):
+    """In every number of all runs, and another number in each run next to an ordinary one."""
+    found = trial({"sgd": [0.7, 0.71], "sam": [0.7, 0.8], "sam:0.1": [0.8, 0.8], "lets-sam": [0.9, 0.1]})
+    runs = [with_numbers(run, value) for run, value in zip(found.runs, values * len(found.runs), strict=False)]
+    if len(values) > 1:
+        runs[6] = found.runs[6]
+    page = render_report(Results("digits", found.config, {}, tuple(runs)))
+    assert "</html>" in page
+    assert "lets-sam" in page
+
+
+def test_what_is_too_large_to_draw_is_left_out(five):
+    runs = [run if run.method != "sam" else Run(**{**vars(run), "test_loss": 1e308}) for run in five.runs]
+    history = {**runs[0].history, "test_loss": [1.0, 1e200, 0.5]}
+    runs[0] = Run(**{**vars(runs[0]), "history": history})
+    figure = figures.learning_curves(Results("digits", {}, {}, tuple(runs)), "test_loss")
+    assert lines_of(figure)[0][1] == [1, 3]
+
+
+def test_names_with_dollars_are_no_formulas(five):
+    runs = tuple(
+        Run(**{**vars(run), "metric": "a $x_1$ $\\frac$", "method": run.method.replace("sgd", "s$^$d$")})
+        for run in five.runs
+    )
+    page = render_report(Results("digits", {}, {}, runs))
+    assert page.count(">Test a $x_1$ $\\frac$</text>") == 2
+    assert ">s$^$d$</text>" in page

@@ -128,6 +128,13 @@ def edited(results, tmp_path, edit):
     return path
 
 
+def nested(levels):
+    value = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
@@ -155,6 +162,33 @@ def edited(results, tmp_path, edit):
         (lambda v: v["runs"][0]["history"].pop("rho"), r"expected the field runs\[0\]\.history\.rho, but"),
         (lambda v: v["runs"][0]["history"]["rho"].pop(), r"history\.rho to hold 2 values, .*, got 1"),
         (lambda v: v["runs"][0]["history"].update(epoch=[1, None]), r"history\.epoch\[1\] to be a number, got null"),
+        (
+            lambda v: v["runs"][0].update(test_loss=10**400),
+            r"test_loss to be a number that a double can hold, got 1000",
+        ),
+        (lambda v: v["runs"][0].update(rho_final=-(10**400)), r"rho_final to be a number that a double .* got -1000"),
+        (
+            lambda v: v["runs"][0].update(gradient_passes=10**400),
+            r"gradient_passes to be an integer of less than 64 bits",
+        ),
+        (lambda v: v["runs"][0].update(seed=2**63), r"runs\[0\]\.seed to be an integer of less than 64 bits, got 9223"),
+        (
+            lambda v: v["runs"][0]["history"].update(epoch=[1, 10**400]),
+            r"history\.epoch\[1\] to be a number that a double",
+        ),
+        (
+            lambda v: v["runs"][1]["history"].update(rho_schedule=[10**400]),
+            r"rho_schedule\[0\] to be a number that a dou",
+        ),
+        (lambda v: v.update(schema=10**400), r"schema to be an integer of less than 64 bits, got 1000"),
+        (lambda v: v.update(task="a\ud800"), r'the file to hold Unicode text, got "a\\ud800"$'),
+        (lambda v: v["runs"][0].update(method="a\ud800"), r"runs\[0\] to hold Unicode text"),
+        (lambda v: v["config"].update(x=[{"a\udfff": 1}]), r"config\.x\[0\] to hold Unicode text"),
+        (
+            lambda v: v["config"].update(x=nested(200)),
+            r"at most 100 levels of lists and objects, got more in config\.x",
+        ),
+        (lambda v: v["runs"].append(nested(200)), r"at most 100 levels of lists and objects, got more in runs\[3\]"),
         (lambda v: v["runs"].append(v["runs"][0]), r"one run for each method and seed, got 'sgd' with 0 twice"),
     ],
 )
@@ -181,6 +215,53 @@ def test_what_is_not_json_is_refused(tmp_path, content):
     (tmp_path / "results.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"results\.json: expected JSON, got: "):
         Results.load(tmp_path / "results.json")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("1e999", "to be a number that a double can hold, got Infinity"),
+        ("1" * 5000, "expected JSON, got: Exceeds the limit"),
+        ("[" * 100_000 + "]" * 100_000, "expected at most 100 levels of lists and objects"),
+        ('{"a":' * 100_000 + "1" + "}" * 100_000, "expected at most 100 levels of lists and objects"),
+    ],
+)
+def test_numbers_and_nesting_without_end_are_one_line(results, tmp_path, value, message):
+    path = tmp_path / "results.json"
+    results.save(path)
+    path.write_text(path.read_text().replace('"test_loss": 0.5', f'"test_loss": {value}', 1))
+    with pytest.raises(ValueError, match=message) as raised:
+        Results.load(path)
+    assert str(raised.value).startswith(f"{path}: ")
+    assert len(str(raised.value)) < 400
+
+
+def test_text_that_is_no_unicode_is_saved_as_escapes(results, tmp_path):
+    """A command line or a file's name may be any bytes, which Python reads as lone surrogates."""
+    odd = dataclasses.replace(results, environment={"command": "letsam trial a\udcff.py:f", "k\ud800": [1]})
+    odd.save(tmp_path / "results.json")
+    loaded = Results.load(tmp_path / "results.json")
+    assert loaded.environment == {"command": r"letsam trial a\udcff.py:f", r"k\ud800": [1]}
+
+
+def test_a_run_of_which_every_number_is_null_is_read(results, tmp_path):
+    """A run that diverged at once; whatever is saved can be read again."""
+    run = results.runs[1]
+    columns = {name: [math.nan] * len(column) for name, column in run.history.items()}
+    numbers = {name: math.nan for name, value in vars(run).items() if isinstance(value, float)}
+    lost = dataclasses.replace(run, **numbers, history=columns | {"epoch": run.history["epoch"]})
+    results.with_run(lost).save(tmp_path / "results.json")
+    loaded = Results.load(tmp_path / "results.json")
+    assert loaded.runs[1].diverged
+    assert loaded.summary()[1].diverged == 1
+    assert all(math.isnan(rho) for (rho,) in loaded.runs[1].radii)
+
+
+def test_means_of_numbers_whose_sum_overflows(results):
+    runs = tuple(make_run("sgd", seed, test_loss=1.5e308, test_accuracy=1e308) for seed in range(3))
+    (row,) = dataclasses.replace(results, runs=runs).summary()
+    assert row.test_loss == pytest.approx(1.5e308)
+    assert row.test_accuracy == pytest.approx(1e308)
 
 
 def test_json_of_another_kind_is_refused(tmp_path):

@@ -9,6 +9,7 @@ import io
 import math
 import re
 import statistics
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib
@@ -16,14 +17,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from letsam.reports.styles import MethodStyle
-from letsam.results import Results, Run
+from letsam.results import Results, Run, printable
 
 __all__ = [
     "INK",
     "add_legend",
+    "drawable",
     "empty_figure",
     "epoch_axis",
     "figure_to_svg",
@@ -38,6 +41,14 @@ INK = "#010203"
 
 WIDTH = 5.4  # inches: one column of the page, or the full width of a phone
 
+LARGEST = 1e100
+"""Larger numbers are not drawn. They are of a run that diverges, and matplotlib's own arithmetic would overflow."""
+
+
+def drawable(value: float) -> bool:
+    """Whether a number is finite and of a size that matplotlib can draw."""
+    return math.isfinite(value) and abs(value) <= LARGEST
+
 
 def figure_to_svg(figure: Figure, prefix: str) -> str:
     """Return the figure as an ``<svg>`` element for an HTML page.
@@ -49,8 +60,17 @@ def figure_to_svg(figure: Figure, prefix: str) -> str:
         prefix: of its ids; each figure of a page needs another one, as ids are global to the page.
     """
     buffer = io.StringIO()
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_text(printable(text.get_text(), page=True))
+        text.set_parse_math(False)  # a name with $ is no formula
     # Text that stays text makes a smaller file and can be searched and read aloud. The salt makes ids reproducible.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):
+    with (
+        matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix, "text.parse_math": False}),
+        warnings.catch_warnings(),
+    ):
+        # The browser draws the text with a font of its own, so matplotlib's may lack characters.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure.savefig(buffer, format="svg", facecolor="none", metadata={"Date": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
@@ -87,10 +107,10 @@ def epoch_axis(axes: Axes) -> None:
 
 
 def finite_points(run: Run, column: str) -> Iterable[tuple[float, float]]:
-    """The epochs and finite values of a column of the history."""
+    """The epochs and values of a column of the history, those that can be drawn."""
     epochs, values = run.history.get("epoch", ()), run.history.get(column, ())
     for epoch, value in zip(epochs, values, strict=True):
-        if epoch is not None and value is not None and math.isfinite(value):
+        if epoch is not None and value is not None and drawable(epoch) and drawable(value):
             yield float(epoch), float(value)
 
 
@@ -99,16 +119,16 @@ def limit_accuracies(axes: Axes, order: Sequence[str], values: Mapping[str, Sequ
 
     The means of those that are cut off are written at the edge.
     """
-    means = sorted(fmean for row in values.values() if math.isfinite(fmean := statistics.fmean(row)))
+    means = sorted(statistics.fmean(row) for row in values.values() if all(map(drawable, row)))
     if len(means) < 4:
         return
     quarter, best = means[len(means) // 4], means[-1]
     edge = quarter - 2 * (best - quarter) - 1
-    if edge <= min(value for row in values.values() for value in row if math.isfinite(value)):
+    if edge <= min(value for row in values.values() for value in row if drawable(value)):
         return
     axes.set_xlim(edge, axes.get_xlim()[1])
     for row, method in enumerate(order):
-        mean = statistics.fmean(values[method])
+        mean = statistics.fmean(values[method]) if all(map(drawable, values[method])) else math.nan
         if mean < edge:
             text = f" \N{LEFTWARDS ARROW} mean {mean:.1f}"
             place = ("axes fraction", "data")
@@ -154,7 +174,7 @@ def add_legend(figure: Figure, methods: Sequence[str], styles: dict[str, MethodS
             color=styles[m].color,
             linestyle=styles[m].linestyle,
             linewidth=styles[m].linewidth,
-            label=m,
+            label=printable(m),
         )
         for m in methods
     ]

@@ -16,6 +16,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from letsam.reports.drawing import (
     INK,
     add_legend,
+    drawable,
     empty_figure,
     epoch_axis,
     finite_points,
@@ -25,7 +26,7 @@ from letsam.reports.drawing import (
 )
 from letsam.reports.metric_text import metric_title
 from letsam.reports.styles import method_styles
-from letsam.results import Results, Run
+from letsam.results import Results, Run, printable
 
 __all__ = [
     "gap_over_time",
@@ -36,6 +37,8 @@ __all__ = [
 ]
 
 BANDS = 7  # with more methods than this, the bands would hide the lines
+
+SMALLEST = 1e-100  # a smaller number is drawn as 0, which a logarithmic axis leaves out
 
 _TITLES = {
     "test_loss": "Test loss",
@@ -53,7 +56,7 @@ def learning_curves(results: Results, metric: str = "test_accuracy", *, legend: 
         legend: whether to draw the legend below the axes.
 
     Returns:
-        The figure, or None if no run has a finite value to draw.
+        The figure, or None if no run has a value that can be drawn.
     """
     scale = 100.0 if metric == "test_accuracy" else 1.0
     styles = method_styles(results)
@@ -107,7 +110,7 @@ def radius_over_time(results: Results, *, legend: bool = True) -> Figure | None:
     axes.set_yscale("log")
     drawn: dict[str, None] = {}
     for run in results.runs:
-        points = [(epoch, rho) for epoch, rho in _radius_points(run) if math.isfinite(rho) and rho > 0]
+        points = [(epoch, rho) for epoch, rho in _radius_points(run) if drawable(rho) and rho >= SMALLEST]
         if not points:
             continue
         drawn[run.method] = None
@@ -151,7 +154,7 @@ def hypergradient_over_time(results: Results, *, legend: bool = True) -> Figure 
         if not points:
             continue
         drawn[run.method] = None
-        sizes += [abs(value) for _, value in points if value]
+        sizes += [abs(value) for _, value in points if abs(value) >= SMALLEST]
         style = styles[run.method]
         mark = style.marker if len(points) == 1 else None
         axes.plot(
@@ -187,12 +190,12 @@ def method_comparison(results: Results, metric: str = "test_accuracy") -> Figure
             ``"generalization_gap"``.
 
     Returns:
-        The figure, or None if no run has a finite value.
+        The figure, or None if no run has a value that can be drawn.
     """
     scale = 100.0 if metric == "test_accuracy" else 1.0
     styles = method_styles(results)
     values = {m: [scale * float(getattr(run, metric)) for run in results.runs_of(m)] for m in results.methods}
-    if not any(math.isfinite(value) for row in values.values() for value in row):
+    if not any(drawable(value) for row in values.values() for value in row):
         return None
     sign = 1 if metric == "test_accuracy" else -1
     # Worst first, because the vertical axis grows upwards; diverged methods count as worst.
@@ -200,7 +203,7 @@ def method_comparison(results: Results, metric: str = "test_accuracy") -> Figure
     figure, axes = empty_figure(_title(results, metric), height=0.75 + 0.29 * max(len(order), 3))
     for row, method in enumerate(order):
         style = styles[method]
-        finite = [value for value in values[method] if math.isfinite(value)]
+        finite = [value for value in values[method] if drawable(value)]
         axes.plot(finite, [row] * len(finite), style.marker, color=style.color, ms=5.5, alpha=0.55, mew=0, zorder=3)
         if len(finite) == len(values[method]):
             mean = statistics.fmean(finite)
@@ -215,7 +218,7 @@ def method_comparison(results: Results, metric: str = "test_accuracy") -> Figure
                 color=INK,
                 alpha=0.7,
             )
-    axes.set_yticks(range(len(order)), labels=order)
+    axes.set_yticks(range(len(order)), labels=[printable(method) for method in order])
     for method, label in zip(order, axes.get_yticklabels(), strict=True):
         label.set_fontweight("bold" if styles[method].learned else "normal")
     axes.set_ylim(-0.6, len(order) - 0.4)
@@ -254,7 +257,7 @@ def _radius_points(run: Run) -> Iterable[tuple[float, float]]:
 
 
 def _ranked(values: Sequence[float], sign: int) -> float:
-    return sign * statistics.fmean(values) if all(map(math.isfinite, values)) else -math.inf
+    return sign * statistics.fmean(values) if all(map(drawable, values)) else -math.inf
 
 
 def _title(results: Results, metric: str) -> str:

@@ -17,11 +17,11 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from letsam.reports import figures, table
-from letsam.reports.drawing import figure_to_svg
+from letsam.reports.drawing import LARGEST, figure_to_svg
 from letsam.reports.metric_text import percent
 from letsam.reports.styles import method_styles
 from letsam.reports.verdict import verdict
-from letsam.results import Results, write_atomically
+from letsam.results import Results, printable, write_atomically
 
 __all__ = ["render_report", "write_report"]
 
@@ -57,7 +57,7 @@ def render_report(results: Results) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("template.html.j2").render(
+    page = environment.get_template("template.html.j2").render(
         task=results.task,
         facts=_facts(results),
         verdict=verdict(results),
@@ -70,6 +70,7 @@ def render_report(results: Results) -> str:
         config=_pairs(results.config),
         environment=_pairs(results.environment),
     )
+    return printable(page, page=True)
 
 
 def _sections(results: Results) -> tuple[tuple[str, str, tuple[_Panel, ...]], ...]:
@@ -95,7 +96,7 @@ def _sections(results: Results) -> tuple[tuple[str, str, tuple[_Panel, ...]], ..
 
 
 def _panels(results: Results) -> tuple[_Panel, ...]:
-    nothing = "Nothing to draw: no finite value has been recorded."
+    nothing = f"Nothing to draw: no finite value up to {LARGEST:g} has been recorded."
     return (
         _panel(
             "metric-dots",
@@ -165,7 +166,7 @@ def _facts(results: Results) -> tuple[tuple[str, str], ...]:
     if "epochs" in results.config:
         facts.append(("epochs", _text(results.config["epochs"])))
     noise = results.config.get("label_noise")
-    if isinstance(noise, int | float):
+    if isinstance(noise, int | float) and 0 <= noise <= 1:
         facts.append(("label noise", f"{100 * noise:g} %"))
     if results.environment.get("device") is not None:
         facts.append(("device", _text(results.environment["device"])))

@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from letsam.reports.metric_text import metric_title
-from letsam.results import Results, Summary, summarize
+from letsam.results import Results, Summary, printable, summarize
 
-__all__ = ["TableRow", "best_method", "columns", "markdown_table", "results_table", "table_rows"]
+__all__ = ["TableRow", "best_method", "columns", "markdown_table", "number_text", "results_table", "table_rows"]
 
 NOTHING = "\N{EN DASH}"
 """The text of a cell without a value, such as the radius of SGD."""
@@ -37,7 +37,15 @@ class TableRow:
 
 def columns(results: Results) -> tuple[str, ...]:
     """Return the headings; the columns below all but the first hold numbers."""
-    return ("method", metric_title(results), "test loss", "gap", "rho initial → final", "gradient passes", "seconds")
+    return (
+        "method",
+        printable(metric_title(results)),
+        "test loss",
+        "gap",
+        "rho initial → final",
+        "gradient passes",
+        "seconds",
+    )
 
 
 def table_rows(results: Results) -> tuple[TableRow, ...]:
@@ -56,7 +64,7 @@ def best_method(summaries: tuple[Summary, ...]) -> str | None:
 
 def results_table(results: Results) -> Table:
     """Return the table for the terminal; the row with the best metric is bold."""
-    title = Text(f"{results.task}: means over seeds", style="bold")
+    title = Text(printable(f"{results.task}: means over seeds"), style="bold")
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for index, heading in enumerate(columns(results)):
         # Two lines of heading keep the table within the 80 columns of a plain terminal.
@@ -81,26 +89,27 @@ def markdown_table(results: Results) -> str:
 def _cells(row: Summary, most: int) -> tuple[str, ...]:
     method = row.method if row.count == most else f"{row.method} ({row.count}/{most} seeds)"
     return (
-        method,
+        printable(method),
         _metric(row),
-        _number(row.test_loss, ".3f"),
-        _number(row.generalization_gap, ".3f"),
+        number_text(row.test_loss, ".3f"),
+        number_text(row.generalization_gap, ".3f"),
         _radius(row),
-        _number(row.gradient_passes, ",.0f"),
-        _number(row.seconds, ".1f"),
+        number_text(row.gradient_passes, ",.0f"),
+        number_text(row.seconds, ".1f"),
     )
 
 
 def _metric(row: Summary) -> str:
     if not math.isfinite(row.test_accuracy):
         return "diverged"
-    text = f"{100 * row.test_accuracy:.2f}"
+    text = number_text(100 * row.test_accuracy)
     if row.count > 1:
-        text += f" ± {100 * row.test_accuracy_std:.2f}"
+        text += f" ± {number_text(100 * row.test_accuracy_std)}"
     return f"{text} ({row.diverged} diverged)" if row.diverged else text
 
 
-def _number(value: float, form: str) -> str:
+def number_text(value: float, form: str = ".2f") -> str:
+    """The number in this format; "diverged" if it is not finite, in scientific notation if it is very large."""
     if not math.isfinite(value):
         return "diverged"
     return format(value, form if abs(value) < 1e9 else ".2e")  # before a run diverges, its losses have up to 30 digits

@@ -7,13 +7,12 @@ large as the larger of their two standard deviations over those seeds.
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from letsam.reports.metric_text import percent
-from letsam.reports.table import best_method
-from letsam.results import MethodName, Results, Summary, summarize
+from letsam.reports.table import best_method, number_text
+from letsam.results import MethodName, Results, Summary, finite_mean, finite_spread, summarize
 
 __all__ = ["Verdict", "missing_runs", "verdict"]
 
@@ -66,12 +65,13 @@ def missing_runs(results: Results) -> tuple[tuple[str, int], ...]:
     methods, seeds = results.config.get("methods"), results.config.get("seeds")
     if not isinstance(methods, list | tuple) or not isinstance(seeds, list | tuple):
         return ()
-    expected = list(methods)
+    expected = [method for method in methods if isinstance(method, str)]
     if results.config.get("refit"):
-        names = [MethodName.parse(str(method)) for method in methods]
+        names = map(MethodName.parse, list(expected))
         expected += [name.refitted for name in names if name.learned]
     finished = {run.key for run in results.runs}
-    return tuple((m, seed) for m in expected for seed in seeds if (m, seed) not in finished)
+    asked = [seed for seed in seeds if isinstance(seed, int)]
+    return tuple((m, seed) for m in expected for seed in asked if (m, seed) not in finished)
 
 
 def _headline(results: Results, summaries: Sequence[Summary]) -> str:
@@ -172,16 +172,18 @@ def _difference(results: Results, method: str, rival: str) -> _Difference:
     theirs = {run.seed: 100 * run.test_accuracy for run in results.runs_of(rival)}
     shared = [seed for seed in ours if seed in theirs]
     a, b = [ours[seed] for seed in shared], [theirs[seed] for seed in shared]
-    if not shared or not all(map(math.isfinite, a + b)):
+    points = finite_mean(a) - finite_mean(b) if shared else math.nan
+    if not math.isfinite(points):
         return _Difference(math.nan, math.nan, len(shared))
-    spread = max(statistics.stdev(a), statistics.stdev(b)) if len(shared) > 1 else math.nan
-    return _Difference(statistics.fmean(a) - statistics.fmean(b), spread, len(shared))
+    spread = max(finite_spread(a), finite_spread(b)) if len(shared) > 1 else math.nan
+    return _Difference(points, spread, len(shared))
 
 
 def _score(row: Summary, unit: str) -> str:
+    mean = number_text(100 * row.test_accuracy)
     if row.count == 1:
-        return f"{100 * row.test_accuracy:.2f}{unit} (one seed)"
-    return f"{100 * row.test_accuracy:.2f} ± {100 * row.test_accuracy_std:.2f}{unit} over {row.count} seeds"
+        return f"{mean}{unit} (one seed)"
+    return f"{mean} ± {number_text(100 * row.test_accuracy_std)}{unit} over {row.count} seeds"
 
 
 def _listed(names: Sequence[str]) -> str:

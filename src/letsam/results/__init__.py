@@ -11,14 +11,17 @@ A trial trains methods x seeds on one task. Each finished run is a `Run`, and al
 - `names`: what the name of a method says
 - `summaries`: means over seeds
 - `schema`: the checks of a file that is read; the fields are documented in ``docs/results-schema.md``
-- `files`: atomic writing
+- `files`, `lock`: atomic writing; one run at a time for each folder
+- `printable`: text from files, made safe to show and to store
 """
 
-from letsam.results.files import replacing, write_atomically
+from letsam.results.files import checked_folder, replacing, write_atomically
+from letsam.results.lock import locked_folder
 from letsam.results.names import REFIT, MethodName
+from letsam.results.printable import encodable, printable
 from letsam.results.records import Results, Run
 from letsam.results.schema import SCHEMA
-from letsam.results.summaries import Summary, summarize
+from letsam.results.summaries import Summary, finite_mean, finite_spread, summarize
 
 __all__ = [
     "REFIT",
@@ -27,6 +30,12 @@ __all__ = [
     "Results",
     "Run",
     "Summary",
+    "checked_folder",
+    "encodable",
+    "finite_mean",
+    "finite_spread",
+    "locked_folder",
+    "printable",
     "replacing",
     "summarize",
     "write_atomically",

@@ -127,6 +127,9 @@ class Results:
             raise ValueError(f"{path}: expected a readable results file, got: {error.strerror}") from None
         except ValueError as error:
             raise ValueError(f"{path}: expected JSON, got: {error}") from None
+        except RecursionError:
+            levels = f"at most {schema.LEVELS} levels of lists and objects"
+            raise ValueError(f"{path}: expected {levels}, got far more") from None
         try:
             fields = schema.checked(value)
         except schema.SchemaError as error:

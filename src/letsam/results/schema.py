@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from letsam.results.printable import encodable
+
 __all__ = ["SCHEMA", "SchemaError", "checked", "dumped", "refuse_constant"]
 
 SCHEMA = 2
@@ -24,6 +26,9 @@ HISTORY_NUMBERS = ("train_loss", "test_loss", "test_accuracy", "generalization_g
 HISTORY_OPTIONAL = ("validation_loss", "rho", "hypergradient")
 """History columns that some methods do not have: ``null`` stays None."""
 
+
+LEVELS = 100
+"""How deep lists and objects of a file may be nested. A file that letsam writes has 5 levels."""
 
 Reader = Callable[[Any, str], Any]
 """Checks a value; the string says where in the file it is."""
@@ -55,10 +60,11 @@ def checked(value: Any) -> dict[str, Any]:
     Raises:
         SchemaError: one line that names the field, what was expected and what came.
     """
+    _check_text_and_nesting(value)
     fields = _object(value, "the file")
     schema = _field(fields, "schema", "", _integer)
     if schema not in READABLE:
-        raise SchemaError(f"expected schema {' or '.join(map(str, READABLE))}, got schema {schema}")
+        raise SchemaError(f"expected schema {' or '.join(map(str, READABLE))}, got schema {_shown(schema)}")
     seen: set[tuple[str, int]] = set()
     runs: list[dict[str, Any]] = []
     for index, item in enumerate(_field(fields, "runs", "", _array)):
@@ -77,14 +83,36 @@ def checked(value: Any) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:
-    """The same value with None in place of every non-finite number."""
+    """The same value with None in place of every non-finite number, and text that UTF-8 can hold."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return encodable(value)
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {encodable(key) if isinstance(key, str) else key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return value
+
+
+def _check_text_and_nesting(value: Any) -> None:
+    """Refuse what cannot be written again: lone surrogates, and lists within lists without end."""
+    level: list[tuple[str, Any]] = [("the file", value)]
+    for _ in range(LEVELS):
+        below: list[tuple[str, Any]] = []
+        for where, container in level:
+            items = container.items() if isinstance(container, dict) else enumerate(container)
+            for key, item in items:
+                for text in (key, item):
+                    if isinstance(text, str) and encodable(text) != text:
+                        raise SchemaError(f"expected {where} to hold Unicode text, got {_shown(text)}")
+                if isinstance(item, dict | list):
+                    below.append((f"{where}.{key}" if isinstance(key, str) else f"{where}[{key}]", item))
+        level = [(where.removeprefix("the file."), item) for where, item in below]
+        if not level:
+            return
+    name = level[0][0][:40]
+    raise SchemaError(f"expected at most {LEVELS} levels of lists and objects, got more in {name}...")
 
 
 def _run(value: Any, where: str) -> dict[str, Any]:
@@ -147,15 +175,27 @@ def _string(value: Any, where: str) -> str:
 
 
 def _integer(value: Any, where: str) -> int:
-    return _typed(value, where, "an integer", int)
+    if abs(_typed(value, where, "an integer", int)) >= 2**63:
+        raise SchemaError(f"expected {where} to be an integer of less than 64 bits, got {_shown(value)}")
+    return value
 
 
 def _epoch(value: Any, where: str) -> float:
-    return _typed(value, where, "a number", (int, float))
+    _number(_typed(value, where, "a number", (int, float)), where)
+    return value
 
 
 def _number(value: Any, where: str) -> float:
-    return math.nan if value is None else float(_typed(value, where, "a number", (int, float)))
+    """The number as a float; `json` reads 1e999 as infinity, and integers of any size."""
+    if value is None:
+        return math.nan
+    try:
+        number = float(_typed(value, where, "a number", (int, float)))
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise SchemaError(f"expected {where} to be a number that a double can hold, got {_shown(value)}")
+    return number
 
 
 def _optional_number(value: Any, where: str) -> float | None:
@@ -165,10 +205,13 @@ def _optional_number(value: Any, where: str) -> float | None:
 def _typed(value: Any, where: str, expected: str, kind: type | tuple[type, ...]) -> Any:
     # In Python a bool is an int, but in a file true is not a number.
     if not isinstance(value, kind) or isinstance(value, bool):
-        shown = json.dumps(value)
-        shown = shown if len(shown) <= 40 else f"{shown[:37]}..."
-        raise SchemaError(f"expected {where} to be {expected}, got {shown}")
+        raise SchemaError(f"expected {where} to be {expected}, got {_shown(value)}")
     return value
+
+
+def _shown(value: Any) -> str:
+    shown = json.dumps(value)
+    return shown if len(shown) <= 40 else f"{shown[:37]}..."
 
 
 _RUN_FIELDS = {

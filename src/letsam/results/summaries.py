@@ -13,7 +13,7 @@ from letsam.results.names import MethodName
 if TYPE_CHECKING:
     from letsam.results.records import Results, Run
 
-__all__ = ["Summary", "finite_mean", "summarize"]
+__all__ = ["Summary", "finite_mean", "finite_spread", "summarize"]
 
 
 @dataclass(frozen=True)
@@ -65,19 +65,33 @@ def summarize(results: Results) -> tuple[Summary, ...]:
 
 def finite_mean(values: Sequence[float]) -> float:
     """The mean, or NaN where a value is not finite."""
-    return statistics.fmean(values) if all(map(math.isfinite, values)) else math.nan
+    if not all(map(math.isfinite, values)):
+        return math.nan
+    try:
+        return statistics.fmean(values)
+    except OverflowError:  # the sum is beyond the largest float, which the mean is not
+        return math.fsum(value / len(values) for value in values)
+
+
+def finite_spread(values: Sequence[float]) -> float:
+    """The sample standard deviation; 0 for one value, NaN where a value is not finite, and where it overflows."""
+    if not all(map(math.isfinite, values)):
+        return math.nan
+    try:
+        return statistics.stdev(values) if len(values) > 1 else 0.0
+    except (OverflowError, AttributeError):  # Python 3.11 fails with either beyond the largest float
+        return math.nan
 
 
 def _summary(method: str, runs: Sequence[Run]) -> Summary:
     accuracies = [run.test_accuracy for run in runs]
-    spread = statistics.stdev(accuracies) if len(runs) > 1 and all(map(math.isfinite, accuracies)) else 0.0
     return Summary(
         method=method,
         learned=MethodName.parse(method).learned,
         count=len(runs),
         diverged=sum(run.diverged for run in runs),
         test_accuracy=finite_mean(accuracies),
-        test_accuracy_std=spread if math.isfinite(finite_mean(accuracies)) else math.nan,
+        test_accuracy_std=finite_spread(accuracies),
         test_loss=finite_mean([run.test_loss for run in runs]),
         train_loss=finite_mean([run.train_loss for run in runs]),
         generalization_gap=finite_mean([run.generalization_gap for run in runs]),
