@@ -14,6 +14,7 @@ from cli_cases import (
     TRAIN,
 )
 from letsam.cli import run
+from letsam.tasks import TaskError
 
 BAD_TASKS = [
     ("digit", r"unknown task 'digit' \(did you mean 'digits'\?\), expected one of digits, fashion-mnist"),
@@ -32,7 +33,7 @@ BAD_TASKS = [
     ("my_task.py:vector_loss", r"`loss` must return a scalar tensor, got \(8,\)"),
     ("my_task.py:float_loss", "`loss` must return a scalar tensor, got float"),
     ("my_task.py:detached_loss", "`loss` must depend on the model's outputs"),
-    ("my_task.py:failing_loss", r"RuntimeError: first second \(LETSAM_TRACEBACK=1 shows where\)"),
+    ("my_task.py:failing_loss", r"error: `loss` raised RuntimeError: first second \(my_task.py, line \d+\)$"),
     ("my_task.py:vector_metric", r"`metric` must return a scalar tensor, got \(\d+,\)"),
     ("my_task.py:no_optimizer", "`optimizer` must return a torch.optim.Optimizer, got NoneType"),
     ("my_task.py:no_module", "`model` must return a torch.nn.Module, got int"),
@@ -192,5 +193,6 @@ def test_a_foreign_checkpoint(bad: Any, letsam_run: Any, here: Path) -> None:
 
 def test_a_traceback_for_those_who_ask(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LETSAM_TRACEBACK", "1")
-    with pytest.raises(RuntimeError, match="first\nsecond"):
+    with pytest.raises(TaskError, match="`loss` raised RuntimeError: first second") as raised:
         run(["trial", "my_task.py:failing_loss"])
+    assert str(raised.value.__cause__) == "first\nsecond"

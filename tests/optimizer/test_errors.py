@@ -52,6 +52,8 @@ ARGUMENTS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: SAM(base(), rho=True), TypeError, "`rho` must be a number > 0, .*, got True"),
     (lambda: SAM(base(), rho=torch.ones(2)), TypeError, "`rho` must be a number > 0, .*, got tensor"),
     (lambda: SAM(base(), rho=torch.tensor(-2.0)), ValueError, "`rho` must be > 0, got -2.0"),
+    (lambda: SAM(base(), rho=10**400), ValueError, "`rho` must be a number that a float can hold, got int 1000"),
+    (lambda: SAM(base(), rho=10**5000), ValueError, "`rho` must be .* float can hold, got an object of type int"),
     (lambda: letsam.FixedRadius(-1.0), ValueError, "`rho` must be > 0, got -1.0"),
     (lambda: letsam.FixedRadius("a"), TypeError, "`rho` must be a number, got 'a'"),
     # a learned radius

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 from collections.abc import Callable
@@ -15,8 +16,9 @@ from torch import Tensor, nn
 
 import training_cases
 from letsam.results import Results
-from letsam.tasks import Task
+from letsam.tasks import Task, TaskError
 from training_cases import (
+    CLASSES,
     LEARNED,
     finish,
     same,
@@ -91,6 +93,64 @@ def test_a_loss_or_metric_that_is_no_scalar(
     run = start(training_cases.task(**{name: function}), method)
     with pytest.raises(ValueError, match=f"^`{name}` {message}"):
         run.advance()
+
+
+def fails(*_: Any) -> Any:
+    return {}["nothing\nhere"]
+
+
+class Failing(nn.Module):
+    """A model that fails in training mode, or in evaluation mode."""
+
+    def __init__(self, training: bool) -> None:
+        super().__init__()
+        self.layer, self.fails_in = nn.Linear(5, CLASSES), training
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return fails() if self.training == self.fails_in else self.layer(inputs)
+
+
+class Unreadable(training_cases.Items):
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return fails() if index == 3 else super().__getitem__(index)
+
+
+FAILURES: dict[str, dict[str, Any]] = {
+    "loss": {"loss": fails},
+    "metric": {"metric": fails},
+    "score": {"score": fails},
+    "model": {"model": functools.partial(Failing, True)},
+    "model in evaluation": {"model": functools.partial(Failing, False)},
+    "model function": {"model": fails},
+    "optimizer": {"optimizer": fails},
+    "collate": {"collate": fails},
+    "dataset": {"train": Unreadable(training_cases.TRAIN)},
+}
+
+
+@pytest.mark.parametrize("method", ["sgd", "lets-sam"])
+@pytest.mark.parametrize("what", FAILURES)
+def test_an_exception_of_the_users_code_says_whose_it_is(what: str, method: str) -> None:
+    """And where it was raised; the exception itself is its cause."""
+    where = r"\(test_run_errors\.py, line \d+\)$"
+    with pytest.raises(TaskError, match=rf"^`{what.split()[0]}` raised KeyError: 'nothing\\nhere' {where}") as raised:
+        finish(start(training_cases.task(**FAILURES[what]), method))
+    assert isinstance(raised.value.__cause__, KeyError)
+
+
+def test_an_exception_in_the_backward_pass_is_that_of_the_loss() -> None:
+    class Broken(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, loss: Tensor) -> Tensor:
+            return loss.clone()
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: Tensor) -> Any:
+            raise RuntimeError("no backward")
+
+    task = training_cases.task(loss=lambda outputs, targets: Broken.apply(outputs.mean()))
+    with pytest.raises(TaskError, match=r"^`loss` raised RuntimeError: no backward"):
+        start(task, "sam").advance()
 
 
 @pytest.mark.parametrize("method", ["sgd", "sam", "lets-sam"])

@@ -10,11 +10,13 @@ imports what it needs when it runs.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
 
 from letsam.cli.commands import app
+from letsam.results import printable
 
 __all__ = ["app", "run"]
 
@@ -28,6 +30,8 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         The exit status: 0, 2 for invalid input, 130 for an interruption.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal or a pipe that has not every character
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = app(args=list(arguments) or ["--help"], prog_name="letsam", standalone_mode=False)
     except KeyboardInterrupt:
@@ -47,5 +51,5 @@ def _fail(error: Exception) -> int:
         message = f'the command letsam needs the package {error.name}: install it with pip install "letsam[trial]"'
     elif not formatted and not isinstance(error, (ValueError, OSError)):
         message = f"{type(error).__name__}: {message} (LETSAM_TRACEBACK=1 shows where)"
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
     return 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,9 +11,13 @@ import typer
 
 from letsam import checks
 from letsam.cli import options
-from letsam.cli.terminal import interruptible, print_results, print_table, progress_bars
+from letsam.cli.terminal import interruptible, print_line, print_results, print_table, progress_bars
+from letsam.results import locked_folder, printable
 
 if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from letsam.tasks import Task
     from letsam.training.config import TrialConfig
 
 __all__ = ["app"]
@@ -87,22 +92,23 @@ def _run_trial(
     fabric = make_fabric(device, strategy, config.precision)
     if jobs > 1 and fabric.world_size > 1:
         raise ValueError(f"`jobs` must be 1 under torchrun, got {jobs}")
-    results = trial.open_results(folder, config, trial.environment(fabric), resume=resume)
-    fabric.barrier()  # all ranks must have read the folder before the first of them writes
-    keys = {run.key for run in trial.planned(config)}
-    done = sum(run.key in keys for run in results.runs)
-    state: Callable[[], str] = lambda: f"{len(results.runs)} of {len(keys)} runs are finished"  # noqa: E731
-    with interruptible(state), progress_bars(len(keys), done, shown=fabric.is_global_zero) as callback:
-        if jobs > 1:
-            running = trial.run_trial_in_parallel(config, device, jobs, results, folder, callback)
-        else:
-            running = trial.run_trial(task, config, fabric, results, folder, callback, splits)
-        for finished in running:
-            results = finished
-    if fabric.is_global_zero:
-        write_report(results, folder / trial.REPORT)
-        print_results(results)
-        print(f"report: {folder / trial.REPORT}")
+    with locked_folder(folder) if fabric.is_global_zero else nullcontext():
+        results = trial.open_results(folder, config, trial.environment(fabric), resume=resume)
+        fabric.barrier()  # all ranks must have read the folder before the first of them writes
+        keys = {run.key for run in trial.planned(config)}
+        done = sum(run.key in keys for run in results.runs)
+        state: Callable[[], str] = lambda: f"{len(results.runs)} of {len(keys)} runs are finished"  # noqa: E731
+        with interruptible(state), progress_bars(len(keys), done, shown=fabric.is_global_zero) as callback:
+            if jobs > 1:
+                running = trial.run_trial_in_parallel(config, device, jobs, results, folder, callback)
+            else:
+                running = trial.run_trial(task, config, fabric, results, folder, callback, splits)
+            for finished in running:
+                results = finished
+        if fabric.is_global_zero:
+            write_report(results, folder / trial.REPORT)
+            print_results(results)
+            print_line(f"report: {folder / trial.REPORT}")
 
 
 @app.command("train")
@@ -153,19 +159,26 @@ def train_command(
 
 
 def _train(config: TrialConfig, folder: Path, device: str, strategy: str | None, *, resume: bool) -> None:
-    from letsam.reports.html import write_report
-    from letsam.results import Results
     from letsam.tasks import load_task
-    from letsam.training.checkpoint_file import load_checkpoint, save_checkpoint
     from letsam.training.devices import make_fabric
-    from letsam.training.loop import Training
-    from letsam.training.trial import REPORT, RESULTS, environment, open_results, planned
 
     data_dir = None if config.data_dir is None else Path(config.data_dir)
     task = load_task(config.task, train_size=config.train_size, data_dir=data_dir, model=config.model)
     config = config.for_task(task)
-    (run,) = planned(config)
     fabric = make_fabric(device, strategy, config.precision)
+    with locked_folder(folder) if fabric.is_global_zero else nullcontext():
+        _train_in(folder, task, config, fabric, resume=resume)
+
+
+def _train_in(folder: Path, task: Task, config: TrialConfig, fabric: Fabric, *, resume: bool) -> None:
+    """The run of `letsam train`, in a folder that no other process writes to."""
+    from letsam.reports.html import write_report
+    from letsam.results import Results
+    from letsam.training.checkpoint_file import load_checkpoint, save_checkpoint
+    from letsam.training.loop import Training
+    from letsam.training.trial import REPORT, RESULTS, environment, open_results, planned
+
+    (run,) = planned(config)
     path = folder / "checkpoint.pt"
     earlier = open_results(folder, config, environment(fabric), resume=resume)
     if any(other.key != run.key for other in earlier.runs):
@@ -177,7 +190,7 @@ def _train(config: TrialConfig, folder: Path, device: str, strategy: str | None,
     identity = {name: value for name, value in config.as_json().items() if name != "data_dir"}
     training = Training(task, run.method, run.seed, config, fabric)
     if path.exists():
-        state = load_checkpoint(path, identity)
+        state = load_checkpoint(path, identity, config.data)
         try:
             training.load_state_dict(state)
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
@@ -196,7 +209,8 @@ def _train(config: TrialConfig, folder: Path, device: str, strategy: str | None,
         results.save(folder / RESULTS)
         write_report(results, folder / REPORT)
         print_results(results)
-        print(f"checkpoint: {path}\nreport: {folder / REPORT}")
+        print_line(f"checkpoint: {path}")
+        print_line(f"report: {folder / REPORT}")
 
 
 @app.command("report")
@@ -210,7 +224,7 @@ def report_command(
     results = Results.load(folder / "results.json")
     write_report(results, folder / "report.html")
     print_results(results)
-    print(f"report: {folder / 'report.html'}")
+    print_line(f"report: {folder / 'report.html'}")
 
 
 @app.command("doctor")
@@ -234,7 +248,8 @@ def doctor_command(
         return 0
     table = Table("severity", Column("code", no_wrap=True), "what is wrong, and what to change")
     for finding in findings:
-        table.add_row(finding.severity, finding.code, Text(finding.message))
+        lines = "\n".join(map(printable, finding.message.split("\n")))
+        table.add_row(finding.severity, finding.code, Text(lines))
     print_table(table)
     return int(any(finding.severity == "error" for finding in findings))
 

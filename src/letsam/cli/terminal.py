@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from letsam.results import printable
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -21,6 +23,11 @@ def print_results(results: Results) -> None:
     from letsam.reports.table import results_table
 
     print_table(results_table(results))
+
+
+def print_line(text: str) -> None:
+    """Print on stdout. What a terminal would act on is written as an escape."""
+    print(printable(text))
 
 
 def print_table(table: Table) -> None:
@@ -55,14 +62,19 @@ def progress_bars(total: int, finished: int, *, shown: bool) -> Iterator[EpochCa
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description:32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description:32}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as progress:
         whole = progress.add_task("runs", total=total, completed=finished)
         bars: dict[tuple[str, int], TaskID] = {}
 
         def callback(run: PlannedRun, epoch: int, epochs: int) -> None:
             if run.key not in bars:
-                bars[run.key] = progress.add_task(f"{run.name}, seed {run.seed}", total=epochs)
+                bars[run.key] = progress.add_task(printable(f"{run.name}, seed {run.seed}"), total=epochs)
             progress.update(bars[run.key], completed=epoch)
             if epoch == epochs:
                 progress.remove_task(bars.pop(run.key))

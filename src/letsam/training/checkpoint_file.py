@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from letsam.results import replacing
+from letsam.training.data_record import DataRecord
 
 FORMAT = "letsam checkpoint 1"
 
@@ -21,17 +22,24 @@ def save_checkpoint(path: Path, state: dict[str, Any], identity: dict[str, Any])
         path: the file; its folder is made if it is missing.
         state: tensors, numbers, strings, lists and dictionaries.
         identity: which run it is (task, method, seed, options); `load_checkpoint` compares it.
+
+    Raises:
+        OSError: the file cannot be written, such as on a full disk; one line that names it.
     """
     with replacing(path) as temporary:
-        torch.save({"format": FORMAT, "identity": identity, "state": state}, temporary)
+        try:
+            torch.save({"format": FORMAT, "identity": identity, "state": state}, temporary)
+        except RuntimeError as error:  # torch's writer does not say which error of the system it met
+            raise OSError(" ".join(str(error).split("\n")[0].split())) from error
 
 
-def load_checkpoint(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
+def load_checkpoint(path: Path, identity: dict[str, Any], data: DataRecord | None = None) -> dict[str, Any]:
     """Read a checkpoint of the same run.
 
     Args:
         path: the file.
         identity: which run it must be.
+        data: the data that it must have been trained on; None: any.
 
     Returns:
         The state.
@@ -54,6 +62,8 @@ def load_checkpoint(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"{path}: expected a letsam checkpoint, got another file")
     for name, value in identity.items():
         found = content["identity"].get(name)
-        if found != value:
+        if found != value and name != "data":
             raise ValueError(f"{path}: expected a checkpoint with {name} {value!r}, got {found!r}")
+    if data is not None and (difference := data.difference(content["identity"].get("data"))):
+        raise ValueError(f"{path}: holds a run on other data: {difference}")
     return content["state"]

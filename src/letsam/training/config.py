@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from letsam import checks
+from letsam.results import encodable
 from letsam.tasks import Task
+from letsam.training.data_record import DataRecord
 from letsam.training.devices import PRECISIONS
 from letsam.training.methods import Method
 
@@ -35,6 +37,7 @@ class TrialConfig:
         precision: as `make_fabric` takes it; None: "32-true".
         accumulate: micro-batches that a batch is split into, >= 1: less memory, the same step.
         max_grad_norm: > 0, the largest total norm of the gradient of the descent step; None: no clipping.
+        data: what identifies the task's data; `for_task` sets it.
 
     Raises:
         ValueError, TypeError: an option that is out of range or of the wrong type; the message names it.
@@ -55,6 +58,7 @@ class TrialConfig:
     precision: str | None = None
     accumulate: int = 1
     max_grad_norm: float | None = None
+    data: DataRecord | None = None
 
     def __post_init__(self) -> None:
         for method in self.methods:
@@ -77,6 +81,10 @@ class TrialConfig:
             checks.choice("precision", self.precision, PRECISIONS)
         if self.model is not None and (not isinstance(self.model, str) or not self.model):
             raise ValueError(f"`model` must be the name of a model, got {self.model!r}")
+        for name in ("task", "model"):
+            text = getattr(self, name)
+            if text is not None and encodable(text) != text:  # `results.json` could not hold it
+                raise ValueError(f"`{name}` must be Unicode text, got {text!r}")
         for name in ("rho", "max_grad_norm"):
             if getattr(self, name) is not None:
                 checks.positive(name, getattr(self, name))
@@ -92,6 +100,7 @@ class TrialConfig:
             epochs=self.epochs or task.epochs,
             batch_size=self.batch_size or task.batch_size,
             refit=self.refit and task.validation is None,  # with validation data of its own, nothing is held out
+            data=DataRecord.of(task),
         )
 
     @property
@@ -102,7 +111,8 @@ class TrialConfig:
     def as_json(self) -> dict[str, Any]:
         """The options as JSON values; methods by their names."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {**values, "methods": [method.name for method in self.methods], "seeds": list(self.seeds)}
+        data = None if self.data is None else self.data.as_json()
+        return {**values, "methods": [method.name for method in self.methods], "seeds": list(self.seeds), "data": data}
 
     def check_continues(self, earlier: Mapping[str, Any]) -> None:
         """Raise unless runs with these options can be added to results with the options `earlier`.
@@ -110,8 +120,10 @@ class TrialConfig:
         Methods and seeds may differ.
 
         Raises:
-            ValueError: naming the first option that differs.
+            ValueError: naming the first option that differs, or the data if they do.
         """
         for name, value in self.as_json().items():
-            if name not in ("methods", "seeds", "data_dir") and earlier.get(name) != value:
+            if name not in ("methods", "seeds", "data_dir", "data") and earlier.get(name) != value:
                 raise ValueError(f"holds another trial: its {name} is {earlier.get(name)!r}, got {value!r}")
+        if self.data is not None and (difference := self.data.difference(earlier.get("data"))):
+            raise ValueError(f"holds runs on other data: {difference}")

@@ -36,6 +36,7 @@ from letsam.training.sampling import (
     training_order,
     validation_batch,
 )
+from letsam.training.user_code import called
 
 
 class Training:
@@ -75,7 +76,7 @@ class Training:
         steps = self.epochs * len(batches)
 
         torch.manual_seed(seed)
-        model = task.model()
+        model = called("model", task.model)
         if not isinstance(model, nn.Module):
             raise ValueError(f"`model` must return a torch.nn.Module, got {type(model).__name__}")
         self.model = fabric.setup_module(model)
@@ -86,7 +87,7 @@ class Training:
         if searched is not None:
             kind = method.kind
             replayed = ReplayedRadius(_schedule(searched, kind.per), steps, burn_in=kind.burn_in, per=kind.per)
-        base = task.optimizer(self.model.parameters())
+        base = called("optimizer", task.optimizer, self.model.parameters())
         if not isinstance(base, Optimizer):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"`optimizer` must return a torch.optim.Optimizer, got {type(base).__name__}")
         self.optimizer: Optimizer = method.optimizer(base, self.rho_initial, replayed, steps, model=self.model)
@@ -205,11 +206,11 @@ class Training:
         """Forward and backward pass of one of the `parts` of a batch; with the last, ranks average their gradients."""
         inputs, targets = batch
         with self.fabric.no_backward_sync(self.model, enabled=not last):
-            loss = self.task.loss(self.model(inputs), targets)
+            loss = called("loss", self.task.loss, called("model", self.model, inputs), targets)
             _check_scalar("loss", loss)
             if not loss.requires_grad:
                 raise ValueError("`loss` must depend on the model's outputs, got a tensor that leaves no gradients")
-            self.fabric.backward(loss if parts == 1 else loss / parts)
+            called("loss", self.fabric.backward, loss if parts == 1 else loss / parts)
         return loss.detach()
 
     def _record(self) -> None:
@@ -242,10 +243,10 @@ class Training:
         chunks = [list(range(i, min(i + size, count))) for i in range(0, count, size)]
         loss = metric = torch.zeros((), dtype=torch.float64)
         for chunk, (inputs, targets) in zip(chunks, batches.take(chunks), strict=True):
-            outputs = self.model(inputs)
+            outputs = called("model", self.model, inputs)
             share = len(chunk) / count
-            loss = loss + share * _scalar("loss", self.task.loss(outputs, targets))
-            metric = metric + share * _scalar("metric", self.task.metric(outputs, targets))
+            loss = loss + share * _scalar("loss", called("loss", self.task.loss, outputs, targets))
+            metric = metric + share * _scalar("metric", called("metric", self.task.metric, outputs, targets))
         self.model.train(training)
         return float(loss), float(metric)
 
@@ -255,7 +256,7 @@ class Training:
         training = self.model.training
         self.model.eval()
         kept = {name: get() for name, (get, _) in self._generators().items()}
-        value = score(self.model.module, self.test.dataset)
+        value = called("score", score, self.model.module, self.test.dataset)
         for name, (_, put) in self._generators().items():
             put(kept[name])
         self.model.train(training)

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset, Subset, TensorDataset, default_collate
 
 from letsam.tasks import Task, targets_of, with_label_noise
 from letsam.tasks.images import without_augmentation
+from letsam.training.user_code import called
 from letsam.validation import stratified_split
 
 # The streams of random numbers that come from one seed; their numbers only have to differ.
@@ -142,7 +143,8 @@ class Batches:
             index = torch.tensor(indices, device=self.device)
             return self.tensors[0][index], self.tensors[1][index]
         # No DataLoader: without workers it is not faster, and each one draws a number from the global generator.
-        inputs, targets = self.collate([self.dataset[index] for index in indices])
+        samples = called("dataset", lambda: [self.dataset[index] for index in indices])
+        inputs, targets = called("collate", self.collate, samples)
         return move_data_to_device((inputs, targets), self.device)
 
 

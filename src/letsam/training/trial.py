@@ -15,7 +15,7 @@ import torch
 from lightning_fabric import Fabric
 
 from letsam._version import __version__
-from letsam.results import Results, Run
+from letsam.results import Results, Run, checked_folder
 from letsam.tasks import Task, load_task
 from letsam.training.config import TrialConfig
 from letsam.training.devices import make_fabric, sharded
@@ -58,10 +58,7 @@ def open_results(out: Path, config: TrialConfig, environment: dict[str, Any], *,
         ValueError: the folder has results and `resume` is False, they belong to another trial, or they cannot be read.
             Nothing is written.
     """
-    path = out / RESULTS
-    for place in (out, *out.parents):
-        if place.exists() and not place.is_dir():
-            raise ValueError(f"`out` must be a folder, got the file {place}")
+    path = checked_folder(out) / RESULTS
     if not path.exists():
         return Results(task=config.task, config=config.as_json(), environment=environment)
     if not resume:
@@ -71,9 +68,9 @@ def open_results(out: Path, config: TrialConfig, environment: dict[str, Any], *,
         config.check_continues(earlier.config)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    # A search of many radii is needed with every radius, where its refit is asked for.
-    many = {row.search.key for row in planned(config) if row.refit and row.method.kind.per != "all"}
-    runs = tuple(run for run in earlier.runs if run.key not in many or _has_every_radius(run))
+    # Where the refit is asked for, its search is needed with the whole schedule: of many radii, each of them.
+    searches = {row.search.key: row.method.kind.per for row in planned(config) if row.refit}
+    runs = tuple(run for run in earlier.runs if run.key not in searches or _has_schedule(run, searches[run.key]))
     return Results(task=config.task, config=config.as_json(), environment=environment, runs=runs)
 
 
@@ -239,9 +236,9 @@ def _run(
     return training.result()
 
 
-def _has_every_radius(run: Run) -> bool:
-    """Whether it has each of many learned radii, which its refit needs; files of schema 1 have only their means."""
-    return any(isinstance(step, list) for step in run.history.get("rho_schedule", ()))
+def _has_schedule(run: Run, per: str) -> bool:
+    """Whether it has the schedule that its refit needs; files of schema 1 have only the means of many radii."""
+    return any(per == "all" or isinstance(step, list) for step in run.history.get("rho_schedule", ()))
 
 
 def _in_order(results: Results, plan: list[PlannedRun]) -> Results:
