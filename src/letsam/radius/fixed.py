@@ -134,4 +134,4 @@ def as_radius(rho: object) -> Radius:
         rho = rho.item()
     if isinstance(rho, bool) or not isinstance(rho, (int, float)):
         raise TypeError(f"`rho` must be a number > 0, a schedule or a LearnedRadius, got {checks.shown(rho)}")
-    return FixedRadius(float(rho))
+    return FixedRadius(checks.number("rho", rho))

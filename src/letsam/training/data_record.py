@@ -63,7 +63,9 @@ class DataRecord:
 def _close(ours: tuple[float, ...], theirs: list[Any]) -> bool:
     if len(ours) != len(theirs):
         return False
-    numbers = [math.nan if value is None else float(value) for value in theirs]
+    if not all(value is None or isinstance(value, int | float) for value in theirs):
+        return False
+    numbers = [math.nan if value is None else value for value in theirs]
     pairs = zip(ours, numbers, strict=True)
     return all(a == b or abs(a - b) <= TOLERANCE or (math.isnan(a) and math.isnan(b)) for a, b in pairs)
 
