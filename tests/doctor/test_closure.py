@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import letsam
-from doctor.cases import codes, only, sgd, state_of
+from doctor.cases import codes, net, only, sgd, state_of
 from letsam import SAM, LearnedRadius
 from oracle.problems import batch, closure_on, loss_on, network, same_bits
 
@@ -30,6 +30,14 @@ def test_the_loss_is_computed_once() -> None:
         found = only(SAM(sgd(model)), closure)
         assert (found.code, found.severity) == ("not-recomputed", "error")
         assert "`closure` must recompute the loss at every call" in found.message
+
+
+def test_a_batch_of_one_row_under_batchnorm() -> None:
+    model = net()
+    opt = SAM(sgd(model), LearnedRadius(0.1), model=model)
+    found = only(opt, closure_on(model, batch(0)), closure_on(model, batch(1, size=1)))
+    assert (found.code, found.severity) == ("one-row-batch", "error")
+    assert found.message.startswith("`validation_closure` has a batch of one row")
 
 
 def stale_in(model: nn.Module, kept: str) -> Callable[[], Tensor]:

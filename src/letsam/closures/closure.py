@@ -11,7 +11,7 @@ from torch import Tensor
 from .. import checks
 from ..tensors import Tensors, gradients_of
 from ..tensors.shards import complete_gradients
-from .returned import Returned, detached, unpacked
+from .returned import Returned, SkipStep, detached, unpacked
 
 Closure = Callable[[], Any]
 """Returns the loss (0-dim), or a pair of the loss and whatever else of the pass is wanted, such as the model's outputs.
@@ -105,6 +105,11 @@ def evaluate(closure: Closure, name: str, params: Tensors) -> Returned:
             f"`{name}` must find a batch in every call, got StopIteration: its iterator has ended; start a new one, or "
             "use letsam.endless(loader)"
         ) from error
+    except SkipStep:
+        raise
+    except Exception as error:
+        error.add_note(_note(name, error))
+        raise
     if not isinstance(loss, Tensor):
         raise TypeError(f"`{name}` must return the loss as a tensor, got {checks.shown(loss)}")
     if loss.numel() != 1:
@@ -112,6 +117,16 @@ def evaluate(closure: Closure, name: str, params: Tensors) -> Returned:
     require_gradients(params, f"`{name}`")
     # a closure may return the same memory at every call
     return Returned(loss.detach().reshape(()).clone(), detached(outputs))
+
+
+def one_row(error: Exception) -> bool:
+    """Whether a normalization layer has refused a batch of one row, which has no variance."""
+    return isinstance(error, ValueError) and "more than 1 value per channel" in str(error)
+
+
+def _note(name: str, error: Exception) -> str:
+    advice = ": BatchNorm needs more than one row, use drop_last=True in the loader" if one_row(error) else ""
+    return f"This was raised in a step of the letsam optimizer, by `{name}`{advice}."
 
 
 def require_gradients(params: Tensors, name: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..closures.closure import Closure
+from ..closures.closure import Closure, one_row
 from ..closures.returned import SkipStep, unpacked
 from ..optimizer import SharpnessAware
 from ..step.frozen_parameters import FrozenParameters
@@ -202,6 +202,14 @@ class Sandbox:
                 raise UnusableClosure(stale(name, "its backward() goes through an earlier graph")) from error
             if "does not require grad" in str(error):
                 raise UnusableClosure(_without_grad(name)) from error
+            raise
+        except ValueError as error:
+            if one_row(error):
+                message = (
+                    f"`{name}` has a batch of one row, for which BatchNorm has no variance: use drop_last=True in its "
+                    "loader, or another batch_size"
+                )
+                raise UnusableClosure(Finding("one-row-batch", message)) from error
             raise
 
 

@@ -112,7 +112,7 @@ def loss_of(model: nn.Module, loss_fn: LossFunction, batch: Batch) -> Tensor:
 @torch.no_grad()
 def mean_loss(model: nn.Module, loss_fn: LossFunction, parts: Shares) -> float:
     """The mean loss over all samples, accumulated in float64."""
-    return float(sum(share * loss_of(model, loss_fn, batch).double() for batch, share in parts))
+    return float(sum(share * loss_of(model, loss_fn, batch).cpu().double() for batch, share in parts))
 
 
 def mean_gradient(model: nn.Module, loss_fn: LossFunction, parts: Shares) -> list[Tensor | None]:

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from ..checks import learning_rate
 from ..tensors import Buffers, Tensors, copy_unless_
 from ..tensors.shards import local
+from ..tensors.subclasses import dense_parts, filled_like
 
 BEGINS_AT_ONE = ("mu_product", "mu")  # NAdam, ASGD
 BEGINS_AT_LR = ("step_size", "eta")  # Rprop, ASGD
@@ -30,8 +31,9 @@ class StepGuard:
     def __init__(self) -> None:
         self._buffers = Buffers()
         self._found: list[Any] = []  # all state tensors, and the dicts that hold them
-        self._places: list[Place] = []  # of the tensors with at least one entry; these are `_live`
-        self._live: list[Tensor] = []
+        self._places: list[Place] = []  # of the tensors with at least one entry
+        self._live: list[Tensor] = []  # their memory: several tensors for a quantized one
+        self._wrapped = False  # whether `_live` are other tensors than the state holds
 
     def save(self, base: Optimizer, finite: Tensor | None) -> None:
         """Copy the state unless `finite`.
@@ -46,7 +48,10 @@ class StepGuard:
         found = _found(base)
         if not _same(found, self._found):
             self._found, self._places = found, _places(base)
-            self._live = [state[name] for state, name in self._places]
+            self._live = _dense(self._places)
+            self._wrapped = len(self._live) != len(self._places) or any(
+                state[name] is not live for (state, name), live in zip(self._places, self._live, strict=True)
+            )
         if finite is None:
             self._buffers.copy_of(self._live)
         else:
@@ -68,17 +73,17 @@ class StepGuard:
         """
         unchanged = _same(_found(base), self._found)
         # an optimizer may have replaced a state tensor by a new one
-        live = self._live if unchanged else [state[name] for state, name in self._places]
+        live = self._live if unchanged and not self._wrapped else _dense(self._places)
         copy_unless_(finite, weights.giving(params), self._buffers.giving(live))
         if unchanged:
             return
         known = {(id(state), name) for state, name in self._places}
         for group in base.param_groups:
             for name, whole in _fresh(base, group, known):
-                tensor = local(whole)
-                if tensor.device == finite.device:
-                    begun = (torch.zeros_like(tensor) + _begins_at(group, name)).to(tensor.dtype)
-                    torch.where(finite, tensor, begun, out=tensor)
+                value = _begins_at(group, name)
+                for tensor, begun in zip(dense_parts(whole), dense_parts(filled_like(whole, value)), strict=True):
+                    if tensor.device == finite.device:
+                        torch.where(finite, local(tensor), local(begun), out=local(tensor))
 
 
 def _begins_at(group: dict[str, Any], name: str) -> Any:
@@ -106,6 +111,11 @@ def _same(some: list[Any], others: list[Any]) -> bool:
 def _places(base: Optimizer) -> list[Place]:
     """Where the base optimizer keeps tensors: pairs of a state dict and a name in it."""
     return [(state, name) for state in _states(base) for name, value in state.items() if _holds(value)]
+
+
+def _dense(places: list[Place]) -> list[Tensor]:
+    """The tensors at these places, or those that they are made of."""
+    return [part for state, name in places for part in dense_parts(state[name])]
 
 
 def _fresh(base: Optimizer, group: dict[str, Any], known: set[tuple[int, str]]) -> list[tuple[str, Tensor]]:

@@ -12,6 +12,7 @@ this memory is small compared with all weights, and each portion takes a few `fo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from ..checks import learning_rate
 from ..joint import owners_of_groups
-from ..tensors import copy_, scale_
+from ..tensors import copy_, lacks_float64, scale_
 from ..tensors.shards import locals_of
 from .registered_rules import WeightUpdate, change_of, counts_as, registered_rule
 
@@ -135,8 +136,8 @@ def _adam(group: Group, state: _States, gradients: list[Tensor], held: list[Tens
     du/dg = ((1 - b1) - m (1 - b2) g / (c2 sqrt(v^) D)) / (c1 D)
     """
     beta1, beta2 = group["betas"]
-    steps = torch.stack(state["step"]).double().to(held[0].device)
-    correction1, correction2 = 1 - beta1**steps, 1 - beta2**steps
+    steps = torch.stack(state["step"])
+    correction1, correction2 = (_correction(beta, steps, held[0].device) for beta in (beta1, beta2))
     second = state["max_exp_avg_sq"] if group["amsgrad"] else state["exp_avg_sq"]
     root = torch._foreach_sqrt(second)
     torch._foreach_mul_(root, _each(correction2.rsqrt(), held))
@@ -155,6 +156,17 @@ def _adam(group: Group, state: _States, gradients: list[Tensor], held: list[Tens
     torch._foreach_mul_(held, slope)
     torch._foreach_div_(held, root)
     torch._foreach_mul_(held, _each(1 / correction1, held))
+
+
+def _correction(beta: float | Tensor, steps: Tensor, device: torch.device) -> Tensor:
+    """1 - beta^steps, which float32 rounds too coarsely in the first steps unless it is written as expm1."""
+    if lacks_float64(device):
+        if isinstance(beta, Tensor):
+            log = beta.to(device, torch.float32).log()
+        else:
+            log = math.log(beta) if beta > 0 else -math.inf
+        return -torch.expm1(steps.to(device, torch.float32) * log)
+    return 1 - beta ** steps.double().to(device)
 
 
 def _rmsprop(group: Group, state: _States, gradients: list[Tensor], held: list[Tensor]) -> None:

@@ -43,6 +43,11 @@ def scalar_dtype(tensors: Tensors) -> torch.dtype:
     return torch.float64 if torch.float64 in map(DTYPE, tensors) else torch.float32
 
 
+def lacks_float64(device: torch.device) -> bool:
+    """Whether the device has no float64 at all, as Apple's GPUs."""
+    return device.type == "mps"
+
+
 def gradients_of(params: Tensors) -> list[Tensor]:
     """The gradients of the parameters that have one."""
     return [gradient for p in params if (gradient := p.grad) is not None]

@@ -377,7 +377,7 @@ def _check_scalar(name: str, value: object) -> None:
 
 def _scalar(name: str, value: Tensor) -> Tensor:
     _check_scalar(name, value)
-    return value.detach().double().cpu().reshape(())
+    return value.detach().cpu().double().reshape(())
 
 
 def _float(value: float | None) -> float:
