@@ -99,7 +99,7 @@ def evaluate(closure: Closure, name: str, params: Tensors) -> Returned:
     """
     try:
         with torch.enable_grad():
-            loss, outputs = unpacked(closure(), name)
+            returned: object = closure()
     except StopIteration as error:
         raise RuntimeError(
             f"`{name}` must find a batch in every call, got StopIteration: its iterator has ended; start a new one, or "
@@ -110,6 +110,7 @@ def evaluate(closure: Closure, name: str, params: Tensors) -> Returned:
     except Exception as error:
         error.add_note(_note(name, error))
         raise
+    loss, outputs = unpacked(returned, name)
     if not isinstance(loss, Tensor):
         raise TypeError(f"`{name}` must return the loss as a tensor, got {checks.shown(loss)}")
     if loss.numel() != 1:
