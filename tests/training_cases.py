@@ -47,13 +47,17 @@ def blobs(samples: int, seed: int, first_id: int = 0) -> TensorDataset:
     return TensorDataset(torch.cat([ids, inputs], dim=1), targets)
 
 
+class Passes(list[list[int]]):
+    """Of every pass: a list of another class is not a plain value, so that a step does not put it back."""
+
+
 class Network(nn.Module):
     """4 -> 16 -> 3, with dropout if asked for; `seen` holds the sample ids of each pass in training mode."""
 
     def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, CLASSES))
-        self.seen: list[list[int]] = []
+        self.seen = Passes()
 
     def forward(self, inputs: Tensor) -> Tensor:
         if self.training:
