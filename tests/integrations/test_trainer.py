@@ -303,3 +303,40 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
             sharpness_aware=lambda base: torch.optim.SGD(model.parameters(), 0.1),  # pyright: ignore[reportArgumentType]
         ).train()
     assert same(bert(), model)
+
+
+def test_a_loop_of_ones_own_logs_and_counts_once_a_step(tmp_path: Path) -> None:
+    class Counting(Recorder):
+        def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            self.rows = getattr(self, "rows", 0) + len(inputs["labels"])
+            self.by_kind.setdefault("train", []).append(len(inputs["labels"]))
+            self.log({"own": self.rows})
+            return super().compute_loss(model, inputs, *args, **kwargs)
+
+    trainer = Counting(
+        bert(),
+        arguments(tmp_path, gradient_accumulation_steps=2),
+        train_dataset=TRAIN,
+        radius_dataset=HELD_OUT,
+        sharpness_aware=LETS,
+    )
+    trainer.by_kind = {}  # pyright: ignore[reportAttributeAccessIssue]
+    trainer.train()
+    assert trainer.rows == 40  # two epochs of 20
+    assert trainer.by_kind["train"] == [4] * 10
+    assert [row["own"] for row in trainer.state.log_history if "own" in row] == list(range(4, 41, 4))
+
+
+def test_a_loader_of_ones_own_must_read_the_data_of_the_trainer(tmp_path: Path) -> None:
+    class Fixed(SharpnessAwareTrainer):
+        def get_train_dataloader(self) -> Any:
+            return torch.utils.data.DataLoader(TRAIN, 4, collate_fn=self.data_collator)  # pyright: ignore
+
+    class Mended(Fixed):
+        def get_radius_dataloader(self) -> Any:
+            return torch.utils.data.DataLoader(HELD_OUT, 4, collate_fn=self.data_collator)  # pyright: ignore
+
+    options: dict[str, Any] = {"train_dataset": TRAIN, "radius_dataset": HELD_OUT, "sharpness_aware": LETS}
+    with pytest.raises(ValueError, match="`get_radius_dataloader` must be overridden if `get_train_dataloader`"):
+        Fixed(bert(), arguments(tmp_path), **options).train()
+    Mended(bert(), arguments(tmp_path, max_steps=2), **options).train()

@@ -26,8 +26,10 @@ from ..radius import LearnedRadius
 from ..variants import SAM
 from .accelerate import unwrapped
 from .logged_metrics import logged_metrics
+from .uncounted import uncounted
 
 STATE_KEY = "radius_batches"
+DATA = ("train_dataset", "eval_dataset", "radius_dataset", "_micro_batches")
 
 
 def _lets_sam(base_optimizer: Optimizer) -> SharpnessAware:
@@ -39,8 +41,10 @@ class SharpnessAwareTrainer(Trainer):
 
     All features of the Trainer work: gradient accumulation (every pass runs all micro-batches of a step), losses per
     token, label smoothing, bf16, schedulers, callbacks, checkpoints. As a mixin, list it before another subclass:
-    `class Mine(SharpnessAwareTrainer, Seq2SeqTrainer)`.
+    `class Mine(SharpnessAwareTrainer, SFTTrainer)`.
 
+    - `radius_dataset` is prepared as `train_dataset` is (TRL's `SFTTrainer`: tokenized and packed).
+    - Tokens and metrics that `compute_loss` counts or logs are those of the first training pass of a step.
     - `max_grad_norm` clips the gradient of the descent, unless the optimizer has its own `max_grad_norm`.
     - The logs contain `rho`, `generalization_gap` and `hypergradient`; `grad_norm` is the gradient norm at the
       unperturbed weights.
@@ -86,9 +90,12 @@ class SharpnessAwareTrainer(Trainer):
         sharpness_aware: Callable[[Optimizer], SharpnessAware] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        for name in ("train_dataset", "eval_dataset"):  # before they are prepared, which makes others of them
+            if radius_dataset is not None and kwargs.get(name) is radius_dataset:
+                raise _not_separate(name)
         self.radius_dataset = radius_dataset
         self.sharpness_aware = sharpness_aware
+        super().__init__(*args, **kwargs)
         self._sharpness_aware: SharpnessAware | None = None
         self._radius_batches: EndlessBatches[Any] | None = None
         self._micro_batches: list[Any] = []
@@ -99,9 +106,48 @@ class SharpnessAwareTrainer(Trainer):
         taken = [("train_dataset", self.train_dataset), *(("eval_dataset", dataset) for dataset in evaluated)]
         for name, dataset in taken:
             if self.radius_dataset is not None and self.radius_dataset is dataset:
-                raise ValueError(
-                    f"`radius_dataset` must be a separate data set, neither trained on nor reported, got `{name}`"
-                )
+                raise _not_separate(name)
+
+    # --- data -----------------------------------------------------------------------------------------------------
+
+    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        """TRL's: tokenizes and packs a data set."""
+        return self._prepare_both(super()._prepare_dataset, dataset, *args, **kwargs)  # pyright: ignore
+
+    def preprocess_dataset(self, dataset: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Sentence Transformers': names the parts of a data set, for prompts and losses."""
+        return self._prepare_both(super().preprocess_dataset, dataset, *args, **kwargs)  # pyright: ignore
+
+    def _prepare_both(self, prepare: Callable[..., Any], dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        """Prepare a data set, and with the training data also the data for the radius, in the same way."""
+        names = [value for value in (*args, *kwargs.values()) if isinstance(value, str)]
+        if "train" in names and self.radius_dataset is not None:
+            held_out = self.radius_dataset
+            if isinstance(dataset, dict) and isinstance(held_out, dict):  # a DatasetDict
+                held_out = type(dataset)(held_out)
+            self.radius_dataset = prepare(held_out, *args, **kwargs)
+        return prepare(dataset, *args, **kwargs)
+
+    def get_radius_dataloader(self) -> DataLoader[Any]:
+        """The loader of `radius_dataset`, made by `get_train_dataloader`: collated, shuffled and sharded as it does.
+
+        Override it if your own `get_train_dataloader` does not read `self.train_dataset`.
+
+        Raises:
+            ValueError: `get_train_dataloader` returned the training data.
+        """
+        before = dict(vars(self))
+        self.train_dataset = self.radius_dataset
+        try:
+            loader = self.get_train_dataloader()
+        finally:
+            vars(self).update(before)
+        if getattr(loader, "dataset", None) is self.train_dataset:
+            raise ValueError(
+                "`get_radius_dataloader` must be overridden if `get_train_dataloader` does not read "
+                "`self.train_dataset`, got a loader of the training data"
+            )
+        return loader
 
     # --- setting up -----------------------------------------------------------------------------------------------
 
@@ -143,11 +189,6 @@ class SharpnessAwareTrainer(Trainer):
                 f"{checkpoint!r}: {error}"
             ) from error
 
-    def get_radius_dataloader(self) -> DataLoader[Any]:
-        """The loader of `radius_dataset`, shuffled, collated, placed and sharded like the training data."""
-        sampler: Any = self._get_train_sampler
-        return self._get_dataloader(self.radius_dataset, "Radius", self._train_batch_size, sampler_fn=sampler)
-
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train as `Trainer.train` does."""
         try:
@@ -172,8 +213,9 @@ class SharpnessAwareTrainer(Trainer):
         assert optimizer is not None
         if not self.accelerator.sync_gradients:
             return torch.zeros((), device=self.args.device)
+        fresh = set(map(id, self._micro_batches))
         whole, *parts = (
-            self._closure(model, batches, num_items_in_batch)
+            self._closure(model, batches, num_items_in_batch, fresh)
             for batches in (self._micro_batches, *([batch] for batch in self._micro_batches))
         )
         closure = InParts(whole, parts)  # for m-sharpness
@@ -184,13 +226,17 @@ class SharpnessAwareTrainer(Trainer):
         self.accelerator.sync_gradients = False  # makes the prepared optimizer's step() do nothing
         return loss
 
-    def _closure(self, model: nn.Module, batches: Sequence[Any], items: Any) -> Callable[[], Tensor]:
+    def _closure(self, model: nn.Module, batches: Sequence[Any], items: Any, fresh: set[int]) -> Callable[[], Tensor]:
+        """A closure on micro-batches; `fresh` has those that no pass has run yet, whose tokens and metrics count."""
+
         def closure() -> Tensor:
             assert self._sharpness_aware is not None
             self._sharpness_aware.zero_grad()
             losses: list[Tensor] = []
             for position, batch in enumerate(batches, start=1):
-                with nullcontext() if position == len(batches) else self.accelerator.no_sync(model):
+                counted = nullcontext() if id(batch) in fresh else uncounted(self, DATA)
+                fresh.discard(id(batch))
+                with counted, nullcontext() if position == len(batches) else self.accelerator.no_sync(model):
                     losses.append(self._micro_step(model, batch, items))
             return torch.stack(losses).sum()
 
@@ -201,7 +247,7 @@ class SharpnessAwareTrainer(Trainer):
         assert self._radius_batches is not None
         count = len(self._micro_batches)
         batches, items = super().get_batch_samples(self._radius_batches, count, self.args.device)
-        return self._closure(model, batches, items)()
+        return self._closure(model, batches, items, set())()
 
     def _micro_step(self, model: nn.Module, batch: Any, items: Any) -> Tensor:
         return super().training_step(model, batch, items)
@@ -220,6 +266,10 @@ class SharpnessAwareTrainer(Trainer):
         if "loss" in logs and self._sharpness_aware is not None:
             logs |= {name: value.item() for name, value in logged_metrics(self._sharpness_aware).items()}
         super().log(logs, *args, **kwargs)
+
+
+def _not_separate(name: str) -> ValueError:
+    return ValueError(f"`radius_dataset` must be a separate data set, neither trained on nor reported, got `{name}`")
 
 
 def _take_position(batches: EndlessBatches[Any], state: dict[str, Any]) -> dict[str, Any]:
