@@ -154,6 +154,12 @@ class JointOptimizer(Optimizer):
         """Torch's format, with the weights of all groups counted through; a group names its optimizer's number."""
         groups: list[dict[str, Any]] = []
         states = [optimizer.state_dict() for optimizer in self.optimizers]
+        other = next((i for i, state in enumerate(states) if not {"state", "param_groups"} <= state.keys()), None)
+        if other is not None:
+            kind = type(self.optimizers[other]).__name__
+            raise ValueError(
+                f"several optimizers can only be saved together in torch's format, got a {kind} with its own"
+            )
         numbers: list[dict[Any, int]] = [{} for _ in states]
         _ = self.param_groups  # brings the places up to date
         for owner, i in self._places:

@@ -125,11 +125,16 @@ class DescentPhase:
         params, parts, base = record.params, self._parts, self._parts.base
         fresh = set[Tensor]() if record.tangent is None else without_state(base)
         self._passes.conclude(record.finite)
-        evaluated_after = record.wants.validation == "after"
-        parts.guard.save(base, None if evaluated_after else record.finite)
-        base.step()
-        if record.tangent is not None:
-            record.tangent.step(base, params, record.weights, fresh)
-        if decoupled is not None:
-            descend_decoupled(base, params, params, decoupled)
-        parts.guard.settle(base, record.finite, params, parts.weights)
+        if not parts.guard.save(base, record.finite, params, later=record.wants.validation == "after"):
+            return
+        try:
+            base.step()
+            if record.tangent is not None:
+                record.tangent.step(base, params, record.weights, fresh)
+            if decoupled is not None:
+                descend_decoupled(base, params, params, decoupled)
+            parts.guard.settle(base, record.finite, params, parts.weights)
+        except BaseException:
+            parts.guard.interrupt(base, params, parts.weights)
+            raise
+        parts.guard.judge(base)

@@ -66,7 +66,7 @@ def scale_of(scaler: GradScaler | None) -> Tensor | None:
     return None if scaler is None else scaler._get_scale_async()
 
 
-def record(scaler: GradScaler | None, optimizer: Optimizer, finite: Tensor, held_out: Tensor | None) -> None:
+def record(scaler: GradScaler | None, optimizer: Optimizer, finite: Tensor, held_out: Tensor | None = None) -> None:
     """Write to the scaler's state that the optimizer has stepped, and whether all its passes were finite.
 
     Args:

@@ -3,21 +3,25 @@
 If the host read the flag, it would have to wait for the device at every step. Instead the base optimizer always steps,
 and its state is restored afterwards if the flag says so. This takes the memory of a copy of the state. Copying and
 restoring are a few operators, which write nothing in a finite step.
+
+Only tensors can be restored in this way. For base optimizers that keep anything else (see `python_state`), the host
+reads the flag, and leaves out the step of the base optimizer if it is not finite.
 """
 
 from __future__ import annotations
 
 from operator import is_
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from ..checks import learning_rate
-from ..tensors import Buffers, Tensors, copy_unless_
+from ..tensors import Buffers, Pair, Tensors, copy_, copy_unless_, gradients_of
 from ..tensors.shards import local
 from ..tensors.subclasses import dense_parts, filled_like
+from .python_state import PythonValues, StateGraph, is_known, keeps_tensors_only, optimizers_of
 
 BEGINS_AT_ONE = ("mu_product", "mu")  # NAdam, ASGD
 BEGINS_AT_LR = ("step_size", "eta")  # Rprop, ASGD
@@ -26,7 +30,7 @@ Place = tuple[dict[str, Any], str]
 
 
 class StepGuard:
-    """Copies the state of a base optimizer before its step, and restores it if the step was not finite."""
+    """Prepares a step of the base optimizer, and takes it back if it must not count."""
 
     def __init__(self) -> None:
         self._buffers = Buffers()
@@ -34,17 +38,46 @@ class StepGuard:
         self._places: list[Place] = []  # of the tensors with at least one entry
         self._live: list[Tensor] = []  # their memory: several tensors for a quantized one
         self._wrapped = False  # whether `_live` are other tensors than the state holds
+        self._copied = False  # whether the buffers hold the state before this step, whatever the flag says
+        self._trusted = False  # whether the last step of an unknown base optimizer has changed tensors only
+        self._on_host = False  # whether this step is left to the host
+        self._values: PythonValues | None = None  # of an unknown base optimizer
+        self._graph: StateGraph | None = None  # the same, if the host may have to undo a finite step
 
-    def save(self, base: Optimizer, finite: Tensor | None) -> None:
-        """Copy the state unless `finite`.
+    def save(self, base: Optimizer, finite: Tensor, params: Tensors, later: bool) -> bool:
+        """Prepare for a step of the base optimizer that may be undone.
 
-        If the copy is made because the step is not finite, the state itself may contain anything afterwards: the step
-        will be undone.
+        State in tensors is copied unless `finite`. If the copy is made because the step is not finite, the state itself
+        may contain anything afterwards: the step will be undone. For base optimizers that keep anything else, the host
+        reads the flag.
+
+        A base optimizer that is not torch's own never sees a gradient that is not finite, because it could raise. Where
+        the device undoes its step, it is given the weights as gradients.
 
         Args:
             base: the base optimizer, before its step.
-            finite: 0-dim bool; None: always copy.
+            finite: 0-dim bool.
+            params: the trainable weights.
+            later: whether the step may have to be undone although it is finite; then the state is always copied.
+
+        Returns:
+            Whether the base optimizer is to step.
         """
+        known = is_known(base)
+        self._on_host = not (known or self._trusted)
+        self._values = self._graph = None
+        self._copied = later
+        if (self._on_host or _begins_otherwise(base)) and not bool(finite):
+            self._copied = False
+            return False
+        if not known:
+            self._values = PythonValues(base)
+        if self._on_host:
+            self._graph = StateGraph(base, params) if later else None
+            return True
+        if not known:
+            present = [p for p in params if p.grad is not None]
+            copy_unless_(finite, Pair.of(gradients_of(present), present))
         found = _found(base)
         if not _same(found, self._found):
             self._found, self._places = found, _places(base)
@@ -52,18 +85,18 @@ class StepGuard:
             self._wrapped = len(self._live) != len(self._places) or any(
                 state[name] is not live for (state, name), live in zip(self._places, self._live, strict=True)
             )
-        if finite is None:
+        if later:
             self._buffers.copy_of(self._live)
         else:
             copy_unless_(finite, self._buffers.taking(self._live))
+        return True
 
     def settle(self, base: Optimizer, finite: Tensor, params: Tensors, weights: Buffers) -> None:
         """Keep the base optimizer's step if `finite`, else restore its state and the weights.
 
-        If the step is undone, state that it created gets the initial value that torch's optimizers use. (SGD has no
-        initial momentum buffer; 0 is used, which makes a difference only with dampening.) A step counter on another
-        device than the flag keeps counting, because combining them would make the host wait. A step that has been
-        undone must not be settled again with False.
+        If the step is undone, state that it created gets the initial value that torch's optimizers use. A step counter
+        on another device than the flag keeps counting, because combining them would make the host wait. A step that has
+        been undone must not be settled again with False.
 
         Args:
             base: the base optimizer, after its step.
@@ -71,6 +104,13 @@ class StepGuard:
             params: the weights that the base optimizer has changed.
             weights: copies of their values before the step.
         """
+        if self._on_host:
+            self._settle_on_host(finite, params, weights)
+            return
+        if self._values is not None and self._values.changed():
+            self._trusted = False
+            if not bool(finite):
+                self._values.put_back()
         unchanged = _same(_found(base), self._found)
         # an optimizer may have replaced a state tensor by a new one
         live = self._live if unchanged and not self._wrapped else _dense(self._places)
@@ -84,6 +124,46 @@ class StepGuard:
                 for tensor, begun in zip(dense_parts(whole), dense_parts(filled_like(whole, value)), strict=True):
                     if tensor.device == finite.device:
                         torch.where(finite, local(tensor), local(begun), out=local(tensor))
+
+    def judge(self, base: Optimizer) -> None:
+        """After a step that was left to the host: whether the device can undo the next one."""
+        if self._on_host and self._values is not None:
+            only_tensors = all(keeps_tensors_only(one) for one in optimizers_of(base))
+            self._trusted = only_tensors and not self._values.changed()
+
+    def interrupt(self, base: Optimizer, params: Tensors, weights: Buffers) -> None:
+        """The base optimizer's step was interrupted: restore the weights, and the state as far as it was copied.
+
+        State that the step has created is removed, so that the next step makes it. Without a copy, some moments may
+        have been updated.
+        """
+        copy_(params, weights.like(params))
+        if self._graph is not None:
+            self._graph.put_back()
+        elif self._values is not None:
+            self._values.put_back()
+        if self._on_host:
+            return
+        if self._copied:
+            live = _dense(self._places)
+            copy_(live, self._buffers.like(live))
+        before = {id(found) for found in self._found}
+        states: dict[Any, Any] = dict(base.state)
+        for key, state in states.items():
+            if isinstance(state, dict) and id(cast(Any, state)) not in before:
+                del base.state[key]
+
+    def _settle_on_host(self, finite: Tensor, params: Tensors, weights: Buffers) -> None:
+        if self._graph is not None and not bool(finite):
+            copy_(params, weights.like(params))
+            self._graph.put_back()
+
+
+def _begins_otherwise(base: Optimizer) -> bool:
+    """Whether the step makes a momentum of SGD with dampening: its first value is a gradient, without dampening."""
+    groups = [group for group in base.param_groups if group.get("dampening") and group.get("momentum")]
+    params = [p for group in groups for p in group["params"] if p.grad is not None]
+    return any(base.state.get(p, {}).get("momentum_buffer") is None for p in params)
 
 
 def _begins_at(group: dict[str, Any], name: str) -> Any:

@@ -111,10 +111,12 @@ class Wrapper(Optimizer):
             changed = hook(self, state_dict)
             state_dict = state_dict if changed is None else dict(changed)
         own: Any = state_dict.pop(STATE_KEY, None)
-        if not isinstance(own, dict) or not {"state", "param_groups"} <= state_dict.keys():
+        if not isinstance(own, dict) or not _is_of_base(state_dict, self.base_optimizer):
             raise _foreign_state()
         self._check_own_state(cast(dict[str, Any], own))
-        self._check_groups(state_dict["param_groups"])
+        self._check_groups(state_dict.get("param_groups", []))
+        if isinstance(state_dict.get("state"), dict):  # some optimizers change it
+            state_dict["state"] = dict(state_dict["state"])
         self.base_optimizer.load_state_dict(state_dict)
         self._load_own_state(cast(dict[str, Any], own))
         for hook in self._optimizer_load_state_dict_post_hooks.values():
@@ -201,6 +203,13 @@ def check_own_state(own: dict[str, Any], parts: Mapping[str, Part], tangent: Tan
         torch.as_tensor(own["peak_lr"])
     except Exception as error:
         raise ValueError(f"`state_dict` must be complete, got a damaged one ({error!r})") from error
+
+
+def _is_of_base(state_dict: dict[str, Any], base: Optimizer) -> bool:
+    """Whether a state has torch's format or, for an optimizer with a format of its own, the keys of that format."""
+    if {"state", "param_groups"} <= state_dict.keys():
+        return True
+    return type(base).state_dict is not Optimizer.state_dict and base.state_dict().keys() == state_dict.keys()
 
 
 def _foreign_state() -> ValueError:
