@@ -123,7 +123,7 @@ BASES: dict[str, Make] = {
     "shampoo": lambda p: po.Shampoo(p, lr=0.1, preconditioning_compute_steps=2),
     "scalable shampoo": lambda p: po.ScalableShampoo(p, lr=0.1, start_preconditioning_step=2, block_size=4),
     "soap": lambda p: po.SOAP(p, lr=0.01, precondition_frequency=2),
-    "kron": lambda p: po.Kron(p, lr=0.01),
+    "kron": lambda p: po.Kron(p, lr=0.01, balance_prob=0.0),  # else it draws from NumPy
     "ranger21": lambda p: po.Ranger21(p, num_iterations=50, lr=0.01),
     "adan": lambda p: po.Adan(p, lr=0.01),
     "schedule free": schedule_free,
