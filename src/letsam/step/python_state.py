@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 from ..joint import JointOptimizer
 from ..tensors import Tensors
 from ..tensors.shards import is_dtensor
+from ..tensors.subclasses import dense_parts
 
 PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device)
 CODE = (type, ModuleType, FunctionType, BuiltinFunctionType, MethodType, functools.partial)
@@ -91,7 +92,7 @@ class StateGraph:
                 continue
             seen.add(id(value))
             if isinstance(value, Tensor):
-                self._tensors.append((value, value.detach().clone()))
+                self._tensors += [(part, part.detach().clone()) for part in dense_parts(value)]
             elif isinstance(value, torch.Generator):
                 self._generators.append((value, value.get_state()))
             elif isinstance(value, dict):
@@ -131,8 +132,8 @@ def _has_hooks(base: Optimizer) -> bool:
 
 
 def _is_copied(value: object) -> bool:
-    """Whether the buffers can hold a copy; not of quantized tensors and other subclasses."""
-    return type(value) in (Tensor, nn.Parameter) or is_dtensor(value)
+    """Whether the buffers can hold a copy; of subclasses, if they say what they are made of."""
+    return type(value) in (Tensor, nn.Parameter) or is_dtensor(value) or hasattr(value, "__tensor_flatten__")
 
 
 def _is_plain(value: object) -> bool:
