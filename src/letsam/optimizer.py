@@ -15,7 +15,7 @@ Three examples:
 A step climbs from the weights theta to theta + rho eps_hat (`letsam.step.ascent`) and computes the gradient there. It
 then restores theta, and the base optimizer descends with that gradient (`letsam.step.descent`). For a learned radius,
 the step also builds the tangent Z = d theta' / d rho (`letsam.tangent`); the radius is given scalars only. All training
-passes of a step use the same dropout masks, and only the first one changes running statistics and random generators
+passes of a step use the same dropout masks, and only the first one changes the state of modules and random generators
 (`letsam.step.replay`). The host reads no value during a step: the radius, the losses and the decision to skip a step
 that is not finite stay on the device.
 """
@@ -65,9 +65,10 @@ class SharpnessAware(Wrapper):
         perturbation: direction and descent rule, a `letsam.perturbations.Perturbation`.
         rho: a number > 0 (0 gives the base optimizer's own steps), a schedule or a `LearnedRadius`; copied.
         validation_closure: used by `step` if it is not given one.
-        model: the network, wrapped (DDP, Fabric, `torch.compile`) or not. Its buffers, such as BatchNorm's running
-            statistics, then change once per step, in the first training pass, and not at all in a skipped step. None:
-            they change in every pass, including validation passes.
+        model: the network, wrapped (DDP, Fabric, `torch.compile`) or not. What passes change on its modules (buffers,
+            such as BatchNorm's running statistics, plain attributes, frozen parameters) then counts once per step, in
+            the first training pass, and modes are put back (docs/how-to/state-of-modules.md). In a skipped step the
+            tensors among it do not change. None: it changes in every pass, including validation passes.
         max_grad_norm: > 0, clips the total norm of the gradient that the base optimizer descends with, as
             `torch.nn.utils.clip_grad_norm_` does (the ascent needs no clipping: its length is rho); None: no clipping.
         process_group: the processes over which losses are averaged: "default", torch's default group if
@@ -182,7 +183,7 @@ class SharpnessAware(Wrapper):
 
     @property
     def model(self) -> nn.Module | None:
-        """The network whose buffers change once per step."""
+        """The network whose state changes once per step."""
         return self._passes.model
 
     @model.setter
@@ -292,8 +293,8 @@ class SharpnessAware(Wrapper):
     def ascent_step(self, *, grad_scaler: torch.amp.GradScaler | None = None) -> None:
         """Climb: perturb the weights by rho eps_hat along the current gradients, and clear the gradients.
 
-        For training loops without closures; fixed and scheduled radii only. With `model`, its buffers keep the values
-        that the first pass left. For equal dropout masks in both passes, use `letsam.ReplayedRandomness`.
+        For training loops without closures; fixed and scheduled radii only. With `model`, the state of its modules
+        stays as the first pass left it. For equal dropout masks in both passes, use `letsam.ReplayedRandomness`.
 
         Args:
             grad_scaler: the scaler of the loss, with which the gradients are unscaled. Pass it to `descent_step` too.
