@@ -99,9 +99,10 @@ class AESAMPerturbation(SAMPerturbation):
         return mean.to(like), variance.to(like)
 
     def commit(self, finite: Tensor) -> None:
-        """Keep the new averages if the step is finite."""
+        """Keep the new averages if the step is finite and the square of its gradient norm has not overflowed."""
         if self._proposed is not None:
             old = self._known(self._proposed[0])
+            finite = finite & (self._proposed[1] < torch.inf)  # the variance is NaN if the mean is infinite
             mean, variance = (torch.where(finite, new, known) for new, known in zip(self._proposed, old, strict=True))
             self._moments = mean, variance
         self._proposed = None

@@ -24,7 +24,7 @@ from ..closures import Closure, Returned, SkipStep, outputs_of, parts_of
 from ..perturbations import Perturbation
 from ..perturbations.units import in_units
 from ..radius import Ascent, Evidence
-from ..tensors import add_consuming_, gradients_of, norm, zero_
+from ..tensors import add_consuming_, cast_factor, gradients_of, norm, zero_
 from .parts import Parts
 from .passes import Passes
 from .record import GradientNorms, StepRecord
@@ -187,7 +187,7 @@ class AscentPhase:
         else:
             factor = factor / perturbation.ascents
             for param, gradient in zip(moved, gradients, strict=True):
-                part = gradient * factor.to(gradient.dtype)
+                part = gradient * cast_factor(factor, gradient.dtype)
                 record.eps_hat[param] = record.eps_hat[param].add_(part) if param in record.eps_hat else part
         add_consuming_(moved, gradients, rho * factor)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..closures import Closure, SkipStep
+from ..perturbations import Perturbation
 from ..perturbations.decoupled import descend_decoupled
 from ..radius import Evidence
 from ..tensors import Tensors, all_finite, finite_from, gradients_of, lengths, norm, scale_
@@ -40,6 +41,8 @@ class DescentPhase:
         decoupled = None
         if record.wants.climbs:
             decoupled = perturbation.descent([p for p in params if p.grad is not None], gradients, ascent_gradients)
+            if type(perturbation).descent is not Perturbation.descent:  # finite gradients may have become infinite
+                record.finite = record.finite & all_finite(lengths([*gradients, *(decoupled or ())]))
         if tangent is not None:
             tangent.project(params, decoupled, parts.weights)
         if max_grad_norm is not None:

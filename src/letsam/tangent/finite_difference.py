@@ -46,7 +46,9 @@ class FiniteDifference(Hypergradient):
             return torch.full_like(size, self.step)
         coarsest = max(torch.finfo(w.dtype).eps for w in weights)
         length = norm(direction).clamp(min=torch.finfo(size.dtype).tiny)
-        return coarsest**0.5 * size / length
+        # along a direction of length 0, any step will do that the weights' dtypes can hold
+        largest = min(torch.finfo(w.dtype).max for w in weights) / 2
+        return (coarsest**0.5 * size / length).clamp(max=largest)
 
     def curvature(self, held: Tensors, gradients: Tensors, rho: Tensor, probe_step: Tensor | None) -> None:
         """held: g_(rho + h) -> (g_(rho + h) - g_rho) / h."""

@@ -162,12 +162,37 @@ def _pieces(block: Tensor) -> tuple[Tensor, ...]:
     return block.view(-1).split(PIECE) if casts and block.is_contiguous() else (block,)
 
 
+def bounded(factor: Tensor, tensors: Tensors) -> Tensor:
+    """The factor, clamped to the range in which operators multiply these tensors by it.
+
+    Outside, it would be infinite there, and turn zeros into NaN: 1 / ||g|| of a vanishing gradient, for example. Only
+    two cases need it. A float64 factor meets narrower tensors; or, on a GPU, any factor meets float16, whereas the CPU
+    multiplies float16 in float32.
+
+    Example:
+        >>> bounded(torch.tensor(1e100, dtype=torch.float64), [torch.zeros(2)])
+        tensor(3.4028e+38, dtype=torch.float64)
+    """
+    wide = factor.dtype == torch.float64
+    if not wide and factor.is_cpu:
+        return factor
+    dtypes = set(map(DTYPE, tensors))
+    if torch.float16 in dtypes and not factor.is_cpu:
+        limit = torch.finfo(torch.float16).max
+    elif wide and dtypes != {torch.float64}:
+        limit = torch.finfo(torch.bfloat16 if torch.bfloat16 in dtypes else torch.float32).max
+    else:
+        return factor
+    return factor.clamp(-limit, limit)
+
+
 def scale_(tensors: Tensors, factor: Tensor | float) -> None:
     """Multiply all tensors by one factor (0-dim, or a number), or each by its own (shape `(len(tensors),)`)."""
-    if not isinstance(factor, Tensor) or factor.ndim == 0:
+    if not isinstance(factor, Tensor):
         torch._foreach_mul_(locals_of(tensors), factor)
-    else:
-        torch._foreach_mul_(locals_of(tensors), list(factor.unbind()))
+        return
+    factor = bounded(factor, tensors)
+    torch._foreach_mul_(locals_of(tensors), list(factor.unbind()) if factor.ndim else factor)
 
 
 def add_consuming_(tensors: Tensors, others: Tensors, factor: Tensor) -> None:
@@ -177,7 +202,9 @@ def add_consuming_(tensors: Tensors, others: Tensors, factor: Tensor) -> None:
         scale_(others, factor)
         torch._foreach_add_(here, there)
         return
-    factors = factor.expand(len(here)).contiguous()  # addcmul reads them on the host, which costs nothing on the CPU
+    factors = (
+        bounded(factor, here).expand(len(here)).contiguous()
+    )  # addcmul reads them on the host, which costs nothing on the CPU
     torch._foreach_addcmul_(here, there, [_one(t.dtype) for t in here], factors)
 
 
@@ -203,10 +230,18 @@ def multiply_(tensors: Tensors, others: Tensors) -> None:
 
 def add_scaled_(tensors: Tensors, others: Tensors, factor: Tensor, sign: float = 1.0) -> None:
     """tensors += sign * factor * others, with tensor factors as for `scale_`; makes no copy."""
-    by_dtype = {dtype: factor.to(dtype) for dtype in {t.dtype for t in tensors}}
+    by_dtype = {dtype: cast_factor(factor, dtype) for dtype in {t.dtype for t in tensors}}
     each = {dtype: f.unbind() if f.ndim else (f,) * len(tensors) for dtype, f in by_dtype.items()}
     factors = [each[t.dtype][i] for i, t in enumerate(tensors)]
     torch._foreach_addcmul_(locals_of(tensors), locals_of(others), factors, value=sign)
+
+
+def cast_factor(factor: Tensor, dtype: torch.dtype) -> Tensor:
+    """The factor in a dtype, clamped to its range if that is much smaller."""
+    if dtype == torch.float16 or (factor.dtype == torch.float64 and dtype != torch.float64):
+        limit = torch.finfo(dtype).max
+        factor = factor.clamp(-limit, limit)
+    return factor.to(dtype)
 
 
 def zero_(tensors: Tensors) -> None:
