@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import letsam
 from learned_radius import learned_radius
 from letsam import SAM, LearnedRadius
+from letsam.step.module_state import ModuleState
 from oracle.problems import batch, closure_on, same_bits, weights_of
 from step.stateful import KINDS, Stateful, a_teacher, after_one_pass, counter, state_of, teacher, zeros
 
@@ -319,3 +320,12 @@ def test_lazy_modules_are_made_in_the_first_pass() -> None:
         opt.step(closure_on(model, data))
         twin(data[0])
         assert same_bits(dict(model.named_buffers()), dict(twin.named_buffers()))
+
+
+def test_modules_without_any_state_have_not_changed() -> None:
+    """Such as the empty containers that adapters (peft) put beside each layer."""
+    state = ModuleState()
+    for module in (nn.ModuleDict(), nn.BatchNorm1d(2), nn.ModuleDict()):
+        state.take([module])
+        assert list(state.changes()) == []
+        state.put_back()

@@ -178,7 +178,7 @@ class ModuleState:
         count = len(BUILT_IN)
         first = [count if tuple(islice(vars(module), count)) == BUILT_IN else 0 for module in followed]
         self._skips = first + [0] * len(modules)
-        self._values = []
+        self._values = [self]  # no value of a module, so that they are read even if there are none
 
     def _now(self) -> list[object]:
         return chained(map(islice, map(_entries, self._places), self._skips, repeat(None)))
