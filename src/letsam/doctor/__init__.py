@@ -88,6 +88,7 @@ def _examine(
     try:
         here = sandbox.run(closure, "closure")
         yield from findings.not_finite(here)
+        yield from findings.loss_without_zero(optimizer, here)
         yield from findings.weights_without_gradient(here, sandbox.weight_names)
         yield from findings.moving_state(here, optimizer)
         yield from findings.changed_modes(here, optimizer)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..closures.closure import Closure
 from ..optimizer import SharpnessAware
-from ..radius import LearnedRadius
+from ..radius import LearnedRadius, LogAdam
 from ..step.activity import is_active
 from ..tensors import norm
 
@@ -26,6 +26,8 @@ LARGEST_SHARE = 0.5
 # Fraction of the entries with a gradient. If more than half do not move, the second pass nearly repeats the first.
 LARGEST_UNMOVED = 0.5
 STEPS_AHEAD = 1000  # in which `active` is looked at
+# Relative to the first-order change of the loss by the perturbation: 1 to 1,000 in training, more on a plateau.
+LARGEST_LOSS = 1e5
 SHOWN_NAMES = 3
 
 
@@ -282,6 +284,25 @@ def stale_scheduler(optimizer: SharpnessAware, scheduler: Any) -> Iterator[Findi
         )
     for part in getattr(scheduler, "_schedulers", ()):  # of SequentialLR and ChainedScheduler
         yield from stale_scheduler(optimizer, part)
+
+
+def loss_without_zero(optimizer: SharpnessAware, here: Pass) -> Iterator[Finding]:
+    """A warning: the curvature limit of a learned radius's prior, which is relative to the loss, cannot act."""
+    rule = optimizer.radius.rule if isinstance(optimizer.radius, LearnedRadius) else None
+    prior = rule.prior if isinstance(rule, LogAdam) else None
+    if prior is None or prior.rise is None or not here.finite():
+        return
+    loss, rise = float(here.loss), prior.reach * float(norm(here.present))  # by the slope alone
+    if loss >= 0 and (rise == 0 or loss <= LARGEST_LOSS * rise):
+        return
+    what = "is negative" if loss < 0 else f"is {loss / rise:.1g} times what the perturbation changes to first order"
+    yield Finding(
+        "loss-without-zero",
+        f"the loss of `{here.name}` {what}, so the curvature limit of the prior, which is relative to the loss, cannot "
+        "act, and a constant in the loss changes the learned radius: drop the constant, or use "
+        "rule=LogAdam(prior=Prior(rise=None))",
+        "warning",
+    )
 
 
 def radius_never_updated(optimizer: SharpnessAware) -> Iterator[Finding]:

@@ -43,7 +43,7 @@ class LearnedRadius(FixedParts, Radius):
         rho: initial radius, > 0, within the bounds of the rule, in units of the weights (ASAM: relative to them).
         objective: what the upper level minimizes; None: `ValidationLoss()`.
         hypergradient: estimator of the curvature term; None: `Secant()`, which needs no further pass.
-        rule: how a slope changes the radius; None: `LogAdam()`.
+        rule: how a slope changes the radius; None: `LogAdam()`, whose `Prior` depends on a constant added to the loss.
         per: "all": one radius for all weights. "group", "layer": one per param group or weight tensor, without further
             passes. Each slope uses the dot products of its block, which neglects the effect of a block's radius on the
             gradients of other blocks (docs/how-to/radii.md). The rule with its bounds and prior applies to each radius

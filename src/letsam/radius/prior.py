@@ -37,6 +37,12 @@ class Prior:
     d is the distance of an ascent, and c is the growth of the gradient norm per distance. The sums are over steps 1 to
     24. Step 0 is left out because it uses the initial radius, which may be far too large.
 
+    **A constant that is added to the loss changes this limit**, and with it the learned radius, because R is relative
+    to the loss: a positive constant weakens the limit, and with a negative loss there is none. If the loss has no
+    meaningful zero (a log-likelihood of continuous data, a loss with a constant or negative term), use `rise=None`: the
+    radius then does not depend on the constant. `letsam.check` reports a loss that is negative, or so large that the
+    limit cannot act.
+
     Args:
         reach: the prior, > 0, in units of the weights. For SAM it is a radius, for ASAM rho ||T g|| / ||g||.
         weight: >= 0, relative to Adam's term, which is mostly between -1 and 1; one number, or (below, above).
