@@ -10,7 +10,7 @@ For an ordinary model this costs a comparison of lists by identity. Only what a 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice, repeat
 from operator import attrgetter, methodcaller
@@ -29,6 +29,7 @@ from .plain_values import (
     is_plain,
     parts_of_value,
     same,
+    views_of,
     with_tensors,
 )
 from .tensor_copy import TensorCopy, equal, parts_of_tensor
@@ -95,7 +96,10 @@ class ModuleState:
         self._owned: list[tuple[Key, Tensor]] = []  # buffers
         self._single: list[tuple[Key, Tensor]] = []  # attributes that are tensors
         self._nests: list[tuple[Key, object]] = []  # attributes that are containers with something that can change
-        self._containers: list[ContainerCopy] = []
+        self._containers: list[ContainerCopy] = []  # all that can change, within others or not
+        self._views: list[Collection[Any]] = []  # on what they hold
+        self._contents: list[object] = []  # what they held: what is compared
+        self._inner: list[tuple[Key, Tensor]] = []  # the tensors in them
 
     def take(self, modules: Sequence[nn.Module], weights: Sequence[Tensor] = (), frozen: Sequence[Tensor] = ()) -> None:
         """Copy the state of these modules.
@@ -112,12 +116,9 @@ class ModuleState:
         if not same(values, self._values):
             self._values = values
             self._read(weights)
-        kept = self._single
-        if self._nests:
-            inside = [pair for key, value in self._nests for pair in parts_of_value(value, key)]
-            self._containers = [ContainerCopy(value, key) for key, value in inside if not isinstance(value, Tensor)]
-            kept = kept + self._copied([pair for pair in inside if isinstance(pair[1], Tensor)], weights)
-        _take(self._attributes, kept)
+        if not same(chained(self._views), self._contents):
+            self._read_containers(weights)
+        _take(self._attributes, self._single + self._inner)
         _take(self._buffers, self._owned + [((id(param),), param) for param in frozen])
 
     def keep_where(self, flag: Tensor, other: ModuleState) -> None:
@@ -134,19 +135,28 @@ class ModuleState:
                 place, name = known[root[0]], str(root[1])
                 place[name] = with_tensors(place[name], root, fresh)
 
+    def release(self) -> None:
+        """Forget attributes that are tensors or containers, to free their memory; it cannot be put back any more."""
+        if self._single or self._nests:
+            self._values, self._copies, self._single = [], [], []
+            self._nests, self._containers, self._views, self._contents, self._inner = [], [], [], [], []
+            self._attributes.release()
+
     def put_back(self) -> None:
         """Restore the state: values, shapes, and the objects that the modules held."""
         if not same(self._now(), self._values):
-            places = list(zip(self._places, self._copies, strict=True))
-            for place, copy in places[self._followed :]:
-                _replace_entries(place, copy)
-            for i, (place, copy) in enumerate(places[: self._followed]):
-                if (
-                    type(self._owners[i]) is self._kinds_of_owners()[i]
-                ):  # else a lazy module: its sizes are its weights'
+            known = dict(zip(self._modules, self._kinds, strict=True))
+            pairs = list(enumerate(zip(self._places, self._copies, strict=True)))
+            for i, (place, copy) in pairs[self._followed :] + pairs[: self._followed]:
+                if same(place.values(), copy.values()):
+                    continue
+                if i >= self._followed:
+                    _replace_entries(place, copy)
+                elif type(self._owners[i]) is known[self._owners[i]]:  # else a lazy module: sizes stay with its weights
                     _replace_attributes(place, copy)
-        for container in self._containers:
-            container.put_back()
+        if not same(chained(self._views), self._contents):
+            for container in self._containers:
+                container.put_back()
         self._attributes.put_back()
         self._buffers.put_back()
 
@@ -186,7 +196,7 @@ class ModuleState:
     def _read(self, weights: Sequence[Tensor]) -> None:
         """Look through all values; only when one is another object than at the last time."""
         self._copies = [dict(place.items()) for place in self._places]
-        self._nests, self._containers = [], []
+        self._nests = []
         single: list[tuple[Key, Tensor]] = []
         for place in self._places[: self._followed]:
             for name, value in place.items():
@@ -204,6 +214,16 @@ class ModuleState:
             for name, value in place.items()
             if value is not None and not is_lazy(value)
         ]
+        self._read_containers(weights)
+
+    def _read_containers(self, weights: Sequence[Tensor]) -> None:
+        """Look through all containers; only when one holds other objects than at the last time."""
+        inside = [pair for key, value in self._nests for pair in parts_of_value(value, key)]
+        containers = [(key, value) for key, value in inside if not isinstance(value, Tensor)]
+        self._containers = [ContainerCopy(value, key) for key, value in containers]
+        self._views = [view for _, value in containers for view in views_of(value)]
+        self._contents = chained(self._views)
+        self._inner = self._copied([pair for pair in inside if isinstance(pair[1], Tensor)], weights)
 
     def _copied(self, found: list[tuple[Key, Tensor]], weights: Sequence[Tensor]) -> list[tuple[Key, Tensor]]:
         """Those whose values are copied: not what shares memory with a parameter or its gradient, nor what is huge."""
@@ -215,10 +235,6 @@ class ModuleState:
         params = [param for param in (*parameters_of(self._modules), *weights) if param is not None]
         taken = {_memory(tensor) for param in params for tensor in (param, param.grad)} - {None}
         return [pair for pair in found if _memory(pair[1]) not in taken]
-
-    def _kinds_of_owners(self) -> list[type]:
-        known = dict(zip(self._modules, self._kinds, strict=True))
-        return [known[owner] for owner in self._owners]
 
 
 def _replace_entries(place: Place, copy: Place) -> None:

@@ -44,6 +44,11 @@ def entries_of(container: Container) -> Collection[Any]:
     return [*container, *container.values()] if type(container) in MAPPINGS else container
 
 
+def views_of(container: Container) -> list[Collection[Any]]:
+    """What `entries_of` a container reads, now and later."""
+    return [container, container.values()] if type(container) in MAPPINGS else [container]
+
+
 def is_plain(value: object, depth: int = DEEPEST) -> bool:
     """Whether a value is a number, a string, a tensor, or a container of plain values.
 

@@ -115,6 +115,8 @@ class Replay:
         """At the end of the step: `conclude`, if there were passes after the base optimizer's step."""
         if not self._concluded:
             self.conclude(finite)
+        self._start.state.release()
+        self._part.state.release()
         self._under_way = self._concluded = False
 
     def abort(self) -> None:

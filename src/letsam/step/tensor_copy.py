@@ -50,6 +50,12 @@ class TensorCopy:
         for views, parts in self._pairs:
             torch._foreach_copy_(views, parts)
 
+    def release(self) -> None:
+        """Forget the tensors. The memory of the copies is kept for tensors of the same layout."""
+        self._keys = ()
+        self._tensors, self._dense, self._aliases, self._sparse, self._parts, self._pairs = [], [], [], [], [], []
+        self._shapes, self._addresses, self._counts = [], [], []
+
     def put_back(self) -> None:
         """Restore the shapes and values of the tensors."""
         if not self._in_place():
