@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -230,6 +231,22 @@ def test_a_frozen_network_can_be_used_by_a_graph_of_before_the_step() -> None:
     opt.step(closure_on(model, batch(0)))
     loss.backward()
     assert inputs.grad is not None
+
+
+def test_what_a_step_has_replaced_is_freed() -> None:
+    """Not kept until the next step: a module may store activations."""
+
+    def change(net: Any, out: Tensor) -> Tensor:
+        net.last, net.both = out.clone(), [out.clone()]
+        return out * 0
+
+    model: Any = Stateful(change, last=None, both=[])
+    opt = SAM(sgd(model), rho=0.2, model=model)
+    for i in range(3):
+        old = [weakref.ref(tensor) for tensor in (model.last, *model.both) if tensor is not None]
+        opt.step(closure_on(model, batch(i)))
+        assert [ref() for ref in old] == [None] * len(old)
+        assert len(old) == 2 * (i > 0)
 
 
 # --- what is left alone -------------------------------------------------------------------------------------------

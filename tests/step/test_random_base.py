@@ -25,20 +25,34 @@ RADII: dict[str, Callable[[], Any]] = {
 }
 
 
+NOISE: list[Tensor] = []
+
+
 class Langevin(torch.optim.SGD):
-    """theta <- theta - lr g + noise; remembers the noise."""
+    """theta <- theta - lr g + noise, which is kept in `NOISE`."""
 
     def __init__(self, params: Any) -> None:
         super().__init__(params, lr=0.1)
-        self.noise: list[Tensor] = []
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:
         super().step()
         for group in self.param_groups:
             for p in group["params"]:
-                self.noise.append(torch.randn_like(p))
-                p.add_(self.noise[-1], alpha=0.01)
+                NOISE.append(torch.randn_like(p))
+                p.add_(NOISE[-1], alpha=0.01)
+
+
+class Counting(Langevin):
+    """The same with a counter, because of which it is not called in a step that is not finite."""
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params)
+        self.steps = 0
+
+    def step(self, closure: Any = None) -> None:
+        super().step()
+        self.steps += 1
 
 
 def net() -> nn.Sequential:
@@ -64,9 +78,9 @@ def test_the_noise_is_that_of_the_base_alone(radius: str, given: bool) -> None:
     opt = SAM(base, rho=RADII[radius](), model=model if given else None)
     for i in range(4):
         expected, end = drawn_alone(model)
-        base.noise.clear()
+        NOISE.clear()
         opt.step(closure_on(model, batch(i)), closure_on(model, batch(50 + i)))
-        assert same_bits(base.noise, expected)
+        assert same_bits(NOISE, expected)
         assert torch.equal(torch.get_rng_state(), end)
 
 
@@ -80,17 +94,23 @@ def test_a_radius_of_zero_is_the_base_alone() -> None:
     assert same_bits(weights_of(model), weights_of(twin))
 
 
-def test_a_skipped_step_draws_as_well() -> None:
-    """The host does not know that it is skipped. The next step draws other numbers."""
+@pytest.mark.parametrize("base", [Langevin, Counting])
+def test_a_skipped_step(base: type[Langevin]) -> None:
+    """It draws what the base optimizer draws if it is called, which an optimizer with tensors alone is."""
     model = net()
-    base = Langevin(model.parameters())
-    opt = SAM(base, rho=0.2)
+    opt = SAM(base(model.parameters()), rho=0.2)
+    clean = closure_on(model, batch(0))
+    opt.step(clean)
+    start = torch.get_rng_state()
     _, end = drawn_alone(model)
-    clean, weights = closure_on(model, batch(0)), weights_of(model)
+    model(batch(0)[0])
+    after_one_pass = torch.get_rng_state()
+    torch.set_rng_state(start)
+    weights = weights_of(model)
     opt.step(lambda: clean() * math.nan)
     assert opt.metrics["skipped_steps"] == 1
     assert same_bits(weights_of(model), weights)
-    assert torch.equal(torch.get_rng_state(), end)
+    assert torch.equal(torch.get_rng_state(), end if base is Langevin else after_one_pass)
 
 
 def test_a_base_optimizer_that_raises_draws_nothing() -> None:

@@ -138,7 +138,7 @@ class ModuleState:
     def release(self) -> None:
         """Forget attributes that are tensors or containers, to free their memory; it cannot be put back any more."""
         if self._single or self._nests:
-            self._values, self._copies, self._single = [], [], []
+            self._values, self._copies, self._single = [self], [], []
             self._nests, self._containers, self._views, self._contents, self._inner = [], [], [], [], []
             self._attributes.release()
 
