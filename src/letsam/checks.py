@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any, TypeVar, cast
 
+import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
@@ -115,6 +116,46 @@ def learning_rate(group: dict[str, Any]) -> float | Tensor:
     raise ValueError(
         f"`lr` of a param group must be a number, a tensor with one element or None, got {shown(cast(object, lr))}"
     )
+
+
+def saved(
+    name: str,
+    value: object,
+    shape: Sequence[int] | None = (),
+    *,
+    lowest: float | None = None,
+    above: float | None = None,
+) -> Tensor:
+    """Check a number, or a tensor of numbers, of a saved state.
+
+    Args:
+        name: of the number, for the error.
+        value: what the state holds.
+        shape: the shape that it must have; None for any.
+        lowest: the smallest value allowed; None: no limit.
+        above: all values must be greater; None: no limit.
+
+    Returns:
+        `value` as a tensor.
+
+    Raises:
+        ValueError: another shape, or a value that is not finite or too small.
+        TypeError: not a number or a tensor of real numbers.
+    """
+    if isinstance(value, (str, bytes, dict)) or value is None:
+        raise TypeError(f"`{name}` must be a number, got {shown(cast(object, value))}")
+    tensor = torch.as_tensor(value).detach()
+    if tensor.is_complex():
+        raise TypeError(f"`{name}` must be real, got {shown(tensor)}")
+    if shape is not None and tensor.shape != tuple(shape):
+        raise ValueError(f"`{name}` must have the shape {tuple(shape)}, got {tuple(tensor.shape)}")
+    if not bool(tensor.isfinite().all()):
+        raise ValueError(f"`{name}` must be finite, got {shown(tensor)}")
+    if lowest is not None and not bool((tensor >= lowest).all()):
+        raise ValueError(f"`{name}` must be >= {lowest}, got {shown(tensor)}")
+    if above is not None and not bool((tensor > above).all()):
+        raise ValueError(f"`{name}` must be > {above}, got {shown(tensor)}")
+    return tensor
 
 
 def checked_module(model: object) -> nn.Module:

@@ -118,5 +118,8 @@ class AESAMPerturbation(SAMPerturbation):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state that `state_dict` returned."""
         moments = state["moments"]
-        self._moments = None if moments is None else (moments[0].clone(), moments[1].clone())
+        if moments is not None:
+            mean, variance = (checks.saved("moments", moment, lowest=0.0).clone() for moment in moments)
+            moments = mean, variance
+        self._moments = moments
         self._proposed = None

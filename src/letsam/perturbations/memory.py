@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import checks
 from ..tensors import Pair, Tensors, copy_, copy_unless_, scalar_dtype
 from ..tensors.shards import local
 from .base import Perturbation
@@ -112,10 +113,16 @@ class Memory:
         """A new memory of the same weights with the saved values, in the dtypes of the weights."""
         new = Memory()
         new._order = self._order
+        if state["values"].keys() != state["begun"].keys():
+            raise ValueError("`begun` must be given for the weights with `values` alone")
         for i, value in state["values"].items():
+            if i not in range(len(self._order)):
+                raise ValueError(f"`values` must be of weights 0 to {len(self._order) - 1}, got {checks.shown(i)}")
             weight = self._order[i]
+            checks.saved(f"values[{i}]", value, weight.shape)
+            checks.saved(f"begun[{i}]", state["begun"][i], lowest=0.0)
             new._values[weight] = value.to(weight.device, weight.dtype, copy=True)
-            new._begun[weight] = state["begun"][i].to(weight.device, copy=True)
+            new._begun[weight] = state["begun"][i].to(weight.device, scalar_dtype([weight]), copy=True)
         return new
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from .. import checks
 from ..tangent import Hypergradient, Slope
 from ..tangent.blocks import Blocks
 
@@ -204,4 +205,4 @@ class Radius:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state that `state_dict` returned."""
-        self.rho = torch.as_tensor(state["rho"]).to(self.rho, copy=True)
+        self.rho = checks.saved("rho", state["rho"], None, lowest=0.0).to(self.rho, copy=True)

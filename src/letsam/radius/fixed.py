@@ -92,6 +92,7 @@ class FixedRadius(Radius):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state that `state_dict` returned; `attach` adds the numbers of the groups."""
+        checks.saved("rho", state["rho"])
         self.rho = self._shared
         super().load_state_dict(state)
         self._numbers, self._shared = [], self.rho

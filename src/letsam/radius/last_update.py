@@ -9,6 +9,8 @@ from torch import Tensor
 
 from ..tangent.blocks import grown
 
+NAMES = {"validation_loss", "training_loss", "hypergradient"}
+
 
 class LastUpdate:
     """The losses and the hypergradient of the last update whose step was finite.
@@ -51,5 +53,7 @@ class LastUpdate:
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """Restore the state that `state_dict` returned."""
+        if state and state.keys() != NAMES:
+            raise ValueError(f"`reported` must hold {', '.join(sorted(NAMES))} or nothing, got {', '.join(state)}")
         self._kept = {name: torch.as_tensor(value).to(device) for name, value in state.items()}
         self.seen = {}

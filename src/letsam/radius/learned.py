@@ -69,8 +69,7 @@ class LearnedRadius(FixedParts, Radius):
         True
 
     Reference:
-        arXiv:2408.08222, equations (4) to (8); `LearnedRadius.paper` is the method of the paper. docs/evidence.md
-        compares the defaults with grids of fixed radii; docs/search.md lists what else was tried.
+        arXiv:2408.08222, equations (4) to (8); `LearnedRadius.paper` is the method of the paper. See docs/evidence.md.
     """
 
     learns = True
@@ -243,8 +242,9 @@ class LearnedRadius(FixedParts, Radius):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state that `state_dict` returned."""
+        checks.saved("rho", state["rho"], self.rho.shape, above=0.0)
         super().load_state_dict(state)
         self.rule.load_state_dict(state)
-        self.reach = torch.as_tensor(state["reach"]).to(self.reach, copy=True)
+        self.reach = checks.saved("reach", state["reach"], lowest=0.0).to(self.reach, copy=True)
         self._last.load_state_dict(state["reported"], self.rho.device)
         self._forget()

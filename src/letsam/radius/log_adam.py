@@ -193,7 +193,9 @@ class LogAdam(Rule):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state that `state_dict` returned."""
-        self._values = torch.stack([torch.as_tensor(state[name]).to(self._values) for name in NAMES])
+        shape, lowest = self._values.shape[1:], {"exp_avg_sq": 0.0, "updates": 0.0}
+        loaded = [checks.saved(name, state[name], shape, lowest=lowest.get(name)) for name in NAMES]
+        self._values = torch.stack([value.to(self._values) for value in loaded])
         self._proposed = self._highest = None
         if self.prior is not None:
             self.prior.load_state_dict(state)

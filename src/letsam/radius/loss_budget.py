@@ -99,5 +99,6 @@ class LossBudgetRadius(Radius):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state that `state_dict` returned."""
+        checks.saved("rho", state["rho"])
         super().load_state_dict(state)
         self._before = self.rho

@@ -158,7 +158,8 @@ class Prior:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state that `state_dict` returned."""
-        self._sums = torch.stack([torch.as_tensor(state[name]).to(self._sums) for name in SUMS])
+        loaded = [checks.saved(name, state[name], self._sums.shape[1:]) for name in SUMS]
+        self._sums = torch.stack([value.to(self._sums) for value in loaded])
         self._proposed = self._log_reach = None
 
 

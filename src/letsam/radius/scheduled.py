@@ -34,6 +34,12 @@ class ChangingRadius(Radius):
         if self._before is not None:
             self.rho, self._before = self._before, None
 
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the state that `state_dict` returned."""
+        if self.per == "all":
+            checks.saved("rho", state["rho"])
+        super().load_state_dict(state)
+
 
 class ScheduledRadius(ChangingRadius):
     """rho_t = end + (start - end) * weight(min(t / steps, 1)), with a weight that decreases from 1 to 0.
@@ -249,8 +255,11 @@ class ReplayedRadius(ChangingRadius):
         rows = _rows(state["schedule"], self.per)
         if self.per != "all" and len(rows[0]) != len(self._rows[0]):
             raise ValueError(f"`schedule` must have {len(self._rows[0])} radii at each step, got {len(rows[0])}")
+        rho = checks.saved("rho", state["rho"], None)
+        if rho.ndim:  # with `per`, from the first step on
+            checks.saved("rho", rho, (len(rows[0]),))
         super().load_state_dict(state)
-        rho, self._rows, self.steps = self.rho, rows, state["steps"]
+        rho, self._rows, self.steps = self.rho, rows, checks.whole("steps", state["steps"], 1)
         self._read()
         self.to(rho.device, rho.dtype)
         self.rho: Tensor = rho
@@ -326,7 +335,7 @@ def _between(first: float, second: float, share: float) -> float:
 
 
 def learning_rate_share(lr: float | Tensor, peak_lr: float | Tensor) -> float | Tensor:
-    """lr / peak_lr: 1 at the peak, and 1 if no learning rate has been above 0.
+    """lr / peak_lr: 1 at the peak, and 1 if no learning rate has been above 0; 0 if `lr` is not finite.
 
     Example:
         >>> learning_rate_share(0.05, 0.2)
@@ -334,5 +343,8 @@ def learning_rate_share(lr: float | Tensor, peak_lr: float | Tensor) -> float | 
     """
     if isinstance(lr, Tensor) or isinstance(peak_lr, Tensor):
         tiny = torch.finfo(torch.float32).tiny
-        return torch.as_tensor(lr) / torch.as_tensor(peak_lr).clamp(min=tiny)
+        share = torch.as_tensor(lr) / torch.as_tensor(peak_lr).clamp(min=tiny)
+        return share.nan_to_num(0.0, 0.0, 0.0)
+    if not math.isfinite(lr):
+        return 0.0
     return lr / peak_lr if peak_lr > 0 else 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import torch
@@ -167,13 +168,16 @@ class Parts:
         lr = checks.learning_rate(group)
         initial = checks.learning_rate({"lr": group.get("initial_lr", lr)})
         if isinstance(lr, Tensor) or isinstance(initial, Tensor) or isinstance(self.peak_lr, Tensor):
-            peak = torch.zeros_like(self.radius.rho)
+            peak = self.radius.rho.new_zeros(())  # even if there are several radii
             for value in (self.peak_lr, lr, initial):
-                # a number is not made a tensor: copying it to the device would make the host wait
-                peak = torch.maximum(peak, value.to(peak)) if isinstance(value, Tensor) else peak.clamp(min=value)
+                if isinstance(value, Tensor):
+                    peak = torch.maximum(peak, value.to(peak).nan_to_num(0.0, 0.0, 0.0))
+                elif math.isfinite(value):
+                    # a number is not made a tensor: copying it to the device would make the host wait
+                    peak = peak.clamp(min=value)
             self.peak_lr = peak
         else:
-            self.peak_lr = max(self.peak_lr, lr, initial)
+            self.peak_lr = max([self.peak_lr, *filter(math.isfinite, (lr, initial))])
         record.lr, record.peak_lr = lr, self.peak_lr
 
     def slope(
@@ -250,6 +254,8 @@ class Parts:
         if self.tangent is not None:
             self.tangent.load_state_dict(own["radius"])
         self.steps, self.peak_lr = own["steps"], own["peak_lr"]
+        if isinstance(self.peak_lr, Tensor):
+            self.peak_lr = self.peak_lr.amax()  # states of earlier versions have one value per radius
         self.rested = own.get("rested", 0)  # states of earlier versions lack it
         self.skipped = torch.as_tensor(own["skipped_steps"]).to(self.skipped.device, copy=True)
         self._attach()

@@ -12,10 +12,11 @@ from types import SimpleNamespace
 from typing import Any, Protocol, cast
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from .. import checks
-from ..joint import JointOptimizer
+from ..joint import JointOptimizer, owners_of_groups
 from ..tangent import Tangent
 
 STATE_KEY = "sharpness_aware"
@@ -115,6 +116,7 @@ class Wrapper(Optimizer):
             raise _foreign_state()
         self._check_own_state(cast(dict[str, Any], own))
         self._check_groups(state_dict.get("param_groups", []))
+        _check_shapes(state_dict, self.base_optimizer)
         if isinstance(state_dict.get("state"), dict):  # some optimizers change it
             state_dict["state"] = dict(state_dict["state"])
         self.base_optimizer.load_state_dict(state_dict)
@@ -199,8 +201,9 @@ def check_own_state(own: dict[str, Any], parts: Mapping[str, Part], tangent: Tan
         if tangent is not None:
             tangent.load_state_dict(own["radius"])
         checks.whole("steps", own["steps"], 0)
-        torch.as_tensor(own["skipped_steps"])
-        torch.as_tensor(own["peak_lr"])
+        checks.whole("rested", own.get("rested", 0), 0)
+        checks.saved("skipped_steps", own["skipped_steps"], lowest=0.0)
+        checks.saved("peak_lr", own["peak_lr"], None, lowest=0.0)
     except Exception as error:
         raise ValueError(f"`state_dict` must be complete, got a damaged one ({error!r})") from error
 
@@ -210,6 +213,38 @@ def _is_of_base(state_dict: dict[str, Any], base: Optimizer) -> bool:
     if {"state", "param_groups"} <= state_dict.keys():
         return True
     return type(base).state_dict is not Optimizer.state_dict and base.state_dict().keys() == state_dict.keys()
+
+
+def _check_shapes(state_dict: dict[str, Any], base: Optimizer) -> None:
+    """Raise `ValueError` if the state of one of torch's own optimizers is of weights of other shapes.
+
+    torch checks the number of weights alone. A tensor of the state has the shape of its weight, or one element;
+    Adafactor's have others.
+    """
+    groups: Any = state_dict.get("param_groups", [])
+    saved = [number for group in groups for number in group["params"]]
+    kinds = [
+        type(owner)
+        for owner, group in zip(owners_of_groups(base), base.param_groups, strict=True)
+        for _ in group["params"]
+    ]
+    params = [param for group in base.param_groups for param in group["params"]]
+    if len(saved) != len(params):
+        return  # the optimizer says so itself
+    for number, param, kind in zip(saved, params, kinds, strict=True):
+        state: Any = state_dict["state"].get(number)
+        if (
+            not kind.__module__.startswith("torch.optim.")
+            or kind is torch.optim.Adafactor
+            or not isinstance(state, dict)
+        ):
+            continue
+        for name, value in cast(dict[str, Any], state).items():
+            if isinstance(value, Tensor) and value.numel() != 1 and value.shape != param.shape:
+                raise ValueError(
+                    f"`state_dict` must be of weights of the same shapes, got {name} of shape {tuple(value.shape)} for "
+                    f"a weight of shape {tuple(param.shape)}"
+                )
 
 
 def _foreign_state() -> ValueError:

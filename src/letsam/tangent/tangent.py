@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from .. import checks
 from ..perturbations.decoupled import descend_decoupled
 from ..tensors import Average, Buffers, Tensors, add_, add_scaled_, copy_, gradients_of, norm, scale_, zero_
 from .blocks import Blocks
@@ -294,7 +295,8 @@ class Tangent:
         self.held = [z.clone() for _, z in sorted(state.get("Z", {}).items())]
         self.carries, self._owners = bool(self.held), None
         if self.carries:
-            self.usable = torch.as_tensor(state["usable"]).to(self.usable.device, copy=True)
+            usable = checks.saved("usable", state["usable"])
+            self.usable = usable.to(self.usable.device, torch.bool, copy=True)
 
     def __getstate__(self) -> dict[str, Any]:
         # `held` are views of one block of memory; a copy of this object belongs to other weights
