@@ -229,7 +229,8 @@ def _check_shapes(state_dict: dict[str, Any], base: Optimizer) -> None:
         for _ in group["params"]
     ]
     params = [param for group in base.param_groups for param in group["params"]]
-    if len(saved) != len(params):
+    names = [type(owner).__name__ for owner in getattr(base, "optimizers", ())]
+    if len(saved) != len(params) or [other.get("type") for other in state_dict.get("optimizers", [])] != names:
         return  # the optimizer says so itself
     for number, param, kind in zip(saved, params, kinds, strict=True):
         state: Any = state_dict["state"].get(number)
