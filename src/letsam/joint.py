@@ -184,12 +184,7 @@ class JointOptimizer(Optimizer):
         Raises:
             ValueError: the state is of other optimizers, or of groups of other sizes; nothing has changed then.
         """
-        kinds = [type(optimizer).__name__ for optimizer in self.optimizers]
-        others: Any = state_dict.get("optimizers", [{"type": kind} for kind in kinds])  # not in distributed checkpoints
-        saved = [other["type"] for other in others]
-        if kinds != saved:
-            raise ValueError(f"`state_dict` must be that of the optimizers {kinds}, got {saved}")
-        groups = self._checked_groups(state_dict["param_groups"])
+        others, groups = self.check_state(state_dict)
         for owner, optimizer in enumerate(self.optimizers):
             own = [
                 group
@@ -206,6 +201,15 @@ class JointOptimizer(Optimizer):
                 for group in own
             ]
             optimizer.load_state_dict({"state": state, "param_groups": packed, **extra})
+
+    def check_state(self, state_dict: dict[str, Any]) -> tuple[Any, list[dict[str, Any]]]:
+        """What each optimizer saves besides torch's format, and the param groups; raises as `load_state_dict` does."""
+        kinds = [type(optimizer).__name__ for optimizer in self.optimizers]
+        others: Any = state_dict.get("optimizers", [{"type": kind} for kind in kinds])  # not in distributed checkpoints
+        saved = [other["type"] for other in others]
+        if kinds != saved:
+            raise ValueError(f"`state_dict` must be that of the optimizers {kinds}, got {saved}")
+        return others, self._checked_groups(state_dict["param_groups"])
 
     def _checked_groups(self, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
         present = self.param_groups
