@@ -270,3 +270,43 @@ def test_a_device_without_float64(base: str, hypergradient: str, monkeypatch: py
             seen, value = trained(base, steps, hypergradient=hypergradient)
         assert seen == []
         assert value == pytest.approx(usual, rel=1e-3)
+
+
+# --- optimizers that cannot be wrapped ------------------------------------------------------------------------------
+
+
+def test_optimizers_that_are_refused() -> None:
+    class InBackward(FindsItsOwnRate):
+        def fused_backward(self) -> None:
+            """As of LOMO."""
+
+    class Bare(torch.optim.Optimizer):
+        def __init__(self) -> None:  # pyright: ignore[reportMissingSuperCall]
+            pass
+
+    weight = nn.Parameter(torch.ones(2))
+    for base, said in (
+        (torch.optim.SparseAdam([weight]), "`base_optimizer` must take dense gradients, got SparseAdam"),
+        (InBackward([weight]), r"update the weights in step\(\), got InBackward, which does in backward\(\)"),
+        (Bare(), "must have param_groups, state, defaults, as torch's optimizers do, got a Bare without"),
+    ):
+        with pytest.raises(TypeError, match=said):
+            letsam.SAM(base, rho=0.1)
+
+
+def test_an_error_of_the_base_optimizer_names_it() -> None:
+    """The weights are as before."""
+
+    class Fails(FindsItsOwnRate):
+        @torch.no_grad()
+        def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+            self.param_groups[0]["params"][0].zero_()
+            raise KeyError("curvature")
+
+    model = network()
+    opt = letsam.SAM(Fails(model.parameters()), rho=0.1)
+    before = weights_of(model)
+    with pytest.raises(KeyError, match="curvature") as raised:
+        opt.step(closure_on(model, batch(0)))
+    assert raised.value.__notes__ == ["This was raised in the step of the base optimizer, Fails."]
+    assert same_bits(weights_of(model), before)

@@ -137,7 +137,8 @@ class DescentPhase:
             if decoupled is not None:
                 descend_decoupled(base, params, params, decoupled)
             parts.guard.settle(base, record.finite, params, parts.weights)
-        except BaseException:
+        except BaseException as error:
+            error.add_note(f"This was raised in the step of the base optimizer, {type(base).__name__}.")
             parts.guard.interrupt(base, params, parts.weights)
             raise
         parts.guard.judge(base)

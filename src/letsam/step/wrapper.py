@@ -260,6 +260,17 @@ def _checked_base(base: object) -> Optimizer:
         return JointOptimizer([_checked_base(one) for one in cast("Sequence[object]", base)])
     if not isinstance(base, Optimizer):
         raise TypeError(f"`base_optimizer` must be a torch.optim.Optimizer, got {checks.shown(base)}")
+    if isinstance(base, torch.optim.SparseAdam):
+        raise TypeError("`base_optimizer` must take dense gradients, got SparseAdam")
+    if hasattr(base, "fused_backward"):  # LOMO
+        found = type(base).__name__
+        raise TypeError(f"`base_optimizer` must update the weights in step(), got {found}, which does in backward()")
+    missing = [name for name in ("param_groups", "state", "defaults") if not hasattr(base, name)]
+    if missing:
+        raise TypeError(
+            f"`base_optimizer` must have {', '.join(missing)}, as torch's optimizers do, got a {type(base).__name__} "
+            "without: wrap the optimizer in it"
+        )
     if isinstance(base, (Wrapper, torch.optim.LBFGS)) or _needs_closure(base):
         raise TypeError(f"`base_optimizer` must step without a closure of its own, got {type(base).__name__}")
     return base
