@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast, Trainer
-from trl import SFTConfig, SFTTrainer
+from trl import GRPOTrainer, RLOOTrainer, SFTConfig, SFTTrainer
 
 import letsam
 from learned_radius import learned_radius
@@ -92,6 +92,13 @@ def test_data_that_are_trained_on_are_named_although_preparing_copies_them(tmp_p
     data = texts(8, 1)
     with pytest.raises(ValueError, match=r"`radius_dataset` must be a separate data set, .* got `train_dataset`"):
         SFT(GPT2LMHeadModel(GPT2Config(n_layer=1)), train_dataset=data, radius_dataset=data)  # pyright: ignore
+
+
+@pytest.mark.parametrize("kind", [GRPOTrainer, RLOOTrainer])
+def test_trainers_that_generate_their_batches_are_refused(kind: type[Trainer]) -> None:
+    online = type("Online", (SharpnessAwareTrainer, kind), {})
+    with pytest.raises(TypeError, match="needs a trainer whose batches are there before a pass, got a Online"):
+        online(None, None)
 
 
 # --- Sentence Transformers --------------------------------------------------------------------------------------------

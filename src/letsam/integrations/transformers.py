@@ -29,6 +29,7 @@ from .logged_metrics import logged_metrics
 from .uncounted import uncounted
 
 STATE_KEY = "radius_batches"
+GENERATING = ("_generate", "generate_on_policy_outputs")  # methods of TRL's online trainers (GRPO, RLOO, GKD, ...)
 DATA = ("train_dataset", "eval_dataset", "radius_dataset", "_micro_batches")
 
 
@@ -63,7 +64,8 @@ class SharpnessAwareTrainer(Trainer):
     Raises:
         ValueError: `radius_dataset` is one of the other data sets; from `train`, it is missing for a learned radius, or
             a checkpoint lacks the state of the optimizer or the radius, as that of a plain Trainer does.
-        TypeError: from `train`, if `sharpness_aware` returns no letsam optimizer.
+        TypeError: a trainer that generates its batches within a pass, such as TRL's `GRPOTrainer`; from `train`, if
+            `sharpness_aware` returns no letsam optimizer.
 
     Example:
         >>> import functools, tempfile, torch, letsam
@@ -93,6 +95,11 @@ class SharpnessAwareTrainer(Trainer):
         for name in ("train_dataset", "eval_dataset"):  # before they are prepared, which makes others of them
             if radius_dataset is not None and kwargs.get(name) is radius_dataset:
                 raise _not_separate(name)
+        if any(hasattr(type(self), name) for name in GENERATING):
+            raise TypeError(
+                "`SharpnessAwareTrainer` needs a trainer whose batches are there before a pass, got a "
+                f"{type(self).__name__}, which generates them: the passes of a step would run on different batches"
+            )
         self.radius_dataset = radius_dataset
         self.sharpness_aware = sharpness_aware
         super().__init__(*args, **kwargs)

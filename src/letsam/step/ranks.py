@@ -69,7 +69,7 @@ class Ranks:
         """
         if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
             return
-        if (library := foreign_shards(params)) is not None:
+        if not self._agreed and (library := foreign_shards(params)) is not None:
             raise ValueError(
                 "`base_optimizer` must hold whole weights, or DTensors (FSDP2, fully_shard), got weights that "
                 f"{library} has split: every process would have a gradient norm and a radius of its own"
