@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 from letsam import SAM, LearnedRadius
 from oracle.problems import batch, closure_on, network, same_bits
@@ -56,6 +58,42 @@ def test_wrapped_models(wrap: Callable[[Any], Any], kind: str) -> None:
         assert same_bits(state_of(model), expected)
     if isinstance(wrapped, Wrapper):
         assert wrapped.passes == 9
+
+
+class Sharded(nn.Module):
+    """Counts its passes, and keeps an alias of a weight, which FSDP frees when it shards the weight again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.last = nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 3)
+        self.frozen = nn.Linear(4, 3).requires_grad_(False)
+        self.calls = 0
+        self.alias: Any = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        self.alias = self.last.weight.detach()
+        return self.last(self.norm(self.first(x))) + self.frozen(x)
+
+
+@pytest.mark.usefixtures("_group")
+def test_fsdp2_after_a_pass_that_leaves_weights_whole() -> None:
+    """After a pass without gradients the modules hold whole weights, whose memory is freed later."""
+    model = Sharded().double()
+    mesh = init_device_mesh("cpu", (1,))
+    for module in (model.first, model):
+        fully_shard(module, mesh=mesh)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    opt = SAM(torch.optim.SGD(trained, lr=0.1), rho=LearnedRadius(0.2, interval=1), model=model)
+    for i in range(3):
+        model.eval()
+        with torch.no_grad():
+            model(batch(70 + i)[0])
+        model.train()
+        opt.step(closure_on(model, batch(i)), closure_on(model, batch(50 + i)))
+        assert model.calls == 2 * (i + 1)
+        assert model.norm.num_batches_tracked == i + 1
+    assert opt.metrics["skipped_steps"] == 0
 
 
 @pytest.mark.parametrize("given", [False, True])

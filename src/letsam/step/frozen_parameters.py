@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from operator import attrgetter, methodcaller
 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from ..tensors.shards import is_dtensor
 from .plain_values import chained, same
 from .tensor_copy import parts_of_tensor
 
+FSDP2 = "torch.distributed.fsdp.FSDPModule"
 SMALL = 2**20  # entries; copying them takes less time than a pass
 
 
@@ -44,6 +47,9 @@ class FrozenParameters:
             return []
         trained = set(map(id, weights))
         others = {id(p): p for p in found if id(p) not in trained and not is_lazy(p)}
+        if any(FSDP2 in names_of(kind) for kind in set(map(type, modules))):
+            # of sharded modules: a parameter that is no DTensor may be a whole weight, for as long as FSDP needs it
+            others = {key: param for key, param in others.items() if is_dtensor(param)}
         if not same(others.values(), self._others):
             self._others = list(others.values())
             self._found = [param for param in self._others if parts_of_tensor(param)]
@@ -72,6 +78,12 @@ def parameters_of(modules: Sequence[nn.Module]) -> list[Tensor | None]:
 
 
 _entries, _parameters = methodcaller("values"), attrgetter("_parameters")
+
+
+@lru_cache(maxsize=1024)
+def names_of(kind: type) -> frozenset[str]:
+    """The full names of a class and its bases."""
+    return frozenset(f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__)
 
 
 def largest(weights: Sequence[Tensor]) -> int:

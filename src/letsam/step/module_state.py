@@ -11,7 +11,6 @@ For an ordinary model this costs a comparison of lists by identity. Only what a 
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterator, Sequence
-from functools import lru_cache
 from itertools import islice, repeat
 from operator import attrgetter, methodcaller
 from typing import Any
@@ -19,7 +18,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from .frozen_parameters import largest, parameters_of
+from .frozen_parameters import largest, names_of, parameters_of
 from .plain_values import (
     NUMBERS_AND_NAMES,
     ContainerCopy,
@@ -180,8 +179,8 @@ class ModuleState:
 
     def _look_through(self, modules: Sequence[nn.Module]) -> None:
         self._modules = list(modules)
-        sharded = {inner for module in modules if FSDP1 in _names_of(type(module)) for inner in module.modules()}
-        followed = [m for m in modules if m not in sharded and WRAPPERS.isdisjoint(_names_of(type(m)))]
+        sharded = {inner for module in modules if FSDP1 in names_of(type(module)) for inner in module.modules()}
+        followed = [m for m in modules if m not in sharded and WRAPPERS.isdisjoint(names_of(type(m)))]
         self._followed = len(followed)
         self._owners = [*followed, *modules]
         self._places = [*map(vars, followed), *map(_buffers_of, modules)]
@@ -268,12 +267,6 @@ def _take(copy: TensorCopy, found: list[tuple[Key, Tensor]]) -> None:
 
 def _buffers_of(module: nn.Module) -> Place:
     return module._buffers  # pyright: ignore[reportPrivateUsage]
-
-
-@lru_cache(maxsize=1024)
-def _names_of(kind: type) -> frozenset[str]:
-    """The full names of a class and its bases."""
-    return frozenset(f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__)
 
 
 def _memory(tensor: object) -> int | None:

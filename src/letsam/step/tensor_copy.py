@@ -58,12 +58,15 @@ class TensorCopy:
 
     def put_back(self) -> None:
         """Restore the shapes and values of the tensors."""
+        pairs = self._pairs
         if not self._in_place():
             for tensor, alias in zip(self._dense, self._aliases, strict=True):
                 if tensor.shape != alias.shape or tensor.data_ptr() != alias.data_ptr():
                     tensor.data = alias
-        for views, parts in self._pairs:
-            torch._foreach_copy_(parts, views)
+            pairs = [_with_memory(*pair) for pair in pairs]
+        for views, parts in pairs:
+            if parts:
+                torch._foreach_copy_(parts, views)
         for tensor, then in self._sparse:
             if not _values(tensor).is_set_to(_values(then)):  # an addition in place replaces the values
                 tensor.copy_(then)
@@ -172,7 +175,7 @@ def parts_of_tensor(tensor: Tensor) -> list[Tensor]:
     if type(tensor) not in PLAIN or tensor.is_quantized or tensor.is_inference():
         return []
     if tensor.layout is torch.strided:
-        parts = [] if tensor.is_nested else [tensor.data]
+        parts = [] if tensor.is_nested or _is_freed(tensor) else [tensor.data]
     elif tensor.layout is torch.sparse_coo:
         parts = [tensor._indices(), _values(tensor)]
     elif tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
@@ -182,6 +185,16 @@ def parts_of_tensor(tensor: Tensor) -> list[Tensor]:
     else:
         parts = []
     return [_unexpanded(part) if 0 in part.stride() else part for part in parts]
+
+
+def _is_freed(tensor: Tensor) -> bool:
+    """Whether somebody has freed the memory of a tensor that still exists, as FSDP does with unsharded weights."""
+    return tensor.numel() > 0 and tensor.untyped_storage().nbytes() == 0
+
+
+def _with_memory(views: list[Tensor], parts: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    kept = [i for i, part in enumerate(parts) if not _is_freed(part)]
+    return [views[i] for i in kept], [parts[i] for i in kept]
 
 
 def equal(some: Tensor, others: Tensor) -> bool:
