@@ -48,6 +48,7 @@ class JointOptimizer(Optimizer):
     def _adopt(self, optimizers: tuple[Optimizer, ...]) -> None:
         self.optimizers = optimizers
         self._states = JointState(optimizers)
+        self._groups: list[dict[str, Any]] = []
         self._places: list[tuple[int, int]] = []  # for each group, its optimizer and its number there
         self._counts = [0] * len(optimizers)
 
@@ -55,7 +56,7 @@ class JointOptimizer(Optimizer):
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The groups of all optimizers, the same objects; the list itself is a new one."""
+        """The groups of all optimizers, the same objects."""
         counts = [len(optimizer.param_groups) for optimizer in self.optimizers]
         if counts != self._counts:  # someone has added a group to one of the optimizers, or removed one
             self._places = [(owner, i) for owner, i in self._places if i < counts[owner]]
@@ -63,7 +64,8 @@ class JointOptimizer(Optimizer):
             new = [(owner, i) for owner, count in enumerate(counts) for i in range(count)]
             self._places += [place for place in new if place not in known]
             self._counts = counts
-        return [self.optimizers[owner].param_groups[i] for owner, i in self._places]
+        self._groups[:] = [self.optimizers[owner].param_groups[i] for owner, i in self._places]
+        return self._groups
 
     @param_groups.setter
     def param_groups(  # pyright: ignore[reportIncompatibleVariableOverride]

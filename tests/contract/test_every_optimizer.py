@@ -17,6 +17,7 @@ import letsam
 from contract.pairwise import pairwise
 from learned_radius import learned_radius
 from letsam import ASAM, SAM, LearnedRadius, SharpnessAware
+from letsam.joint import JointOptimizer
 from oracle.by_hand import InParts
 from oracle.problems import BASES, WITHOUT_RULE, batch, closure_on, generator, loss_on, same_bits, weights_of
 from oracle.variants import ROWS
@@ -68,6 +69,13 @@ def fits(variant: str, base: str) -> bool:
     return base not in WITHOUT_MOMENTUM or not (variant in ROWS and ROWS[variant].needs_momentum)
 
 
+def joint(params: Any) -> JointOptimizer:
+    """Two optimizers that take the weights, or the groups, in turns."""
+    turns = list(params)
+    return JointOptimizer([torch.optim.SGD(turns[::2], lr=0.1, momentum=0.9), torch.optim.Adam(turns[1::2], lr=0.01)])
+
+
+ALL["joint"] = joint
 PAIRS = [(variant, base) for variant in VARIANTS for base in ALL if fits(variant, base)]
 LEARNS = [name for name, make in RADII.items() if isinstance(make(), LearnedRadius)]
 REMEMBERS = ("FSAM", "VaSSO", "LookSAM", "SSAMF", "SSAMD", "AESAM")
