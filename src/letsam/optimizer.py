@@ -276,11 +276,11 @@ class SharpnessAware(Wrapper):
         except SkipStep:
             self._abort()
             self._passes.skip()
-            self._passes.leftovers.note(params)
+            self._passes.leftovers.step_ended(params)
             return self.rho.new_full((), torch.nan)
         except BaseException:
             self._abort()
-            self._passes.leftovers.note(params)
+            self._passes.leftovers.step_ended(params)
             raise
         finally:
             self._under_way = False
@@ -375,7 +375,7 @@ class SharpnessAware(Wrapper):
         """Count the step and publish its metrics."""
         self._descent.report_overflow(record)
         self._passes.end(record.finite, record.held_out)
-        self._passes.leftovers.note(record.params)
+        self._passes.leftovers.step_ended(record.params)
         self._parts.commit(record)
         self.outputs = record.outputs
         self._opt_called = True  # torch's schedulers read it to warn of a wrong order of calls

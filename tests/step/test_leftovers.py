@@ -194,3 +194,25 @@ def test_cleared_gradients_are_freed() -> None:
     opt.zero_grad()
     gc.collect()
     assert gradient() is None
+
+
+def test_steps_of_other_optimizers_may_leave_gradients() -> None:
+    """Two parts of a network, and a closure that reaches both; accumulating between their steps is still an error."""
+    model = network()
+    first, second, *others = model.parameters()
+    opts = [SAM(BASES["sgd"](params), rho=0.1) for params in ([first, second], others)]
+    bystander, alone = made()
+    for number in range(3):
+        for opt in opts:
+            weights = weights_of(model)
+            opt.step(closure_on(model, batch(number)))
+            assert not same_bits(weights_of(model), weights)
+    model.zero_grad()
+    step(bystander, alone, 0)
+    closure_on(model, batch(9))()
+    for opt in opts:
+        with pytest.raises(ValueError, match="got others in 2 of 2 weights"):
+            opt.step(closure_on(model, batch(9)))
+    del opt, opts
+    gc.collect()
+    step(bystander, alone, 1)

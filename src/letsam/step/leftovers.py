@@ -17,11 +17,19 @@ from ..tensors import Tensors, norm
 Known = tuple[weakref.ReferenceType[Tensor] | None, int, int]  # gradient, its version, the version of the weight
 
 
+_living: list[weakref.ReferenceType[Leftovers]] = []
+
+
 class Leftovers:
-    """The gradients of the last step, by weight, held weakly so that clearing them frees their memory."""
+    """The gradients of the last step, by weight, held weakly so that clearing them frees their memory.
+
+    The last step may be that of another letsam optimizer whose closure reaches the same weights.
+    """
 
     def __init__(self) -> None:
+        self._params: Tensors = ()
         self._known: dict[int, Known] = {}
+        _living.append(weakref.ref(self, _living.remove))
         self._cleared_in_place = False  # whether the loop was seen to set gradients to zero by itself
 
     def note(self, params: Tensors) -> None:
@@ -31,7 +39,23 @@ class Leftovers:
             gradient = param.grad
             held, version = (None, 0) if gradient is None else (weakref.ref(gradient), gradient._version)
             found[id(param)] = held, version, param._version
-        self._known = found
+        self._params, self._known = params, found
+
+    def step_ended(self, params: Tensors) -> None:
+        """Remember what this step has left, also in the weights of other optimizers (two parts of a network, GANs)."""
+        self.note(params)
+        for reference in tuple(_living):
+            other = reference()
+            if other is not None and other is not self and other._touched():
+                other.note(other._params)
+
+    def _touched(self) -> bool:
+        """Whether the first weight with a gradient has another one than at the last `note`."""
+        for param in self._params:
+            if (gradient := param.grad) is not None:
+                left, version, _ = self._known[id(param)]
+                return left is None or left() is not gradient or gradient._version != version
+        return False
 
     def check(self, params: Tensors) -> None:
         """Raise `ValueError` if gradients have been accumulated since `note`.
