@@ -71,6 +71,8 @@ RUN_FIELDS = [
     "seconds",
     "history",
     "metric",
+    "steps",
+    "skipped_steps",
 ]
 TRIAL = ("trial", "my_task.py:make_task", "--methods", "sgd,sam:0.1,lets-sam", "--seeds", "2")
 ROWS = [(row, seed) for seed in (0, 1) for row in ("sgd", "sam:0.1", "lets-sam", "lets-sam+refit")]

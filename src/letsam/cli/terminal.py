@@ -19,10 +19,14 @@ if TYPE_CHECKING:
 
 
 def print_results(results: Results) -> None:
-    """Print the table of a trial."""
+    """Print the table of a trial, and on stderr a warning of steps that were skipped."""
     from letsam.reports.table import results_table
+    from letsam.reports.verdict import skipped_steps_note
 
     print_table(results_table(results))
+    note = skipped_steps_note(results)
+    if note is not None:
+        print(f"warning: {printable(note)}", file=sys.stderr)
 
 
 def print_line(text: str) -> None:

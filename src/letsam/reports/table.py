@@ -14,6 +14,9 @@ from letsam.results import Results, Summary, printable, summarize
 
 __all__ = ["TableRow", "best_method", "columns", "markdown_table", "number_text", "results_table", "table_rows"]
 
+SHOWN_FROM = 0.01
+"""The fraction of steps from which on the table says that they were skipped; a few are usual in float16."""
+
 NOTHING = "\N{EN DASH}"
 """The text of a cell without a value, such as the radius of SGD."""
 
@@ -105,6 +108,8 @@ def _metric(row: Summary) -> str:
     text = number_text(100 * row.test_accuracy)
     if row.count > 1:
         text += f" ± {number_text(100 * row.test_accuracy_std)}"
+    if row.skipped_steps and row.skipped_steps >= SHOWN_FROM * row.steps:
+        text += f" ({100 * row.skipped_steps / max(row.steps, row.skipped_steps):.0f} % skipped)"
     return f"{text} ({row.diverged} diverged)" if row.diverged else text
 
 

@@ -14,7 +14,7 @@ from letsam.reports.metric_text import percent
 from letsam.reports.table import best_method, number_text
 from letsam.results import MethodName, Results, Summary, finite_mean, finite_spread, summarize
 
-__all__ = ["Verdict", "missing_runs", "verdict"]
+__all__ = ["Verdict", "missing_runs", "skipped_steps_note", "verdict"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,24 @@ def missing_runs(results: Results) -> tuple[tuple[str, int], ...]:
     finished = {run.key for run in results.runs}
     asked = [seed for seed in seeds if isinstance(seed, int)]
     return tuple((m, seed) for m in expected for seed in asked if (m, seed) not in finished)
+
+
+def skipped_steps_note(results: Results) -> str | None:
+    """Say which methods have skipped steps, and which runs are hardly trained because of it; None if there are none."""
+    rows = [row for row in summarize(results) if row.skipped_steps]
+    if not rows:
+        return None
+    counts = _listed([f"{row.method} ({row.skipped_steps:,} of {row.steps:,} steps)" for row in rows])
+    note = f"Skipped, because a loss or gradient was not finite: {counts}."
+    hardly = [
+        f"{run.method} with seed {run.seed}" for run in results.runs if 2 * run.skipped_steps >= max(run.steps, 1)
+    ]
+    if hardly:
+        note += (
+            f" Hardly trained, because at least half of their steps were skipped: {_listed(hardly)}. Their numbers say "
+            "little about the methods; try a smaller radius, a smaller learning rate or --max-grad-norm."
+        )
+    return note
 
 
 def _headline(results: Results, summaries: Sequence[Summary]) -> str:
@@ -156,6 +174,9 @@ def _caveats(results: Results, summaries: Sequence[Summary]) -> tuple[str, ...]:
     if diverged:
         names = _listed([f"{row.method} ({row.diverged} of {row.count})" for row in summaries if row.diverged])
         caveats.append(f"Diverged, with a loss or {results.metric} that is not finite: {names}.")
+    note = skipped_steps_note(results)
+    if note is not None:
+        caveats.append(note)
     fixed = [row for row in summaries if row.fixed]
     if len(fixed) > 1 and any(row.learned for row in summaries):
         caveats.append(

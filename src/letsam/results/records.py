@@ -42,6 +42,8 @@ class Run:
         gradient_passes: forward and backward passes; a refit counts those of its search as well.
         seconds: wall-clock time of training alone.
         history: columns by name, see ``docs/results-schema.md``.
+        steps: optimizer steps of this run (of a refit, of its own); 0 in files that lack the field.
+        skipped_steps: how many of them changed nothing, because a loss or gradient was not finite.
         metric: what ``test_accuracy`` holds, "accuracy" in most tasks; such as "BLEU", then a fraction of 1 as well.
     """
 
@@ -58,6 +60,8 @@ class Run:
     seconds: float
     history: History
     metric: str = "accuracy"
+    steps: int = 0
+    skipped_steps: int = 0
 
     @property
     def key(self) -> tuple[str, int]:

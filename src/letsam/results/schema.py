@@ -120,6 +120,9 @@ def _run(value: Any, where: str) -> dict[str, Any]:
     values = {name: _field(fields, name, where, reader) for name, reader in _RUN_FIELDS.items()}
     if "metric" in fields:  # older files lack it
         values["metric"] = _string(fields["metric"], f"{where}.metric")
+    for name in ("steps", "skipped_steps"):
+        if name in fields:
+            values[name] = _integer(fields[name], f"{where}.{name}")
     return values
 
 

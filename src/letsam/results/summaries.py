@@ -27,6 +27,8 @@ class Summary:
         learned: whether its radius is learned, or replays a learned one.
         count: number of runs.
         diverged: how many of them ended with a non-finite accuracy or loss.
+        steps: optimizer steps of all runs together.
+        skipped_steps: how many of them changed nothing, because a loss or gradient was not finite.
         test_accuracy: mean, a fraction.
         test_accuracy_std: sample standard deviation over the runs; 0 for one run.
         test_loss: mean.
@@ -42,6 +44,8 @@ class Summary:
     learned: bool
     count: int
     diverged: int
+    steps: int
+    skipped_steps: int
     test_accuracy: float
     test_accuracy_std: float
     test_loss: float
@@ -90,6 +94,8 @@ def _summary(method: str, runs: Sequence[Run]) -> Summary:
         learned=MethodName.parse(method).learned,
         count=len(runs),
         diverged=sum(run.diverged for run in runs),
+        steps=sum(run.steps for run in runs),
+        skipped_steps=sum(run.skipped_steps for run in runs),
         test_accuracy=finite_mean(accuracies),
         test_accuracy_std=finite_spread(accuracies),
         test_loss=finite_mean([run.test_loss for run in runs]),

@@ -97,6 +97,7 @@ class Training:
         self.scheduler = LambdaLR(self.optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step / steps, 1))))
 
         self.epoch, self.step, self.passes, self.seconds = 0, 0, 0.0, 0.0
+        self.skipped_steps = 0
         self.rho_schedule: list[float] | list[list[float]] = []
         self.slopes: list[float] = []  # hypergradients since the last evaluation
         self.history: dict[str, list[float | None]] = {name: [] for name in _HISTORY}
@@ -131,6 +132,8 @@ class Training:
             self.step += 1
         values = [row for row in torch.stack(logged).tolist() if row]
         self.seconds += time.perf_counter() - started
+        if isinstance(self.optimizer, SharpnessAware):
+            self.skipped_steps = int(self.optimizer.metrics["skipped_steps"])
         self.epoch += 1
         self.rho_schedule += [row[1:] if self.method.kind.per != "all" else row[1] for row in values]
         self.slopes += [row[0] for row in values]
@@ -282,6 +285,8 @@ class Training:
             seconds=self.seconds + (self.searched.seconds if self.searched else 0.0),
             history=history,
             metric=self.task.metric_name,
+            steps=self.step,
+            skipped_steps=self.skipped_steps,
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -313,8 +318,9 @@ class Training:
             for name, (_, put) in self._generators().items():
                 if name in random:  # on another type of device the run continues, but not bit for bit
                     put(random[name])
+        progress = {"skipped_steps": 0} | state["progress"]  # older checkpoints do not count them
         for name in _PROGRESS:
-            setattr(self, name, state["progress"][name])
+            setattr(self, name, progress[name])
 
     def _scattered_optimizer(self, state: dict[str, Any]) -> dict[str, Any]:
         """The state of the optimizer, with the tensors of each parameter sharded like the parameter."""
@@ -345,7 +351,7 @@ class Training:
         return cpu | {"cuda": (lambda: cuda.get_rng_state(device), lambda state: cuda.set_rng_state(state, device))}
 
 
-_PROGRESS = ("epoch", "step", "passes", "seconds", "rho_schedule", "slopes", "history")
+_PROGRESS = ("epoch", "step", "skipped_steps", "passes", "seconds", "rho_schedule", "slopes", "history")
 _HISTORY = (
     "epoch",
     "train_loss",
