@@ -117,6 +117,30 @@ def test_a_model_that_is_only_a_part() -> None:
     assert letsam.check(opt, closure) == []
 
 
+def test_a_model_around_the_one_that_is_given() -> None:
+    class Around(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+            self.register_buffer("mean", zeros(4))
+            self.calls = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.mean = 0.9 * self.mean + 0.1 * x.mean(0)
+            self.calls += 1
+            return self.inner(x - self.mean)
+
+    inner = network()
+    around: Any = Around(inner)
+    opt = SAM(sgd(inner), 0.1, model=inner)
+    closure = closure_on(around, batch(0))
+    assert codes(opt, closure) == ["buffers-move-in-each-pass", "state-moves-in-each-pass"]
+    assert around.calls == 0
+    assert not around.mean.any()
+    opt.model = around
+    assert letsam.check(opt, closure) == []
+
+
 @pytest.mark.parametrize("only_in_validation", [False, True])
 @pytest.mark.parametrize("given", [False, True])
 def test_a_network_apart(given: bool, only_in_validation: bool) -> None:

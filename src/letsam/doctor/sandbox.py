@@ -59,7 +59,9 @@ class Sandbox:
         self._names |= {p: name for network in networks for name, p in network.named_parameters()}
         self.weight_names = [self._names[p] for p in self._params]
         self._modules = {m: f"{name}." if name else "" for net in networks for name, m in net.named_modules()}
-        self._outside = [_Outside(net) for net in outermost(living_modules(), set(self._modules))]
+        known = set(self._modules)
+        others = [module for module in living_modules() if module not in known]
+        self._outside = [_Outside(network, known) for network in outermost(others)]
 
     def __enter__(self) -> Sandbox:
         self._before = Snapshot()
@@ -214,15 +216,17 @@ class Sandbox:
 
 
 class _Outside:
-    """A network that holds none of the optimizer's weights, but that a closure may run: a teacher, or a metric.
+    """A network that is not the one of the check, but that a closure may run: a teacher, a metric, a model around it.
 
     Args:
         network: the outermost module.
+        known: its modules that are part of the check's network.
     """
 
-    def __init__(self, network: nn.Module) -> None:
-        self._name = type(network).__name__
-        self._modules = {module: f"{self._name}.{name}".rstrip(".") for name, module in network.named_modules()}
+    def __init__(self, network: nn.Module, known: set[nn.Module]) -> None:
+        prefix = type(network).__name__
+        named = [(name, module) for name, module in network.named_modules() if module not in known]
+        self._modules = {module: f"{prefix}.{name}".rstrip(".") for name, module in named}
         self._before = Snapshot()
 
     def take(self, weights: Sequence[Tensor]) -> None:
@@ -250,7 +254,7 @@ def networks_of(params: Sequence[Tensor], model: nn.Module | None) -> list[nn.Mo
     if model is not None:
         return [model]
     known = set(params)
-    return outermost([module for module in living_modules() if not known.isdisjoint(module.parameters())], set())
+    return outermost([module for module in living_modules() if not known.isdisjoint(module.parameters())])
 
 
 def living_modules() -> list[nn.Module]:
@@ -258,9 +262,8 @@ def living_modules() -> list[nn.Module]:
     return [o for o in gc.get_objects() if issubclass(type(o), nn.Module) and "_modules" in vars(o)]
 
 
-def outermost(modules: Sequence[nn.Module], known: set[nn.Module]) -> list[nn.Module]:
-    """Those that are part of no other; without `known` ones and those that contain one."""
-    modules = [module for module in modules if known.isdisjoint(module.modules())]
+def outermost(modules: Sequence[nn.Module]) -> list[nn.Module]:
+    """Those that are part of no other."""
     inner = {part for module in modules for part in module.modules() if part is not module}
     return [module for module in modules if module not in inner]
 
