@@ -168,6 +168,24 @@ def test_a_fixed_radius_needs_no_validation_batches() -> None:
     assert not same(before, model)
 
 
+def test_outputs_of_the_first_pass_and_batches_to_skip() -> None:
+    run = Run()
+    batch = next(iter(run.loader))
+
+    def loss_on(batch: list[Tensor]) -> tuple[Tensor, Tensor]:
+        if batch[1].min() < 0:
+            raise letsam.SkipStep
+        logits = run.model(batch[0])
+        return nn.functional.cross_entropy(logits, batch[1]), logits
+
+    loss = step(run.accelerator, run.optimizer, loss_on, [batch], run.held_out)
+    (logits,) = run.optimizer.optimizer.outputs
+    assert torch.equal(nn.functional.cross_entropy(logits, batch[1]), loss)
+    before = [p.detach().clone() for p in run.model.parameters()]
+    assert step(run.accelerator, run.optimizer, loss_on, [[batch[0], -batch[1] - 1]], run.held_out).isnan()
+    assert all(torch.equal(p, old) for p, old in zip(run.model.parameters(), before, strict=True))
+
+
 def test_mistakes_are_named() -> None:
     run = Run()
     before = network()

@@ -89,3 +89,14 @@ def test_healthy_losses_cause_no_finding(scale: float, constant: float) -> None:
 
     opt = SAM(torch.optim.SGD(model.parameters(), lr=0.1), LearnedRadius(0.1))
     assert letsam.check(opt, lambda: closure(0), lambda: closure(1)) == []
+
+
+@pytest.mark.parametrize(("relative", "constant", "found"), [(True, -9.0, 1), (True, 9.0, 0), (False, -9.0, 0)])
+def test_a_budget_relative_to_a_negative_loss(relative: bool, constant: float, found: int) -> None:
+    model = network()
+    budget = letsam.LossBudgetRadius(0.01, maximum=0.1, relative=relative)
+    opt = SAM(torch.optim.SGD(model.parameters(), lr=0.1), budget)
+    codes = [finding.code for finding in letsam.check(opt, closure_on(model, 0, constant))]
+    assert codes.count("loss-without-zero") == found
+    opt.step(closure_on(model, 0, constant))
+    assert (opt.rho == 0) == found

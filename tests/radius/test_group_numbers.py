@@ -142,6 +142,14 @@ def test_a_group_without_radius_is_not_perturbed_and_all_without_take_one_pass()
     assert log == ["training"]
 
 
+def test_a_check_does_not_take_a_radius_of_0_for_one_that_vanishes() -> None:
+    model = network()
+    opt = SAM(torch.optim.SGD([{"params": model[0].parameters(), "rho": 0.0}, {"params": model[2].parameters()}]), RHO)
+    assert letsam.check(opt, closure_on(model, batch(0))) == []
+    opt.param_groups[1]["rho"] = 1e-30
+    assert [finding.code for finding in letsam.check(opt, closure_on(model, batch(0)))] == ["radius-vanishes"]
+
+
 def test_the_rho_of_adadelta_is_its_own() -> None:
     ends = []
     for rho in (0.9, 0.5):

@@ -112,7 +112,8 @@ def evaluate(closure: Closure, name: str, params: Tensors) -> Returned:
         raise
     loss, outputs = unpacked(returned, name)
     if not isinstance(loss, Tensor):
-        raise TypeError(f"`{name}` must return the loss as a tensor, got {checks.shown(loss)}")
+        hint = " (to skip a batch, raise letsam.SkipStep)" if loss is None else ""
+        raise TypeError(f"`{name}` must return the loss as a tensor, got {checks.shown(loss)}{hint}")
     if loss.numel() != 1:
         raise ValueError(f"`{name}` must return a scalar loss, got a tensor of shape {tuple(loss.shape)}")
     require_gradients(params, f"`{name}`")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..closures.closure import Closure
 from ..optimizer import SharpnessAware
-from ..radius import LearnedRadius, LogAdam
+from ..radius import LearnedRadius, LogAdam, LossBudgetRadius
 from ..step.activity import is_active
 from ..tensors import norm
 
@@ -287,8 +287,12 @@ def stale_scheduler(optimizer: SharpnessAware, scheduler: Any) -> Iterator[Findi
 
 
 def loss_without_zero(optimizer: SharpnessAware, here: Pass) -> Iterator[Finding]:
-    """A warning: the curvature limit of a learned radius's prior, which is relative to the loss, cannot act."""
-    rule = optimizer.radius.rule if isinstance(optimizer.radius, LearnedRadius) else None
+    """A warning: a loss budget, or the curvature limit of a learned radius's prior, is relative to a loss without 0."""
+    radius = optimizer.radius
+    if isinstance(radius, LossBudgetRadius) and radius.relative and here.loss < 0:
+        what = f"the loss of `{here.name}` is negative, so a radius relative to it is 0: use relative=False"
+        yield Finding("loss-without-zero", what, "warning")
+    rule = radius.rule if isinstance(radius, LearnedRadius) else None
     prior = rule.prior if isinstance(rule, LogAdam) else None
     if prior is None or prior.rise is None or not here.finite():
         return

@@ -177,7 +177,13 @@ class Sandbox:
         def until_perturbed() -> Tensor:
             calls[0] += 1
             if calls[0] == 2:
-                seen.extend((p.detach().clone(), aimed[p]) if p in aimed else None for p in self._params)
+                record = twin._record
+                assert record is not None
+                climbing = {
+                    p for p, rho in zip(record.params, record.rho.expand(len(record.params)), strict=True) if rho
+                }
+                moved = climbing & set(aimed)  # a param group or layer may have a radius of 0
+                seen.extend((p.detach().clone(), aimed[p]) if p in moved else None for p in self._params)
                 raise WeightsPerturbed
             return closure()
 

@@ -32,7 +32,7 @@ UNSUPPORTED = (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, Distribut
 def step(
     accelerator: Accelerator,
     optimizer: Any,
-    loss_on: Callable[[Batch], Tensor],
+    loss_on: Callable[[Batch], Any],
     micro_batches: Iterable[Batch],
     validation_batches: Iterator[Batch] | None = None,
     *,
@@ -47,7 +47,8 @@ def step(
     Args:
         accelerator: the accelerator that prepared model, optimizer and loaders.
         optimizer: a letsam optimizer, prepared or not.
-        loss_on: computes the loss of one batch with the prepared model (a scalar); must not call `backward()`.
+        loss_on: computes the loss of one batch with the prepared model (a scalar), or a pair (loss, outputs); must not
+            call `backward()`.
         micro_batches: the training batches of this step, at least one.
         validation_batches: an infinite iterator (`letsam.endless`), for a learned radius; each validation pass takes
             one batch.

@@ -22,7 +22,8 @@ class LossBudgetRadius(Radius):
     Args:
         budget: sigma, > 0, in units of the loss; with `relative`, relative to the loss.
         maximum: largest radius, > 0, which is used as the gradient vanishes.
-        relative: sigma_t = budget * loss; needs `step(closure)`, since `ascent_step()` does not know the loss.
+        relative: sigma_t = budget * loss; needs `step(closure)`, since `ascent_step()` does not know the loss. A
+            constant added to the loss then changes the radius, which is 0 for a negative loss.
         steps: length of the run in optimizer steps, >= 1; None: no annealing.
         annealed: fraction of the run in which sigma decreases to 0, above 0 to 1; used only with `steps`.
 
