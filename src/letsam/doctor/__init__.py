@@ -85,6 +85,7 @@ def _examine(
     yield from findings.weights_not_held(optimizer, sandbox.model)
     yield from findings.stale_scheduler(optimizer, scheduler)
     yield from findings.radius_never_updated(optimizer)
+    yield from findings.subclass_without_rule(optimizer)
     try:
         here = sandbox.run(closure, "closure")
         yield from findings.not_finite(here)

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from ..closures.closure import Closure
+from ..joint import optimizers_in
 from ..optimizer import SharpnessAware
 from ..radius import LearnedRadius, LogAdam, LossBudgetRadius
 from ..step.activity import is_active
+from ..tangent.registered_rules import BUILT_IN, is_differentiated
 from ..tensors import norm
 
 # Relative difference. Two passes over the same batch with the same random numbers differ by the order of summation, up
@@ -324,6 +326,23 @@ def radius_never_updated(optimizer: SharpnessAware) -> Iterator[Finding]:
             "objective, or longer runs of active steps",
             "warning",
         )
+
+
+def subclass_without_rule(optimizer: SharpnessAware) -> Iterator[Finding]:
+    """A subclass of an optimizer whose update rule is known: it is not assumed to have the same update."""
+    if not optimizer.radius.learns:
+        return
+    for base in optimizers_in(optimizer.base_optimizer):
+        parents = [kind.__name__ for kind in type(base).__mro__[1:] if kind in BUILT_IN]
+        if parents and not is_differentiated(base):
+            name = type(base).__name__
+            yield Finding(
+                "subclass-without-rule",
+                f"the learned radius takes the update of {name} for theta - lr * gradient, as a subclass may have "
+                f"another update than its parent: if it is the same, call letsam.register_update_rule({name}, "
+                f"torch.optim.{parents[0]}), else register a rule",
+                "warning",
+            )
 
 
 def radius_out_of_proportion(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..closures.closure import Closure, one_row
 from ..closures.returned import SkipStep, unpacked
+from ..joint import optimizers_in
 from ..optimizer import SharpnessAware
 from ..step.frozen_parameters import FrozenParameters
 from ..step.module_state import BUILT_IN
@@ -70,7 +71,7 @@ class Sandbox:
         for other in self._outside:
             other.take(self._params)
         self._other_random = unreplayed_states()
-        bases = (self.optimizer, self.optimizer.base_optimizer)
+        bases = {self.optimizer, self.optimizer.base_optimizer, *optimizers_in(self.optimizer.base_optimizer)}
         self._hooks = [base.register_step_pre_hook(_no_step) for base in bases]
         return self
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from letsam.tasks import Task
+from letsam.tensors import lacks_float64
 
 TOLERANCE = 1e-6  # of a checksum: another machine may round the last digits of the inputs differently
 
@@ -85,6 +86,7 @@ def _tensors_of(dataset: Dataset[Any]) -> Iterator[Tensor]:
 def _checksum(tensor: Tensor) -> float:
     """A weighted mean of the samples' sums, over the mean of their sizes: it sees their order, too."""
     real = torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor.detach()
+    real = real.cpu() if lacks_float64(real.device) else real
     sums = real.reshape(len(real), -1).sum(1, dtype=torch.float64).cpu()
     weights = torch.arange(1, len(sums) + 1, dtype=torch.float64).cos()
     size = float(sums.abs().sum())
