@@ -39,7 +39,7 @@ def locals_of(tensors: Tensors) -> list[Tensor]:
 
 
 def from_all_parts(tensor: Tensor) -> Tensor:
-    """The tensor; of a DTensor, all of it, from_all_parts from the processes. Call it under `torch.no_grad`."""
+    """The tensor; of a DTensor, all of it, gathered from all processes. Call it under `torch.no_grad`."""
     return _as_any(tensor).full_tensor() if is_dtensor(tensor) else tensor
 
 
