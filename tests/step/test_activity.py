@@ -107,6 +107,23 @@ def test_active_steps_are_those_of_a_run_without_the_others(name: str, radius: s
         assert bool((opt.rho != 0.2).any())
 
 
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_perturbation_begins_with_the_first_radius_above_0(name: str) -> None:
+    """Its masks, its every-k-th steps and its averages, as if the steps before had not been its own."""
+    model, twin = net(), net()
+    options = {"interval": 4} if name in ("ssamf", "ssamd") else {}
+    schedule = ReplayedRadius([0.0] * 5 + [0.2] * 5, 10)
+    opt = VARIANTS[name](BASES["momentum"](model.parameters()), schedule, model=model, **options)
+    late = VARIANTS[name](BASES["momentum"](twin.parameters()), 0.2, model=twin, active=range(5, 99), **options)
+    assert same_bits(trained(model, opt, 10), trained(twin, late, 10))
+    assert same_bits(model.state_dict(), twin.state_dict())
+    assert (opt._parts.rested, opt._parts.without_radius) == (0, 5)
+    saved = opt.state_dict()
+    opt._parts.without_radius = 0
+    opt.load_state_dict(saved)
+    assert opt._parts.without_radius == 5
+
+
 def test_a_learned_radius_rests_and_goes_on() -> None:
     model = net()
     opt = SAM(BASES["momentum"](model.parameters()), learned_radius(0.2, interval=1), model=model, active=range(4))
@@ -146,7 +163,7 @@ def test_a_state_of_an_earlier_version_has_no_resting_steps() -> None:
     opt = SAM(BASES["momentum"](model.parameters()), LinearRadius(0.1, 0.3, 4), model=model)
     trained(model, opt, 2)
     state = opt.state_dict()
-    del state["sharpness_aware"]["rested"]
+    del state["sharpness_aware"]["rested"], state["sharpness_aware"]["without_radius"]
     opt.load_state_dict(state)
     trained(model, opt, 1)
     assert opt.rho.item() == pytest.approx(0.2)

@@ -83,7 +83,10 @@ class Perturbation:
         """Called with all param groups of the base optimizer, and again when one is added; check options and names."""
 
     def ascends(self, step: int) -> bool:
-        """Whether step number `step` (from 0) perturbs; if not, it makes a single pass, at theta (see LookSAM)."""
+        """Whether step number `step` (from 0) perturbs; if not, it makes a single pass, at theta (see LookSAM).
+
+        Steps that are not active, or whose radius is 0 by schedule, are not counted and do not ask.
+        """
         return True
 
     def begin(self, step: int, base: Optimizer) -> None:

@@ -138,7 +138,7 @@ class AscentPhase:
         else:
             record.rho = torch.zeros_like(parts.radius.rho)
         if record.wants.climbs:
-            parts.perturbation.begin(record.step, parts.base)
+            parts.perturbation.begin(record.turn, parts.base)
         record.weights = parts.weights.copy_of(record.params)
         self._hold_gradients(record)
 

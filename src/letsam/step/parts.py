@@ -38,6 +38,7 @@ class Parts:
         steps: taken so far.
         active: which of them may perturb the weights (see `SharpnessAware`); None: all.
         rested: how many of them were not active.
+        without_radius: how many of the active ones had a radius of 0 by schedule.
         skipped: how many of them were not finite (0-dim).
         peak_lr: largest base learning rate so far.
         spared: weights that the perturbation does not perturb because of their module (SAM-ON).
@@ -67,6 +68,7 @@ class Parts:
         self.steps: int = 0
         self.active: Active | None = None
         self.rested: int = 0
+        self.without_radius: int = 0
         self.peak_lr: float | Tensor = 0.0
         self.skipped = torch.zeros((), dtype=torch.int64)
         self.spared: set[Tensor] = set()
@@ -156,11 +158,12 @@ class Parts:
     def record(self, params: list[Tensor]) -> StepRecord:
         """Make the record of a new step; what it measures is decided here, before its first pass."""
         active = self.active is None or is_active(self.active, self.steps)
-        step = self.steps - self.rested  # radius and perturbation count active steps only
+        step = self.steps - self.rested  # the radius counts active steps, the perturbation those in which it is asked
+        turn = step - self.without_radius
         wants = self.wants() if active else Wants(first_pass=False, climbs=False)
-        climbs = wants.climbs and self.perturbation.ascends(step)
+        climbs = wants.climbs and self.perturbation.ascends(turn)
         tangent = self.tangent if wants.tangent and climbs else None
-        return StepRecord(step, 1.0, self.peak_lr, wants, climbs, tangent, params, active)
+        return StepRecord(step, 1.0, self.peak_lr, wants, climbs, tangent, params, active, turn)
 
     def follow_lr(self, record: StepRecord) -> None:
         """Store the learning rate and its peak; the scheduler's `initial_lr` counts, which matters during warm-up."""
@@ -205,6 +208,7 @@ class Parts:
             self.perturbation.commit(record.finite)
         self.steps += 1
         self.rested += not record.active
+        self.without_radius += record.active and not record.wants.climbs
         self.skipped = self.skipped + ~record.finite
 
     # --- copies and files -----------------------------------------------------------------------------------------
@@ -238,6 +242,7 @@ class Parts:
             "perturbation": {"type": self.perturbation.kind, **self.perturbation.state_dict()},
             "steps": self.steps,
             "rested": self.rested,
+            "without_radius": self.without_radius,
             "skipped_steps": self.skipped.clone(),
             "peak_lr": self.peak_lr,
         }
@@ -256,7 +261,8 @@ class Parts:
         self.steps, self.peak_lr = own["steps"], own["peak_lr"]
         if isinstance(self.peak_lr, Tensor):
             self.peak_lr = self.peak_lr.amax()  # states of earlier versions have one value per radius
-        self.rested = own.get("rested", 0)  # states of earlier versions lack it
+        self.rested = own.get("rested", 0)  # states of earlier versions lack both
+        self.without_radius = own.get("without_radius", 0)
         self.skipped = torch.as_tensor(own["skipped_steps"]).to(self.skipped.device, copy=True)
         self._attach()
 

@@ -41,6 +41,7 @@ class StepRecord:
         tangent: builds Z in this step; None if no update will use it.
         params: all trainable weights.
         active: whether the radius takes part in the step; if not, it rests, and the base optimizer steps alone.
+        turn: active steps with a radius above 0 before this one.
         weights: their unperturbed values.
         seen: losses and norms of the training passes (0-dim), all finite if and only if all passes so far were.
         first: how many of them are of the pass at the weights; they come first.
@@ -70,6 +71,7 @@ class StepRecord:
     tangent: Tangent | None
     params: list[Tensor]
     active: bool = True
+    turn: int = 0
     seen: list[Tensor] = field(default_factory=list[Tensor])
     first: int = 0
     perturbed: list[Tensor] = field(default_factory=list[Tensor])

@@ -201,7 +201,8 @@ def check_own_state(own: dict[str, Any], parts: Mapping[str, Part], tangent: Tan
         if tangent is not None:
             tangent.load_state_dict(own["radius"])
         checks.whole("steps", own["steps"], 0)
-        checks.whole("rested", own.get("rested", 0), 0)
+        for name in ("rested", "without_radius"):  # states of earlier versions lack them
+            checks.whole(name, own.get(name, 0), 0)
         checks.saved("skipped_steps", own["skipped_steps"], lowest=0.0)
         checks.saved("peak_lr", own["peak_lr"], None, lowest=0.0)
     except Exception as error:
