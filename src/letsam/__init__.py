@@ -7,6 +7,8 @@
 `letsam.optimizer` describes how a step works, `letsam.radius.learned` how the radius is learned.
 """
 
+from . import interrupts  # isort: split
+
 from . import hypergradient, perturbations, radius, variants
 from ._version import __version__
 from .checkpoint import DistributedState
@@ -46,3 +48,5 @@ __all__ = [
 ]
 __all__ += radius.__all__
 __all__ += variants.__all__
+
+interrupts.raise_again()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 
+from letsam import interrupts
+
 
 def main() -> None:
     """Run the command line."""
+    interrupts.end_quietly()
     try:
         from letsam.cli import run
     except ModuleNotFoundError as error:
@@ -14,6 +17,7 @@ def main() -> None:
             raise
         hint = 'install it with pip install "letsam[trial]"'
         sys.exit(f"error: the command letsam needs the package {error.name}: {hint}")
+    interrupts.raise_again()
     sys.exit(run(sys.argv[1:]))
 
 
