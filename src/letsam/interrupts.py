@@ -26,9 +26,9 @@ def is_command() -> bool:
 
 
 def end_quietly() -> None:
-    """From now on, an interrupt of the command ends the process at once; other programs are left alone."""
+    """From now on, an interrupt ends the process at once, unless the program has a handler of its own."""
     main_thread = threading.current_thread() is threading.main_thread()
-    if main_thread and is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    if main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _end)
 
 
@@ -42,4 +42,5 @@ def _end(number: int, frame: FrameType | None) -> None:
     os._exit(INTERRUPTED)
 
 
-end_quietly()
+if is_command():
+    end_quietly()
