@@ -132,7 +132,8 @@ class VariantStep(maths.OneStep):
         after = move(self.start, gradient, beside)
         return maths.upper(self.objective, self.start.model, after, self.training, self.validation).item()
 
-    def true_objective(self, rho: float) -> float:
+    def true_objective(self, rho: float, around: float | None = None) -> float:
+        assert self.objective != "calibrated_loss"  # which needs `around`
         return self.objective_after(*self.descended(rho))
 
     def projected(self, rho: float, h: float = 4e-4) -> float:

@@ -32,13 +32,18 @@ class State:
         return flat(self.model.parameters())
 
 
-def loss(model: nn.Module, theta: Tensor, data: Batch) -> Tensor:
-    """L(data; theta), a differentiable function of the flat vector."""
+def outputs(model: nn.Module, theta: Tensor, data: Batch) -> Tensor:
+    """The outputs on a batch, a differentiable function of the flat vector."""
     named, start = {}, 0
     for name, p in model.named_parameters():
         named[name] = theta[start : start + p.numel()].view_as(p)
         start += p.numel()
-    return nn.functional.cross_entropy(functional_call(model, named, (data[0],)), data[1])
+    return functional_call(model, named, (data[0],))
+
+
+def loss(model: nn.Module, theta: Tensor, data: Batch) -> Tensor:
+    """L(data; theta), a differentiable function of the flat vector."""
+    return nn.functional.cross_entropy(outputs(model, theta, data), data[1])
 
 
 def gradient(model: nn.Module, theta: Tensor, data: Batch) -> Tensor:
@@ -108,14 +113,29 @@ def as_plain_descent(start: State, g: Tensor) -> Tensor:
 
 
 OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # of the validation loss and the training loss
+    "calibrated_loss": lambda validation, training: validation,  # minus `confidence`
     "squared_gap": lambda validation, training: (validation - training) ** 2 / 2,
     "validation_loss": lambda validation, training: validation,
 }
 
 
-def upper(objective: str, model: nn.Module, theta: Tensor, training: Batch, validation: Batch) -> Tensor:
-    """The upper-level objective at theta."""
-    return OBJECTIVES[objective](loss(model, theta, validation), loss(model, theta, training))
+def confidence(model: nn.Module, theta: Tensor, data: Batch) -> Tensor:
+    """The part of d loss / d outputs along the outputs of each sample; 0 unless larger outputs lower the loss."""
+    z = outputs(model, theta, data).detach().requires_grad_()
+    (c,) = torch.autograd.grad(nn.functional.cross_entropy(z, data[1]), z)
+    parts = [(ci @ zi) / (zi @ zi) * zi for ci, zi in zip(c, z.detach(), strict=True)]
+    return torch.stack(parts) * float((c * z).sum() < 0)
+
+
+def upper(
+    objective: str, model: nn.Module, theta: Tensor, training: Batch, validation: Batch, at: Tensor | None = None
+) -> Tensor:
+    """The upper-level objective at theta; calibration is that of the weights `at`, and a constant."""
+    value = OBJECTIVES[objective](loss(model, theta, validation), loss(model, theta, training))
+    if objective == "calibrated_loss":
+        removed = confidence(model, theta.detach() if at is None else at, validation)
+        value = value - (removed * outputs(model, theta, validation)).sum()
+    return value
 
 
 @dataclass
@@ -129,17 +149,21 @@ class OneStep:
     training: Batch
     validation: Batch
 
-    def true_objective(self, rho: float) -> float:
-        """U(rho), by really stepping."""
+    def after(self, rho: float) -> Tensor:
+        """theta'(rho), by really stepping."""
         g = gradient(self.start.model, self.start.theta + rho * self.direction, self.batch)
-        after = base_step(self.start, g)
-        return upper(self.objective, self.start.model, after, self.training, self.validation).item()
+        return base_step(self.start, g)
+
+    def true_objective(self, rho: float, around: float | None = None) -> float:
+        """U(rho); what is a constant of an update is that of the radius `around`."""
+        at = self.after(rho if around is None else around)
+        return upper(self.objective, self.start.model, self.after(rho), self.training, self.validation, at).item()
 
     def central_difference(self, rho: float, h: float = 4e-4) -> float:
         """dU / d rho, extrapolated twice (error O(h^6))."""
 
         def difference(h: float) -> float:
-            return (self.true_objective(rho + h) - self.true_objective(rho - h)) / (2 * h)
+            return (self.true_objective(rho + h, rho) - self.true_objective(rho - h, rho)) / (2 * h)
 
         d1, d2, d4 = difference(h), difference(2 * h), difference(4 * h)
         a, b = (4 * d1 - d2) / 3, (4 * d2 - d4) / 3

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from letsam import SAM, LearnedRadius, Objective, Rule
+from letsam import SAM, LearnedRadius, LookSAM, Objective, Rule
 from letsam.radius import Evidence, Update
 from oracle.problems import batch, closure_on, network, same_bits, snapshot
 
@@ -249,3 +249,13 @@ def test_one_object_serves_many_optimizers() -> None:
     assert any(a != b for a, b in itertools.pairwise(ends[0]))
     assert isinstance(radius.rule, Momentum)
     assert radius.rule.average == 0
+
+
+def test_an_update_waits_for_a_step_that_climbs_and_then_stands_for_all_steps_since() -> None:
+    """LookSAM climbs in steps 0, 5, 10, ...: Z is there one step later, where an update that was due in 3 is made up."""
+    model = network()
+    opt = LookSAM(torch.optim.SGD(model.parameters(), lr=LR), LearnedRadius(0.1, rule=Descent(), interval=4), k=5)
+    for t in range(17):
+        opt.step(closure_on(model, batch(t)), closure_on(model, batch(50)))
+    rule = opt.radius.rule
+    assert [(update.step, update.steps) for update in rule.updates] == [(6, 5), (11, 5), (16, 5)]

@@ -8,6 +8,7 @@ from .base import Ascent as Ascent
 from .base import Evidence as Evidence
 from .base import Radius
 from .base import Wants as Wants
+from .calibrated_loss import CalibratedLoss
 from .fixed import FixedRadius
 from .learned import LearnedRadius
 from .log_adam import LogAdam
@@ -23,6 +24,7 @@ from .squared_gap import SquaredGap
 from .validation_loss import ValidationLoss
 
 __all__ = [
+    "CalibratedLoss",
     "CosineRadius",
     "FixedRadius",
     "LearnedRadius",

@@ -25,6 +25,7 @@ class Wants:
         tangent: whether the step builds Z = d theta' / d rho.
         validation: "before" for a validation pass at the beginning of the step; "after" for a training and a validation
             pass at the new weights; None for neither.
+        calibrates: whether the gradient of the validation pass is without its confidence (`step/calibration.py`).
         training_slope: whether the slope of the training loss along Z is measured with that of the validation loss.
         reach: whether to measure how far the perturbation reaches.
         growth: whether to measure the reach, and how much the gradient norm grows along the ascent.
@@ -34,6 +35,7 @@ class Wants:
     first_pass: bool = True
     tangent: bool = False
     validation: Literal["before", "after"] | None = None
+    calibrates: bool = False
     training_slope: bool = False
     reach: bool = False
     growth: bool = False

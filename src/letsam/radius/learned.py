@@ -166,6 +166,7 @@ class LearnedRadius(FixedParts, Radius):
             first_pass=tangent or (updates and not same),
             tangent=tangent,
             validation=None if not updates else "after" if same else "before",
+            calibrates=self.objective.calibrates,
             training_slope=self.objective.uses_training_slope,
             reach=self.rule.uses_reach and (tangent or step < self.rule.burn_in),
             growth=self.rule.measures(step),

@@ -48,6 +48,9 @@ class Objective:
     uses_training_slope: ClassVar[bool] = False
     """Whether `derivative` needs the slope of the training loss."""
 
+    calibrates: bool = False
+    """Whether the validation slope is measured without the part of the gradient that asks for more confidence."""
+
     def __init__(self, training_batch: str = "next") -> None:
         self.training_batch = checks.choice("training_batch", training_batch, TRAINING_BATCHES)
 

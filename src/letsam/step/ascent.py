@@ -64,7 +64,7 @@ class AscentPhase:
         assert closure is not None
         parts = self._parts
         try:
-            loss = self._passes.validate(closure, record.params, record.step)
+            loss = self._passes.validate(closure, record.params, record.step, record.wants.calibrates)
         except SkipStep:
             return None
         slope, length = parts.slope(record.params, parts.weights)

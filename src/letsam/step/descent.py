@@ -87,7 +87,7 @@ class DescentPhase:
     def _held_out_loss(self, record: StepRecord, closure: Closure) -> Tensor | None:
         """The loss of the validation pass; None if its batch is to be skipped."""
         try:
-            return self._passes.validate(closure, record.params, record.step)
+            return self._passes.validate(closure, record.params, record.step, record.wants.calibrates)
         except SkipStep:
             return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from ..closures import Closure, Returned, evaluate
 from . import precision
+from .calibration import OneSidedCalibration
 from .leftovers import Leftovers
 from .randomness import devices_of
 from .ranks import Ranks
@@ -71,10 +72,11 @@ class Passes:
         self.replay.again()
         return self._run(closure, "closure", params)
 
-    def validate(self, closure: Closure, params: list[Tensor], step: int) -> Tensor:
+    def validate(self, closure: Closure, params: list[Tensor], step: int, calibrates: bool) -> Tensor:
         """A validation pass; it leaves no trace on modules and generators, and has its own random stream."""
         self.replay.aside(step)
-        return self._run(closure, "validation_closure", params).loss
+        with OneSidedCalibration() if calibrates else nullcontext():
+            return self._run(closure, "validation_closure", params).loss
 
     def along_own_gradient(self, applies: bool = True) -> AbstractContextManager[Any]:
         """A context for the pass whose gradient the ascent uses; with m-sharpness, processes do not average it."""
