@@ -34,6 +34,15 @@ def test_plain_loop_learns_under_label_noise(capsys: pytest.CaptureFixture[str])
     assert accuracy > 0.6  # by chance: 0.1
 
 
+def test_clean_validation_labels_mislead_the_plain_objective_alone() -> None:
+    (plain, calibrated) = load("clean_validation").main(noises=(0.4,), seeds=1)
+    assert (plain[1], calibrated[1]) == ("ValidationLoss", "CalibratedLoss")
+    (noisy_plain, clean_plain), (noisy_calibrated, clean_calibrated) = plain[2:], calibrated[2:]
+    assert clean_calibrated[0] > clean_plain[0] + 5
+    assert clean_calibrated[1] > 2 * clean_plain[1], "the radius must be larger"
+    assert abs(noisy_calibrated[0] - noisy_plain[0]) < 3
+
+
 def test_a_variant_of_ones_own() -> None:
     """Under 30 lines; it learns, the radius moves, and the derivative that it declares is that of its descent."""
     example = load("custom_variant")
