@@ -91,7 +91,9 @@ class Variants(Benchmark[Trained | Errors]):
         try:
             runs = with_refit(task, method, seed, label_noise=setting.noise, epochs=setting.epochs)
         except ValueError as error:
-            return [Trained(name, key.split("/")[1], seed, setting.epochs, not_run_because=str(error)) for key in unit.keys]
+            return [
+                Trained(name, key.split("/")[1], seed, setting.epochs, not_run_because=str(error)) for key in unit.keys
+            ]
         return [
             Trained(
                 name,

@@ -219,3 +219,21 @@ def test_the_radius_is_checked_before_a_late_start() -> None:
     opt = SAM(sgd(model), 1e3, active=range(100, 200))
     assert codes(opt, closure_on(model, batch(0))) == ["radius-too-large"]
     assert opt.active == range(100, 200)
+
+
+@pytest.mark.parametrize("functional", [False, True])
+def test_a_calibrated_objective_needs_outputs_of_a_module(functional: bool) -> None:
+    model = net()
+    radius = LearnedRadius(0.05, objective=letsam.CalibratedLoss())
+    opt = SAM(sgd(model), radius, model=model)
+
+    def loss_on(x: Tensor) -> Tensor:
+        opt.zero_grad()
+        weight, bias = model[0].weight, model[0].bias
+        loss = (torch.nn.functional.linear(x, weight, bias) if functional else model(x)).square().mean()
+        loss.backward()
+        return loss
+
+    one, other = torch.randn(2, 8, 4, dtype=torch.float64)
+    found = codes(opt, lambda: loss_on(one), lambda: loss_on(other))
+    assert ("no-outputs" in found) == functional

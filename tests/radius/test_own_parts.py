@@ -252,7 +252,7 @@ def test_one_object_serves_many_optimizers() -> None:
 
 
 def test_an_update_waits_for_a_step_that_climbs_and_then_stands_for_all_steps_since() -> None:
-    """LookSAM climbs in steps 0, 5, 10, ...: Z is there one step later, where an update that was due in 3 is made up."""
+    """LookSAM climbs in steps 0, 5, 10, .... Z can be used one step later: in 6 for the update due in 3."""
     model = network()
     opt = LookSAM(torch.optim.SGD(model.parameters(), lr=LR), LearnedRadius(0.1, rule=Descent(), interval=4), k=5)
     for t in range(17):

@@ -12,6 +12,7 @@ from torch import nn
 from .. import checks
 from ..closures.closure import Closure, checked_closure
 from ..optimizer import SharpnessAware
+from ..step.calibration import OneSidedCalibration
 from ..step.snapshot import checked_model
 from . import findings
 from .findings import Finding
@@ -103,6 +104,10 @@ def _examine(
             yield from findings.not_finite(held_out)
             yield from findings.not_recomputed(held_out, sandbox.run_nearby(validation_closure, held_out))
             yield from findings.same_batch(here, held_out)
+            if optimizer.radius.wants(0).calibrates:
+                with OneSidedCalibration() as calibration:
+                    sandbox.run(validation_closure, "validation_closure")
+                yield from findings.no_outputs(calibration.found)
         elif optimizer.radius.learns:
             return
         yield from findings.radius_out_of_proportion(optimizer, here, sandbox.climb(closure, validation_closure))

@@ -240,6 +240,17 @@ def no_validation_closure(optimizer: SharpnessAware, validation_closure: Closure
         )
 
 
+def no_outputs(found: bool) -> Iterator[Finding]:
+    """A calibrated objective without outputs to calibrate is the plain validation loss."""
+    if not found:
+        yield Finding(
+            "no-outputs",
+            "`CalibratedLoss` finds no outputs in `validation_closure`, so it is `ValidationLoss`: call the network as "
+            "a module, or the result of torch.compile(model), within the closure",
+            "warning",
+        )
+
+
 def same_batch(here: Pass, held_out: Pass) -> Iterator[Finding]:
     """Both closures use the same batch, from which a radius learns nothing about generalization."""
     if here.finite() and max(held_out.distance(here), held_out.loss_distance(here)) <= EQUAL:

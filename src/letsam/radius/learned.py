@@ -1,12 +1,10 @@
-"""LETS (arXiv:2408.08222): a radius that is learned by bilevel optimization while the network trains.
-
-Wang, Jiang, Fu, Zhang, "Enhancing Sharpness-Aware Minimization by Learning Perturbation Radius", ECML PKDD 2024.
+"""LETS, a radius that is learned by bilevel optimization while the network trains (Wang et al., arXiv:2408.08222).
 
 The lower level is the step of the optimizer on a training batch, theta'(rho) = theta - lr P g_rho. The upper level
 changes rho to decrease an objective at theta'(rho). The step builds Z = d theta' / d rho = -lr P H_rho eps_hat
 (`letsam.tangent`). The radius is given scalars: losses, and the slopes of the losses along Z. Its parts:
 
-    objective         what is minimized: the validation loss or the paper's squared gap (`ValidationLoss`, `SquaredGap`)
+    objective         what is minimized: `ValidationLoss`, `CalibratedLoss`, or the paper's `SquaredGap`
     hypergradient     estimates H_rho eps_hat (`Secant`, `FiniteDifference`, `Diagonal`)
     rule              changes rho by the slope d upper / d log(rho) (`LogAdam`, with its `Prior`)
 """
