@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import letsam
 from learned_radius import learned_radius
 from letsam.joint import JointOptimizer
+from optimizer.test_synchronisation import Synchronisations
 from oracle import maths
 from oracle.problems import batch, closure_on, descend, network, same_bits, weights_of
 
@@ -177,6 +178,22 @@ def test_a_step_that_is_not_finite_is_undone_in_every_optimizer() -> None:
     assert opts[0].metrics["skipped_steps"] == 4
     assert same_bits(weights_of(model), weights_of(twin))
     assert same_bits(opts[0].state_dict()["state"], opts[1].state_dict()["state"])
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch < 2.9 has no Muon")
+@pytest.mark.parametrize("training_batch", ["next", "same"])
+def test_the_host_does_not_wait(training_batch: str) -> None:
+    """With optimizers that do not make it wait themselves; from the first step on."""
+    model = network(dtype=torch.float32)
+    matrices, rest = (base.param_groups[0]["params"] for base in matrices_and_rest(model))
+    bases = [torch.optim.Muon(matrices, lr=0.02), torch.optim.SGD(rest, lr=0.1, momentum=0.9)]
+    opt = letsam.SAM(bases, rho=learned_radius(0.1, interval=1, training_batch=training_batch))
+    closures = [closure_on(model, batch(i, dtype=torch.float32)) for i in range(4)]
+    with Synchronisations() as counter:
+        for i in range(4):
+            opt.step(closures[i], closures[0])
+    assert counter.seen == []
+    assert counter.total > 100
 
 
 def test_schedulers() -> None:

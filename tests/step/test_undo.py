@@ -14,6 +14,7 @@ from torch import Tensor
 
 from learned_radius import learned_radius
 from letsam import ASAM, SAM, SSAMD, SSAMF, CosineRadius, LearnedRadius, SharpnessAware
+from letsam.step.python_state import is_known
 from oracle.problems import BASES, batch, closure_on, flat, loss_on, network, same_bits, weights_of
 
 
@@ -411,3 +412,11 @@ def test_a_mask_is_there_after_the_first_step_that_is_not_skipped(
 
     assert all(torch.equal(perturbed(resumed, twin, skipped + i), mask) for i, mask in enumerate(masks))
     assert same_bits((weights_of(twin), resumed.state_dict()), (weights_of(model), opt.state_dict()))
+
+
+def test_torchs_optimizers_are_left_to_the_device() -> None:
+    """All of them, whatever module they say that they come from."""
+    kinds = [getattr(torch.optim, name) for name in torch.optim.__all__ if name not in ("Optimizer", "lr_scheduler")]
+    made = [kind([torch.nn.Parameter(torch.ones(2, 2))]) for kind in kinds if isinstance(kind, type)]
+    assert len(made) >= 13
+    assert [type(base).__name__ for base in made if not is_known(base)] == []

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..joint import JointOptimizer
+from ..joint import optimizers_in
 from ..tensors import Tensors
 from ..tensors.shards import is_dtensor
 from ..tensors.subclasses import dense_parts
@@ -28,15 +28,10 @@ CODE = (type, ModuleType, FunctionType, BuiltinFunctionType, MethodType, functoo
 STEP_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 
 
-def optimizers_of(base: Optimizer) -> tuple[Optimizer, ...]:
-    """The optimizers that step: those of a `JointOptimizer`, or `base` itself."""
-    return base.optimizers if isinstance(base, JointOptimizer) else (base,)
-
-
 def is_known(base: Optimizer) -> bool:
     """Whether all that a step changes is known to be in tensors: torch's own classes, without hooks around the step."""
     return not _has_hooks(base) and all(
-        type(one).__module__.startswith("torch.optim.") and not _has_hooks(one) for one in optimizers_of(base)
+        f"{type(one).__module__}.".startswith("torch.optim.") and not _has_hooks(one) for one in optimizers_in(base)
     )
 
 
@@ -57,7 +52,7 @@ class PythonValues:
     """
 
     def __init__(self, base: Optimizer) -> None:
-        self._copies = [(values, dict(values)) for one in optimizers_of(base) for values in _dicts(one)]
+        self._copies = [(values, dict(values)) for one in optimizers_in(base) for values in _dicts(one)]
 
     def changed(self) -> bool:
         """Whether a value is not what it was, or state was made. A tensor that is another one is no change."""

@@ -18,10 +18,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..checks import learning_rate
+from ..joint import optimizers_in
 from ..tensors import Buffers, Pair, Tensors, copy_, copy_unless_, gradients_of
 from ..tensors.shards import local
 from ..tensors.subclasses import dense_parts, filled_like
-from .python_state import PythonValues, StateGraph, is_known, keeps_tensors_only, optimizers_of
+from .python_state import PythonValues, StateGraph, is_known, keeps_tensors_only
 
 BEGINS_AT_ONE = ("mu_product", "mu")  # NAdam, ASGD
 BEGINS_AT_LR = ("step_size", "eta")  # Rprop, ASGD
@@ -128,7 +129,7 @@ class StepGuard:
     def judge(self, base: Optimizer) -> None:
         """After a step that was left to the host: whether the device can undo the next one."""
         if self._on_host and self._values is not None:
-            only_tensors = all(keeps_tensors_only(one) for one in optimizers_of(base))
+            only_tensors = all(keeps_tensors_only(one) for one in optimizers_in(base))
             self._trusted = only_tensors and not self._values.changed()
 
     def interrupt(self, base: Optimizer, params: Tensors, weights: Buffers) -> None:
