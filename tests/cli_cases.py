@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 
-import letsam
+import warm
 from letsam.results import Results
 from letsam.training.loop import Training
 from training_cases import without_seconds
@@ -83,15 +82,10 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def environment(**extra: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "LETSAM_TRACEBACK")}
-    source = str(Path(letsam.__file__).parents[1])
-    return {**kept, "PYTHONPATH": source, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", **extra}
-
-
 def process(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command in a new interpreter."""
     command = [sys.executable, "-m", "letsam", *arguments]
-    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env=warm.environment(), capture_output=True, text=True, timeout=120)
 
 
 def records(path: Path) -> list[dict[str, Any]]:

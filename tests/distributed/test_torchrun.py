@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -13,10 +12,11 @@ from typing import Any
 
 import pytest
 
+import warm
 from letsam import cli
 from letsam.results import Results
 
-TRIAL = ["trial", "digits", "--epochs", "4", "--label-noise", "0.2", "--seeds", "1", "--device", "cpu"]
+TRIAL = ["trial", "digits", "--epochs", "2", "--label-noise", "0.2", "--seeds", "1", "--device", "cpu"]
 PRECISION = {"ddp": ("64-true", 1e-9), "fsdp": ("32-true", 1e-3)}  # and what the results may differ by
 
 
@@ -27,7 +27,7 @@ import torch
 from letsam.tasks import load_task
 
 def make_task():
-    task, calls = load_task("digits"), 0
+    task, calls = load_task("digits", train_size=500), 0
     def loss(outputs, targets):
         nonlocal calls
         calls += torch.is_grad_enabled()
@@ -47,8 +47,8 @@ for arguments in json.loads(sys.argv[1]):
 """
 
 
-def torchrun(*arguments: str, **environment: str) -> tuple[int, str]:
-    """A script or module on two ranks; returns its status and what it wrote."""
+def launched(*arguments: str) -> tuple[int, str]:
+    """The command on two ranks that torchrun has started; its status and what it wrote."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     done = subprocess.run(
         [*launcher, *arguments],
@@ -56,7 +56,7 @@ def torchrun(*arguments: str, **environment: str) -> tuple[int, str]:
         stderr=subprocess.STDOUT,
         text=True,
         timeout=600,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"} | environment,
+        env=warm.environment(PYTHONUNBUFFERED="1"),
     )
     return done.returncode, done.stdout
 
@@ -64,13 +64,13 @@ def torchrun(*arguments: str, **environment: str) -> tuple[int, str]:
 def stoppable(folder: Path) -> list[str]:
     """A command whose run stops at a given call of the loss."""
     (folder / "stoppable.py").write_text(STOPPABLE)
-    arguments = ["train", f"{folder / 'stoppable.py'}:make_task", "--method", "lets-asam", "--epochs", "4"]
+    arguments = ["train", f"{folder / 'stoppable.py'}:make_task", "--method", "lets-asam", "--epochs", "3"]
     return [*arguments, "--label-noise", "0.2", "--device", "cpu"]
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, tuple[int, str]]]:
-    """Two trials, and a run that stops in its third epoch, in one launch: starting processes takes most of the time.
+    """Two trials, and a run that stops in its third epoch, in one launch of two ranks.
 
     Returns:
         A folder with one for each of them, and the status of each with what the ranks have written.
@@ -82,7 +82,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, tuple
     } | {"stopped": [*stoppable(folder), "--strategy", "fsdp"]}
     (folder / "several.py").write_text(SEVERAL)
     together = json.dumps([[*arguments, "--out", str(folder / name)] for name, arguments in commands.items()])
-    status, output = torchrun(str(folder / "several.py"), together, STOP_AT="100")
+    status, output = warm.torchrun(str(folder / "several.py"), together, STOP_AT="50")
     assert status == 0, output
     found = re.findall(r"(.*?)^status (\d+) -{20}$", output, re.S | re.M)
     assert len(found) == len(commands), output
@@ -124,7 +124,7 @@ def test_a_checkpoint_of_sharded_weights_goes_on_on_any_number_of_ranks(two: Any
     folder, outcomes = two
     status, output = outcomes["stopped"]
     assert status != 0
-    assert "interrupted: 2 of 4 epochs are finished" in output
+    assert "interrupted: 2 of 3 epochs are finished" in output
     for copy in ("one", "two"):
         shutil.copytree(folder / "stopped", tmp_path / copy)
 
@@ -132,7 +132,7 @@ def test_a_checkpoint_of_sharded_weights_goes_on_on_any_number_of_ranks(two: Any
     assert cli.run([*arguments, "--out", str(tmp_path / "whole")]) == 0
     assert cli.run([*arguments, "--out", str(tmp_path / "one"), "--resume"]) == 0
     sharded = [*arguments, "--strategy", "fsdp", "--out", str(tmp_path / "two"), "--resume"]
-    status, output = torchrun("-m", "letsam", *sharded)
+    status, output = launched("-m", "letsam", *sharded)
     assert status == 0, output
     for copy in ("one", "two"):
         assert_close(runs(tmp_path / copy), runs(tmp_path / "whole"), PRECISION["fsdp"][1])
