@@ -42,7 +42,8 @@ def test_ci_calls_the_readmes_commands() -> None:
 
 
 @pytest.mark.slow
-def test_the_demo_shows_what_the_readme_says(tmp_path: Path) -> None:
+def test_the_demo_shows_what_the_readme_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("letsam.reports.html.write_report", lambda results, path: None)  # `tests/reports` makes it
     arguments = ["trial", "digits", "--label-noise", "0.4", "--seeds", "1", "--out", str(tmp_path)]
     assert cli.run(arguments) == 0
     accuracy = {run.method: run.test_accuracy for run in Results.load(tmp_path / "results.json").runs}

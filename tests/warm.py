@@ -18,11 +18,15 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
+
+import torch
+import torch.multiprocessing
 
 import letsam
 
@@ -123,6 +127,27 @@ def torchrun(*arguments: str, ranks: int = 2, timeout: float = 300.0, **extra: s
         time.sleep(0.05)
     codes = [one.process.exitcode or 0 for one in started]
     return max(codes, key=abs), output.read_text()
+
+
+def in_ranks(main: Callable[[int, Path], None], folder: Path, ranks: int, limit: float) -> list[dict[str, Any]]:
+    """Call ``main(rank, folder)`` in processes of their own; what each has saved as ``RANK.pt`` in the folder.
+
+    Args:
+        main: a function at the top level of a module.
+        folder: of the results.
+        ranks: the number of processes.
+        limit: seconds; a hang must not hang the whole run.
+    """
+    context = torch.multiprocessing.start_processes(
+        main, args=(folder,), nprocs=ranks, join=False, start_method="forkserver"
+    )
+    deadline = time.monotonic() + limit
+    while not context.join(timeout=1.0):
+        if time.monotonic() > deadline:
+            for process in context.processes:
+                process.kill()
+            raise TimeoutError(f"the processes have not ended within {limit} seconds")
+    return [torch.load(folder / f"{rank}.pt") for rank in range(ranks)]
 
 
 def _run(arguments: Sequence[str], known: dict[str, str], folder: str, out: str, err: str) -> None:

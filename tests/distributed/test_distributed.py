@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,16 +9,16 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
-import torch.multiprocessing
 from torch import Tensor
 
 import letsam
+import warm
 from distributed.workers import CASES, CHECKPOINTS, M_SHARPNESS, RANKS, SHARDED, STEPS, m_sharp, main, share, train
 from letsam import accumulated
 from oracle import maths
 from oracle.problems import batch, flat, loss_on, network, same_bits, weights_of
 
-LIMIT = 420.0  # seconds; a hang must not hang the whole run
+LIMIT = 420.0  # seconds
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}
 
 
@@ -46,14 +45,7 @@ def one(folder: Path) -> dict[str, dict[str, Any]]:
 @pytest.fixture(scope="module")
 def two(folder: Path, one: Any) -> list[dict[str, Any]]:
     """The results of both processes."""
-    context = torch.multiprocessing.spawn(main, args=(folder,), nprocs=RANKS, join=False)
-    deadline = time.monotonic() + LIMIT
-    while not context.join(timeout=1.0):
-        if time.monotonic() > deadline:
-            for process in context.processes:
-                process.kill()
-            pytest.fail(f"the processes have not ended within {LIMIT} seconds")
-    return [torch.load(folder / f"{rank}.pt") for rank in range(RANKS)]
+    return warm.in_ranks(main, folder, RANKS, LIMIT)
 
 
 pytestmark = pytest.mark.slow

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import re
-import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing
 
+import warm
 from distributed.sharded_workers import MASKED, PLACEMENTS, RADII, RANKS, REFUSED, WHOLE_BATCH, made, main
 from distributed.workers import train
 from letsam.variants import VARIANTS
 from oracle.problems import flat, network, normalised_network, same_bits
 
-LIMIT = 200.0  # seconds; a hang must not hang the whole run
+LIMIT = 200.0  # seconds
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 
 pytestmark = pytest.mark.slow
@@ -25,15 +23,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """The results of both processes."""
-    folder: Path = tmp_path_factory.mktemp("variants")
-    context = torch.multiprocessing.spawn(main, args=(folder,), nprocs=RANKS, join=False)
-    deadline = time.monotonic() + LIMIT
-    while not context.join(timeout=1.0):
-        if time.monotonic() > deadline:
-            for process in context.processes:
-                process.kill()
-            pytest.fail(f"the processes have not ended within {LIMIT} seconds")
-    return [torch.load(folder / f"{rank}.pt") for rank in range(RANKS)]
+    return warm.in_ranks(main, tmp_path_factory.mktemp("variants"), RANKS, LIMIT)
 
 
 def assert_same(found: list[dict[str, Any]], expected: dict[str, Any]) -> None:

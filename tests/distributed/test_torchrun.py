@@ -39,12 +39,21 @@ def make_task():
 SEVERAL = """
 import json, os, sys
 from letsam import cli
+from letsam.reports import html
+
+html.write_report = lambda results, path: None  # not what is tested here, and slow
 
 for arguments in json.loads(sys.argv[1]):
     status = cli.run(arguments)
     if os.environ["RANK"] == "0":
         print("status", status, "-" * 20)
 """
+
+
+@pytest.fixture(autouse=True)
+def _no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process; the ranks that torchrun starts make it."""
+    monkeypatch.setattr("letsam.reports.html.write_report", lambda results, path: None)
 
 
 def launched(*arguments: str) -> tuple[int, str]:

@@ -1,11 +1,12 @@
-"""Two processes, started by each library's own launcher, train as one process does with the larger batch.
+"""Two processes, started as each library expects them, train as one process does with the larger batch.
+
+Accelerate and Lightning start them; the Trainer gets those of torchrun.
 
 In float64, so that the tolerance is that of rounding: another order of summation, nothing else.
 """
 
 import os
 import runpy
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
+
+import warm
 
 PARTS = """
 import os, sys, torch, letsam
@@ -125,11 +128,10 @@ trainer.train()
 save(trainer.optimizer.optimizer, model.model, args.process_index)
 """
 
-TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-LIBRARIES: dict[str, tuple[str, list[str]]] = {
-    "Accelerate": (ACCELERATE, []),
-    "Lightning": (LIGHTNING, []),  # its Trainer starts the second process
-    "Trainer": (TRAINER, TORCHRUN),
+LIBRARIES: dict[str, tuple[str, bool]] = {  # and whether it wants the ranks of torchrun
+    "Accelerate": (ACCELERATE, False),
+    "Lightning": (LIGHTNING, False),  # its Trainer starts the second process
+    "Trainer": (TRAINER, True),
 }
 
 
@@ -153,15 +155,18 @@ def test_two_processes_are_one_with_the_larger_batch(
     library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one is this process, which has loaded the libraries already."""
-    code, launcher = LIBRARIES[library]
+    code, ranks = LIBRARIES[library]
     script = tmp_path / "script.py"
     script.write_text(PARTS + code)
     monkeypatch.setattr(sys, "argv", [str(script), str(tmp_path), "1"])
     runpy.run_path(str(script), run_name="__main__")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, *launcher, str(script), str(tmp_path), "2"]
-    run = subprocess.run(command, env=environment, timeout=300, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
+    if ranks:
+        status, written = warm.torchrun(str(script), str(tmp_path), "2")
+    else:
+        env = warm.environment(PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
+        done = warm.start(str(script), str(tmp_path), "2", env=env).wait(300)
+        status, written = done.returncode, done.stdout + done.stderr
+    assert status == 0, written
     one = torch.load(tmp_path / "1.0")
     assert one["steps"] == 12
     assert one["rho"] != 0.05

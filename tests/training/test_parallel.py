@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import training_cases
+import warm
 from letsam.results import Results
 from letsam.training.parallel import Send, run_in_parallel
 from letsam.training.trial import environment, open_results, run_trial_in_parallel
@@ -28,7 +29,7 @@ def in_parallel(out: Path, recorder: Recorder, *, jobs: int, resume: bool = Fals
 
 
 @pytest.mark.slow
-def test_parallel_processes_give_the_same_numbers(tmp_path: Path) -> None:
+def test_parallel_processes_give_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = Recorder()
     results = in_parallel(tmp_path / "two", recorder, jobs=2)
     one = run(training_cases.task(epochs=2), config(methods=METHODS, label_noise=0.2, epochs=2), tmp_path / "one")
@@ -41,6 +42,7 @@ def test_parallel_processes_give_the_same_numbers(tmp_path: Path) -> None:
     path = tmp_path / "two" / "results.json"
     kept = tuple(r for r in results.runs if r.key not in {("lets-sam+refit", 0), ("sgd", 1)})
     dataclasses.replace(results, runs=kept).save(path)
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: warm.CONTEXT)
     recorder = Recorder()
     again = in_parallel(tmp_path / "two", recorder, jobs=1, resume=True)
     assert set(recorder.rows) == {("lets-sam+refit", 0), ("sgd", 1)}
@@ -57,7 +59,8 @@ def _fails(item: int, send: Send) -> None:
 
 
 @pytest.mark.slow
-def test_what_goes_wrong_in_a_worker_is_raised() -> None:
+def test_what_goes_wrong_in_a_worker_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: warm.CONTEXT)
     for item, error, message in (
         (1, ValueError, "`item` must not be 1, got 1"),
         (2, RuntimeError, "a worker process ended while working on 2"),
