@@ -10,13 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import letsam
 from contract.pairwise import pairwise
-from learned_radius import learned_radius
-from letsam import ASAM, SAM, CosineRadius, LearnedRadius, SharpnessAware
+from letsam import ASAM, SAM, SharpnessAware
+from optimizer.cases import RADII
 from oracle.problems import batch, closure_on, network
-
-ESTIMATORS = ("secant", "finite_difference", "diagonal")
 
 
 class Synchronisations(TorchDispatchMode):
@@ -56,28 +53,6 @@ def test_the_counter_sees_synchronisations(read: Callable[[Tensor], Any]) -> Non
     with Synchronisations() as counter:
         read(torch.ones(()))
     assert counter.seen
-
-
-RADII: dict[str, Callable[[], Any]] = {
-    "fixed": lambda: 0.1,
-    "cosine": lambda: CosineRadius(0.2, 0.1, 3),
-    "linear": lambda: letsam.LinearRadius(0.2, 0.1, 3),
-    "proportional": lambda: letsam.ProportionalRadius(0.2, 0.1),
-    "replayed": lambda: letsam.ReplayedRadius([0.1, 0.3], 5),
-    "replayed per layer": lambda: letsam.ReplayedRadius([[0.1, 0.2, 0.3, 0.1], [0.3] * 4], 5, per="layer"),
-    "relative": lambda: letsam.relative(0.05),
-    "layerwise": lambda: letsam.layerwise(LearnedRadius(0.05)),
-    "per layer": lambda: LearnedRadius(0.1, per="layer"),
-    "per group": lambda: learned_radius(0.1, per="group", hypergradient="finite_difference"),
-    "paper": lambda: LearnedRadius.paper(0.1),
-} | {
-    f"{estimator}-{objective}-{training_batch}": lambda e=estimator, o=objective, t=training_batch: learned_radius(
-        0.1, hypergradient=e, objective=o, training_batch=t
-    )
-    for estimator in ESTIMATORS
-    for objective in ("squared_gap", "validation_loss")
-    for training_batch in ("next", "same")
-}
 
 
 VARIANTS: dict[str, type[SharpnessAware]] = {"SAM": SAM, "ASAM": ASAM}

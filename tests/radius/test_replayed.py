@@ -6,7 +6,6 @@ import copy
 import io
 import itertools
 import pickle
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,23 +18,8 @@ from letsam import (
     SharpnessAware,
     layerwise,
 )
-from letsam.radius import Radius
 from oracle.problems import batch, closure_on, flat, generator, network, same_bits, weights_of
-
-
-def radii(radius: Radius, steps: int, scheduler: Callable[[Any], Any] | None = None, lr: float = 0.1) -> list[float]:
-    """The radii that a training run really uses."""
-    model = network()
-    opt = SAM(torch.optim.SGD(model.parameters(), lr=lr), rho=radius)
-    schedule = scheduler(opt) if scheduler else None
-    used = []
-    for i in range(steps):
-        opt.step(closure_on(model, batch(i)))
-        assert opt.metrics["rho"] == opt.rho
-        used.append(opt.rho.item())
-        if schedule:
-            schedule.step()
-    return used
+from radius.cases import radii
 
 
 def test_replayed_interpolates() -> None:

@@ -16,27 +16,13 @@ from letsam import (
     LinearRadius,
     ProportionalRadius,
 )
-from letsam.radius import Ascent, Radius
+from letsam.radius import Ascent
 from oracle.problems import batch, closure_on, generator, network
+from radius.cases import radii
 
 
 def ascent(step: int = 0, lr: float = 0.1, peak_lr: float = 0.1) -> Ascent:
     return Ascent(step, lr, peak_lr, None, torch.ones(()), [])
-
-
-def radii(radius: Radius, steps: int, scheduler: Callable[[Any], Any] | None = None, lr: float = 0.1) -> list[float]:
-    """The radii that a training run really uses."""
-    model = network()
-    opt = SAM(torch.optim.SGD(model.parameters(), lr=lr), rho=radius)
-    schedule = scheduler(opt) if scheduler else None
-    used = []
-    for i in range(steps):
-        opt.step(closure_on(model, batch(i)))
-        assert opt.metrics["rho"] == opt.rho
-        used.append(opt.rho.item())
-        if schedule:
-            schedule.step()
-    return used
 
 
 def test_linear_and_cosine_values() -> None:

@@ -13,37 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from learned_radius import learned_radius
-from letsam import ASAM, SAM, LearnedRadius, SharpnessAware
-from oracle.problems import BASES, Batch, batch, loss_on, network, same_bits, snapshot, weights_of
+from letsam import ASAM, SAM, SharpnessAware
+from oracle.problems import BASES, loss_on, network, same_bits, snapshot, weights_of
 from page_code import blocks_of, run_code
-
-Scaler = torch.amp.GradScaler
-
-RADII: dict[str, Callable[[], Any]] = {
-    "fixed": lambda: 0.1,
-    "secant": lambda: learned_radius(0.1, interval=1, burn_in=0),
-    "finite difference": lambda: learned_radius(0.1, hypergradient="finite_difference", interval=1),
-    "paper": lambda: LearnedRadius.paper(0.1),
-}
+from step.cases import RADII, Scaler, half, scaled
 
 PASSES = {"fixed": 2, "secant": 3, "finite difference": 4, "paper": 4}
-
-
-def scaled(model: nn.Module, data: Batch, scaler: Scaler | None) -> Callable[[], Tensor]:
-    """A closure that scales where there is a scaler, and returns the loss itself."""
-
-    def closure() -> Tensor:
-        model.zero_grad()
-        loss = loss_on(model, data)
-        (loss if scaler is None else scaler.scale(loss)).backward()
-        return loss
-
-    return closure
-
-
-def half(i: int) -> Batch:
-    return batch(i, dtype=torch.float32)
 
 
 # --- the same steps -------------------------------------------------------------------------------------------------

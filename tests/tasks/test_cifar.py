@@ -15,22 +15,13 @@ from torch.utils.data import Subset, TensorDataset
 from letsam.tasks import Task, TaskError, load_task, targets_of, with_label_noise
 from letsam.tasks.images import CroppedImages, without_augmentation
 from letsam.tasks.models.resnet import resnet
+from tasks.files import picture
 from training_cases import config, finish, learned_passes, same, start, without_seconds
 
 datasets = pytest.importorskip("datasets")
-Image = pytest.importorskip("PIL.Image")
+pytest.importorskip("PIL.Image")
 
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    monkeypatch.delenv("LETSAM_DATA", raising=False)
-
-
-def picture(number: int, size: tuple[int, int] = (32, 32)) -> Any:
-    """Three bands of grey, the first as bright as the number: nothing in it is symmetric."""
-    shades = torch.arange(size[0] * size[1]).reshape(size[1], size[0]) % 50 + number
-    return Image.frombytes("L", size, bytes(shades.to(torch.uint8).flatten().tolist())).convert("RGB")
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def write_cifar(folder: Path, *, train: int = 30, classes: int = 10, size: tuple[int, int] = (32, 32)) -> Path:

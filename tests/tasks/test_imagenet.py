@@ -14,22 +14,13 @@ from letsam.tasks import Task, TaskError, load_task, targets_of
 from letsam.tasks.imagenet import central_box, random_box
 from letsam.tasks.images import without_augmentation
 from letsam.tasks.models.resnet import resnet
+from tasks.files import picture
 from training_cases import finish, learned_passes, start
 
 datasets = pytest.importorskip("datasets")
 Image = pytest.importorskip("PIL.Image")
 
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    monkeypatch.delenv("LETSAM_DATA", raising=False)
-
-
-def picture(number: int, size: tuple[int, int] = (32, 32)) -> Any:
-    """Three bands of grey, the first as bright as the number: nothing in it is symmetric."""
-    shades = torch.arange(size[0] * size[1]).reshape(size[1], size[0]) % 50 + number
-    return Image.frombytes("L", size, bytes(shades.to(torch.uint8).flatten().tolist())).convert("RGB")
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def write_folders(folder: Path) -> Path:
