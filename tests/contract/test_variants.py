@@ -183,7 +183,10 @@ def test_the_hypergradient_at_the_same_batch(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("where", range(9))
 def test_a_step_that_is_not_finite_leaves_nothing(name: str, learned: bool, base: str, where: int) -> None:
-    """A NaN in the gradient of one pass: weights, moments, radius and what the variant remembers stay as they were."""
+    """A NaN in the gradient of one pass: weights, moments, radius and what the variant remembers stay as they were.
+
+    A learned radius is halved if the pass at the weights was finite (tests/radius/test_overflow.py).
+    """
     opt, _, model = pair(name, base, LearnedRadius(RHO, interval=1) if learned else RHO)
     for t in range(4):
         opt.step(training(name, model, batch(t)), closure_on(model, batch(50)))
@@ -204,7 +207,8 @@ def test_a_step_that_is_not_finite_leaves_nothing(name: str, learned: bool, base
     assert same_bits(weights_of(model), weights)
     assert same_bits(after["state"], state["state"])
     assert same_bits(after["sharpness_aware"]["perturbation"], state["sharpness_aware"]["perturbation"])
-    assert opt.rho == torch.as_tensor(state["sharpness_aware"]["radius"]["rho"])
+    rho = torch.as_tensor(state["sharpness_aware"]["radius"]["rho"])
+    assert opt.rho == rho or (learned and where > 0 and opt.rho == rho / 2)
     opt.step(training(name, model, batch(10)), closure_on(model, batch(50)))
     assert all(w.isfinite().all() for w in weights_of(model))
 
