@@ -10,9 +10,10 @@ For an ordinary model this costs a comparison of lists by identity. Only what a 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Collection, Hashable, Iterator, Sequence
-from itertools import islice, repeat
-from operator import attrgetter, methodcaller
+from itertools import accumulate, islice, repeat
+from operator import attrgetter, methodcaller, sub
 from typing import Any
 
 from torch import Tensor, nn
@@ -85,13 +86,15 @@ class ModuleState:
         self._buffers = TensorCopy()  # and frozen parameters
         self._attributes = TensorCopy()
         self._modules: list[nn.Module] = []
-        self._kinds: list[type] = []  # of the modules; a lazy one changes its class when it is made
         self._places: list[Place] = []  # the attributes of the modules that are followed, then the buffers of all
         self._owners: list[nn.Module] = []  # of the places
+        self._kinds: list[type] = []  # of the owners; a lazy module changes its class when it is made
         self._followed = 0  # how many of the places are attributes
         self._skips: list[int] = []  # how many entries at the beginning of each place are torch's own
+        self._sizes: list[int] = []  # how many entries there were in each place
         self._values: list[object] = []  # of all places: what is compared
         self._copies: list[Place] = []
+        self._kept: list[list[tuple[Key, Any]]] = []  # of each place, the tensors and containers
         self._owned: list[tuple[Key, Tensor]] = []  # buffers
         self._single: list[tuple[Key, Tensor]] = []  # attributes that are tensors
         self._nests: list[tuple[Key, object]] = []  # attributes that are containers with something that can change
@@ -110,11 +113,12 @@ class ModuleState:
         """
         if not same(modules, self._modules):
             self._look_through(modules)
-        self._kinds = list(map(type, self._modules))
+        self._kinds = list(map(type, self._owners))
         values = self._now()
         if not same(values, self._values):
+            changed = self._changed(values)
             self._values = values
-            self._read(weights)
+            self._read(changed, weights)
         if not same(chained(self._views), self._contents):
             self._read_containers(weights)
         _take(self._attributes, self._single + self._inner)
@@ -135,24 +139,29 @@ class ModuleState:
                 place[name] = with_tensors(place[name], root, fresh)
 
     def release(self) -> None:
-        """Forget attributes that are tensors or containers, to free their memory; it cannot be put back any more."""
-        if self._single or self._nests:
-            self._values, self._copies, self._single = [self], [], []
-            self._nests, self._containers, self._views, self._contents, self._inner = [], [], [], [], []
-            self._attributes.release()
+        """Forget attributes that are tensors or hold some, to free their memory; they cannot be put back any more."""
+        held = {key[0] for key, _ in self._single + self._inner}
+        if not held:
+            return
+        ends = [0, *self._ends()]
+        for i, place in enumerate(self._places[: self._followed]):
+            if id(place) in held:
+                self._copies[i], self._kept[i] = {}, []
+                self._values[ends[i] : ends[i + 1]] = [self] * (ends[i + 1] - ends[i])  # it will be read again
+        self._single, self._nests, self._containers = [], [], []
+        self._views, self._contents, self._inner = [], [], []
+        self._attributes.release()
 
     def put_back(self) -> None:
         """Restore the state: values, shapes, and the objects that the modules held."""
-        if not same(self._now(), self._values):
-            known = dict(zip(self._modules, self._kinds, strict=True))
-            pairs = list(enumerate(zip(self._places, self._copies, strict=True)))
-            for i, (place, copy) in pairs[self._followed :] + pairs[: self._followed]:
-                if same(place.values(), copy.values()):
-                    continue
-                if i >= self._followed:
-                    _replace_entries(place, copy)
-                elif type(self._owners[i]) is known[self._owners[i]]:  # else a lazy module: sizes stay with its weights
-                    _replace_attributes(place, copy)
+        values = self._now()
+        if not same(values, self._values):
+            changed = self._changed(values)
+            for i in [i for i in changed if i >= self._followed]:
+                _replace_entries(self._places[i], self._copies[i])
+            for i in [i for i in changed if i < self._followed]:
+                if type(self._owners[i]) is self._kinds[i]:  # else a lazy module: its sizes stay with its weights
+                    _replace_attributes(self._places[i], self._copies[i])
         if not same(chained(self._views), self._contents):
             for container in self._containers:
                 container.put_back()
@@ -188,31 +197,35 @@ class ModuleState:
         first = [count if tuple(islice(vars(module), count)) == BUILT_IN else 0 for module in followed]
         self._skips = first + [0] * len(modules)
         self._values = [self]  # no value of a module, so that they are read even if there are none
+        self._sizes = []
+        self._copies, self._kept = [{} for _ in self._places], [[] for _ in self._places]
 
     def _now(self) -> list[object]:
         return chained(map(islice, map(_entries, self._places), self._skips, repeat(None)))
 
-    def _read(self, weights: Sequence[Tensor]) -> None:
-        """Look through all values; only when one is another object than at the last time."""
-        self._copies = [dict(place.items()) for place in self._places]
-        self._nests = []
-        single: list[tuple[Key, Tensor]] = []
-        for place in self._places[: self._followed]:
-            for name, value in place.items():
-                if type(value) in NUMBERS_AND_NAMES or name in BUILT_IN:
-                    continue
-                key = id(place), name
-                if isinstance(value, Tensor):
-                    single.append((key, value))
-                elif is_container(value) and is_plain(value) and any(True for _ in parts_of_value(value, key)):
-                    self._nests.append((key, value))
-        self._single = self._copied(single, weights)
-        self._owned = [
-            ((id(place), name), value)
-            for place in self._places[self._followed :]
-            for name, value in place.items()
-            if value is not None and not is_lazy(value)
-        ]
+    def _ends(self) -> list[int]:
+        """Where the values of each place end in `_values`."""
+        return list(accumulate(map(sub, self._sizes, self._skips)))
+
+    def _changed(self, now: list[object]) -> Sequence[int]:
+        """The places that hold other objects than at the last time; all of them if one has another size."""
+        if list(map(len, self._places)) != self._sizes or len(now) != len(self._values):
+            return range(len(self._places))
+        ends, pairs = self._ends(), zip(now, self._values, strict=True)
+        return sorted({bisect_right(ends, i) for i, (value, then) in enumerate(pairs) if value is not then})
+
+    def _read(self, changed: Sequence[int], weights: Sequence[Tensor]) -> None:
+        """Look through places that have changed."""
+        self._sizes = list(map(len, self._places))
+        for i in changed:
+            place = self._places[i]
+            self._copies[i] = dict(place.items())
+            pairs = [((id(place), name), value) for name, value in islice(place.items(), self._skips[i], None)]
+            self._kept[i] = [(key, value) for key, value in pairs if value is not None and _can_change(key, value)]
+        kept = chained(self._kept[: self._followed])
+        self._nests = [pair for pair in kept if not isinstance(pair[1], Tensor)]
+        self._single = self._copied([pair for pair in kept if isinstance(pair[1], Tensor)], weights)
+        self._owned = chained(self._kept[self._followed :])
         self._read_containers(weights)
 
     def _read_containers(self, weights: Sequence[Tensor]) -> None:
@@ -234,6 +247,15 @@ class ModuleState:
         params = [param for param in (*parameters_of(self._modules), *weights) if param is not None]
         taken = {_memory(tensor) for param in params for tensor in (param, param.grad)} - {None}
         return [pair for pair in found if _memory(pair[1]) not in taken]
+
+
+def _can_change(key: Key, value: object) -> bool:
+    """Whether an attribute or a buffer is a tensor, or a container with something that can change in place."""
+    if type(value) in NUMBERS_AND_NAMES or key[1] in BUILT_IN:
+        return False
+    if isinstance(value, Tensor):
+        return not is_lazy(value)
+    return is_container(value) and is_plain(value) and any(True for _ in parts_of_value(value, key))
 
 
 def _replace_entries(place: Place, copy: Place) -> None:
