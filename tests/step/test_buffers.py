@@ -330,6 +330,7 @@ def test_state_dict_copies_and_pickles() -> None:
         "perturbation",
         "steps",
         "rested",
+        "without_radius",
         "skipped_steps",
         "peak_lr",
     ]
