@@ -8,6 +8,7 @@ starts with `python` is started here by `start`. Tests of the start itself use `
 from __future__ import annotations
 
 import atexit
+import functools
 import multiprocessing
 import os
 import runpy
@@ -49,6 +50,12 @@ def environment(**extra: str) -> dict[str, str]:
     return {**kept, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", **extra}
 
 
+@functools.cache
+def _outputs() -> tempfile.TemporaryDirectory[str]:
+    """The folder of all outputs; it is removed with the tests."""
+    return tempfile.TemporaryDirectory(prefix="letsam-test-")
+
+
 @dataclass
 class Started:
     """A process that was started, and the files that it writes its output to."""
@@ -84,7 +91,7 @@ def start(
         out: the file for what it prints; None: a new one.
         err: the file or terminal for its stderr; None: a new file.
     """
-    folder = Path(tempfile.mkdtemp(prefix="letsam-test-"))
+    folder = Path(tempfile.mkdtemp(dir=_outputs().name))
     out, err = out or folder / "out", err or folder / "err"
     for path in (out, err):
         if not path.exists():
@@ -112,7 +119,7 @@ def torchrun(*arguments: str, ranks: int = 2, timeout: float = 300.0, **extra: s
         "TORCHELASTIC_MAX_RESTARTS": "0",
         **extra,
     }
-    output = Path(tempfile.mkdtemp(prefix="letsam-test-")) / "output"
+    output = Path(tempfile.mkdtemp(dir=_outputs().name)) / "output"
     started = [
         start(*arguments, env=environment(**shared, RANK=str(rank), LOCAL_RANK=str(rank)), out=output, err=output)
         for rank in range(ranks)
