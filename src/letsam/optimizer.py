@@ -188,7 +188,7 @@ class SharpnessAware(Wrapper):
 
     @model.setter
     def model(self, model: nn.Module | None) -> None:
-        self._passes.look_after(model if model is None else checked_model(model, self._parts.params()))
+        self._passes.handle_state_of(model if model is None else checked_model(model, self._parts.params()))
         self._parts.spare(model)
 
     @property

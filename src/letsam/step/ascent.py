@@ -245,8 +245,8 @@ class AscentPhase:
             self._passes.replay.keep()
             yield batch, first, self.norms(params)
             total.add(params)
-            self._passes.replay.onward()
-        self._passes.replay.whole()
+            self._passes.replay.next_part()
+        self._passes.replay.whole_batch()
         total.put(params)
 
     # --- what the radius and the tangent are given ------------------------------------------------------------------

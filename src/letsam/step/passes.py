@@ -38,7 +38,7 @@ class Passes:
         self.ranks = ranks
         self.leftovers = Leftovers()
         self.scaler: torch.amp.GradScaler | None = None
-        self.look_after(None)
+        self.handle_state_of(None)
 
     @property
     def _optimizer(self) -> Optimizer:
@@ -46,7 +46,7 @@ class Passes:
         assert owner is not None
         return owner
 
-    def look_after(self, model: nn.Module | None) -> None:
+    def handle_state_of(self, model: nn.Module | None) -> None:
         """Change the state of this model only once per step."""
         self.model = model
         self.replay = Replay(model)
@@ -69,12 +69,12 @@ class Passes:
 
     def train(self, closure: Closure, params: list[Tensor]) -> Returned:
         """A training pass; all of a step start from the same state."""
-        self.replay.again()
+        self.replay.before_training()
         return self._run(closure, "closure", params)
 
     def validate(self, closure: Closure, params: list[Tensor], step: int, calibrates: bool) -> Tensor:
         """A validation pass; it leaves no trace on modules and generators, and has its own random stream."""
-        self.replay.aside(step)
+        self.replay.before_validation(step)
         with OneSidedCalibration() if calibrates else nullcontext():
             return self._run(closure, "validation_closure", params).loss
 

@@ -6,23 +6,23 @@ equal power iterations. Validation passes start from the same state and have the
 steps from the state after the first training pass: running statistics have changed once, and the global generators are
 where plain training would leave them. What it draws or changes itself counts.
 
-    begin        S = current state
-    aside        S, other random numbers        validation pass
-    again        S                              training pass at the weights
-    keep         E = current state
-    again        S                              training passes at perturbed weights, of probes
-    conclude     E; the tensors of S if the step is not finite
-                                                the base optimizer's step
-    again        E = current state; S           training passes at the new weights
-    end          E; the tensors of S if the step is not finite
+    begin                S = current state
+    before_validation    S, other random numbers        validation pass
+    before_training      S                              training pass at the weights
+    keep                 E = current state
+    before_training      S                              training passes at perturbed weights, of probes
+    conclude             E; the tensors of S if the step is not finite
+                                                        the base optimizer's step
+    before_training      E = current state; S           training passes at the new weights
+    end                  E; the tensors of S if the step is not finite
 
 If the micro-batches of a step climb separately, each has its own starting state: the state after the first pass of the
 previous one.
 
-    again        S_i                            training pass of part i at the weights
-    keep         E = current state
-    again        S_i                            its passes at perturbed weights
-    onward       S_(i+1) = E                    the next part; `whole` returns to S
+    before_training      S_i                            training pass of part i at the weights
+    keep                 E = current state
+    before_training      S_i                            its passes at perturbed weights
+    next_part            S_(i+1) = E                    the next part; `whole_batch` returns to S
 
 Cost per step: the tensors of the state are copied twice (S, E) and written twice (before the second pass, before the
 base optimizer's step); a state of the CPU's generator has 5 kB. The host reads no value.
@@ -70,7 +70,7 @@ class Replay:
         self._in_part = self._concluded = False
         self._under_way, self._kept, self._clean = True, False, True
 
-    def again(self) -> None:
+    def before_training(self) -> None:
         """Before a training pass."""
         if self._concluded:
             self._concluded = False
@@ -79,9 +79,9 @@ class Replay:
             self._rewind()
         self._clean = False
 
-    def aside(self, number: int) -> None:
+    def before_validation(self, number: int) -> None:
         """Before a validation pass: random numbers of stream `number`."""
-        self.again()
+        self.before_training()
         write_states(stream(self._start.random, number))
 
     def keep(self) -> None:
@@ -89,13 +89,13 @@ class Replay:
         self._start.restore_modes()
         self._take_end()
 
-    def onward(self) -> None:
+    def next_part(self) -> None:
         """After the last pass of a part: the next part starts from the state after this part's first pass."""
         self._end.restore()
         self._part.take(self._all.now(), self._start.random, self._weights, self._frozen.end())
         self._in_part, self._clean = True, True
 
-    def whole(self) -> None:
+    def whole_batch(self) -> None:
         """After the last part: further passes start from the state at the start of the step."""
         self._in_part, self._clean = False, False
 
