@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -104,18 +104,23 @@ class OneSidedCalibration:
             if outputs is not None:
                 self._last, self.found = module, True
                 kept = outputs.detach()
-                outputs.register_hook(lambda c: without_confidence(c, kept) if module is self._last else c)
+
+                def calibrated(cotangent: Tensor) -> Tensor:
+                    return without_confidence(cotangent, kept) if module is self._last else cotangent
+
+                outputs.register_hook(calibrated)  # pyright: ignore[reportUnknownMemberType]
 
 
-def _outputs(value: Any) -> Tensor | None:
+def _outputs(value: object) -> Tensor | None:
     """The outputs in what a network returns; None if there are none with a gradient."""
     if isinstance(value, Tensor):
         return value if value.requires_grad and value.ndim > 0 and value.is_floating_point() else None
+    parts: list[object]
     if isinstance(value, Mapping):
-        entries = cast(Mapping[Any, Any], value)
-        if "logits" in entries:
-            return _outputs(entries["logits"])
-        value = list(entries.values())
-    elif not isinstance(value, list | tuple):
-        value = list(vars(value).values()) if hasattr(value, "__dict__") else []
-    return next((found for part in cast(list[Any], value) if (found := _outputs(part)) is not None), None)
+        entries = cast("Mapping[object, object]", value)
+        parts = [entries["logits"]] if "logits" in entries else list(entries.values())
+    elif isinstance(value, list | tuple):
+        parts = list(cast("Sequence[object]", value))
+    else:
+        parts = list(vars(value).values()) if hasattr(value, "__dict__") else []
+    return next((found for part in parts if (found := _outputs(part)) is not None), None)
