@@ -13,12 +13,17 @@ from letsam.tasks import load_task, with_label_noise
 OBJECTIVES = {"ValidationLoss": letsam.ValidationLoss, "CalibratedLoss": letsam.CalibratedLoss}
 
 
+def tensors_of(dataset):
+    """All inputs and all labels of a data set."""
+    return torch.utils.data.default_collate([dataset[i] for i in range(len(dataset))])
+
+
 def run(objective, noise, clean, seed, epochs=60):
     """Test accuracy in %, and the radius at the end; a fifth of the training data is held out."""
     task, generator = load_task("digits"), torch.Generator().manual_seed(seed)
-    inputs, true = task.train.tensors
+    inputs, true = tensors_of(task.train)
     held_out, train = torch.randperm(len(inputs), generator=generator).split([len(inputs) // 5, len(inputs) * 4 // 5])
-    noisy = with_label_noise(task.train, noise, generator=generator).tensors[1]
+    noisy = tensors_of(with_label_noise(task.train, noise, generator=generator))[1]
     validation = torch.utils.data.TensorDataset(inputs[held_out], (true if clean else noisy)[held_out])
     torch.manual_seed(seed)
     model = task.model()
@@ -41,7 +46,7 @@ def run(objective, noise, clean, seed, epochs=60):
         for part in train[torch.randperm(len(train), generator=generator)].split(task.batch_size)[:-1]:
             opt.step(closure_on(inputs[part], noisy[part]), closure_on(*next(batches)))
             scheduler.step()
-    x, y = task.test.tensors
+    x, y = tensors_of(task.test)
     return 100 * (model(x).argmax(1) == y).double().mean().item(), opt.rho.item()
 
 
