@@ -92,3 +92,14 @@ def test_arguments() -> None:
     closure = letsam.selected(lambda chosen: losses_of(model, 0)(chosen).mean(), opt)
     with pytest.raises(ValueError, match=r"^`losses_on` must return one loss for each sample, got shape \(\)$"):
         closure()
+
+
+def test_a_check_leaves_the_closure_as_new() -> None:
+    model, log = network(), list[int]()
+    opt = letsam.SAM(torch.optim.SGD(model.parameters(), lr=LR), RHO)
+    closure = letsam.selected(losses_of(model, 0, log), opt, share=0.25)
+    assert letsam.check(opt, closure) == []
+    assert set(log) == {12}
+    log.clear()
+    opt.step(closure)
+    assert log == [12, 12, 3]

@@ -55,26 +55,57 @@ def selected(losses_on: Callable[[Tensor | None], Any], optimizer: Optimizer, sh
     if not isinstance(optimizer, Optimizer):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"`optimizer` must be a torch.optim.Optimizer, got {checks.shown(optimizer)}")
     part = checks.positive_share("share", share)
-    seen: list[Tensor] = []  # first the losses at the weights, then also the selected indices
+    return Selected(losses_on, optimizer, part)
 
-    def measured(chosen: Tensor | None) -> tuple[Tensor, Any]:
-        losses, outputs = unpacked(losses_on(chosen), "losses_on")
-        if losses.ndim != 1:
-            raise ValueError(f"`losses_on` must return one loss for each sample, got shape {tuple(losses.shape)}")
-        return losses, outputs
+
+class Selected:
+    """The closure that `selected` returns; arguments as there.
+
+    Example:
+        >>> weight = torch.nn.Parameter(torch.tensor([1.0, 3.0]))
+        >>> def losses_on(indices):
+        ...     return (weight if indices is None else weight[indices]) ** 2
+        >>> closure = Selected(losses_on, torch.optim.SGD([weight]), 0.5)
+        >>> closure.on_all().item()
+        5.0
+    """
+
+    def __init__(self, losses_on: Callable[[Tensor | None], Any], optimizer: Optimizer, share: float) -> None:
+        self._losses_on, self._optimizer, self._share = losses_on, optimizer, share
+        self._before: Tensor | None = None  # the losses at the weights, from the first call on
+        self._chosen: Tensor | None = None  # the selected indices, from the second call on
+
+    def __call__(self) -> object:
+        """The first call: all samples. Later ones: those that are selected in the second call."""
+        self._optimizer.zero_grad()
+        if self._before is None:
+            return self._backward(None)
+        if self._chosen is None:
+            with torch.no_grad():
+                rise = self._measured(None)[0] - self._before
+            self._chosen = rise.topk(max(1, int(self._share * len(rise)))).indices
+        return self._backward(self._chosen)
+
+    def on_all(self) -> object:
+        """As the first call, at any time: the mean loss over all samples; later calls are not changed by it."""
+        before = self._before
+        try:
+            self._optimizer.zero_grad()
+            return self._backward(None)
+        finally:
+            self._before = before
 
     @torch.enable_grad()
-    def closure() -> object:
-        optimizer.zero_grad()
-        if len(seen) == 1:
-            with torch.no_grad():
-                rise = measured(None)[0] - seen[0]
-            seen.append(rise.topk(max(1, int(part * len(rise)))).indices)
-        losses, outputs = measured(seen[1] if seen else None)
-        if not seen:
-            seen.append(losses.detach())
+    def _backward(self, chosen: Tensor | None) -> object:
+        losses, outputs = self._measured(chosen)
+        if chosen is None:
+            self._before = losses.detach()
         loss = losses.mean()
         loss.backward()  # pyright: ignore[reportUnknownMemberType]
         return packed(loss.detach(), detached(outputs))
 
-    return closure
+    def _measured(self, chosen: Tensor | None) -> tuple[Tensor, Any]:
+        losses, outputs = unpacked(self._losses_on(chosen), "losses_on")
+        if losses.ndim != 1:
+            raise ValueError(f"`losses_on` must return one loss for each sample, got shape {tuple(losses.shape)}")
+        return losses, outputs

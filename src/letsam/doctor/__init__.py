@@ -11,6 +11,7 @@ from torch import nn
 
 from .. import checks
 from ..closures.closure import Closure, checked_closure
+from ..closures.selection import Selected
 from ..optimizer import SharpnessAware
 from ..step.calibration import OneSidedCalibration
 from ..step.snapshot import checked_model
@@ -73,6 +74,8 @@ def check(
     if scheduler is not None and not hasattr(scheduler, "optimizer"):
         raise TypeError(f"`scheduler` must be a learning rate scheduler or None, got {checks.shown(scheduler)}")
 
+    if isinstance(closure, Selected):
+        closure = closure.on_all  # `letsam.selected`: the same batch in every pass, and the closure stays as new
     with Sandbox(optimizer, model) as sandbox:
         found = list(_examine(sandbox, closure, validation_closure, scheduler))
     return sorted(found, key=lambda finding: finding.severity)  # "error" sorts before "warning"
