@@ -169,6 +169,7 @@ def _run(arguments: Sequence[str], known: dict[str, str], folder: str, out: str,
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", encoding="utf-8", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.dont_write_bytecode = "PYTHONDONTWRITEBYTECODE" in known
     sys.path[:] = [*known.get("PYTHONPATH", "").split(os.pathsep), *sys.path]
     try:
         if arguments[0] == "-m":

@@ -52,6 +52,7 @@ def measure_growth(numbers: int, tensors: int) -> Rows:
     passes = Passes([(numbers // tensors,)] * tensors, torch.float32)
     steps = {name: make(passes, False) for name, make in GROWING.items()}
     for step in steps.values():
+        passes.renew()
         step()
         step()
     turns = max(1, WORK // (numbers + PIECE * tensors))

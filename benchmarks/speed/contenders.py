@@ -31,9 +31,11 @@ class Passes:
         self._loss = torch.ones(())
 
     def renew(self) -> None:
-        """Give the gradients the values that they had: some contenders work on them in place."""
+        """Give the gradients the values that they had, since some contenders work on them in place, and clear them."""
         for now, before in zip(self._gradients, self._made, strict=True):
             torch._foreach_copy_(now, before)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+        for param in self.params:
+            param.grad = None
 
     def __call__(self) -> Tensor:
         """The next pass: no operator, only references."""
@@ -144,7 +146,7 @@ def guarding(passes: Passes, adaptive: bool) -> Step:
     weights.copy_of(passes.params)
 
     def step() -> None:
-        guard.save(base, finite)
+        guard.save(base, finite, passes.params, False)
         guard.settle(base, finite, passes.params, weights)
 
     return step

@@ -21,6 +21,8 @@ class Interrupts:
             for _ in range(1000):  # the handler runs between two instructions
                 pass
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a process that a shell has put into the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.meta_path.insert(0, Interrupts())
 """
 COMMANDS = {"module": ["-m", "letsam", "tasks"], "script": ["letsam", "tasks"], "other": ["other.py"]}

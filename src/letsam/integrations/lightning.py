@@ -40,7 +40,7 @@ class SharpnessAwareCallback(Callback):
     - A batch for which `training_step` returns None is skipped: weights, moments, radius and buffers stay as they were.
       A validation batch for which it does only costs the update of the radius.
     - With a gradient scaler (`"16-mixed"`), every pass is unscaled, and `on_before_optimizer_step` is called once per
-      step.
+      step that is not skipped.
     - Checkpoints contain the position in the validation data: `ckpt_path` continues with the next batch.
     - `gradient_clip_val` clips in every training pass. Clipping by norm affects only the descent, because the length of
       the ascent is rho; clipping by value also changes the direction of the ascent. The optimizer's `max_grad_norm`
