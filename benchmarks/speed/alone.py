@@ -36,7 +36,7 @@ def measure(weights: str, variant: str, precision: str) -> Rows:
     running = {name: step for name, step in steps.items() if step is not None}
     running |= {name: torch.no_grad()(make(passes[name], adaptive)) for name, make in PARTS.items()}
     counts = {name: operators(step) for name, step in running.items()}
-    times = seconds(running, ROUNDS, before=lambda name: passes[name].renew())
+    times = seconds(running, ROUNDS, before=lambda name: passes[name].renew(clear=name.startswith("letsam")))
     copy = entries(shapes) * dtype.itemsize
     found = in_rows(times, "letsam")
     for name in whole.keys() & found:

@@ -30,12 +30,16 @@ class Passes:
         self._calls = 0
         self._loss = torch.ones(())
 
-    def renew(self) -> None:
-        """Give the gradients the values that they had, since some contenders work on them in place, and clear them."""
+    def renew(self, clear: bool = True) -> None:
+        """Give the gradients the values that they had: some contenders work on them in place.
+
+        letsam begins a step without gradients of others; sam-pytorch needs those of a pass before (`clear=False`).
+        """
         for now, before in zip(self._gradients, self._made, strict=True):
             torch._foreach_copy_(now, before)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
-        for param in self.params:
-            param.grad = None
+        if clear:
+            for param in self.params:
+                param.grad = None
 
     def __call__(self) -> Tensor:
         """The next pass: no operator, only references."""
