@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import letsam
 from doctor.cases import codes, net, only, sgd
 from letsam import SAM, LearnedRadius
-from oracle.problems import batch, closure_on, loss_on, network, same_bits
+from oracle.problems import batch, closure_on, loss_on, network, same_bits, weights_of
 from step.stateful import KINDS, Stateful, counter, state_of, zeros
 
 # --- modes --------------------------------------------------------------------------------------------------------
@@ -195,3 +195,25 @@ def test_an_object_that_only_counts() -> None:
 
     model: Any = Stateful(change, meter=Cache(), state=zeros(3))
     assert letsam.check(SAM(sgd(model.layer), 0.1, model=model), closure_on(model, batch(0))) == []
+
+
+@pytest.mark.parametrize("max_norm", [None, 0.1, 100.0])
+def test_weights_that_a_pass_renormalizes(max_norm: float | None) -> None:
+    """Only where it changes them."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(8, 4, max_norm=max_norm), nn.Flatten(), nn.Linear(8, 3))
+    before = weights_of(model)
+    opt = SAM(torch.optim.SGD(model.parameters(), lr=0.1), LearnedRadius(0.05), model=model)
+
+    def closure_on(x: Tensor) -> Callable[[], Tensor]:
+        def closure() -> Tensor:
+            opt.zero_grad()
+            loss = model(x).square().mean()
+            loss.backward()
+            return loss
+
+        return closure
+
+    found = codes(opt, closure_on(torch.tensor([[0, 1], [2, 3]])), closure_on(torch.tensor([[4, 5], [6, 7]])))
+    assert found.count("weights-move-in-each-pass") == (2 if max_norm == 0.1 else 0)
+    assert same_bits(weights_of(model), before)

@@ -96,6 +96,7 @@ def _examine(
         yield from findings.loss_without_zero(optimizer, here)
         yield from findings.weights_without_gradient(here, sandbox.weight_names)
         yield from findings.moving_state(here, optimizer)
+        yield from findings.moving_weights(here)
         yield from findings.changed_modes(here, optimizer)
         yield from findings.not_deterministic(here, sandbox.run(closure, "closure"))
         yield from findings.not_recomputed(here, sandbox.run_nearby(closure, here))
@@ -103,6 +104,7 @@ def _examine(
         if validation_closure is not None:
             held_out = sandbox.run(validation_closure, "validation_closure")
             yield from findings.moving_state(held_out, optimizer, here)
+            yield from findings.moving_weights(held_out)
             yield from findings.changed_modes(held_out, optimizer)
             yield from findings.not_finite(held_out)
             yield from findings.not_recomputed(held_out, sandbox.run_nearby(validation_closure, held_out))

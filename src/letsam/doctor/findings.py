@@ -68,6 +68,7 @@ class Pass:
         modes: names of the modules whose training modes it has changed.
         drew: names of the generators outside torch that the call has drawn from.
         touched: names of attributes that it has changed and that a step cannot put back.
+        renormed: names of the weights that it has changed itself.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Pass:
     modes: Sequence[str] = ()
     drew: Sequence[str] = ()
     touched: Sequence[str] = ()
+    renormed: Sequence[str] = ()
 
     @property
     def present(self) -> list[Tensor]:
@@ -225,6 +227,17 @@ def changed_modes(here: Pass, optimizer: SharpnessAware) -> Iterator[Finding]:
         f"{consequence}. End it with the modes that it began with, or do not call train() and eval() in it",
         "warning" if handled else "error",
     )
+
+
+def moving_weights(here: Pass) -> Iterator[Finding]:
+    """The closure changes trained weights itself, in every pass, also where the weights are perturbed."""
+    if here.renormed:
+        yield Finding(
+            "weights-move-in-each-pass",
+            f"`{here.name}` changes {listed(here.renormed)} itself, as Embedding(max_norm=...) does, and so does every "
+            "pass of a step, also at perturbed weights and on validation data: change them after `step` instead",
+            "warning",
+        )
 
 
 # --- both closures --------------------------------------------------------------------------------------------------

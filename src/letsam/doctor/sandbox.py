@@ -118,6 +118,7 @@ class Sandbox:
                 copy_(self._params, weights)
         torch.clear_autocast_cache()  # under autocast, drop the casts of the previous weights
         before, objects = unreplayed_states(), objects_of(self._modules)
+        versions, here = [p._version for p in self._params], self._weights if weights is None else weights
         returned = self._call(closure, name)
         self._used = True
         after, changed = unreplayed_states(), objects_of(self._modules)
@@ -134,6 +135,11 @@ class Sandbox:
             [self._modules[module].rstrip(".") or type(module).__name__ for module in self._before.changed_modes()],
             [kind for kind in before if pickle.dumps(before[kind]) != pickle.dumps(after[kind])],
             [name for name, seen in changed.items() if name in objects and objects[name] != seen],
+            [
+                name
+                for name, p, value, version in zip(self.weight_names, self._params, here, versions, strict=True)
+                if p._version != version and not torch.equal(p.detach(), value)
+            ],
         )
 
     def run_nearby(self, closure: Closure, here: Pass) -> Pass | None:
