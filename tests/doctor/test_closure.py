@@ -108,9 +108,9 @@ def test_another_batch_at_every_call() -> None:
     found = only(opt, drawing(model, lambda: next(numbers)), closure_on(model, batch(200)))
     assert (found.code, found.severity) == ("not-deterministic", "error")
     assert "draws from" not in found.message
-    found = only(opt, drawing(model, lambda: random.randrange(100)), closure_on(model, batch(200)))
+    found = only(opt, drawing(model, lambda: random.randrange(10**9)), closure_on(model, batch(200)))
     assert "(it draws from random)" in found.message
-    found = only(opt, drawing(model, lambda: np.random.randint(100)), closure_on(model, batch(200)))  # noqa: NPY002
+    found = only(opt, drawing(model, lambda: np.random.randint(10**9)), closure_on(model, batch(200)))  # noqa: NPY002
     assert "(it draws from numpy)" in found.message
 
     # torch's global generator is replayed, and a validation closure may draw what it likes
