@@ -1,13 +1,11 @@
 """The real Accelerator: equal to a loop by hand, exact after a restart, and clear about mistakes."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import DistributedType
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -17,18 +15,7 @@ from integrations.cases import cross_entropy, data, learned, network, same
 from letsam.integrations import EndlessBatches
 from letsam.integrations.accelerate import step
 
-
-@pytest.fixture(autouse=True)
-def _fresh_state() -> Iterator[None]:
-    """Accelerate keeps its state for the whole process."""
-    forget()
-    yield
-    forget()
-
-
-def forget() -> None:
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
+pytestmark = pytest.mark.usefixtures("_fresh_state")
 
 
 class Run:

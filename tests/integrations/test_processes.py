@@ -8,12 +8,10 @@ In float64, so that the tolerance is that of rounding: another order of summatio
 import os
 import runpy
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
 
 import warm
 
@@ -133,19 +131,6 @@ LIBRARIES: dict[str, tuple[str, bool]] = {  # and whether it wants the ranks of 
     "Lightning": (LIGHTNING, False),  # its Trainer starts the second process
     "Trainer": (TRAINER, True),
 }
-
-
-@pytest.fixture
-def _fresh_state() -> Iterator[None]:
-    """Accelerate keeps its state for the whole process, and the Trainer uses it, too."""
-    forget()
-    yield
-    forget()
-
-
-def forget() -> None:
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 @pytest.mark.slow

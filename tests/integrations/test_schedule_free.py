@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState
 from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification, TrainingArguments
 
@@ -99,19 +97,6 @@ def test_with_another_optimizer() -> None:
     opt.eval()
     moved = [not torch.equal(*pair) for pair in zip(weights_of(model), before, strict=True)]
     assert moved == [False, True, False, True]
-
-
-@pytest.fixture
-def _fresh_state() -> Iterator[None]:
-    """Accelerate keeps its state for the whole process."""
-    forget()
-    yield
-    forget()
-
-
-def forget() -> None:
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 @pytest.mark.usefixtures("_fresh_state")
