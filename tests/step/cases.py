@@ -1,4 +1,4 @@
-"""What the tests of precision share: radii, and closures with a scaler."""
+"""What the tests of steps share: radii, closures with a scaler or that fail, steps by hand."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from learned_radius import learned_radius
-from letsam import LearnedRadius
-from oracle.problems import Batch, batch, loss_on
+from letsam import LearnedRadius, ReplayedRandomness, SharpnessAware
+from oracle.problems import Batch, batch, closure_on, loss_on
 
 Scaler = torch.amp.GradScaler
 
@@ -36,3 +36,31 @@ def scaled(model: nn.Module, data: Batch, scaler: Scaler | None) -> Callable[[],
 
 def half(i: int) -> Batch:
     return batch(i, dtype=torch.float32)
+
+
+def step_by_hand(model: nn.Module, opt: SharpnessAware, closure: Callable[[], Tensor]) -> None:
+    """A step of two passes with equal dropout masks, as loops without closures make it."""
+    same_masks = ReplayedRandomness(model)
+    with same_masks:
+        closure()
+    opt.ascent_step()
+    with same_masks:
+        closure()
+    opt.descent_step()
+
+
+def failing_in(model: nn.Module, fail_at: int) -> Callable[[int], Callable[[], Tensor]]:
+    """Makes closures on the batch of a seed; of all their calls together, number `fail_at` (from 1) raises."""
+    calls = [0]
+
+    def failing(seed: int) -> Callable[[], Tensor]:
+        def closure() -> Tensor:
+            calls[0] += 1
+            loss = closure_on(model, batch(seed))()
+            if calls[0] == fail_at:
+                raise KeyboardInterrupt
+            return loss
+
+        return closure
+
+    return failing

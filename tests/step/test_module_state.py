@@ -17,6 +17,7 @@ from learned_radius import learned_radius
 from letsam import SAM, LearnedRadius
 from letsam.step.module_state import ModuleState
 from oracle.problems import batch, closure_on, same_bits, weights_of
+from step.cases import failing_in
 from step.stateful import KINDS, Stateful, a_teacher, after_one_pass, counter, state_of, teacher, zeros
 
 RADII: dict[str, Callable[[], Any]] = {
@@ -72,18 +73,7 @@ def test_a_closure_that_raises_changes_nothing(kind: str, fail_at: int) -> None:
     opt = SAM(sgd(model), rho=LearnedRadius(0.2, interval=1), model=model)
     for i in range(2):
         opt.step(closure_on(model, batch(i)), closure_on(model, batch(50 + i)))
-    calls = [0]
-
-    def failing(seed: int) -> Callable[[], Tensor]:
-        def closure() -> Tensor:
-            calls[0] += 1
-            loss = closure_on(model, batch(seed))()
-            if calls[0] == fail_at:
-                raise KeyboardInterrupt
-            return loss
-
-        return closure
-
+    failing = failing_in(model, fail_at)
     before = weights_of(model), state_of(model)
     with pytest.raises(KeyboardInterrupt):
         opt.step(failing(2), failing(52))

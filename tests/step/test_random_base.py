@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import letsam
 from learned_radius import learned_radius
 from letsam import SAM, LearnedRadius
 from oracle.problems import batch, closure_on, same_bits, weights_of
+from step.cases import step_by_hand
 
 RADII: dict[str, Callable[[], Any]] = {
     "fixed": lambda: 0.2,
@@ -157,13 +157,7 @@ def test_by_hand_is_step() -> None:
         for i in range(3):
             closure = closure_on(model, batch(i))
             if by_hand:
-                same_masks = letsam.ReplayedRandomness(model)
-                with same_masks:
-                    closure()
-                opt.ascent_step()
-                with same_masks:
-                    closure()
-                opt.descent_step()
+                step_by_hand(model, opt, closure)
             else:
                 opt.step(closure)
         ends.append((weights_of(model), torch.get_rng_state()))

@@ -16,6 +16,7 @@ from learned_radius import learned_radius
 from letsam import ASAM, SAM, LearnedRadius, SharpnessAware
 from letsam.step.randomness import devices_of, read_states, stream, write_states
 from oracle.problems import BASES, batch, closure_on, same_bits, weights_of
+from step.cases import failing_in, step_by_hand
 
 RADII: dict[str, Callable[[], Any]] = {
     "fixed": lambda: 0.2,
@@ -155,18 +156,7 @@ def test_resuming(radius: str) -> None:
 def test_a_closure_that_raises_draws_nothing(fail_at: int) -> None:
     model = net()
     opt = SAM(BASES["momentum"](model.parameters()), rho=RADII["finite difference, same"]())
-    calls = [0]
-
-    def failing(seed: int) -> Callable[[], Tensor]:
-        def closure() -> Tensor:
-            calls[0] += 1
-            loss = closure_on(model, batch(seed))()
-            if calls[0] == fail_at:
-                raise KeyboardInterrupt
-            return loss
-
-        return closure
-
+    failing = failing_in(model, fail_at)
     start = torch.get_rng_state()
     with pytest.raises(KeyboardInterrupt):
         opt.step(failing(0), failing(50))
@@ -186,13 +176,7 @@ def test_by_hand_is_step(given: bool) -> None:
         for i in range(3):
             closure = closure_on(model, batch(i))
             if by_hand:
-                same_masks = letsam.ReplayedRandomness(model)
-                with same_masks:
-                    closure()
-                opt.ascent_step()
-                with same_masks:
-                    closure()
-                opt.descent_step()
+                step_by_hand(model, opt, closure)
             else:
                 opt.step(closure)
         ends.append((weights_of(model), dict(model.state_dict()), torch.get_rng_state()))
