@@ -323,3 +323,16 @@ def test_what_json_cannot_hold_is_refused_and_nothing_is_written(results, tmp_pa
     with pytest.raises(TypeError, match="not JSON serializable"):
         dataclasses.replace(results, config={"path": object()}).save(tmp_path / "results.json")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_inferred_and_further_metrics_are_kept(tmp_path):
+    run = make_run(metrics={"RMSE": 0.5, "R2": math.nan}, lower_is_better=True)
+    results = Results("iris", {}, {}, (run,), (("classes", "a, b"), ("rows", "150")))
+    results.save(tmp_path / "results.json")
+    loaded = Results.load(tmp_path / "results.json")
+
+    assert loaded.inferred == results.inferred
+    (again,) = loaded.runs
+    assert again.lower_is_better
+    assert again.metrics["RMSE"] == 0.5
+    assert math.isnan(again.metrics["R2"])

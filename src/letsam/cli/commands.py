@@ -11,7 +11,14 @@ import typer
 
 from letsam import checks
 from letsam.cli import options
-from letsam.cli.terminal import interruptible, print_line, print_results, print_table, progress_bars
+from letsam.cli.terminal import (
+    interruptible,
+    print_inferred,
+    print_line,
+    print_results,
+    print_table,
+    progress_bars,
+)
 from letsam.results import locked_folder, printable
 
 if TYPE_CHECKING:
@@ -31,69 +38,41 @@ app = typer.Typer(
 
 
 @app.command("trial")
+@options.takes(options.RunArguments, options.DataArguments, options.ModelArguments)
 def trial_command(
-    task: options.TaskName,
+    run: options.RunArguments,
+    data: options.DataArguments,
+    model: options.ModelArguments,
     methods: options.Methods = "sgd,sam,asam,lets-sam,lets-asam",
     seeds: options.Seeds = "3",
-    rho: options.Rho = None,
-    epochs: options.Epochs = None,
-    batch_size: options.BatchSize = None,
-    label_noise: options.LabelNoise = 0.0,
-    validation_share: options.ValidationShare = 0.1,
     refit: options.Refit = True,
-    train_size: options.TrainSize = None,
-    data_dir: options.DataDir = None,
-    model: options.ModelName = None,
-    out: options.Out = None,
-    resume: options.Resume = False,
     jobs: options.Jobs = 1,
-    device: options.Device = "auto",
-    strategy: options.Strategy = None,
-    precision: options.Precision = None,
-    accumulate: options.Accumulate = 1,
-    max_grad_norm: options.MaxGradNorm = None,
 ) -> None:
     """Compare methods on a task: a table, results.json and report.html."""
-    from letsam.training.config import TrialConfig
-
     checks.whole("jobs", jobs, 1)
-    config = TrialConfig(
-        task=task,
-        methods=options.parse_methods(methods),
-        seeds=options.parse_seeds(seeds),
-        rho=rho,
-        epochs=epochs,
-        batch_size=batch_size,
-        label_noise=label_noise,
-        validation_share=validation_share,
-        refit=refit,
-        train_size=train_size,
-        data_dir=None if data_dir is None else str(data_dir),
-        model=model,
-        precision=precision,
-        accumulate=accumulate,
-        max_grad_norm=max_grad_norm,
-    )
-    _run_trial(config, out or options.default_folder(task), device, strategy, jobs=jobs, resume=resume)
+    parsed, numbers = options.parse_methods(methods), options.parse_seeds(seeds)
+    config = options.make_config(run, data, model, methods=parsed, seeds=numbers, refit=refit)
+    out = run.out or options.default_folder(run.task)
+    _run_trial(config, out, run.device, run.strategy, jobs=jobs, resume=run.resume)
 
 
 def _run_trial(
     config: TrialConfig, folder: Path, device: str, strategy: str | None, *, jobs: int, resume: bool
 ) -> None:
     from letsam.reports.html import write_report
-    from letsam.tasks import load_task
     from letsam.training import trial
     from letsam.training.devices import make_fabric
 
-    data_dir = None if config.data_dir is None else Path(config.data_dir)
-    task = load_task(config.task, train_size=config.train_size, data_dir=data_dir, model=config.model)
+    task = config.load_task()
     config = config.for_task(task)
     splits = trial.check_data(task, config)
     fabric = make_fabric(device, strategy, config.precision)
     if jobs > 1 and fabric.world_size > 1:
         raise ValueError(f"`jobs` must be 1 under torchrun, got {jobs}")
+    if fabric.is_global_zero:
+        print_inferred(task.inferred)
     with locked_folder(folder) if fabric.is_global_zero else nullcontext():
-        results = trial.open_results(folder, config, trial.environment(fabric), resume=resume)
+        results = trial.open_results(folder, config, trial.environment(fabric), task.inferred, resume=resume)
         fabric.barrier()  # all ranks must have read the folder before the first of them writes
         keys = {run.key for run in trial.planned(config)}
         done = sum(run.key in keys for run in results.runs)
@@ -112,60 +91,31 @@ def _run_trial(
 
 
 @app.command("train")
+@options.takes(options.RunArguments, options.DataArguments, options.ModelArguments)
 def train_command(
-    task: options.TaskName,
+    run: options.RunArguments,
+    data: options.DataArguments,
+    model: options.ModelArguments,
     method: options.MethodOption,
     seed: options.Seed = 0,
-    rho: options.Rho = None,
-    epochs: options.Epochs = None,
-    batch_size: options.BatchSize = None,
-    label_noise: options.LabelNoise = 0.0,
-    validation_share: options.ValidationShare = 0.1,
-    train_size: options.TrainSize = None,
-    data_dir: options.DataDir = None,
-    model: options.ModelName = None,
-    out: options.Out = None,
-    resume: options.Resume = False,
-    device: options.Device = "auto",
-    strategy: options.Strategy = None,
-    precision: options.Precision = None,
-    accumulate: options.Accumulate = 1,
-    max_grad_norm: options.MaxGradNorm = None,
 ) -> None:
     """One run of one method, with a checkpoint after every epoch: results.json, report.html, checkpoint.pt."""
-    from letsam.training.config import TrialConfig
     from letsam.training.methods import Method
 
     parsed = Method.parse(method)
-    config = TrialConfig(
-        task=task,
-        methods=(parsed,),
-        seeds=(seed,),
-        rho=rho,
-        epochs=epochs,
-        batch_size=batch_size,
-        label_noise=label_noise,
-        validation_share=validation_share,
-        refit=False,
-        train_size=train_size,
-        data_dir=None if data_dir is None else str(data_dir),
-        model=model,
-        precision=precision,
-        accumulate=accumulate,
-        max_grad_norm=max_grad_norm,
-    )
-    default = options.default_folder(task) / f"{parsed.name.replace(':', '-')}-{seed}"
-    _train(config, out or default, device, strategy, resume=resume)
+    config = options.make_config(run, data, model, methods=(parsed,), seeds=(seed,), refit=False)
+    default = options.default_folder(run.task) / f"{parsed.name.replace(':', '-')}-{seed}"
+    _train(config, run.out or default, run.device, run.strategy, resume=run.resume)
 
 
 def _train(config: TrialConfig, folder: Path, device: str, strategy: str | None, *, resume: bool) -> None:
-    from letsam.tasks import load_task
     from letsam.training.devices import make_fabric
 
-    data_dir = None if config.data_dir is None else Path(config.data_dir)
-    task = load_task(config.task, train_size=config.train_size, data_dir=data_dir, model=config.model)
+    task = config.load_task()
     config = config.for_task(task)
     fabric = make_fabric(device, strategy, config.precision)
+    if fabric.is_global_zero:
+        print_inferred(task.inferred)
     with locked_folder(folder) if fabric.is_global_zero else nullcontext():
         _train_in(folder, task, config, fabric, resume=resume)
 
@@ -180,7 +130,7 @@ def _train_in(folder: Path, task: Task, config: TrialConfig, fabric: Fabric, *, 
 
     (run,) = planned(config)
     path = folder / "checkpoint.pt"
-    earlier = open_results(folder, config, environment(fabric), resume=resume)
+    earlier = open_results(folder, config, environment(fabric), task.inferred, resume=resume)
     if any(other.key != run.key for other in earlier.runs):
         raise ValueError(
             f"{folder / RESULTS}: holds other runs than {run.name} with seed {run.seed}; choose another --out"
@@ -205,7 +155,7 @@ def _train_in(folder: Path, task: Task, config: TrialConfig, fabric: Fabric, *, 
                 save_checkpoint(path, state, identity)
             callback(run, training.epoch, training.epochs)
     if fabric.is_global_zero:
-        results = Results(config.task, config.as_json(), environment(fabric), (training.result(),))
+        results = Results(config.task, config.as_json(), environment(fabric), (training.result(),), task.inferred)
         results.save(folder / RESULTS)
         write_report(results, folder / REPORT)
         print_results(results)

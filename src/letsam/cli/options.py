@@ -1,41 +1,202 @@
-"""The options of the commands, and how lists of methods and seeds are read."""
+"""The options of the commands in groups that commands share, and how lists are read."""
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from letsam.data import DataOptions
+    from letsam.models import ModelOptions
+    from letsam.training.config import TrialConfig
     from letsam.training.methods import Method
 
 MAX_SEEDS = 1000  # a larger number is probably meant as one seed, not as a count
 
-TaskName = Annotated[
-    str, typer.Argument(metavar="TASK", help="A task's name, path/to/file.py:function or package.module:function.")
-]
 Methods = Annotated[str, typer.Option(help="Names, separated by commas; see letsam methods.")]
 MethodOption = Annotated[str, typer.Option(help="One method's name; see letsam methods.")]
 Seeds = Annotated[str, typer.Option(help="A count (3: seeds 0, 1, 2) or a list (11,12,13).")]
 Seed = Annotated[int, typer.Option(help="Splits, initial weights and batch order depend on it alone.")]
-Rho = Annotated[float | None, typer.Option(help="Radius where a method's name gives none.")]
-Epochs = Annotated[int | None, typer.Option(help="Passes over the training data.  [default: the task's]")]
-BatchSize = Annotated[int | None, typer.Option(help="Samples a step.  [default: the task's]")]
-LabelNoise = Annotated[float, typer.Option(help="Fraction of wrong training labels, at least 0 and below 1.")]
-ValidationShare = Annotated[float, typer.Option(help="Fraction held out for learned radii, between 0 and 1.")]
 Refit = Annotated[bool, typer.Option(help="Replay each learned schedule on all the data, as another run.")]
-TrainSize = Annotated[int | None, typer.Option(help="Training samples, for tasks that offer a choice.")]
-DataDir = Annotated[Path | None, typer.Option(help="Folder with the data, for tasks that read files.")]
-ModelName = Annotated[str | None, typer.Option(help="The model, for tasks that offer a choice.")]
-Out = Annotated[Path | None, typer.Option(help="Folder for the results.  [default: runs/TASK]")]
 Jobs = Annotated[int, typer.Option(help="Runs in parallel, each in a process with one thread.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Keep what is finished in the folder and complete the rest.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Strategy = Annotated[str | None, typer.Option(help="Under torchrun: ddp or fsdp.  [default: ddp]")]
-Precision = Annotated[str | None, typer.Option(help="32-true, 16-mixed, bf16-mixed, bf16-true or 64-true.")]
-Accumulate = Annotated[int, typer.Option(help="Micro-batches that a batch is split into.")]
-MaxGradNorm = Annotated[float | None, typer.Option(help="Clip the gradients of all methods at this total norm.")]
+
+_TASK = "A file or folder of data, hf:NAME, a task's name, path/to/file.py:function or package.module:function."
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunArguments:
+    """What is trained, where the results go, and where it runs."""
+
+    task: Annotated[str, typer.Argument(metavar="TASK", help=_TASK)]
+    rho: Annotated[float | None, typer.Option(help="Radius where a method's name gives none.")] = None
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training data.  [default: the task's]")] = None
+    batch_size: Annotated[int | None, typer.Option(help="Samples a step.  [default: the task's]")] = None
+    label_noise: Annotated[float, typer.Option(help="Fraction of wrong training labels, at least 0 and below 1.")] = 0.0
+    validation_share: Annotated[float, typer.Option(help="Fraction held out for learned radii, between 0 and 1.")] = 0.1
+    train_size: Annotated[int | None, typer.Option(help="Training samples, for tasks that offer a choice.")] = None
+    data_dir: Annotated[Path | None, typer.Option(help="Folder with the data, for tasks that read files.")] = None
+    out: Annotated[Path | None, typer.Option(help="Folder for the results.  [default: runs/TASK]")] = None
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep what is finished in the folder and complete the rest.")
+    ] = False
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto"
+    strategy: Annotated[str | None, typer.Option(help="Under torchrun: ddp or fsdp.  [default: ddp]")] = None
+    precision: Annotated[str | None, typer.Option(help="32-true, 16-mixed, bf16-mixed, bf16-true or 64-true.")] = None
+    accumulate: Annotated[int, typer.Option(help="Micro-batches that a batch is split into.")] = 1
+    max_grad_norm: Annotated[
+        float | None, typer.Option(help="Clip the gradients of all methods at this total norm.")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataArguments:
+    """How a TASK that is a file or folder of data is read."""
+
+    target: Annotated[
+        str | None, typer.Option(help="Column of the target; several, separated by commas, are a multi-label target.")
+    ] = None
+    test: Annotated[Path | None, typer.Option(help="File or folder with the test data.")] = None
+    test_share: Annotated[float, typer.Option(help="Fraction held out as test data where --test is not given.")] = 0.2
+    kind: Annotated[
+        str | None, typer.Option(help="classification, multilabel or regression.  [default: told from the target]")
+    ] = None
+    text: Annotated[str | None, typer.Option(help="Column with the text of each row; makes it a text task.")] = None
+    group: Annotated[
+        str | None, typer.Option(help="Column; rows with the same value are never in both training and test data.")
+    ] = None
+    time: Annotated[str | None, typer.Option(help="Column; the latest rows become the test data.")] = None
+    weight: Annotated[str | None, typer.Option(help="Column with the weight of each row in loss and metrics.")] = None
+    drop: Annotated[str | None, typer.Option(help="Columns that are left out, separated by commas.")] = None
+
+    def options(self, path: str) -> DataOptions:
+        """The options of the data at `path`."""
+        from letsam.data import DataOptions
+
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values["test"] = None if self.test is None else str(self.test)
+        values["drop"] = () if self.drop is None else parse_names("drop", self.drop)
+        return DataOptions(path=path, **values)
+
+    def check_unused(self, task: str) -> None:
+        """Raise ValueError where an option is given, since `task` is no file or folder of data."""
+        for field in dataclasses.fields(self):
+            if getattr(self, field.name) != field.default:
+                option = f"--{field.name.replace('_', '-')}"
+                raise ValueError(f"`{option}` needs a TASK that is a file or folder of data, got {task!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelArguments:
+    """The model, and how its weights are trained."""
+
+    model: Annotated[str | None, typer.Option(help="The model, for tasks that offer a choice.")] = None
+
+    def options(self) -> ModelOptions:
+        """The options of the model of a TASK that is a file or folder of data."""
+        from letsam.models import ModelOptions
+
+        return ModelOptions(name=self.model or "auto")
+
+
+def takes(*groups: type[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make the fields of groups of options parameters of a command.
+
+    Args:
+        groups: dataclasses whose fields are annotated as typer reads them.
+
+    Returns:
+        A decorator. The function gets one object of each group, in this order, and its own parameters by name. Typer
+        sees the required fields of the groups, then the function's own parameters, then the other fields.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[len(groups) :]
+        fields = [parameter for group in groups for parameter in _parameters(group)]
+        required = [parameter for parameter in fields if parameter.default is inspect.Parameter.empty]
+        by_name = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+        parameters = [*required, *by_name, *(parameter for parameter in fields if parameter not in required)]
+
+        def command(**values: Any) -> Any:
+            made = [group(**{f.name: values.pop(f.name) for f in dataclasses.fields(group)}) for group in groups]
+            return function(*made, **values)
+
+        command.__name__, command.__doc__ = function.__name__, function.__doc__
+        command.__module__ = function.__module__
+        command.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
+        command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return command
+
+    return decorate
+
+
+def _parameters(group: type[Any]) -> list[inspect.Parameter]:
+    hints = typing.get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default,
+            annotation=hints[field.name],
+        )
+        for field in dataclasses.fields(group)
+    ]
+
+
+def make_config(
+    run: RunArguments,
+    data: DataArguments,
+    model: ModelArguments,
+    *,
+    methods: tuple[Method, ...],
+    seeds: tuple[int, ...],
+    refit: bool,
+) -> TrialConfig:
+    """The options of a trial, from those of a command."""
+    from letsam.data import is_data
+    from letsam.training.config import TrialConfig
+
+    from_files = is_data(run.task)
+    if not from_files:
+        data.check_unused(run.task)
+    return TrialConfig(
+        task=run.task,
+        methods=methods,
+        seeds=seeds,
+        rho=run.rho,
+        epochs=run.epochs,
+        batch_size=run.batch_size,
+        label_noise=run.label_noise,
+        validation_share=run.validation_share,
+        refit=refit,
+        train_size=run.train_size,
+        data_dir=None if run.data_dir is None else str(run.data_dir),
+        model=None if from_files else model.model,
+        precision=run.precision,
+        accumulate=run.accumulate,
+        max_grad_norm=run.max_grad_norm,
+        data_options=data.options(run.task) if from_files else None,
+        model_options=model.options() if from_files else None,
+    )
+
+
+def parse_names(name: str, text: str) -> tuple[str, ...]:
+    """Read a list of names, separated by commas.
+
+    Example:
+        >>> parse_names("drop", "id, date")
+        ('id', 'date')
+    """
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not names:
+        raise ValueError(f"`{name}` must name at least one, got {text!r}")
+    return names
 
 
 def parse_methods(text: str) -> tuple[Method, ...]:
@@ -66,4 +227,4 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 def default_folder(task: str) -> Path:
     """The folder for the results of a task where the option `--out` is not given."""
-    return Path("runs") / Path(task.replace(":", "-")).name
+    return Path("runs") / Path(task.removeprefix("hf:").replace(":", "-").rstrip("/")).name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,20 @@ def print_results(results: Results) -> None:
     note = skipped_steps_note(results)
     if note is not None:
         print(f"warning: {printable(note)}", file=sys.stderr)
+
+
+def print_inferred(inferred: Sequence[tuple[str, str]]) -> None:
+    """Print what was inferred from files of data, if anything was."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    if not inferred:
+        return
+    table = Table("what", "inferred", title="the data", title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
+    for what, value in inferred:
+        table.add_row(Text(printable(what)), Text(printable(value)))
+    print_table(table)
 
 
 def print_line(text: str) -> None:

@@ -11,7 +11,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,8 @@ class Run:
         steps: optimizer steps of this run (of a refit, of its own); 0 in files that lack the field.
         skipped_steps: how many of them changed nothing, because a loss or gradient was not finite.
         metric: what ``test_accuracy`` holds, "accuracy" in most tasks; such as "BLEU", then a fraction of 1 as well.
+        metrics: further metrics on the test set after training, by name; empty where the task has none.
+        lower_is_better: whether a lower ``test_accuracy`` is better, as for an error.
     """
 
     method: str
@@ -62,6 +64,8 @@ class Run:
     metric: str = "accuracy"
     steps: int = 0
     skipped_steps: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict[str, float])
+    lower_is_better: bool = False
 
     @property
     def key(self) -> tuple[str, int]:
@@ -101,6 +105,7 @@ class Results:
         config: the options of the trial, JSON values only.
         environment: versions, platform and device, JSON values only.
         runs: the finished runs, in the order in which they finished.
+        inferred: what was inferred from files of data, in pairs of what and its value; empty for other tasks.
 
     Example:
         >>> empty = Results(task="digits", config={}, environment={}, runs=())
@@ -113,6 +118,7 @@ class Results:
     config: Mapping[str, Any]
     environment: Mapping[str, Any]
     runs: tuple[Run, ...] = ()
+    inferred: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def load(cls, path: str | Path) -> Results:
@@ -142,12 +148,14 @@ class Results:
 
     def save(self, path: str | Path) -> None:
         """Write ``results.json`` so that a reader sees either the old file or the new one, never a part."""
-        head = {
+        head: dict[str, Any] = {
             "schema": schema.SCHEMA,
             "task": self.task,
             "config": dict(self.config),
             "environment": dict(self.environment),
         }
+        if self.inferred:
+            head["inferred"] = self.inferred
         fields = [f" {json.dumps(name)}: {schema.dumped(value)}" for name, value in head.items()]
         # vars() rather than asdict(): asdict would copy every history only to throw the copy away
         runs = ",\n".join(f"  {schema.dumped(vars(run))}" for run in self.runs)

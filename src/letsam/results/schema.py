@@ -79,6 +79,7 @@ def checked(value: Any) -> dict[str, Any]:
         "config": _field(fields, "config", "", _object),
         "environment": _field(fields, "environment", "", _object),
         "runs": runs,
+        "inferred": _pairs(fields["inferred"], "inferred") if "inferred" in fields else (),
     }
 
 
@@ -123,7 +124,22 @@ def _run(value: Any, where: str) -> dict[str, Any]:
     for name in ("steps", "skipped_steps"):
         if name in fields:
             values[name] = _integer(fields[name], f"{where}.{name}")
+    if "metrics" in fields:
+        named = _object(fields["metrics"], f"{where}.metrics")
+        values["metrics"] = {name: _number(value, f"{where}.metrics.{name}") for name, value in named.items()}
+    if "lower_is_better" in fields:
+        values["lower_is_better"] = _boolean(fields["lower_is_better"], f"{where}.lower_is_better")
     return values
+
+
+def _pairs(value: Any, where: str) -> tuple[tuple[str, str], ...]:
+    pairs: list[tuple[str, str]] = []
+    for index, item in enumerate(_array(value, where)):
+        pair = _array(item, f"{where}[{index}]")
+        if len(pair) != 2:
+            raise SchemaError(f"expected {where}[{index}] to hold two strings, got {len(pair)}")
+        pairs.append((_string(pair[0], f"{where}[{index}][0]"), _string(pair[1], f"{where}[{index}][1]")))
+    return tuple(pairs)
 
 
 def _history(value: Any, where: str) -> dict[str, list[Any]]:
@@ -175,6 +191,12 @@ def _array(value: Any, where: str) -> list[Any]:
 
 def _string(value: Any, where: str) -> str:
     return _typed(value, where, "a string", str)
+
+
+def _boolean(value: Any, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise SchemaError(f"expected {where} to be true or false, got {_shown(value)}")
+    return value
 
 
 def _integer(value: Any, where: str) -> int:

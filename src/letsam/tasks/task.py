@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset
 
 from letsam import checks
+from letsam.tasks.metrics import Metric
+
+KINDS = ("classification", "multilabel", "regression")
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -77,6 +80,15 @@ class Task:
     sam_rho: float = 0.05  # radius of `sam`, initial radius of `lets-sam`
     asam_rho: float = 0.5  # radius of `asam`, initial radius of `lets-asam`
     description: str = ""
+    kind: str = "classification"  # or "multilabel", "regression"
+    classes: tuple[str, ...] = ()  # names of the classes, or of the labels of a multi-label target
+    metrics: tuple[Metric, ...] = ()  # on the whole test set; that with the name `metric_name` replaces `metric`
+    lower_is_better: bool = False  # whether a lower value of `metric`, or of `score`, is better
+    preparation: Any = None  # what makes inputs of new data files; see `letsam.data`
+    inferred: tuple[tuple[str, str], ...] = ()  # what was inferred from files of data, shown before training
+    groups: Tensor | None = None  # a group's number for each training sample: groups are never divided by a split
+    times: Tensor | None = None  # a time for each training sample: a split holds out the latest
+    model_config: dict[str, Any] | None = None  # from which the model can be made again
 
     def __post_init__(self) -> None:
         for field in ("name", "description", "metric_name"):
@@ -98,6 +110,12 @@ class Task:
                 raise TypeError(f"`{field}` must be a function or None, got {_show(getattr(self, field))}")
         if isinstance(self.optimizer, torch.optim.Optimizer):
             raise TypeError("`optimizer` must be a function of the parameters, got an optimizer already built")
+        checks.choice("kind", self.kind, KINDS)
+        checks.flag("lower_is_better", self.lower_is_better)
+        for field in ("groups", "times"):
+            value = getattr(self, field)
+            if value is not None and (not isinstance(value, Tensor) or value.shape != (len(self.train),)):  # pyright: ignore[reportArgumentType]
+                raise ValueError(f"`{field}` must be a tensor with one number for each training sample, or None")
         for field in ("epochs", "batch_size", "evaluations", "evaluation_batch"):
             checks.whole(field, getattr(self, field), minimum=1)
         for field in ("sam_rho", "asam_rho"):

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from letsam import checks
+from letsam.data import DataOptions, data_task
+from letsam.models import ModelOptions
 from letsam.results import encodable
-from letsam.tasks import Task
+from letsam.tasks import Task, load_task
 from letsam.training.data_record import DataRecord
 from letsam.training.devices import PRECISIONS
 from letsam.training.methods import Method
@@ -37,6 +40,8 @@ class TrialConfig:
         precision: as `make_fabric` takes it; None: "32-true".
         accumulate: micro-batches that a batch is split into, >= 1: less memory, the same step.
         max_grad_norm: > 0, the largest total norm of the gradient of the descent step; None: no clipping.
+        data_options: how the files of a task without code are read; None: `task` is a name or a function.
+        model_options: the model of a task without code, and its optimizer; None: as for `data_options`.
         data: what identifies the task's data; `for_task` sets it.
 
     Raises:
@@ -58,6 +63,8 @@ class TrialConfig:
     precision: str | None = None
     accumulate: int = 1
     max_grad_norm: float | None = None
+    data_options: DataOptions | None = None
+    model_options: ModelOptions | None = None
     data: DataRecord | None = None
 
     def __post_init__(self) -> None:
@@ -93,6 +100,20 @@ class TrialConfig:
         if not 0 < checks.number("validation_share", self.validation_share) < 1:
             raise ValueError(f"`validation_share` must be between 0 and 1, got {self.validation_share}")
 
+    def load_task(self) -> Task:
+        """Load the task that these options name, or make it of files of data.
+
+        Raises:
+            ValueError: there is no such task, or the files cannot be used; one line that says what was expected.
+        """
+        if self.data_options is None:
+            folder = None if self.data_dir is None else Path(self.data_dir)
+            return load_task(self.task, train_size=self.train_size, data_dir=folder, model=self.model)
+        for name in ("train_size", "data_dir"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"`{name}` must not be given with a file or folder of data, got {getattr(self, name)}")
+        return data_task(self.data_options, self.model_options or ModelOptions())
+
     def for_task(self, task: Task) -> TrialConfig:
         """The same options with the defaults of the task filled in, for the record."""
         return dataclasses.replace(
@@ -112,7 +133,12 @@ class TrialConfig:
         """The options as JSON values; methods by their names."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         data = None if self.data is None else self.data.as_json()
-        return {**values, "methods": [method.name for method in self.methods], "seeds": list(self.seeds), "data": data}
+        texts = {"methods": [method.name for method in self.methods], "seeds": list(self.seeds)}
+        options = {
+            name: None if (given := getattr(self, name)) is None else given.as_json()
+            for name in ("data_options", "model_options")
+        }
+        return {**values, **texts, **options, "data": data}
 
     def check_continues(self, earlier: Mapping[str, Any]) -> None:
         """Raise unless runs with these options can be added to results with the options `earlier`.
@@ -123,7 +149,9 @@ class TrialConfig:
             ValueError: naming the first option that differs, or the data if they do.
         """
         for name, value in self.as_json().items():
-            if name not in ("methods", "seeds", "data_dir", "data") and earlier.get(name) != value:
+            if name not in ("methods", "seeds", "data_dir", "data", "data_options") and earlier.get(name) != value:
                 raise ValueError(f"holds another trial: its {name} is {earlier.get(name)!r}, got {value!r}")
+        if self.data_options is not None:
+            self.data_options.check_equals(earlier.get("data_options"))
         if self.data is not None and (difference := self.data.difference(earlier.get("data"))):
             raise ValueError(f"holds runs on other data: {difference}")

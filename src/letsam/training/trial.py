@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 
 from letsam._version import __version__
 from letsam.results import Results, Run, checked_folder
-from letsam.tasks import Task, load_task
+from letsam.tasks import Task
 from letsam.training.config import TrialConfig
 from letsam.training.devices import make_fabric, sharded
 from letsam.training.loop import Training
@@ -42,13 +42,21 @@ def planned(config: TrialConfig) -> list[PlannedRun]:
     return runs
 
 
-def open_results(out: Path, config: TrialConfig, environment: dict[str, Any], *, resume: bool) -> Results:
+def open_results(
+    out: Path,
+    config: TrialConfig,
+    environment: dict[str, Any],
+    inferred: tuple[tuple[str, str], ...] = (),
+    *,
+    resume: bool,
+) -> Results:
     """The results to add runs to: with `resume` those in the folder, else empty ones.
 
     Args:
         out: the folder of the trial.
         config: the options of the trial.
         environment: versions, platform and device.
+        inferred: what was inferred from files of data, `Task.inferred`.
         resume: whether finished runs are kept.
 
     Returns:
@@ -60,7 +68,7 @@ def open_results(out: Path, config: TrialConfig, environment: dict[str, Any], *,
     """
     path = checked_folder(out) / RESULTS
     if not path.exists():
-        return Results(task=config.task, config=config.as_json(), environment=environment)
+        return Results(config.task, config.as_json(), environment, inferred=inferred)
     if not resume:
         raise ValueError(f"{path}: holds results already; add --resume to complete them, or choose another --out")
     earlier = Results.load(path)
@@ -71,7 +79,7 @@ def open_results(out: Path, config: TrialConfig, environment: dict[str, Any], *,
     # Where the refit is asked for, its search is needed with the whole schedule: of many radii, each of them.
     searches = {row.search.key: row.method.kind.per for row in planned(config) if row.refit}
     runs = tuple(run for run in earlier.runs if run.key not in searches or _has_schedule(run, searches[run.key]))
-    return Results(task=config.task, config=config.as_json(), environment=environment, runs=runs)
+    return Results(config.task, config.as_json(), environment, runs, inferred)
 
 
 def run_trial(
@@ -213,8 +221,7 @@ def _work(item: _Work, send: Send) -> None:
 @functools.lru_cache(maxsize=1)
 def _loaded(config: TrialConfig, device: str) -> tuple[Fabric, SplitCache]:
     """The device and the data, once for each worker."""
-    data_dir = Path(config.data_dir) if config.data_dir else None
-    task = load_task(config.task, train_size=config.train_size, data_dir=data_dir, model=config.model)
+    task = config.load_task()
     return make_fabric(device, precision=config.precision), SplitCache(task, **config.split_options)
 
 

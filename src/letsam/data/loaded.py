@@ -1,0 +1,49 @@
+"""Data that were read and prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from letsam.data.preparation import Preparation
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedData:
+    """Training and test data, prepared, and what is known about them.
+
+    Args:
+        name: of the task, such as that of the file without its suffix.
+        modality: "table", "text", "image", "audio" or "tensors".
+        kind: "classification", "multilabel" or "regression".
+        train: (input, target) pairs; targets are classes from 0, rows of 0 and 1 (multilabel), or numbers.
+        test: as `train`.
+        preparation: makes inputs of new files in the same way.
+        classes: names of the classes or labels; empty for regression.
+        outputs: of the model for each sample: the number of classes or labels, or of numbers to predict.
+        input_shape: of one input; the lengths of texts differ, so theirs is ``(longest,)``, in tokens.
+        collate: makes a batch of samples; None: tensors are stacked.
+        groups: a group's number for each training sample, or None.
+        times: a time for each training sample, or None.
+        weights: a weight for each training sample, or None.
+        inferred: what was inferred, in pairs of what and its value, for the table that is shown before training.
+    """
+
+    name: str
+    modality: str
+    kind: str
+    train: Dataset[Any]
+    test: Dataset[Any]
+    preparation: Preparation
+    classes: tuple[str, ...] = ()
+    outputs: int
+    input_shape: tuple[int, ...]
+    collate: Callable[[list[Any]], tuple[Any, Any]] | None = None
+    groups: Tensor | None = None
+    times: Tensor | None = None
+    weights: Tensor | None = None
+    inferred: tuple[tuple[str, str], ...] = ()
