@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from torch import Tensor, nn
 
 from letsam.data.data_options import DataOptions
 from letsam.data.loaded import LoadedData
 from letsam.data.reading import read_data
-from letsam.models import ModelOptions, choose
+from letsam.models import DataDescription, ModelOptions, choose
 from letsam.tasks import Task
 
 
@@ -25,12 +27,19 @@ def data_task(options: DataOptions, model: ModelOptions) -> Task:
         DataError: the data cannot be used.
         ValueError: there is no such model.
     """
-    return task_of(read_data(options), model)
+    return task_of(read_data(dataclasses.replace(options, pretrained=model.pretrained)), model)
 
 
 def task_of(data: LoadedData, options: ModelOptions) -> Task:
     """The task of data that were read."""
-    chosen = choose(data, options)
+    described = DataDescription(
+        modality=data.modality,
+        samples=len(data.train),  # pyright: ignore[reportArgumentType]
+        outputs=data.outputs,
+        input_shape=data.input_shape,
+        vocabulary=data.vocabulary,
+    )
+    chosen = choose(described, options, data.pad_id)
     return Task(
         name=data.name,
         model=chosen.make,

@@ -29,6 +29,7 @@ class DataOptions:
         weight: a column with the weight of each row in loss and metrics.
         drop: columns that are left out.
         metric: the name of the main metric; None: that of the kind.
+        pretrained: a pretrained model, whose tokenizer or image size the data are prepared for; `data_task` sets it.
         skip_broken: leave out files that cannot be read, rather than refuse the data.
 
     Raises:
@@ -52,9 +53,10 @@ class DataOptions:
     drop: tuple[str, ...] = ()
     metric: str | None = None
     skip_broken: bool = False
+    pretrained: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("path", "target", "test", "text", "group", "time", "weight", "metric"):
+        for name in ("path", "target", "test", "text", "group", "time", "weight", "metric", "pretrained"):
             value = getattr(self, name)
             if not (isinstance(value, str) and value) and (value is not None or name == "path"):
                 raise ValueError(f"`{name}` must be text, got {checks.shown(value)}")

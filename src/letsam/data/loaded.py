@@ -26,6 +26,8 @@ class LoadedData:
         classes: names of the classes or labels; empty for regression.
         outputs: of the model for each sample: the number of classes or labels, or of numbers to predict.
         input_shape: of one input; the lengths of texts differ, so theirs is ``(longest,)``, in tokens.
+        vocabulary: number of tokens of a text's tokenizer; 0 for other data.
+        pad_id: the number of the padding token; None for other data.
         collate: makes a batch of samples; None: tensors are stacked.
         groups: a group's number for each training sample, or None.
         times: a time for each training sample, or None.
@@ -42,6 +44,8 @@ class LoadedData:
     classes: tuple[str, ...] = ()
     outputs: int
     input_shape: tuple[int, ...]
+    vocabulary: int = 0
+    pad_id: int | None = None
     collate: Callable[[list[Any]], tuple[Any, Any]] | None = None
     groups: Tensor | None = None
     times: Tensor | None = None

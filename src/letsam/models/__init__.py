@@ -1,10 +1,36 @@
-"""Models for files of data: which one, and how its weights are trained.
+"""Models for data that are given as files: chosen by name or by kind and size, with a base optimizer.
 
-- `model_options`: what the user asks for
-- `choosing`: the model for the data, with its optimizer, epochs and batch size
+- `model_options`: the options of the commands
+- `described`: what the choice depends on
+- `choosing`: the choice, and building a network again
+- `registry`: the models by name, and what "auto" stands for
+- `perceptrons`, `convolutional`, `text_encoder`: networks; others are in `letsam.tasks.models`
+- `pretrained`, `timm_models`: models of other packages, which are imported when they are used
+- `base_optimizers`: SGD, Adam and AdamW with options
+- `lr_range`: the range test behind ``--lr auto``
+
+Importing this package imports only torch.
 """
 
-from letsam.models.choosing import Chosen, choose
+from letsam.models.base_optimizers import BaseOptimizer, with_options
+from letsam.models.choosing import Chosen, choose, rebuild
+from letsam.models.described import DataDescription
+from letsam.models.lr_range import LearningRates, range_test
 from letsam.models.model_options import ModelOptions
+from letsam.models.pretrained import pretrained_pixels, pretrained_tokens
+from letsam.models.registry import MODELS
 
-__all__ = ["Chosen", "ModelOptions", "choose"]
+__all__ = [
+    "MODELS",
+    "BaseOptimizer",
+    "Chosen",
+    "DataDescription",
+    "LearningRates",
+    "ModelOptions",
+    "choose",
+    "pretrained_pixels",
+    "pretrained_tokens",
+    "range_test",
+    "rebuild",
+    "with_options",
+]

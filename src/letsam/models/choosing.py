@@ -1,79 +1,135 @@
-"""The choice of a model for files of data."""
+"""Choosing a model: by name, or by the kind and size of the data; with its training defaults."""
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
-import torch
 from torch import nn
 
-from letsam.models.model_options import ModelOptions
+from letsam.models.base_optimizers import BaseOptimizer, Factory, with_options
+from letsam.models.described import DataDescription
+from letsam.models.model_options import AUTO, ModelOptions
+from letsam.models.pretrained import CLASSES, fine_tuned, saved_network
+from letsam.models.registry import MODELS, automatic, entry
+from letsam.models.timm_models import PREFIX, import_timm, timm_arguments, timm_model
+from letsam.tasks import TaskError
 
 
-class Described(Protocol):
-    """What a choice depends on; `letsam.data.LoadedData` has it."""
-
-    @property
-    def modality(self) -> str: ...  # noqa: D102
-    @property
-    def kind(self) -> str: ...  # noqa: D102
-    @property
-    def outputs(self) -> int: ...  # noqa: D102
-    @property
-    def input_shape(self) -> tuple[int, ...]: ...  # noqa: D102
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Chosen:
-    """A model for the data, and how its weights are trained.
+    """A model and how it is trained by default.
 
     Args:
-        name: of the model.
-        make: makes a new model; the caller seeds torch.
-        optimizer: makes the base optimizer of the parameters.
-        epochs: passes over the training data.
-        batch_size: samples a step.
-        config: JSON values from which the same model can be made again.
+        name: for people, such as "mlp" or "all-MiniLM-L6-v2 (LoRA)".
+        make: makes a new network; the caller seeds torch.
+        optimizer: the base optimizer, a function of the parameters.
+        epochs: by default.
+        batch_size: by default.
+        config: JSON values with which `rebuild` makes the network again.
     """
 
     name: str
     make: Callable[[], nn.Module]
-    optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+    optimizer: Factory
     epochs: int
     batch_size: int
     config: dict[str, Any]
 
 
-def choose(data: Described, options: ModelOptions) -> Chosen:
-    """The model for the data.
+def choose(data: DataDescription, options: ModelOptions, pad_id: int | None = None) -> Chosen:
+    """Choose a model for data.
 
     Args:
-        data: the kind and the size of the data.
-        options: what the user asks for.
+        data: the kind, size and shape of the data.
+        options: a name, or "auto".
+        pad_id: of the tokenizer, for pretrained text models.
 
     Returns:
-        A perceptron with two hidden layers, trained by AdamW.
+        The model and its defaults.
 
     Raises:
-        ValueError: there is no such model.
+        TaskError: no such model for this kind of data, or a package is missing.
+
+    Example:
+        >>> table = DataDescription(modality="table", samples=569, outputs=2, input_shape=(30,))
+        >>> chosen = choose(table, ModelOptions())
+        >>> chosen.name, chosen.optimizer.name, chosen.epochs, chosen.batch_size
+        ('mlp', 'adamw', 100, 32)
     """
-    if options.name not in ("auto", "mlp"):
-        raise ValueError(f"`model` must be auto or mlp, got {options.name!r}")
-    config = {"model": "mlp", "inputs": math.prod(data.input_shape), "width": 128, "outputs": data.outputs}
+    if options.pretrained is not None and not options.pretrained.startswith(PREFIX):
+        return _pretrained(data, options, pad_id)
+    name = options.pretrained or (automatic(data) if options.name == AUTO else options.name)
+    batch_size = _batch_size(data)
+    if name.startswith(PREFIX):
+        import_timm()
+        arguments = timm_arguments(name, data, pretrained=options.pretrained is not None)
+        default = BaseOptimizer("adamw", 1e-4 if options.pretrained else 1e-3, 0.05)
+        build, steps, limits = timm_model, 6000, (5, 60)
+        config = {"family": "timm", "arguments": {**arguments, "pretrained": False}}
+    else:
+        found = entry(name, data.form)
+        build, arguments, default = found.build, found.arguments(data), found.optimizer
+        steps, limits = found.steps, found.epochs
+        config = {"family": name, "form": data.form, "arguments": arguments}
+    per_epoch = max(1, data.samples // batch_size)
     return Chosen(
-        name="mlp", make=partial(_perceptron, config), optimizer=_adamw, epochs=40, batch_size=64, config=config
+        name=name,
+        make=functools.partial(build, **arguments),
+        optimizer=with_options(default, options),
+        epochs=min(max(math.ceil(steps / per_epoch), limits[0]), limits[1]),
+        batch_size=batch_size,
+        config=config,
     )
 
 
-def _perceptron(config: dict[str, Any]) -> nn.Module:
-    inputs, width, outputs = config["inputs"], config["width"], config["outputs"]
-    hidden = [nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()]
-    return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(width, outputs))
+def rebuild(config: dict[str, Any], folder: Path) -> nn.Module:
+    """Build a network again.
+
+    Args:
+        config: of `Chosen`.
+        folder: of the model; a pretrained network is read from its subfolder ``network``, with its weights.
+
+    Returns:
+        The network. Except for a pretrained one, its weights are not those that were trained.
+
+    Raises:
+        TaskError: an unknown network, of a newer version of letsam.
+    """
+    family = config.get("family")
+    if family == "transformers":
+        return saved_network(folder / "network", config["modality"])
+    if family == "timm":
+        return timm_model(**config["arguments"])
+    try:
+        found = MODELS[config["form"]][str(family)]
+    except KeyError:
+        raise TaskError(f"the network {family!r} is unknown to this version of letsam") from None
+    return found.build(**config["arguments"])
 
 
-def _adamw(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(parameters, lr=1e-3, weight_decay=1e-2)
+def _pretrained(data: DataDescription, options: ModelOptions, pad_id: int | None) -> Chosen:
+    assert options.pretrained is not None
+    if data.modality not in CLASSES:
+        raise TaskError(f"`pretrained` needs texts or images, got a {data.modality} task; use --model instead")
+    name = Path(options.pretrained).name + (" (LoRA)" if options.lora else "")
+    default = BaseOptimizer("adamw", 5e-4 if options.lora else 5e-5, 0.01)
+    config = {"family": "transformers", "modality": data.modality, "source": options.pretrained, "lora": options.lora}
+    return Chosen(
+        name=name,
+        make=functools.partial(fine_tuned, options, data.modality, data.outputs, pad_id),
+        optimizer=with_options(default, options),
+        epochs=3 if data.samples >= 2000 else 5,
+        batch_size=32 if data.samples >= 2000 else 16,
+        config=config,
+    )
+
+
+def _batch_size(data: DataDescription) -> int:
+    """Samples a step: at least some 15 steps an epoch, from 8 to 128 (256 for rows)."""
+    largest = 256 if data.form == "rows" else 128
+    return min(max(2 ** int(math.log2(max(data.samples / 15, 1))), 8), largest)

@@ -15,7 +15,7 @@ A trial trains methods x seeds on one task. Each finished run is a `Run`, and al
 - `printable`: text from files, made safe to show and to store
 """
 
-from letsam.results.files import checked_folder, replacing, write_atomically
+from letsam.results.files import checked_folder, remove_leftovers, replacing, replacing_folder, write_atomically
 from letsam.results.lock import locked_folder
 from letsam.results.names import REFIT, MethodName
 from letsam.results.printable import encodable, printable
@@ -36,7 +36,9 @@ __all__ = [
     "finite_spread",
     "locked_folder",
     "printable",
+    "remove_leftovers",
     "replacing",
+    "replacing_folder",
     "summarize",
     "write_atomically",
 ]
