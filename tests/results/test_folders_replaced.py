@@ -48,7 +48,10 @@ def test_a_folder_is_written_and_replaced(tmp_path: Path) -> None:
 def test_a_failure_leaves_the_old_folder_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "model"
     write(path, "old")
-    for error, message in ((RuntimeError("stop"), "stop"), (OSError("full"), r"written: full; the earlier .* is kept$")):
+    for error, message in (
+        (RuntimeError("stop"), "stop"),
+        (OSError("full"), r"written: full; the earlier .* is kept$"),
+    ):
         with pytest.raises(type(error), match=message), replacing_folder(path) as folder:
             fail_after_writing(folder, error)
     assert content(path) == dict.fromkeys(("a", "b", "inner/c"), "old")
