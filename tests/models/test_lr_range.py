@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from letsam.models import BaseOptimizer, range_test
+from letsam.models import BaseOptimizer, LearningRates, range_test
 
 
 class Quadratic(nn.Module):
@@ -36,9 +37,13 @@ def plain(parameters: object) -> torch.optim.Optimizer:
     return torch.optim.SGD(parameters, lr=0.05)  # type: ignore[arg-type]
 
 
+def found_by(network: nn.Module, optimizer: Any, measured: Any = loss) -> LearningRates:
+    return range_test(network, optimizer(network.parameters()), measured, batches())
+
+
 @pytest.mark.parametrize("curvature", [1.0, 10.0])
 def test_it_follows_the_rule_on_a_quadratic(curvature: float) -> None:
-    found = range_test(Quadratic(curvature), plain, loss, batches())
+    found = found_by(Quadratic(curvature), plain)
 
     weight, mean, rates, losses = 1.0, 0.0, [], []
     for step in range(60):  # by hand
@@ -59,16 +64,16 @@ def test_it_follows_the_rule_on_a_quadratic(curvature: float) -> None:
 
 
 def test_a_steeper_loss_gives_a_lower_learning_rate() -> None:
-    rates = [range_test(Quadratic(c), plain, loss, batches()).found for c in (0.1, 1.0, 10.0, 100.0)]
+    rates = [found_by(Quadratic(c), plain).found for c in (0.1, 1.0, 10.0, 100.0)]
     assert rates == sorted(rates, reverse=True)
     assert len(set(rates)) == 4
 
 
 def test_the_default_is_kept_where_nothing_decreases_the_loss() -> None:
     flat = nn.Linear(1, 1)
-    constant = range_test(flat, plain, lambda outputs, _: outputs.sum() * 0 + 1, batches())
+    constant = found_by(flat, plain, lambda outputs, _: outputs.sum() * 0 + 1)
     assert (constant.found, constant.default) == (0.05, 0.05)
-    nothing = range_test(flat, plain, lambda outputs, _: outputs.sum() * torch.nan, batches())
+    nothing = found_by(flat, plain, lambda outputs, _: outputs.sum() * torch.nan)
     assert (nothing.found, nothing.rates) == (0.05, ())
 
 
@@ -83,7 +88,7 @@ def test_groups_keep_their_ratio() -> None:
         weight, bias = list(parameters)  # type: ignore[call-overload]
         return Watched([{"params": [weight]}, {"params": [bias], "lr": 0.001}], lr=0.1)
 
-    range_test(nn.Linear(1, 1), factory, lambda outputs, _: outputs.sum() ** 2, batches())
+    found_by(nn.Linear(1, 1), factory, lambda outputs, _: outputs.sum() ** 2)
     assert seen[0] == pytest.approx((1e-4, 1e-6))
     assert all(first == pytest.approx(100 * second) for first, second in seen)
 
@@ -93,6 +98,7 @@ def test_it_is_the_same_twice() -> None:
         torch.manual_seed(3)
         network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 2))
         data = [(torch.randn(8, 2), torch.randint(2, (8,))) for _ in range(60)]
-        return range_test(network, BaseOptimizer("adamw", 1e-3, 0.0), nn.functional.cross_entropy, data).found
+        base = BaseOptimizer("adamw", 1e-3, 0.0)(network.parameters())
+        return range_test(network, base, nn.functional.cross_entropy, data).found
 
     assert once() == once()

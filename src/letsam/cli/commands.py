@@ -62,11 +62,13 @@ def _run_trial(
     from letsam.reports.html import write_report
     from letsam.training import trial
     from letsam.training.devices import make_fabric
+    from letsam.training.learning_rate import with_learning_rate
 
     task = config.load_task()
     config = config.for_task(task)
     splits = trial.check_data(task, config)
     fabric = make_fabric(device, strategy, config.precision)
+    config, task = with_learning_rate(config, splits, fabric, folder / trial.RESULTS if resume else None)
     if jobs > 1 and fabric.world_size > 1:
         raise ValueError(f"`jobs` must be 1 under torchrun, got {jobs}")
     if fabric.is_global_zero:
@@ -110,10 +112,15 @@ def train_command(
 
 def _train(config: TrialConfig, folder: Path, device: str, strategy: str | None, *, resume: bool) -> None:
     from letsam.training.devices import make_fabric
+    from letsam.training.learning_rate import with_learning_rate
+    from letsam.training.sampling import SplitCache
+    from letsam.training.trial import RESULTS
 
     task = config.load_task()
     config = config.for_task(task)
     fabric = make_fabric(device, strategy, config.precision)
+    splits = SplitCache(task, **config.split_options)
+    config, task = with_learning_rate(config, splits, fabric, folder / RESULTS if resume else None)
     if fabric.is_global_zero:
         print_inferred(task.inferred)
     with locked_folder(folder) if fabric.is_global_zero else nullcontext():

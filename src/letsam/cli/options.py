@@ -96,13 +96,37 @@ class DataArguments:
 class ModelArguments:
     """The model, and how its weights are trained."""
 
-    model: Annotated[str | None, typer.Option(help="The model, for tasks that offer a choice.")] = None
+    model: Annotated[
+        str | None, typer.Option(help="The model: a name, auto or timm:NAME; or that of a task with a choice.")
+    ] = None
+    pretrained: Annotated[
+        str | None, typer.Option(help="Folder or hub name of a model of transformers, minilm, or timm:NAME.")
+    ] = None
+    lora: Annotated[
+        bool, typer.Option("--lora", help="Train low-rank adapters and the head of the pretrained model alone.")
+    ] = False
+    lora_rank: Annotated[int, typer.Option(help="Rank of the adapters.")] = 8
+    optimizer: Annotated[
+        str | None, typer.Option(help="Base optimizer: sgd, adamw or adam.  [default: the model's or the task's]")
+    ] = None
+    lr: Annotated[
+        str | None, typer.Option(help="Learning rate, or auto: found by a range test, one for all methods.")
+    ] = None
+    weight_decay: Annotated[float | None, typer.Option(help="Weight decay of the base optimizer.")] = None
 
-    def options(self) -> ModelOptions:
-        """The options of the model of a TASK that is a file or folder of data."""
+    def options(self, *, from_files: bool) -> ModelOptions | None:
+        """The options of the model of files of data; of another task, those of its base optimizer, or None."""
         from letsam.models import ModelOptions
 
-        return ModelOptions(name=self.model or "auto")
+        pretrained = {"pretrained": self.pretrained, "lora": self.lora, "lora_rank": self.lora_rank}
+        values = {"optimizer": self.optimizer, "lr": parse_lr(self.lr), "weight_decay": self.weight_decay}
+        if from_files:
+            return ModelOptions(name="auto" if self.model is None else self.model, **pretrained, **values)
+        for name in ("pretrained", "lora"):
+            if pretrained[name]:
+                raise ValueError(f"`--{name}` needs a TASK that is a file or folder of data")
+        options = ModelOptions(**values)
+        return options if options.changes_optimizer else None
 
 
 def takes(*groups: type[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -182,7 +206,7 @@ def make_config(
         accumulate=run.accumulate,
         max_grad_norm=run.max_grad_norm,
         data_options=data.options(run.task) if from_files else None,
-        model_options=model.options() if from_files else None,
+        model_options=model.options(from_files=from_files),
     )
 
 
@@ -197,6 +221,21 @@ def parse_names(name: str, text: str) -> tuple[str, ...]:
     if not names:
         raise ValueError(f"`{name}` must name at least one, got {text!r}")
     return names
+
+
+def parse_lr(text: str | None) -> float | str | None:
+    """Read a learning rate: a number, or "auto".
+
+    Example:
+        >>> parse_lr("0.1"), parse_lr("auto"), parse_lr(None)
+        (0.1, 'auto', None)
+    """
+    if text is None or text.strip() == "auto":
+        return text and text.strip()
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"`lr` must be a number above 0, or auto, got {text!r}") from None
 
 
 def parse_methods(text: str) -> tuple[Method, ...]:

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
-
-from letsam.models.base_optimizers import Factory
+import torch
+from torch import Tensor
 
 STEPS = 60
 DECADES = 3  # below and above the default
@@ -37,13 +36,13 @@ class LearningRates:
 
 
 def range_test(
-    model: nn.Module,
-    optimizer: Factory,
+    model: Callable[[Any], Any],
+    base: torch.optim.Optimizer,
     loss: Callable[[Any, Any], Tensor],
     batches: Iterable[tuple[Any, Any]],
     steps: int = STEPS,
 ) -> LearningRates:
-    """Find a learning rate for a base optimizer; the model is changed.
+    """Find a learning rate for a base optimizer; the weights are changed.
 
     The learning rate grows by a constant factor from a thousandth of the default to a thousand times the default, one
     step for each batch. The loss is smoothed (exponential mean with weight 0.8 for the past, without its bias). The
@@ -51,8 +50,8 @@ def range_test(
     tenth of the learning rate with the lowest smoothed loss is chosen.
 
     Args:
-        model: in training mode.
-        optimizer: makes the base optimizer; several parameter groups keep the ratio of their learning rates.
+        model: gives outputs for inputs; in training mode.
+        base: the base optimizer of its weights; several parameter groups keep the ratio of their learning rates.
         loss: of outputs and targets, a scalar.
         batches: inputs and targets; at least `steps` of them, or the test ends with the last.
         steps: >= 2.
@@ -64,7 +63,6 @@ def range_test(
         L. N. Smith, "Cyclical learning rates for training neural networks", WACV 2017, section 3.3; a tenth of the
         minimum as in fastai.
     """
-    base = optimizer(model.parameters())
     initial = [float(group["lr"]) for group in base.param_groups]
     default = initial[0]
     rates: list[float] = []

@@ -10,7 +10,7 @@ from typing import Any
 
 from letsam import checks
 from letsam.data import DataOptions, data_task
-from letsam.models import ModelOptions
+from letsam.models import ModelOptions, with_options
 from letsam.results import encodable
 from letsam.tasks import Task, load_task
 from letsam.training.data_record import DataRecord
@@ -18,6 +18,8 @@ from letsam.training.devices import PRECISIONS
 from letsam.training.methods import Method
 
 DEFAULT_METHODS = tuple(Method.parse(name) for name in ("sgd", "sam", "asam", "lets-sam", "lets-asam"))
+
+_CHECKED_OTHERWISE = ("methods", "seeds", "data_dir", "data", "data_options", "found_lr")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,9 @@ class TrialConfig:
         accumulate: micro-batches that a batch is split into, >= 1: less memory, the same step.
         max_grad_norm: > 0, the largest total norm of the gradient of the descent step; None: no clipping.
         data_options: how the files of a task without code are read; None: `task` is a name or a function.
-        model_options: the model of a task without code, and its optimizer; None: as for `data_options`.
+        model_options: the model of a task without code, and its optimizer; of another task, the options of its base
+            optimizer. None: those of the task.
+        found_lr: the learning rate that ``lr="auto"`` has found, see `letsam.training.learning_rate`.
         data: what identifies the task's data; `for_task` sets it.
 
     Raises:
@@ -65,6 +69,7 @@ class TrialConfig:
     max_grad_norm: float | None = None
     data_options: DataOptions | None = None
     model_options: ModelOptions | None = None
+    found_lr: float | None = None
     data: DataRecord | None = None
 
     def __post_init__(self) -> None:
@@ -108,11 +113,17 @@ class TrialConfig:
         """
         if self.data_options is None:
             folder = None if self.data_dir is None else Path(self.data_dir)
-            return load_task(self.task, train_size=self.train_size, data_dir=folder, model=self.model)
+            task = load_task(self.task, train_size=self.train_size, data_dir=folder, model=self.model)
+            return self.with_optimizer(task)
         for name in ("train_size", "data_dir"):
             if getattr(self, name) is not None:
                 raise ValueError(f"`{name}` must not be given with a file or folder of data, got {getattr(self, name)}")
-        return data_task(self.data_options, self.model_options or ModelOptions())
+        return self.with_optimizer(data_task(self.data_options, self.model_options or ModelOptions()))
+
+    def with_optimizer(self, task: Task) -> Task:
+        """The task with the base optimizer of these options."""
+        optimizer = with_options(task.optimizer, self.model_options or ModelOptions(), self.found_lr)
+        return task if optimizer is task.optimizer else dataclasses.replace(task, optimizer=optimizer)
 
     def for_task(self, task: Task) -> TrialConfig:
         """The same options with the defaults of the task filled in, for the record."""
@@ -149,7 +160,7 @@ class TrialConfig:
             ValueError: naming the first option that differs, or the data if they do.
         """
         for name, value in self.as_json().items():
-            if name not in ("methods", "seeds", "data_dir", "data", "data_options") and earlier.get(name) != value:
+            if name not in _CHECKED_OTHERWISE and earlier.get(name) != value:
                 raise ValueError(f"holds another trial: its {name} is {earlier.get(name)!r}, got {value!r}")
         if self.data_options is not None:
             self.data_options.check_equals(earlier.get("data_options"))
