@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from letsam.results import Run
 from letsam.tasks import Task
-from letsam.tasks.model_outputs import logits_of, of_outputs, outputs_of
+from letsam.tasks.model_outputs import logits_of, model_outputs, of_outputs
 from training_cases import blobs, finish, start, without_seconds
 
 
@@ -100,5 +100,5 @@ def test_by_hand() -> None:
     assert logits_of(("a", ones)) == ("a", ones)
     two: dict[str, Tensor] = {"a": ones, "b": ones}
     assert logits_of(two) is two
-    assert outputs_of(lambda inputs: inputs, two) is two
+    assert model_outputs(lambda inputs: inputs, two) is two
     assert of_outputs(lambda outputs, _: outputs, two, None) is two

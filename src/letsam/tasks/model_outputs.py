@@ -9,7 +9,7 @@ from typing import Any, cast
 from torch import Tensor
 
 
-def outputs_of(model: Callable[..., Any], inputs: Any) -> Any:
+def model_outputs(model: Callable[..., Any], inputs: Any) -> Any:
     """Call a model with a batch of inputs.
 
     Args:
@@ -47,7 +47,7 @@ def logits_of(outputs: Any) -> Any:
 
 
 def of_outputs(function: Callable[..., Any], outputs: Any, targets: Any) -> Any:
-    """Call a loss or metric: functions of torch, torchmetrics and letsam get the logits, others what the model has returned.
+    """Call a loss or metric: those of torch, torchmetrics and letsam get the logits, others what the model returned.
 
     Example:
         >>> import torch

@@ -14,7 +14,7 @@ from letsam.models import range_test
 from letsam.models.model_options import AUTO
 from letsam.results import Results
 from letsam.tasks import Task
-from letsam.tasks.model_outputs import of_outputs, outputs_of
+from letsam.tasks.model_outputs import model_outputs, of_outputs
 from letsam.training.config import TrialConfig
 from letsam.training.sampling import Batches, SplitCache, training_order
 from letsam.training.user_code import called
@@ -66,7 +66,7 @@ def _tested(task: Task, config: TrialConfig, splits: SplitCache, fabric: Fabric)
         torch.manual_seed(seed)
         model = called("model", task.model).to(device).train()
         return range_test(
-            lambda inputs: called("model", outputs_of, model, inputs),
+            lambda inputs: called("model", model_outputs, model, inputs),
             called("optimizer", task.optimizer, model.parameters()),
             lambda outputs, targets: called("loss", of_outputs, task.loss, outputs, targets),
             batches(),

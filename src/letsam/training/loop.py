@@ -23,7 +23,7 @@ from letsam.results import Run
 from letsam.step.clipping import clipping
 from letsam.step.wrapper import STATE_KEY
 from letsam.tasks import Task
-from letsam.tasks.model_outputs import of_outputs, outputs_of
+from letsam.tasks.model_outputs import model_outputs, of_outputs
 from letsam.tensors import gradients_of, scale_
 from letsam.training.config import TrialConfig
 from letsam.training.devices import gathered, scattered, sharded
@@ -210,7 +210,9 @@ class Training:
         """Forward and backward pass of one of the `parts` of a batch; with the last, ranks average their gradients."""
         inputs, targets = batch
         with self.fabric.no_backward_sync(self.model, enabled=not last):
-            loss = called("loss", of_outputs, self.task.loss, called("model", outputs_of, self.model, inputs), targets)
+            loss = called(
+                "loss", of_outputs, self.task.loss, called("model", model_outputs, self.model, inputs), targets
+            )
             _check_scalar("loss", loss)
             if not loss.requires_grad:
                 raise ValueError("`loss` must depend on the model's outputs, got a tensor that leaves no gradients")
@@ -247,7 +249,7 @@ class Training:
         chunks = [list(range(i, min(i + size, count))) for i in range(0, count, size)]
         loss = metric = torch.zeros((), dtype=torch.float64)
         for chunk, (inputs, targets) in zip(chunks, batches.take(chunks), strict=True):
-            outputs = called("model", outputs_of, self.model, inputs)
+            outputs = called("model", model_outputs, self.model, inputs)
             share = len(chunk) / count
             loss = loss + share * _scalar("loss", called("loss", of_outputs, self.task.loss, outputs, targets))
             metric = metric + share * _scalar(
