@@ -117,11 +117,11 @@ class Interrupted:
         self.left, self.advance, self.patch = at, Training.advance, monkeypatch
 
     def __enter__(self) -> None:
-        def advance(run: Training) -> None:
+        def advance(run: Training, steps: int | None = None) -> None:
             self.left -= 1
             if self.left == 0:
                 raise KeyboardInterrupt
-            self.advance(run)
+            self.advance(run, steps)
 
         self.patch.setattr(Training, "advance", advance)
 

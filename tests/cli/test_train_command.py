@@ -53,6 +53,23 @@ def test_an_interrupted_run_of_train(
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[1])
 
 
+@pytest.mark.parametrize(("method", "at", "step"), [("sgd", 3, 4), ("lets-sam", 4, 6)])  # of 5 or 4 steps an epoch
+def test_a_run_of_train_goes_on_in_the_middle_of_an_epoch(
+    method: str, at: int, step: int, here: Path, letsam_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("train", MINE, "--method", method)
+    with Interrupted(monkeypatch, at):
+        assert letsam_run(*command, "--checkpoint-steps", "2", "--out", "cut", "--workers", "1")[0] == 130
+    assert torch.load("cut/checkpoint.pt", weights_only=True)["state"]["progress"]["step"] == step
+
+    status, _, err = letsam_run(*command, "--out", "cut", "--resume")
+    assert status == 2
+    assert "workers" in err
+    assert letsam_run(*command, "--out", "cut", "--resume", "--workers", "0")[0] == 0
+    assert letsam_run(*command, "--out", "whole")[0] == 0
+    assert records(Path("cut/results.json")) == records(Path("whole/results.json"))
+
+
 def test_a_finished_run_of_train_is_kept_with_resume(here: Path, letsam_run: Any) -> None:
     assert letsam_run(*TRAIN)[0] == 0
     before, runs = files(here)["one/checkpoint.pt"], Results.load("one/results.json").runs

@@ -12,7 +12,8 @@ from torch import nn
 import training_cases
 from letsam.tasks import Task, load_task
 from letsam.tasks.images import CroppedImages
-from letsam.training.sampling import Batches, training_order
+from letsam.training.feed import Batches
+from letsam.training.sampling import training_order
 from training_cases import (
     LEARNED,
     METHODS,

@@ -13,7 +13,8 @@ from torch.utils.data import Dataset, TensorDataset
 
 import training_cases
 from letsam.tasks import Task, targets_of
-from letsam.training.sampling import Batches, Splits, generator, make_splits, training_order, validation_batch
+from letsam.training.feed import Batches
+from letsam.training.sampling import Splits, generator, make_splits, training_order, validation_batch
 from training_cases import TRAIN, VALIDATION, blobs
 
 CPU = torch.device("cpu")

@@ -100,17 +100,22 @@ def train_command(
     model: options.ModelArguments,
     method: options.MethodOption,
     seed: options.Seed = 0,
+    checkpoint_steps: options.CheckpointSteps = None,
 ) -> None:
     """One run of one method, with a checkpoint after every epoch: results.json, report.html, checkpoint.pt."""
     from letsam.training.methods import Method
 
+    if checkpoint_steps is not None:
+        checks.whole("checkpoint_steps", checkpoint_steps, 1)
     parsed = Method.parse(method)
     config = options.make_config(run, data, model, methods=(parsed,), seeds=(seed,), refit=False)
     default = options.default_folder(run.task) / f"{parsed.name.replace(':', '-')}-{seed}"
-    _train(config, run.out or default, run.device, run.strategy, resume=run.resume)
+    _train(config, run.out or default, run.device, run.strategy, resume=run.resume, steps=checkpoint_steps)
 
 
-def _train(config: TrialConfig, folder: Path, device: str, strategy: str | None, *, resume: bool) -> None:
+def _train(
+    config: TrialConfig, folder: Path, device: str, strategy: str | None, *, resume: bool, steps: int | None
+) -> None:
     from letsam.training.devices import make_fabric
     from letsam.training.learning_rate import with_learning_rate
     from letsam.training.sampling import SplitCache
@@ -124,10 +129,12 @@ def _train(config: TrialConfig, folder: Path, device: str, strategy: str | None,
     if fabric.is_global_zero:
         print_inferred(task.inferred)
     with locked_folder(folder) if fabric.is_global_zero else nullcontext():
-        _train_in(folder, task, config, fabric, resume=resume)
+        _train_in(folder, task, config, fabric, resume=resume, steps=steps)
 
 
-def _train_in(folder: Path, task: Task, config: TrialConfig, fabric: Fabric, *, resume: bool) -> None:
+def _train_in(
+    folder: Path, task: Task, config: TrialConfig, fabric: Fabric, *, resume: bool, steps: int | None
+) -> None:
     """The run of `letsam train`, in a folder that no other process writes to."""
     from letsam.reports.html import write_report
     from letsam.results import Results
@@ -144,7 +151,7 @@ def _train_in(folder: Path, task: Task, config: TrialConfig, fabric: Fabric, *, 
         )
     if not resume and path.exists():
         raise ValueError(f"{path}: holds a run already; add --resume to complete it, or choose another --out")
-    identity = {name: value for name, value in config.as_json().items() if name != "data_dir"}
+    identity = config.identity
     training = Training(task, run.method, run.seed, config, fabric)
     if path.exists():
         state = load_checkpoint(path, identity, config.data)
@@ -156,7 +163,7 @@ def _train_in(folder: Path, task: Task, config: TrialConfig, fabric: Fabric, *, 
     fabric.barrier()  # all ranks must have read the folder before the first of them writes
     with interruptible(epochs_done), progress_bars(1, 0, shown=fabric.is_global_zero) as callback:
         while not training.finished:
-            training.advance()
+            training.advance(steps)
             state = training.state_dict()
             if fabric.is_global_zero:
                 save_checkpoint(path, state, identity)

@@ -26,6 +26,7 @@ Seeds = Annotated[str, typer.Option(help="A count (3: seeds 0, 1, 2) or a list (
 Seed = Annotated[int, typer.Option(help="Splits, initial weights and batch order depend on it alone.")]
 Refit = Annotated[bool, typer.Option(help="Replay each learned schedule on all the data, as another run.")]
 Jobs = Annotated[int, typer.Option(help="Runs in parallel, each in a process with one thread.")]
+CheckpointSteps = Annotated[int | None, typer.Option(help="Write a checkpoint every so many steps of an epoch, too.")]
 
 _TASK = "A file or folder of data, hf:NAME, a task's name, path/to/file.py:function or package.module:function."
 
@@ -52,6 +53,10 @@ class RunArguments:
     accumulate: Annotated[int, typer.Option(help="Micro-batches that a batch is split into.")] = 1
     max_grad_norm: Annotated[
         float | None, typer.Option(help="Clip the gradients of all methods at this total norm.")
+    ] = None
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Processes that read data that is not in memory.  [default: cores, up to 8, for files]"),
     ] = None
 
 
@@ -205,6 +210,7 @@ def make_config(
         precision=run.precision,
         accumulate=run.accumulate,
         max_grad_norm=run.max_grad_norm,
+        workers=run.workers,
         data_options=data.options(run.task) if from_files else None,
         model_options=model.options(from_files=from_files),
     )

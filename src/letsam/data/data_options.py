@@ -10,7 +10,7 @@ from typing import Any
 from letsam import checks
 from letsam.tasks.task import KINDS
 
-_PLACES = ("path", "test")  # the same data may lie somewhere else
+PLACES = ("path", "test")  # the same data may lie somewhere else
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,5 +85,5 @@ class DataOptions:
         """Raise ValueError unless `earlier` are the same options as `as_json` writes them; paths may differ."""
         known: Mapping[Any, Any] = earlier if isinstance(earlier, Mapping) else {}
         for name, value in self.as_json().items():
-            if name not in _PLACES and known.get(name) != value:
+            if name not in PLACES and known.get(name) != value:
                 raise ValueError(f"holds another trial: its {name} is {known.get(name)!r}, got {value!r}")

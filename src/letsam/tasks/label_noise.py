@@ -101,10 +101,10 @@ def with_label_noise(
     noisy = noisy.clone().index_copy_(0, hit, (noisy[hit] + shift) % classes)
     if type(dataset) is TensorDataset:
         return TensorDataset(dataset.tensors[0], noisy.to(targets), *dataset.tensors[2:])
-    return _Relabelled(dataset, noisy)
+    return Relabelled(dataset, noisy)
 
 
-class _Relabelled(Dataset[tuple[Any, Any]]):
+class Relabelled(Dataset[tuple[Any, Any]]):
     """A dataset with replaced targets, which keep their type (tensor or number)."""
 
     def __init__(self, dataset: Dataset[Any], targets: Tensor) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from letsam import checks
 from letsam.data import DataOptions, data_task
+from letsam.data.data_options import PLACES
 from letsam.models import ModelOptions, with_options
 from letsam.results import encodable
 from letsam.tasks import Task, load_task
@@ -19,7 +20,7 @@ from letsam.training.methods import Method
 
 DEFAULT_METHODS = tuple(Method.parse(name) for name in ("sgd", "sam", "asam", "lets-sam", "lets-asam"))
 
-_CHECKED_OTHERWISE = ("methods", "seeds", "data_dir", "data", "data_options", "found_lr")
+_CHECKED_OTHERWISE = ("methods", "seeds", "data_dir", "data", "data_options", "found_lr", "workers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,8 @@ class TrialConfig:
         model_options: the model of a task without code, and its optimizer; of another task, the options of its base
             optimizer. None: those of the task.
         found_lr: the learning rate that ``lr="auto"`` has found, see `letsam.training.learning_rate`.
+        workers: processes that read what is not in memory, >= 0; None: as many as there are cores for files, else none.
+            With a number, what is random about a sample depends on the seed, the epoch and the sample alone.
         data: what identifies the task's data; `for_task` sets it.
 
     Raises:
@@ -70,6 +73,7 @@ class TrialConfig:
     data_options: DataOptions | None = None
     model_options: ModelOptions | None = None
     found_lr: float | None = None
+    workers: int | None = None
     data: DataRecord | None = None
 
     def __post_init__(self) -> None:
@@ -89,6 +93,8 @@ class TrialConfig:
             if getattr(self, name) is not None:
                 checks.whole(name, getattr(self, name), 1)
         checks.whole("accumulate", self.accumulate, 1)
+        if self.workers is not None:
+            checks.whole("workers", self.workers, 0)
         if self.precision is not None:
             checks.choice("precision", self.precision, PRECISIONS)
         if self.model is not None and (not isinstance(self.model, str) or not self.model):
@@ -136,6 +142,16 @@ class TrialConfig:
         )
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """The options that a checkpoint must have been made with, as JSON values; not where the data lie."""
+        values = {name: value for name, value in self.as_json().items() if name != "data_dir"}
+        if values["data_options"] is not None:
+            values["data_options"] = {k: v for k, v in values["data_options"].items() if k not in PLACES}
+        # Any number of workers reads the same samples. Without one, some tasks draw from the global generator.
+        values["workers"] = "given" if self.workers is not None and self.data_options is None else None
+        return values
+
+    @property
     def split_options(self) -> dict[str, float]:
         """The options of `make_splits`."""
         return {"label_noise": self.label_noise, "validation_share": self.validation_share}
@@ -164,5 +180,7 @@ class TrialConfig:
                 raise ValueError(f"holds another trial: its {name} is {earlier.get(name)!r}, got {value!r}")
         if self.data_options is not None:
             self.data_options.check_equals(earlier.get("data_options"))
+        elif (self.workers is None) != (earlier.get("workers") is None):
+            raise ValueError(f"holds another trial: its workers is {earlier.get('workers')!r}, got {self.workers!r}")
         if self.data is not None and (difference := self.data.difference(earlier.get("data"))):
             raise ValueError(f"holds runs on other data: {difference}")

@@ -16,7 +16,8 @@ from letsam.results import Results
 from letsam.tasks import Task
 from letsam.tasks.model_outputs import model_outputs, of_outputs
 from letsam.training.config import TrialConfig
-from letsam.training.sampling import Batches, SplitCache, training_order
+from letsam.training.feed import Batches
+from letsam.training.sampling import SplitCache, training_order
 from letsam.training.user_code import called
 
 

@@ -27,16 +27,9 @@ from letsam.tasks.model_outputs import model_outputs, of_outputs
 from letsam.tensors import gradients_of, scale_
 from letsam.training.config import TrialConfig
 from letsam.training.devices import gathered, scattered, sharded
+from letsam.training.feed import Batches, Feed
 from letsam.training.methods import Method, PlannedRun
-from letsam.training.sampling import (
-    RANKS,
-    Batches,
-    Splits,
-    generator,
-    make_splits,
-    training_order,
-    validation_batch,
-)
+from letsam.training.sampling import RANKS, Splits, generator, make_splits
 from letsam.training.user_code import called
 
 
@@ -69,12 +62,24 @@ class Training:
         self.task, self.method, self.seed, self.fabric, self.searched = task, method, seed, fabric, searched
         self.learns = method.is_learned and searched is None
         self.epochs = config.epochs or task.epochs
-        self._set_data(splits or make_splits(task, seed, **config.split_options, hold_out=self.learns))
-        self.batch_size = config.batch_size or task.batch_size
         self.micro_batches = config.accumulate * method.kind.sub_batches
-        batches = training_order(self.order, self.batch_size, seed, 0)
+        splits = splits or make_splits(task, seed, **config.split_options, hold_out=self.learns)
+        self.order = splits.order
+        self.feed = Feed(
+            splits,
+            task,
+            fabric,
+            seed,
+            batch_size=config.batch_size or task.batch_size,
+            micro_batches=self.micro_batches,
+            workers=config.workers,
+        )
+        self.train, self.measured, self.test = self.feed.train, self.feed.measured, self.feed.test
+        self.validation = self.feed.validation
+        batches = self.feed.order(0)
         self._check_divisible(len(batches[0]))
-        steps = self.epochs * len(batches)
+        self.steps_per_epoch = len(batches)
+        steps = self.epochs * self.steps_per_epoch
 
         torch.manual_seed(seed)
         model = called("model", task.model)
@@ -103,41 +108,35 @@ class Training:
         self.slopes: list[float] = []  # hypergradients since the last evaluation
         self.history: dict[str, list[float | None]] = {name: [] for name in _HISTORY}
 
-    def _set_data(self, splits: Splits) -> None:
-        task, device = self.task, self.fabric.device
-        self.train = Batches(splits.train, device, task.collate)
-        measured = splits.measured
-        self.measured = self.train if measured is splits.train else Batches(measured, device, task.collate)
-        self.test = Batches(splits.test, device, task.collate)
-        held_out = splits.validation
-        self.validation = Batches(held_out, device, task.collate) if held_out is not None else None
-        ranks = self.fabric.world_size
-        if self.validation is not None and len(self.validation) < ranks:
-            count = len(self.validation)
-            raise ValueError(f"`validation_share` must hold out a sample for each of {ranks} ranks, got {count}")
-        self.order = splits.order
-
     @property
     def finished(self) -> bool:
         """Whether all epochs are done."""
         return self.epoch >= self.epochs
 
-    def advance(self) -> None:
-        """Train one epoch, and evaluate if it is due."""
+    def advance(self, steps: int | None = None) -> None:
+        """Train to the end of the epoch, and evaluate if it is due.
+
+        Args:
+            steps: stop after so many steps if the epoch has more, >= 1; the next call goes on from there.
+        """
         self.model.train()
         logged: list[Tensor] = []
         started = time.perf_counter()
-        for batch in training_order(self.order, self.batch_size, self.seed, self.epoch):
-            logged.append(self._step(self._share(self.train, batch)))
+        first = self.step - self.epoch * self.steps_per_epoch
+        stop = self.steps_per_epoch if steps is None else min(first + steps, self.steps_per_epoch)
+        for batch in self.feed.steps(self.epoch, first, stop, self._validates):
+            logged.append(self._step(batch))
             self.scheduler.step()
             self.step += 1
         values = [row for row in torch.stack(logged).tolist() if row]
         self.seconds += time.perf_counter() - started
         if isinstance(self.optimizer, SharpnessAware):
             self.skipped_steps = int(self.optimizer.metrics["skipped_steps"])
-        self.epoch += 1
         self.rho_schedule += [row[1:] if self.method.kind.per != "all" else row[1] for row in values]
         self.slopes += [row[0] for row in values]
+        if stop < self.steps_per_epoch:
+            return
+        self.epoch += 1
         if self.finished or self.epoch % math.ceil(self.epochs / self.task.evaluations) == 0:
             self._record()
 
@@ -151,12 +150,10 @@ class Training:
             shares = f"{' x '.join(factors)} ({' x '.join(map(str, factors.values()))})"
             raise ValueError(f"`batch_size` must be a multiple of {shares}, got {size}")
 
-    def _share(self, batches: Batches, indices: list[int], parts: int | None = None) -> list[tuple[Any, Any]]:
-        """The part of a batch that this rank works on, in micro-batches."""
-        parts = self.micro_batches if parts is None else parts
-        size = len(indices) // (self.fabric.world_size * parts)
-        first = self.fabric.global_rank * parts * size
-        return [batches.one(indices[first + i * size : first + (i + 1) * size]) for i in range(parts)]
+    def _validates(self, step: int) -> bool:
+        """Whether a coming step is going to need its validation batch."""
+        radius = self.optimizer.radius if isinstance(self.optimizer, SharpnessAware) else None
+        return radius is not None and self.learns and radius.wants(step).validation is not None
 
     def _step(self, batch: Sequence[tuple[Any, Any]]) -> Tensor:
         """One optimizer step; returns the mean hypergradient and the radii on the device; nothing without a radius."""
@@ -189,9 +186,7 @@ class Training:
 
     def _held_out(self) -> list[tuple[Any, Any]]:
         """The validation batch of this step, read only in the steps that need it."""
-        assert self.validation is not None
-        indices = validation_batch(len(self.validation), self.batch_size, self.seed, self.step)
-        return self._share(self.validation, indices, parts=1)
+        return [self.feed.held_out(self.step)]
 
     def _closure(self, read: Callable[[], Sequence[tuple[Any, Any]]], count: int = 1) -> Closure:
         """A closure for a pass over `count` micro-batches, and for each of them; they are read when it is called."""

@@ -6,22 +6,19 @@ samples out leaves them out of this order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor
-from torch.utils.data import Dataset, Subset, TensorDataset, default_collate
+from torch.utils.data import Dataset, Subset, TensorDataset
 
 from letsam.tasks import Task, targets_of, with_label_noise
 from letsam.tasks.images import without_augmentation
-from letsam.training.user_code import called
 from letsam.validation import stratified_split
 
 # The streams of random numbers that come from one seed; their numbers only have to differ.
-NOISE, SPLIT, ORDER, VALIDATION_ORDER, RANKS = range(5)
+NOISE, SPLIT, ORDER, VALIDATION_ORDER, RANKS, NUMBERS = range(6)
 
 
 @dataclass(frozen=True)
@@ -104,48 +101,6 @@ def select(dataset: Dataset[Any], indices: Tensor) -> Dataset[Any]:
     if type(dataset) is TensorDataset:  # not a subclass, which may augment what it reads
         return TensorDataset(*(tensor[indices] for tensor in dataset.tensors))
     return Subset(dataset, indices.tolist())
-
-
-class Batches:
-    """Batches of a dataset by their indices, on a device.
-
-    Args:
-        dataset: (input, target) pairs; a `TensorDataset`, no subclass, is moved to the device once and indexed there.
-        device: where the batches go.
-        collate: makes a batch from a list of samples; None: tensors are stacked, also within dicts, tuples and lists.
-    """
-
-    def __init__(
-        self,
-        dataset: Dataset[Any],
-        device: torch.device,
-        collate: Callable[[list[Any]], tuple[Any, Any]] | None = None,
-    ) -> None:
-        self.dataset = dataset
-        self.device = device
-        self.collate = collate or default_collate
-        self.tensors: list[Tensor] | None = None
-        if type(dataset) is TensorDataset and collate is None:
-            self.tensors = [t.to(device) for t in dataset.tensors]
-
-    def __len__(self) -> int:
-        """The number of samples."""
-        return len(self.dataset)  # pyright: ignore[reportArgumentType]
-
-    def take(self, batches: list[list[int]]) -> Iterator[tuple[Any, Any]]:
-        """The batches with these indices, in order."""
-        for indices in batches:
-            yield self.one(indices)
-
-    def one(self, indices: list[int]) -> tuple[Any, Any]:
-        """A single batch."""
-        if self.tensors is not None:
-            index = torch.tensor(indices, device=self.device)
-            return self.tensors[0][index], self.tensors[1][index]
-        # No DataLoader: without workers it is not faster, and each one draws a number from the global generator.
-        samples = called("dataset", lambda: [self.dataset[index] for index in indices])
-        inputs, targets = called("collate", self.collate, samples)
-        return move_data_to_device((inputs, targets), self.device)
 
 
 def training_order(order: tuple[Tensor, int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
