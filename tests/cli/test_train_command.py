@@ -25,8 +25,9 @@ def test_train(real_report: None, here: Path, letsam_run: Any) -> None:
 
     assert (status, err) == (0, "")
     assert out.splitlines()[-2:] == [f"checkpoint: {folder / 'checkpoint.pt'}", f"report: {folder / 'report.html'}"]
-    assert {path.name for path in folder.iterdir()} == {"checkpoint.pt", "report.html", "results.json"}
+    assert {path.name for path in folder.iterdir()} == {"checkpoint.pt", "predictions", "report.html", "results.json"}
     assert rows(folder / "results.json") == [("sam:0.1", 3)]
+    assert [path.name for path in (folder / "predictions").iterdir()] == ["sam-0.1-3.safetensors"]
 
 
 def test_a_run_of_train_is_that_of_a_trial(trial: Path, letsam_run: Any) -> None:

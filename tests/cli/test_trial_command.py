@@ -29,7 +29,8 @@ from training_cases import learned_passes
 
 
 def test_what_a_trial_writes(real_report: None, trial: Path, here: Path) -> None:
-    written = {f"runs/my_task.py-make_task/{name}" for name in ("report.html", "results.json")}
+    predictions = [f"predictions/{method.replace(':', '-')}-{seed}.safetensors" for method, seed in ROWS]
+    written = {f"runs/my_task.py-make_task/{name}" for name in ("report.html", "results.json", *predictions)}
     assert files(here).keys() == {"my_task.py"} | written
     value = json.loads((trial / "results.json").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert value["task"] == MINE

@@ -35,6 +35,9 @@ def test_parallel_processes_give_the_same_numbers(tmp_path: Path, monkeypatch: p
     one = run(training_cases.task(epochs=2), config(methods=METHODS, label_noise=0.2, epochs=2), tmp_path / "one")
     assert rows(results) == ROWS
     assert records(results) == records(one)
+    files = {path.name: path.read_bytes() for path in (tmp_path / "one" / "predictions").iterdir()}
+    assert files == {path.name: path.read_bytes() for path in (tmp_path / "two" / "predictions").iterdir()}
+    assert len(files) == len(ROWS)
     assert saved(tmp_path / "two") == results
     assert sorted(recorder.epochs) == sorted((row, seed, epoch, 2) for row, seed in ROWS for epoch in (1, 2))
 

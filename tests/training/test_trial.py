@@ -45,7 +45,7 @@ def trial(task: Task, options: TrialConfig, tmp_path_factory: pytest.TempPathFac
     assert not out.exists()
     steps: list[tuple[Results, Results]] = []
     for finished in run_trial(task, options, fabric(), results, out, recorder):
-        assert [file.name for file in out.iterdir()] == ["results.json"]
+        assert sorted(file.name for file in out.iterdir()) == ["predictions", "results.json"]
         steps.append((finished, saved(out)))
     return steps[-1][0], out, recorder, steps
 

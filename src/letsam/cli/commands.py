@@ -168,8 +168,10 @@ def _train_in(
             if fabric.is_global_zero:
                 save_checkpoint(path, state, identity)
             callback(run, training.epoch, training.epochs)
+    finished = training.finish()
     if fabric.is_global_zero:
-        results = Results(config.task, config.as_json(), environment(fabric), (training.result(),), task.inferred)
+        finished.save_predictions(folder)
+        results = Results(config.task, config.as_json(), environment(fabric), (finished.run,), task.inferred)
         results.save(folder / RESULTS)
         write_report(results, folder / REPORT)
         print_results(results)

@@ -29,6 +29,7 @@ from letsam.training.config import TrialConfig
 from letsam.training.devices import gathered, scattered, sharded
 from letsam.training.feed import Batches, Feed
 from letsam.training.methods import Method, PlannedRun
+from letsam.training.predictions import Finished, OutputCollector
 from letsam.training.sampling import RANKS, Splits, generator, make_splits
 from letsam.training.user_code import called
 
@@ -107,6 +108,7 @@ class Training:
         self.rho_schedule: list[float] | list[list[float]] = []
         self.slopes: list[float] = []  # hypergradients since the last evaluation
         self.history: dict[str, list[float | None]] = {name: [] for name in _HISTORY}
+        self.outputs: OutputCollector | None = None  # of the last evaluation of the test set
 
     @property
     def finished(self) -> bool:
@@ -217,7 +219,8 @@ class Training:
     def _record(self) -> None:
         """Evaluate, and add the values to the history."""
         train_loss = self.evaluate(self.measured)[0]
-        test_loss, test_accuracy = self.evaluate(self.test)
+        self.outputs = OutputCollector(self.task) if self.finished else None
+        test_loss, test_accuracy = self.evaluate(self.test, self.outputs)
         if self.task.score is not None:
             test_accuracy = self._score(self.task.score)
         held_out = self.evaluate(self.validation)[0] if self.validation is not None else None
@@ -236,8 +239,13 @@ class Training:
         self.slopes = []
 
     @torch.no_grad()
-    def evaluate(self, batches: Batches) -> tuple[float, float]:
-        """Mean loss and mean metric over all samples, in evaluation mode, weighted by the size of each batch."""
+    def evaluate(self, batches: Batches, collector: OutputCollector | None = None) -> tuple[float, float]:
+        """Mean loss and mean metric over all samples, in evaluation mode, weighted by the size of each batch.
+
+        Args:
+            batches: the samples.
+            collector: takes in the outputs.
+        """
         training = self.model.training
         self.model.eval()
         count, size = len(batches), self.task.evaluation_batch
@@ -250,6 +258,8 @@ class Training:
             metric = metric + share * _scalar(
                 "metric", called("metric", of_outputs, self.task.metric, outputs, targets)
             )
+            if collector is not None:
+                collector.add(outputs, targets, len(chunk))
         self.model.train(training)
         return float(loss), float(metric)
 
@@ -288,6 +298,14 @@ class Training:
             steps=self.step,
             skipped_steps=self.skipped_steps,
         )
+
+    def finish(self) -> Finished:
+        """The record of the finished run with its predictions; a run restored at its end evaluates for them again."""
+        run = self.result()
+        if self.outputs is None:
+            self.outputs = OutputCollector(self.task)
+            self.evaluate(self.test, self.outputs)
+        return Finished(run, self.outputs.predictions(run.method, run.seed))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a new `Training` with the same arguments needs to continue bit for bit.

@@ -22,6 +22,7 @@ from letsam.training.devices import make_fabric, sharded
 from letsam.training.loop import Training
 from letsam.training.methods import PlannedRun
 from letsam.training.parallel import Send, run_in_parallel
+from letsam.training.predictions import Finished
 from letsam.training.sampling import SplitCache
 
 RESULTS = "results.json"
@@ -111,10 +112,11 @@ def run_trial(
         if row.key in done:
             continue
         searched = done[row.search.key] if row.refit else None
-        run = _run(row, searched, config, fabric, splits, callback)
-        done[row.key] = run
-        results = results.with_run(run)
+        finished = _run(row, searched, config, fabric, splits, callback)
+        done[row.key] = finished.run
+        results = results.with_run(finished.run)
         if fabric.is_global_zero:
+            finished.save_predictions(out)
             results.save(out / RESULTS)
         yield results
 
@@ -151,8 +153,9 @@ def run_trial_in_parallel(
             missing[row.search].append(row)
     work = [_Work(config, device, tuple(runs), done.get(search.key)) for search, runs in missing.items() if runs]
     for _, message in run_in_parallel(_work, work, jobs):
-        if isinstance(message, Run):
-            results = _in_order(results.with_run(message), plan)
+        if isinstance(message, Finished):
+            message.save_predictions(out)
+            results = _in_order(results.with_run(message.run), plan)
             results.save(out / RESULTS)
             yield results
         elif callback:
@@ -213,9 +216,9 @@ def _work(item: _Work, send: Send) -> None:
     fabric, splits = _loaded(item.config, item.device)
     searched = item.searched
     for row in item.runs:
-        run = _run(row, searched if row.refit else None, item.config, fabric, splits, lambda *epoch: send(epoch))
-        searched = run
-        send(run)
+        finished = _run(row, searched if row.refit else None, item.config, fabric, splits, lambda *epoch: send(epoch))
+        searched = finished.run
+        send(finished)
 
 
 @functools.lru_cache(maxsize=1)
@@ -232,7 +235,7 @@ def _run(
     fabric: Fabric,
     splits: SplitCache,
     callback: EpochCallback | None,
-) -> Run:
+) -> Finished:
     """Train one run of the trial from beginning to end."""
     data = splits.get(row.seed, hold_out=row.method.is_learned and not row.refit)
     training = Training(splits.task, row.method, row.seed, config, fabric, searched, data)
@@ -240,7 +243,7 @@ def _run(
         training.advance()
         if callback:
             callback(row, training.epoch, training.epochs)
-    return training.result()
+    return training.finish()
 
 
 def _has_schedule(run: Run, per: str) -> bool:
