@@ -13,6 +13,8 @@ from .. import checks
 from ..tangent.blocks import Blocks
 from .base import Ascent, Radius, Wants
 
+CLIMBS, RESTS = Wants(first_pass=False), Wants(first_pass=False, climbs=False)
+
 
 class FixedRadius(Radius):
     """rho_t = rho; in a param group with a number `rho` of its own, rho_t is that number.
@@ -76,7 +78,7 @@ class FixedRadius(Radius):
         climbs = (self._shared if self._numbers else self.rho) is not self._zero
         if self._numbers:
             climbs = any(climbs if number is None else number > 0 for number in self._numbers)
-        return Wants(first_pass=False, climbs=climbs)
+        return CLIMBS if climbs else RESTS
 
     def at(self, ascent: Ascent) -> Tensor:
         """The radius (0-dim), or one value per weight if a group has a number of its own."""

@@ -9,6 +9,7 @@ Compared are the tensor objects and torch's version counters, both of which the 
 from __future__ import annotations
 
 import weakref
+from operator import attrgetter
 
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from ..tensors import Tensors, norm
 
 Known = tuple[weakref.ReferenceType[Tensor] | None, int, int]  # gradient, its version, the version of the weight
 
-
+_version = attrgetter("_version")
 _living: list[weakref.ReferenceType[Leftovers]] = []
 
 
@@ -34,12 +35,10 @@ class Leftovers:
 
     def note(self, params: Tensors) -> None:
         """Remember the present gradients as ones that nobody has accumulated."""
-        found: dict[int, Known] = {}
-        for param in params:
-            gradient = param.grad
-            held, version = (None, 0) if gradient is None else (weakref.ref(gradient), gradient._version)
-            found[id(param)] = held, version, param._version
-        self._params, self._known = params, found
+        gradients = [param.grad for param in params]
+        held = [None if gradient is None else weakref.ref(gradient) for gradient in gradients]
+        versions = [0 if gradient is None else gradient._version for gradient in gradients]
+        self._params, self._known = params, dict(zip(map(id, params), zip(held, versions, map(_version, params))))
 
     def step_ended(self, params: Tensors) -> None:
         """Remember what this step has left, also in the weights of other optimizers (two parts of a network, GANs)."""

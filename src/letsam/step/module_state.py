@@ -119,7 +119,7 @@ class ModuleState:
             changed = self._changed(values)
             self._values = values
             self._read(changed, weights)
-        if not same(chained(self._views), self._contents):
+        if self._views and not same(chained(self._views), self._contents):
             self._read_containers(weights)
         _take(self._attributes, self._single + self._inner)
         _take(self._buffers, self._owned + [((id(param),), param) for param in frozen])
@@ -152,9 +152,14 @@ class ModuleState:
         self._views, self._contents, self._inner = [], [], []
         self._attributes.release()
 
-    def put_back(self) -> None:
-        """Restore the state: values, shapes, and the objects that the modules held."""
-        values = self._now()
+    def put_back(self, now: ModuleState | None = None) -> None:
+        """Restore the state: values, shapes, and the objects that the modules held.
+
+        Args:
+            now: the present state, if it has been taken and nothing has run since; else the modules are asked.
+        """
+        known = now is not None and same(now._modules, self._modules)
+        values = now._values if now is not None and known else self._now()
         if not same(values, self._values):
             changed = self._changed(values)
             for i in [i for i in changed if i >= self._followed]:
@@ -162,11 +167,12 @@ class ModuleState:
             for i in [i for i in changed if i < self._followed]:
                 if type(self._owners[i]) is self._kinds[i]:  # else a lazy module: its sizes stay with its weights
                     _replace_attributes(self._places[i], self._copies[i])
-        if not same(chained(self._views), self._contents):
+        if self._views and not same(chained(self._views), self._contents):
             for container in self._containers:
                 container.put_back()
-        self._attributes.put_back()
-        self._buffers.put_back()
+        for tensors in (self._attributes, self._buffers):
+            if not tensors.is_empty:
+                tensors.put_back()
 
     def changes(self) -> Iterator[tuple[nn.Module, str]]:
         """Buffers, plain attributes and frozen parameters that have changed, by module and name. The host waits."""
@@ -284,6 +290,8 @@ def _replace_attributes(place: Place, copy: Place) -> None:
 
 
 def _take(copy: TensorCopy, found: list[tuple[Key, Tensor]]) -> None:
+    if not found and copy.is_empty:
+        return
     copy.take([key for key, _ in found], [tensor for _, tensor in found])
 
 

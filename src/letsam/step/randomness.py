@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 States = dict[torch.device, Tensor]
+CPU, META = torch.device("cpu"), torch.device("meta")
 GOLDEN = 0x9E3779B97F4A7C15  # odd, so that its multiples differ in every number of low bits
 
 
 def devices_of(tensors: Iterable[Tensor]) -> list[torch.device]:
     """The CPU, and every other device that holds one of the tensors."""
-    cpu = torch.device("cpu")
-    return [cpu, *{t.device for t in tensors} - {cpu, torch.device("meta")}]
+    return [CPU, *{tensor.device for tensor in tensors} - {CPU, META}]
 
 
 def read_states(devices: Iterable[torch.device]) -> States:

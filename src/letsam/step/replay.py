@@ -57,6 +57,7 @@ class Replay:
         self._in_part = False  # whether a part is under way, from the second on
         self._under_way = self._kept = self._concluded = False
         self._clean = True
+        self._at_end = False  # whether nothing has run since `_end` was taken
 
     def begin(self, devices: Iterable[torch.device], weights: Sequence[Tensor]) -> None:
         """Save the state that every pass starts from.
@@ -68,7 +69,7 @@ class Replay:
         modules, self._weights = self._all.now(), weights
         self._start.take(modules, devices, weights, self._frozen.begin(modules, weights))
         self._in_part = self._concluded = False
-        self._under_way, self._kept, self._clean = True, False, True
+        self._under_way, self._kept, self._clean, self._at_end = True, False, True, False
 
     def before_training(self) -> None:
         """Before a training pass."""
@@ -76,8 +77,8 @@ class Replay:
             self._concluded = False
             self._take_end()
         if not self._clean:
-            self._rewind()
-        self._clean = False
+            self._rewind(self._end if self._at_end else None)
+        self._clean = self._at_end = False
 
     def before_validation(self, number: int) -> None:
         """Before a validation pass: random numbers of stream `number`."""
@@ -88,16 +89,17 @@ class Replay:
         """After the first training pass: save the state that the step will leave."""
         self._start.restore_modes()
         self._take_end()
+        self._at_end = True
 
     def next_part(self) -> None:
         """After the last pass of a part: the next part starts from the state after this part's first pass."""
         self._end.restore()
         self._part.take(self._all.now(), self._start.random, self._weights, self._frozen.end())
-        self._in_part, self._clean = True, True
+        self._in_part, self._clean, self._at_end = True, True, False
 
     def whole_batch(self) -> None:
         """After the last part: further passes start from the state at the start of the step."""
-        self._in_part, self._clean = False, False
+        self._in_part, self._clean, self._at_end = False, False, False
 
     def conclude(self, finite: Tensor) -> None:
         """After the last pass before the base optimizer's step: the state that the step leaves.
@@ -134,8 +136,8 @@ class Replay:
         self._end.take(self._all.now(), self._start.random, self._weights, self._frozen.end())
         self._kept = True
 
-    def _rewind(self) -> None:
-        (self._part if self._in_part else self._start).restore()
+    def _rewind(self, now: Snapshot | None = None) -> None:
+        (self._part if self._in_part else self._start).restore(now)
 
 
 class ReplayedRandomness:

@@ -78,12 +78,16 @@ class Snapshot:
         self._gradients = [(p, p.grad, None if p.grad is None else p.grad.detach().clone()) for p in graded]
 
     @torch.no_grad()
-    def restore(self) -> None:
-        """Put everything back that was taken, bit for bit, except the gradients."""
+    def restore(self, now: Snapshot | None = None) -> None:
+        """Put everything back that was taken, bit for bit, except the gradients.
+
+        Args:
+            now: a snapshot of the present, if there is one; it saves time.
+        """
         copy_(self._params, self.weights)
         self.restore_modes()
         write_states(self.random)
-        self.state.put_back()
+        self.state.put_back(None if now is None else now.state)
 
     def restore_where(self, flag: Tensor, other: Snapshot) -> None:
         """The same; where `flag` (0-dim bool, not read) is False, the tensors of modules as in another snapshot."""

@@ -42,6 +42,11 @@ class TensorCopy:
         self._views: list[Tensor] = []
         self._pairs: list[tuple[list[Tensor], list[Tensor]]] = []  # for each block, its views and the parts
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it follows no tensors."""
+        return not self._tensors
+
     def take(self, keys: Sequence[Key], tensors: Sequence[Tensor]) -> None:
         """Copy the values of `tensors`; each has a key."""
         if not (same(tensors, self._tensors) and len(self._dense) == len(tensors) and self._in_place()):

@@ -177,12 +177,12 @@ def _begins_at(group: dict[str, Any], name: str) -> Any:
 def _found(base: Optimizer) -> list[Any]:
     """All tensors in the base optimizer's state, and the dicts that hold them; loading a state replaces the dicts."""
     states = _states(base)
-    return [*states, *(value for state in states for value in state.values() if isinstance(value, Tensor))]
+    return states + [value for state in states for value in state.values() if isinstance(value, Tensor)]
 
 
 def _states(base: Optimizer) -> list[dict[Any, Any]]:
     """The state dicts of the parameters, and `base.state` itself, which may hold further entries by name."""
-    return [*(state for state in base.state.values() if isinstance(state, dict)), base.state]
+    return [state for state in base.state.values() if isinstance(state, dict)] + [base.state]
 
 
 def _same(some: list[Any], others: list[Any]) -> bool:

@@ -67,8 +67,12 @@ class Buffers:
 
     def _fits(self, tensors: Tensors, part: slice = slice(None)) -> bool:
         """Whether `tensors` have the stored layout. Compared lazily: building lists of many small objects is slow."""
-        known = zip(LAYOUT[part], self._layout[part], strict=True)
-        return len(tensors) == len(self._tensors) and all(all(map(eq, map(read, tensors), one)) for read, one in known)
+        if len(tensors) != len(self._tensors):
+            return False
+        for read, one in zip(LAYOUT[part], self._layout[part], strict=True):
+            if not all(map(eq, map(read, tensors), one)):
+                return False
+        return True
 
     def copy_of(self, tensors: Tensors) -> list[Tensor]:
         """Buffers that hold a copy of `tensors`."""

@@ -19,6 +19,8 @@ from torch import Tensor
 
 Tensors = Sequence[Tensor]
 Groups = tuple[Any, ...]  # process groups
+ORDINARY = frozenset({Tensor, torch.nn.Parameter})
+"""Types of tensors that are not split; nearly all tensors are of these, and this is asked many times a step."""
 
 
 def is_dtensor(tensor: object) -> bool:
@@ -91,6 +93,8 @@ def _dtensor_type() -> type | None:
 
 def _dtensor_among(tensors: Tensors) -> type | None:
     """The class `DTensor` if any of the tensors is one, else None; checks each type of tensor once."""
+    if ORDINARY.issuperset(map(type, tensors)):
+        return None
     kind = _dtensor_type()
     return kind if kind is not None and any(issubclass(one, kind) for one in set(map(type, tensors))) else None
 
