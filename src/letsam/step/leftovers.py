@@ -38,7 +38,8 @@ class Leftovers:
         gradients = [param.grad for param in params]
         held = [None if gradient is None else weakref.ref(gradient) for gradient in gradients]
         versions = [0 if gradient is None else gradient._version for gradient in gradients]
-        self._params, self._known = params, dict(zip(map(id, params), zip(held, versions, map(_version, params))))
+        known = zip(held, versions, map(_version, params), strict=True)
+        self._params, self._known = params, dict(zip(map(id, params), known, strict=True))
 
     def step_ended(self, params: Tensors) -> None:
         """Remember what this step has left, also in the weights of other optimizers (two parts of a network, GANs)."""
