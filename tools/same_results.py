@@ -184,8 +184,11 @@ def verdict(one: Run | None, other: Run | None) -> str:
     if "error" in one or "error" in other:
         return f"DIFFERENT: not run in the {'first' if 'error' in one else 'second'}: {(one | other)['error']}"
     compared = [{name: value for name, value in run.items() if name not in NOT_COMPARED} for run in (one, other)]
-    found = difference(compared[0], compared[1])
-    return f"DIFFERENT: {found}" if found else "equal to the last digit"
+    # records of a later version may have more fields; what both have is compared
+    added = sorted(compared[0].keys() ^ compared[1].keys())
+    found = difference(*({name: run[name] for name in run.keys() - added} for run in compared))
+    only = f" (only one has {', '.join(added)})" if added else ""
+    return f"DIFFERENT: {found}" if found else f"equal to the last digit{only}"
 
 
 def summary(verdicts: Sequence[str]) -> bool:

@@ -367,7 +367,7 @@ class SharpnessAware(Wrapper):
     @not_traced
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients (see `torch.optim.Optimizer.zero_grad`)."""
-        if set_to_none and not torch.autograd.profiler._is_profiler_enabled:
+        if set_to_none and not torch.autograd.profiler._is_profiler_enabled:  # pyright: ignore[reportPrivateUsage]
             for group in self.param_groups:  # torch's own makes an entry for profiles, which takes longer than this
                 for param in group["params"]:
                     param.grad = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import io
@@ -253,3 +254,17 @@ def test_an_optimizer_is_freed_with_its_last_reference(radius: Callable[[], Any]
         assert seen() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("profiled", [False, True])
+def test_zero_grad_clears_every_gradient_and_is_in_a_profile(profiled: bool) -> None:
+    model = torch.nn.Linear(2, 2)
+    model.bias.requires_grad_(False)
+    opt = SAM(torch.optim.SGD(model.parameters(), lr=0.1))
+    model.weight.grad, model.bias.grad = torch.ones(2, 2), torch.ones(2)
+    with torch.profiler.profile() if profiled else contextlib.nullcontext() as recorded:
+        opt.zero_grad()
+    assert model.weight.grad is None
+    assert model.bias.grad is None
+    if recorded is not None:
+        assert any("zero_grad" in event.key for event in recorded.key_averages())

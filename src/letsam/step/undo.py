@@ -182,7 +182,8 @@ def _found(base: Optimizer) -> list[Any]:
 
 def _states(base: Optimizer) -> list[dict[Any, Any]]:
     """The state dicts of the parameters, and `base.state` itself, which may hold further entries by name."""
-    return [state for state in base.state.values() if isinstance(state, dict)] + [base.state]
+    states: list[dict[Any, Any]] = [state for state in base.state.values() if isinstance(state, dict)]
+    return [*states, base.state]
 
 
 def _same(some: list[Any], others: list[Any]) -> bool:
