@@ -7,7 +7,7 @@ import inspect
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -19,7 +19,7 @@ from benchmarks.harness.page import filled_in, save
 from benchmarks.harness.store import Store
 from letsam.results import write_atomically
 from letsam.tasks import TaskError
-from letsam.training.parallel import run_in_parallel
+from letsam.training.executors import Backend, Here, Tell, make_backend, run_all
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -147,15 +147,10 @@ class Benchmark(ABC, Generic[R]):
 
     def _measured(self, units: Sequence[Unit], jobs: int) -> Iterator[tuple[Unit, list[R] | str]]:
         """Each unit with its rows, or with what went wrong."""
-        work = [(self, unit) for unit in units]
-        if jobs > 1:
-            yield from ((unit, found) for (_, unit), found in run_in_parallel(_perform, work, jobs))
-            return
-        torch.set_num_threads(1)  # small networks: threads cost more than they bring
-        for one in work:
-            found: list[list[R] | str] = []
-            _perform(one, found.append)
-            yield one[1], found[0]
+        backend: Backend = make_backend("joblib", jobs) if jobs > 1 else Here()
+        if jobs == 1:
+            torch.set_num_threads(1)  # small networks: threads cost more than they bring
+        yield from ((unit, found) for (_, unit), found in run_all(_perform, [(self, unit) for unit in units], backend))
 
     def forget(self, units: Sequence[Unit]) -> int:
         """Remove the results of units, so that they are measured again; returns how many rows that were."""
@@ -189,12 +184,12 @@ def missing(units: Iterable[Unit], rows: Iterable[Any]) -> list[Unit]:
     return [unit for unit in units if not done.issuperset(unit.keys)]
 
 
-def _perform(work: tuple[Benchmark[Any], Unit], report: Callable[[list[Any] | str], None]) -> None:
+def _perform(work: tuple[Benchmark[Any], Unit], tell: Tell) -> list[Any] | str:
     """Measure, in any process; a unit that fails must not end the whole run."""
     benchmark, unit = work
     try:
-        report(benchmark.measure(unit))
+        return benchmark.measure(unit)
     except TaskError as error:  # the data is missing: the same for all units of a setting
-        report(str(error))
+        return str(error)
     except Exception as error:
-        report(f"{unit.name}: {type(error).__name__}: {error}")
+        return f"{unit.name}: {type(error).__name__}: {error}"

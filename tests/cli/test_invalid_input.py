@@ -88,6 +88,11 @@ BAD_OPTIONS = [
     (("--device", "cuda"), "`device` must be available on this machine, got 'cuda'"),
     (("--out", "my_task.py"), "`out` must be a folder, got the file my_task.py"),
     (("--out", "my_task.py/below"), "`out` must be a folder, got the file my_task.py"),
+    (
+        ("--executor", "slurm"),
+        "`executor` must be joblib, dask://HOST:PORT, ray://.*, got 'slurm'",
+    ),
+    (("--executor", "ray://auto", "--jobs", "2"), "`jobs` must be 1 with ray://auto, which has its own number of"),
     (("--no-such-option",), "[Nn]o such option.*--no-such-option"),
     (("--epochs",), "--epochs.*requires an argument"),
     (("surplus",), "[Uu]nexpected extra argument.*surplus"),

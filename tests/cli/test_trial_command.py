@@ -21,9 +21,7 @@ from cli_cases import (
     rows,
 )
 from letsam.results import Results
-from letsam.tasks import load_task
-from letsam.training import trial as trials
-from letsam.training.devices import make_fabric
+from letsam.training import executors
 from letsam.training.loop import Training
 from training_cases import learned_passes
 
@@ -72,22 +70,21 @@ def test_a_trial_is_reproducible_wherever_it_runs(trial: Path, letsam_run: Any) 
     assert records(Path("again/and again/results.json")) == records(trial / "results.json")
 
 
-def test_jobs_are_parallel_processes(
-    trial: Path, letsam_run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Here in this process; `tests/training/test_parallel.py` has the processes, whose numbers are the same."""
-    asked: list[tuple[str, int]] = []
+def test_jobs_are_parallel_processes(trial: Path, letsam_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here in this process; `tests/training/test_executors.py` has the processes, whose numbers are the same."""
+    asked: list[tuple[str, int, str]] = []
 
-    def in_this_process(config: Any, device: str, jobs: int, *rest: Any) -> Any:
-        asked.append((device, jobs))
-        return trials.run_trial(load_task(config.task), config, make_fabric(device), *rest)
+    def in_this_process(executor: str, jobs: int, device: str) -> executors.Backend:
+        asked.append((executor, jobs, device))
+        return executors.Here()
 
-    monkeypatch.setattr(trials, "run_trial_in_parallel", in_this_process)
-    status, out, err = letsam_run(*TRIAL, "--out", "two", "--jobs", "2", "--device", "cpu")
-    assert (status, err) == (0, "")
-    assert asked == [("cpu", 2)]
-    assert records(Path("two/results.json")) == records(trial / "results.json")
-    assert out.splitlines()[-1] == f"report: {Path('two/report.html')}"
+    monkeypatch.setattr(executors, "make_backend", in_this_process)
+    for number, chosen in enumerate((("--jobs", "2"), ("--executor", "dask://host:1"))):
+        status, out, err = letsam_run(*TRIAL, "--out", f"two{number}", *chosen, "--device", "cpu")
+        assert (status, err) == (0, "")
+        assert records(Path(f"two{number}/results.json")) == records(trial / "results.json")
+        assert out.splitlines()[-1] == f"report: {Path(f'two{number}/report.html')}"
+    assert asked == [("joblib", 2, "cpu"), ("dask://host:1", 1, "cpu")]
 
 
 def test_report_makes_table_and_page_again(real_report: None, trial: Path, letsam_run: Any) -> None:

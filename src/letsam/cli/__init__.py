@@ -20,6 +20,9 @@ from letsam.results import printable
 
 __all__ = ["app", "run"]
 
+EXTRAS = {"dask": "cluster", "distributed": "cluster", "ray": "cluster", "optuna": "search"}
+"""The extra of letsam that installs a package, where it is not `trial`."""
+
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line.
@@ -48,7 +51,9 @@ def _fail(error: Exception) -> int:
     formatted = getattr(error, "format_message", None)
     message = str(formatted()) if formatted else str(error)
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("letsam"):
-        message = f'the command letsam needs the package {error.name}: install it with pip install "letsam[trial]"'
+        package = error.name.partition(".")[0]
+        extra = EXTRAS.get(package, "trial")
+        message = f'the command letsam needs the package {package}: install it with pip install "letsam[{extra}]"'
     elif not formatted and not isinstance(error, (ValueError, OSError)):
         message = f"{type(error).__name__}: {message} (LETSAM_TRACEBACK=1 shows where)"
     print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)

@@ -47,30 +47,37 @@ def trial_command(
     seeds: options.Seeds = "3",
     refit: options.Refit = True,
     jobs: options.Jobs = 1,
+    executor: options.ExecutorOption = "joblib",
 ) -> None:
     """Compare methods on a task: a table, results.json and report.html."""
-    checks.whole("jobs", jobs, 1)
+    from letsam.training.executors import check_executor
+
+    check_executor(executor, jobs)
     parsed, numbers = options.parse_methods(methods), options.parse_seeds(seeds)
     config = options.make_config(run, data, model, methods=parsed, seeds=numbers, refit=refit)
     out = run.out or options.default_folder(run.task)
-    _run_trial(config, out, run.device, run.strategy, jobs=jobs, resume=run.resume)
+    _run_trial(config, out, run.device, run.strategy, executor=executor, jobs=jobs, resume=run.resume)
 
 
 def _run_trial(
-    config: TrialConfig, folder: Path, device: str, strategy: str | None, *, jobs: int, resume: bool
+    config: TrialConfig, folder: Path, device: str, strategy: str | None, *, executor: str, jobs: int, resume: bool
 ) -> None:
     from letsam.reports.html import write_report
     from letsam.training import trial
     from letsam.training.devices import make_fabric
+    from letsam.training.executors import make_backend
     from letsam.training.learning_rate import with_learning_rate
 
     task = config.load_task()
     config = config.for_task(task)
     splits = trial.check_data(task, config)
-    fabric = make_fabric(device, strategy, config.precision)
+    elsewhere = executor != "joblib"
+    # A cluster has devices of its own, which this machine need not have.
+    fabric = make_fabric("cpu") if elsewhere else make_fabric(device, strategy, config.precision)
+    if (jobs > 1 or elsewhere) and fabric.world_size > 1:
+        name, value, expected = ("executor", executor, "joblib") if elsewhere else ("jobs", jobs, 1)
+        raise ValueError(f"`{name}` must be {expected} under torchrun, got {value}")
     config, task = with_learning_rate(config, splits, fabric, folder / trial.RESULTS if resume else None)
-    if jobs > 1 and fabric.world_size > 1:
-        raise ValueError(f"`jobs` must be 1 under torchrun, got {jobs}")
     if fabric.is_global_zero:
         print_inferred(task.inferred)
     with locked_folder(folder) if fabric.is_global_zero else nullcontext():
@@ -80,8 +87,9 @@ def _run_trial(
         done = sum(run.key in keys for run in results.runs)
         state: Callable[[], str] = lambda: f"{len(results.runs)} of {len(keys)} runs are finished"  # noqa: E731
         with interruptible(state), progress_bars(len(keys), done, shown=fabric.is_global_zero) as callback:
-            if jobs > 1:
-                running = trial.run_trial_in_parallel(config, device, jobs, results, folder, callback)
+            if jobs > 1 or elsewhere:
+                backend = make_backend(executor, jobs, device)
+                running = trial.run_trial_on(backend, config, device, results, folder, callback)
             else:
                 running = trial.run_trial(task, config, fabric, results, folder, callback, splits)
             for finished in running:

@@ -27,6 +27,9 @@ Seed = Annotated[int, typer.Option(help="Splits, initial weights and batch order
 Refit = Annotated[bool, typer.Option(help="Replay each learned schedule on all the data, as another run.")]
 Jobs = Annotated[int, typer.Option(help="Runs in parallel, each in a process with one thread.")]
 CheckpointSteps = Annotated[int | None, typer.Option(help="Write a checkpoint every so many steps of an epoch, too.")]
+ExecutorOption = Annotated[
+    str, typer.Option(help="Where runs are trained: joblib (here), dask://HOST:PORT, ray://HOST:PORT or ray://auto.")
+]
 
 _TASK = "A file or folder of data, hf:NAME, a task's name, path/to/file.py:function or package.module:function."
 

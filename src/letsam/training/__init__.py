@@ -2,8 +2,9 @@
 
 - `methods`: the registry of methods
 - `config`: the options of a trial
-- `trial`: methods x seeds, one after another or in parallel processes
+- `trial`: methods x seeds, one after another or by workers
 - `loop`: one run
 - `sampling`: splits and batches
-- `devices`, `parallel`, `checkpoint_file`: where it runs, worker processes, the file of a run
+- `devices`, `checkpoint_file`: where it runs, the file of a run
+- `executors`: where runs are worked on; `joblib_workers`, `dask_cluster`, `ray_cluster`
 """

@@ -18,10 +18,11 @@ from letsam._version import __version__
 from letsam.results import Results, Run, checked_folder
 from letsam.tasks import Task
 from letsam.training.config import TrialConfig
+from letsam.training.data_record import DataRecord
 from letsam.training.devices import make_fabric, sharded
+from letsam.training.executors import Backend, Here, Tell, run_all
 from letsam.training.loop import Training
 from letsam.training.methods import PlannedRun
-from letsam.training.parallel import Send, run_in_parallel
 from letsam.training.predictions import Finished
 from letsam.training.sampling import SplitCache
 
@@ -107,13 +108,11 @@ def run_trial(
         The results so far.
     """
     splits = splits or SplitCache(task, **config.split_options)
-    done = {run.key: run for run in results.runs}
-    for row in planned(config):
-        if row.key in done:
-            continue
-        searched = done[row.search.key] if row.refit else None
-        finished = _run(row, searched, config, fabric, splits, callback)
-        done[row.key] = finished.run
+
+    def work(item: _Work, tell: Tell) -> Finished:
+        return _run(item, fabric, splits, tell)
+
+    for finished in _finished(work, Here(), config, "auto", results, callback):
         results = results.with_run(finished.run)
         if fabric.is_global_zero:
             finished.save_predictions(out)
@@ -121,45 +120,36 @@ def run_trial(
         yield results
 
 
-def run_trial_in_parallel(
+def run_trial_on(
+    backend: Backend,
     config: TrialConfig,
     device: str,
-    jobs: int,
     results: Results,
     out: Path,
     callback: EpochCallback | None = None,
 ) -> Iterator[Results]:
-    """The same as `run_trial` in worker processes, which load the task themselves.
+    """The same as `run_trial` by workers, which load the task themselves.
 
-    Each worker has one thread, so the numbers equal those of `run_trial` with one thread bit for bit. A refit runs in
-    the worker of its search.
+    Each worker has one thread, so the numbers equal those of `run_trial` with one thread bit for bit. A refit gets the
+    record of its search.
 
     Args:
+        backend: the workers, from `make_backend`.
         config: the options, with the defaults of the task filled in.
-        device: as in `make_fabric`.
-        jobs: number of processes, >= 1.
+        device: as in `make_fabric`, for each worker.
         results: from `open_results`.
         out: the folder for `results.json`.
-        callback: called after every epoch.
+        callback: called after every epoch that a worker tells of.
 
     Yields:
         The results so far, in the order of `planned`.
     """
     plan = planned(config)
-    done = {run.key: run for run in results.runs}
-    missing: dict[PlannedRun, list[PlannedRun]] = {row.search: [] for row in plan}
-    for row in plan:
-        if row.key not in done:
-            missing[row.search].append(row)
-    work = [_Work(config, device, tuple(runs), done.get(search.key)) for search, runs in missing.items() if runs]
-    for _, message in run_in_parallel(_work, work, jobs):
-        if isinstance(message, Finished):
-            message.save_predictions(out)
-            results = _in_order(results.with_run(message.run), plan)
-            results.save(out / RESULTS)
-            yield results
-        elif callback:
-            callback(*message)
+    for finished in _finished(_work, backend, config, device, results, callback):
+        finished.save_predictions(out)
+        results = _in_order(results.with_run(finished.run), plan)
+        results.save(out / RESULTS)
+        yield results
 
 
 def environment(fabric: Fabric) -> dict[str, Any]:
@@ -197,52 +187,75 @@ def check_data(task: Task, config: TrialConfig) -> SplitCache:
 
 @dataclass(frozen=True)
 class _Work:
-    """The runs that a worker does one after another: a method with a seed and its refit, or what is missing of these.
+    """One run of the trial.
 
     Attributes:
         config: the options of the trial.
         device: as in `make_fabric`.
-        runs: what is missing.
-        searched: the record of the search, where only the refit is missing.
+        row: the run.
+        searched: the record of the search that a refit replays.
     """
 
     config: TrialConfig
     device: str
-    runs: tuple[PlannedRun, ...]
-    searched: Run | None
+    row: PlannedRun
+    searched: Run | None = None
+
+    def __str__(self) -> str:
+        return f"{self.row.name}, seed {self.row.seed}"
 
 
-def _work(item: _Work, send: Send) -> None:
-    fabric, splits = _loaded(item.config, item.device)
-    searched = item.searched
-    for row in item.runs:
-        finished = _run(row, searched if row.refit else None, item.config, fabric, splits, lambda *epoch: send(epoch))
-        searched = finished.run
-        send(finished)
+def _finished(
+    work: Callable[[_Work, Tell], Finished],
+    backend: Backend,
+    config: TrialConfig,
+    device: str,
+    results: Results,
+    callback: EpochCallback | None,
+) -> Iterator[Finished]:
+    """What is missing in `results`, as it is finished; a refit is next in the queue when its search is finished."""
+    done = {run.key: run for run in results.runs}
+    missing = {row.key: row for row in planned(config) if row.key not in done}
+    items = [
+        _Work(config, device, row, done[row.search.key] if row.refit else None)
+        for row in missing.values()
+        if not (row.refit and row.search.key in missing)
+    ]
+
+    def follow(item: _Work, finished: Finished) -> Iterator[_Work]:
+        refit = missing.get(PlannedRun(item.row.method, item.row.seed, refit=True).key)
+        if refit is not None and not item.row.refit:
+            yield _Work(config, device, refit, finished.run)
+
+    def heard(item: _Work, epochs: tuple[int, int]) -> None:
+        if callback:
+            callback(item.row, *epochs)
+
+    for _, finished in run_all(work, items, backend, heard=heard, follow=follow):
+        yield finished
+
+
+def _work(item: _Work, tell: Tell) -> Finished:
+    return _run(item, *_loaded(item.config, item.device), tell)
 
 
 @functools.lru_cache(maxsize=1)
 def _loaded(config: TrialConfig, device: str) -> tuple[Fabric, SplitCache]:
     """The device and the data, once for each worker."""
     task = config.load_task()
+    if config.data is not None and (difference := DataRecord.of(task).difference(config.data.as_json())):
+        raise ValueError(f"a worker has other data than the trial: {difference}")
     return make_fabric(device, precision=config.precision), SplitCache(task, **config.split_options)
 
 
-def _run(
-    row: PlannedRun,
-    searched: Run | None,
-    config: TrialConfig,
-    fabric: Fabric,
-    splits: SplitCache,
-    callback: EpochCallback | None,
-) -> Finished:
-    """Train one run of the trial from beginning to end."""
+def _run(item: _Work, fabric: Fabric, splits: SplitCache, tell: Tell) -> Finished:
+    """Train one run of the trial from beginning to end; tells the epochs that are done, and their number."""
+    row = item.row
     data = splits.get(row.seed, hold_out=row.method.is_learned and not row.refit)
-    training = Training(splits.task, row.method, row.seed, config, fabric, searched, data)
+    training = Training(splits.task, row.method, row.seed, item.config, fabric, item.searched, data)
     while not training.finished:
         training.advance()
-        if callback:
-            callback(row, training.epoch, training.epochs)
+        tell((training.epoch, training.epochs))
     return training.finish()
 
 
