@@ -1,4 +1,4 @@
-"""Where a run takes place: precision, micro-batches, strategies. Several ranks: tests/distributed/test_torchrun.py."""
+"""Where a run takes place: precision, micro-batches, strategies. Several ranks: tests/ranks/test_torchrun.py."""
 
 from __future__ import annotations
 

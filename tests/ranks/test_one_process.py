@@ -12,7 +12,7 @@ import torch
 import torch.distributed.checkpoint as dcp
 
 import letsam
-from distributed.workers import CASES, train
+from ranks.workers import CASES, train
 from letsam import ASAM, SAM, DistributedState, LearnedRadius, SharpnessAware
 from letsam.perturbations import SAMPerturbation
 from letsam.step.ranks import Ranks

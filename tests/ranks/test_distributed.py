@@ -13,7 +13,7 @@ from torch import Tensor
 
 import letsam
 import warm
-from distributed.workers import CASES, CHECKPOINTS, M_SHARPNESS, RANKS, SHARDED, STEPS, m_sharp, main, share, train
+from ranks.workers import CASES, CHECKPOINTS, M_SHARPNESS, RANKS, SHARDED, STEPS, m_sharp, main, share, train
 from letsam import accumulated
 from oracle import maths
 from oracle.problems import batch, flat, loss_on, network, same_bits, weights_of

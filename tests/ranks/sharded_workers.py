@@ -15,7 +15,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy, fully_shard
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
-from distributed.workers import RANKS, raised, share, train
+from ranks.workers import RANKS, raised, share, train
 from learned_radius import learned_radius
 from letsam import MSAM, SAM, SharpnessAware
 from letsam.variants import VARIANTS

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import warm
-from distributed.sharded_workers import MASKED, PLACEMENTS, RADII, RANKS, REFUSED, WHOLE_BATCH, made, main
-from distributed.workers import train
+from ranks.sharded_workers import MASKED, PLACEMENTS, RADII, RANKS, REFUSED, WHOLE_BATCH, made, main
+from ranks.workers import train
 from letsam.variants import VARIANTS
 from oracle.problems import flat, network, normalised_network, same_bits
 
