@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset, TensorDataset
 
+from letsam.tasks.weighted import WeightedTarget, plain_targets
+
 
 def targets_of(dataset: Dataset[Any]) -> Tensor:
     """All targets of a dataset of ``(input, target)`` pairs, in order.
@@ -117,4 +119,6 @@ class Relabelled(Dataset[tuple[Any, Any]]):
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         sample, target = self.dataset[index]
         noisy = self.targets[index]
-        return sample, noisy.to(target) if isinstance(target, Tensor) else int(noisy)
+        plain, weight = plain_targets(target)
+        changed = noisy.to(plain) if isinstance(plain, Tensor) else int(noisy)
+        return sample, changed if weight is None else WeightedTarget(changed, weight)

@@ -49,6 +49,9 @@ def logits_of(outputs: Any) -> Any:
 def of_outputs(function: Callable[..., Any], outputs: Any, targets: Any) -> Any:
     """Call a loss or metric: those of torch, torchmetrics and letsam get the logits, others what the model returned.
 
+    A function of others that fails on what the model returned, such as one that calls ``cross_entropy``, gets the
+    logits as well.
+
     Example:
         >>> import torch
         >>> of_outputs(torch.nn.functional.l1_loss, {"logits": torch.ones(2)}, torch.zeros(2)).item()
@@ -59,4 +62,13 @@ def of_outputs(function: Callable[..., Any], outputs: Any, targets: Any) -> Any:
         inner = inner.func
     home = getattr(inner, "__module__", None) or type(inner).__module__
     known = str(home).split(".")[0] in ("torch", "letsam", "torchmetrics")
-    return function(logits_of(outputs) if known else outputs, targets)
+    logits = logits_of(outputs)
+    if known or logits is outputs:
+        return function(logits, targets)
+    try:
+        return function(outputs, targets)
+    except Exception as error:
+        try:
+            return function(logits, targets)
+        except Exception:
+            raise error from error.__cause__

@@ -27,6 +27,7 @@ from letsam.tasks.model_outputs import model_outputs, of_outputs
 from letsam.tensors import gradients_of, scale_
 from letsam.training.config import TrialConfig
 from letsam.training.devices import gathered, scattered, sharded
+from letsam.training.evaluation import check_scalar, evaluate_on
 from letsam.training.feed import Batches, Feed
 from letsam.training.methods import Method, PlannedRun
 from letsam.training.predictions import Finished, OutputCollector
@@ -105,6 +106,7 @@ class Training:
 
         self.epoch, self.step, self.passes, self.seconds = 0, 0, 0.0, 0.0
         self.skipped_steps = 0
+        self.metrics: dict[str, float] = {}  # of the last evaluation, on the test set
         self.rho_schedule: list[float] | list[list[float]] = []
         self.slopes: list[float] = []  # hypergradients since the last evaluation
         self.history: dict[str, list[float | None]] = {name: [] for name in _HISTORY}
@@ -210,7 +212,7 @@ class Training:
             loss = called(
                 "loss", of_outputs, self.task.loss, called("model", model_outputs, self.model, inputs), targets
             )
-            _check_scalar("loss", loss)
+            check_scalar("loss", loss)
             if not loss.requires_grad:
                 raise ValueError("`loss` must depend on the model's outputs, got a tensor that leaves no gradients")
             called("loss", self.fabric.backward, loss if parts == 1 else loss / parts)
@@ -220,7 +222,8 @@ class Training:
         """Evaluate, and add the values to the history."""
         train_loss = self.evaluate(self.measured)[0]
         self.outputs = OutputCollector(self.task) if self.finished else None
-        test_loss, test_accuracy = self.evaluate(self.test, self.outputs)
+        tested = evaluate_on(self.task, self.model, self.test, whole=True, collector=self.outputs)
+        test_loss, test_accuracy, self.metrics = tested.loss, tested.metric, tested.metrics
         if self.task.score is not None:
             test_accuracy = self._score(self.task.score)
         held_out = self.evaluate(self.validation)[0] if self.validation is not None else None
@@ -238,30 +241,10 @@ class Training:
             self.history[name].append(value)
         self.slopes = []
 
-    @torch.no_grad()
-    def evaluate(self, batches: Batches, collector: OutputCollector | None = None) -> tuple[float, float]:
-        """Mean loss and mean metric over all samples, in evaluation mode, weighted by the size of each batch.
-
-        Args:
-            batches: the samples.
-            collector: takes in the outputs.
-        """
-        training = self.model.training
-        self.model.eval()
-        count, size = len(batches), self.task.evaluation_batch
-        chunks = [list(range(i, min(i + size, count))) for i in range(0, count, size)]
-        loss = metric = torch.zeros((), dtype=torch.float64)
-        for chunk, (inputs, targets) in zip(chunks, batches.take(chunks), strict=True):
-            outputs = called("model", model_outputs, self.model, inputs)
-            share = len(chunk) / count
-            loss = loss + share * _scalar("loss", called("loss", of_outputs, self.task.loss, outputs, targets))
-            metric = metric + share * _scalar(
-                "metric", called("metric", of_outputs, self.task.metric, outputs, targets)
-            )
-            if collector is not None:
-                collector.add(outputs, targets, len(chunk))
-        self.model.train(training)
-        return float(loss), float(metric)
+    def evaluate(self, batches: Batches) -> tuple[float, float]:
+        """Mean loss and mean metric over all samples, in evaluation mode."""
+        found = evaluate_on(self.task, self.model, batches)
+        return found.loss, found.metric
 
     @torch.no_grad()
     def _score(self, score: Callable[[nn.Module, Dataset[Any]], float]) -> float:
@@ -297,6 +280,8 @@ class Training:
             metric=self.task.metric_name,
             steps=self.step,
             skipped_steps=self.skipped_steps,
+            metrics=dict(self.metrics),
+            lower_is_better=self.task.lower_is_better,
         )
 
     def finish(self) -> Finished:
@@ -304,7 +289,7 @@ class Training:
         run = self.result()
         if self.outputs is None:
             self.outputs = OutputCollector(self.task)
-            self.evaluate(self.test, self.outputs)
+            evaluate_on(self.task, self.model, self.test, collector=self.outputs)
         return Finished(run, self.outputs.predictions(run.method, run.seed))
 
     def state_dict(self) -> dict[str, Any]:
@@ -336,7 +321,7 @@ class Training:
             for name, (_, put) in self._generators().items():
                 if name in random:  # on another type of device the run continues, but not bit for bit
                     put(random[name])
-        progress = {"skipped_steps": 0} | state["progress"]  # older checkpoints do not count them
+        progress = {"skipped_steps": 0, "metrics": {}} | state["progress"]  # older checkpoints have none
         for name in _PROGRESS:
             setattr(self, name, progress[name])
 
@@ -369,7 +354,7 @@ class Training:
         return cpu | {"cuda": (lambda: cuda.get_rng_state(device), lambda state: cuda.set_rng_state(state, device))}
 
 
-_PROGRESS = ("epoch", "step", "skipped_steps", "passes", "seconds", "rho_schedule", "slopes", "history")
+_PROGRESS = ("epoch", "step", "skipped_steps", "metrics", "passes", "seconds", "rho_schedule", "slopes", "history")
 _HISTORY = (
     "epoch",
     "train_loss",
@@ -391,17 +376,6 @@ def _schedule(searched: Run, per: str) -> list[float] | list[tuple[float, ...]]:
 
 def _mean(rho: float | list[float]) -> float:
     return sum(rho) / len(rho) if isinstance(rho, list) else rho
-
-
-def _check_scalar(name: str, value: object) -> None:
-    if not isinstance(value, Tensor) or value.numel() != 1:
-        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise ValueError(f"`{name}` must return a scalar tensor, got {shape}")
-
-
-def _scalar(name: str, value: Tensor) -> Tensor:
-    _check_scalar(name, value)
-    return value.detach().cpu().double().reshape(())
 
 
 def _float(value: float | None) -> float:

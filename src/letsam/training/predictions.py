@@ -13,6 +13,7 @@ from letsam.results import Run
 from letsam.results.predicted import FOLDER, Kind, Predictions, predictions_file
 from letsam.tasks import Task
 from letsam.tasks.model_outputs import logits_of
+from letsam.tasks.weighted import plain_targets
 
 __all__ = ["LARGEST_OUTPUTS", "Finished", "OutputCollector"]
 
@@ -65,7 +66,7 @@ class OutputCollector:
             targets: of the batch.
             samples: how many there are in the batch.
         """
-        scores = logits_of(outputs)
+        scores, (targets, _) = logits_of(outputs), plain_targets(targets)
         if self._refused or not (_one_row_each(scores, samples) and _one_row_each(targets, samples)):
             self._refused = True
             return

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 
 from letsam.tasks import Task, targets_of, with_label_noise
 from letsam.tasks.images import without_augmentation
-from letsam.validation import stratified_split
+from letsam.validation import held_out_split
 
 # The streams of random numbers that come from one seed; their numbers only have to differ.
 NOISE, SPLIT, ORDER, VALIDATION_ORDER, RANKS, NUMBERS = range(6)
@@ -67,8 +67,14 @@ def make_splits(task: Task, seed: int, *, label_noise: float, validation_share: 
         return Splits(train, None, task.test, (everything, total))
     if task.validation is not None:
         return Splits(train, task.validation, task.test, (everything, total))
-    kept, held_out = stratified_split(
-        targets_of(train), validation_share, generator(seed, SPLIT), name="validation_share"
+    kept, held_out = held_out_split(
+        targets_of(train),
+        validation_share,
+        generator(seed, SPLIT),
+        kind=task.kind,
+        groups=task.groups,
+        times=task.times,
+        name="validation_share",
     )
     kept = kept.sort().values
     return Splits(select(train, kept), without_augmentation(select(train, held_out)), task.test, (kept, total))
