@@ -17,8 +17,12 @@ from letsam.cli import run
 from letsam.tasks import TaskError
 
 BAD_TASKS = [
-    ("digit", r"unknown task 'digit' \(did you mean 'digits'\?\), expected one of digits, fashion-mnist"),
-    ("coco", "unknown task 'coco', expected one of digits"),
+    ("digit", r"unknown task 'digit', did you mean 'digits'\?$"),
+    ("Glue/MRPC", r"unknown task 'Glue/MRPC', did you mean 'glue/mrpc'\?$"),
+    ("coco", "unknown task 'coco', expected one that `letsam tasks` lists, a file or folder of data, or your own"),
+    ("my_tsak.py", "names a file but no function"),
+    ("./brokn.py2", r"unknown task './brokn.py2', did you mean 'broken.py'\?$"),
+    ("none/folder", "unknown task 'none/folder': there is no such file or folder of data$"),
     ("", "unknown task ''"),
     ("my_task.py", "names a file but no function, expected my_task.py:function"),
     ("nowhere.py:make_task", "task file nowhere.py does not exist"),
@@ -39,7 +43,8 @@ BAD_TASKS = [
     ("my_task.py:no_module", "`model` must return a torch.nn.Module, got int"),
 ]
 BAD_OPTIONS = [
-    (("--methods", "sgd,lets-sma"), "`methods` must be of .* got 'lets-sma', did you mean 'lets-sam'"),
+    (("--methods", "sgd,lets-sma"), "`methods` must be of .{,50} got 'lets-sma', did you mean 'lets-sam'"),
+    (("--methods", "SAM"), r"`methods` must be of .{,50} got 'SAM', did you mean 'sam'\?$"),
     (("--methods", "sgd:0.1"), "sgd has no radius, got 'sgd:0.1'"),
     (("--methods", "sam:0"), "the radius in 'sam:0' must be a number > 0"),
     (("--methods", "sam:nan"), "the radius in 'sam:nan' must be a number > 0"),

@@ -35,6 +35,37 @@ def test_tasks_and_methods(here: Path, letsam_run: Any) -> None:
     assert files(here).keys() == {"my_task.py"}
 
 
+def test_the_version(letsam_run: Any) -> None:
+    assert letsam_run("--version") == (0, f"letsam {letsam.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("letsam tr", {"trial", "train"}),
+        ("letsam trial dig", {"digits"}),
+        ("letsam trial my_", {"my_task.py"}),
+        ("letsam trial digits --methods sgd,lets-as", {"sgd,lets-asam"}),
+        ("letsam train digits --method gsam-", {"gsam-schedule"}),
+        ("letsam trial digits --max-gr", {"--max-grad-norm"}),
+    ],
+)
+def test_the_shell_completes(
+    line: str,
+    expected: set[str],
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What `letsam --install-completion` makes the shell ask for, here bash."""
+    monkeypatch.setenv("_LETSAM_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(len(line.split()) - 1))
+    with pytest.raises(SystemExit):
+        run([])
+    assert set(capsys.readouterr().out.split()) == expected
+
+
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("trial", "--help")])
 def test_help_is_no_error(arguments: tuple[str, ...], letsam_run: Any) -> None:
     status, out, err = letsam_run(*arguments)

@@ -15,11 +15,11 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy, fully_shard
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
-from ranks.workers import RANKS, raised, share, train
 from learned_radius import learned_radius
 from letsam import MSAM, SAM, SharpnessAware
 from letsam.variants import VARIANTS
 from oracle.problems import BASES, batch, closure_on, flat, network, normalised_network
+from ranks.workers import RANKS, raised, share, train
 
 RADII: dict[str, Callable[[], Any]] = {"fixed": lambda: 0.1, "learned": lambda: learned_radius(0.1, interval=1)}
 OPTIONS: dict[str, dict[str, Any]] = {  # masks that change within a run, and others that stay

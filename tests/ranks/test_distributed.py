@@ -13,10 +13,10 @@ from torch import Tensor
 
 import letsam
 import warm
-from ranks.workers import CASES, CHECKPOINTS, M_SHARPNESS, RANKS, SHARDED, STEPS, m_sharp, main, share, train
 from letsam import accumulated
 from oracle import maths
 from oracle.problems import batch, flat, loss_on, network, same_bits, weights_of
+from ranks.workers import CASES, CHECKPOINTS, M_SHARPNESS, RANKS, SHARDED, STEPS, m_sharp, main, share, train
 
 LIMIT = 420.0  # seconds
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}

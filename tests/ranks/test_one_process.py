@@ -12,11 +12,11 @@ import torch
 import torch.distributed.checkpoint as dcp
 
 import letsam
-from ranks.workers import CASES, train
 from letsam import ASAM, SAM, DistributedState, LearnedRadius, SharpnessAware
 from letsam.perturbations import SAMPerturbation
 from letsam.step.ranks import Ranks
 from oracle.problems import BASES, network, same_bits, snapshot
+from ranks.workers import CASES, train
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 

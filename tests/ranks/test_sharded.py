@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import warm
-from ranks.sharded_workers import MASKED, PLACEMENTS, RADII, RANKS, REFUSED, WHOLE_BATCH, made, main
-from ranks.workers import train
 from letsam.variants import VARIANTS
 from oracle.problems import flat, network, normalised_network, same_bits
+from ranks.sharded_workers import MASKED, PLACEMENTS, RADII, RANKS, REFUSED, WHOLE_BATCH, made, main
+from ranks.workers import train
 
 LIMIT = 200.0  # seconds
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}

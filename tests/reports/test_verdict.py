@@ -9,6 +9,7 @@ from report_cases import make_run, trial
 
 pytest.importorskip("rich.console")
 
+from letsam.reports.table import table_rows
 from letsam.reports.verdict import missing_runs, verdict
 
 
@@ -97,6 +98,17 @@ def test_divergence_is_reported(broken):
     assert "at least one standard deviation" not in found.headline
     assert found.comparisons[0][1] == "not compared with sgd, because a run diverged."
     assert "no method can be called the best" in verdict(trial({"sgd": [math.nan], "sam": [math.nan]})).headline
+
+
+def test_a_run_whose_loss_is_lost_does_not_win_by_its_accuracy():
+    """The accuracy of a network of NaNs is finite: it names the first class."""
+    runs = [make_run("sgd", seed, 0.6) for seed in (0, 1)]
+    runs += [make_run("lets-sam", 0, 0.9), make_run("lets-sam", 1, 0.9, loss=math.nan)]
+    results = Results("digits", {}, {}, tuple(runs))
+    found = verdict(results)
+    assert "sgd reached the highest" in found.headline
+    assert found.comparisons[0][1] == "not compared with sgd, because a run diverged."
+    assert [row.best for row in table_rows(results)] == [True, False]
 
 
 def test_the_advantage_of_choosing_among_fixed_radii_is_told(five):

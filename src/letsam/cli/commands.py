@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from letsam import checks
+from letsam._version import __version__
 from letsam.cli import options
 from letsam.cli.terminal import (
     interruptible,
@@ -29,12 +30,22 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    help="Sharpness-aware training for PyTorch with a learned perturbation radius.",
-)
+app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print_line(f"letsam {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def all_commands(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Sharpness-aware training for PyTorch with a learned perturbation radius."""
 
 
 @app.command("trial")

@@ -20,8 +20,41 @@ if TYPE_CHECKING:
 
 MAX_SEEDS = 1000  # a larger number is probably meant as one seed, not as a count
 
-Methods = Annotated[str, typer.Option(help="Names, separated by commas; see letsam methods.")]
-MethodOption = Annotated[str, typer.Option(help="One method's name; see letsam methods.")]
+
+def complete_methods(incomplete: str) -> list[str]:
+    """For the shell: the methods that the last name of a list may become.
+
+    Example:
+        >>> complete_methods("sgd,lets-as")
+        ['sgd,lets-asam']
+    """
+    from letsam.training.methods import KINDS
+
+    before, comma, last = incomplete.rpartition(",")
+    return [before + comma + name for name in KINDS if name.startswith(last)]
+
+
+def complete_tasks(incomplete: str) -> list[str]:
+    """For the shell: built-in tasks, files and folders.
+
+    Example:
+        >>> complete_tasks("dig")
+        ['digits']
+    """
+    from letsam.tasks import available_tasks
+
+    folder = Path(incomplete) if incomplete.endswith("/") else Path(incomplete).parent
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    shown = [f"{path}/" if path.is_dir() else str(path) for path in paths if not path.name.startswith(".")]
+    return [name for name in [*(name for name, _ in available_tasks()), *shown] if name.startswith(incomplete)]
+
+
+Methods = Annotated[
+    str, typer.Option(help="Names, separated by commas; see letsam methods.", autocompletion=complete_methods)
+]
+MethodOption = Annotated[
+    str, typer.Option(help="One method's name; see letsam methods.", autocompletion=complete_methods)
+]
 Seeds = Annotated[str, typer.Option(help="A count (3: seeds 0, 1, 2) or a list (11,12,13).")]
 Seed = Annotated[int, typer.Option(help="Splits, initial weights and batch order depend on it alone.")]
 Refit = Annotated[bool, typer.Option(help="Replay each learned schedule on all the data, as another run.")]
@@ -38,7 +71,7 @@ _TASK = "A file or folder of data, hf:NAME, a task's name, path/to/file.py:funct
 class RunArguments:
     """What is trained, where the results go, and where it runs."""
 
-    task: Annotated[str, typer.Argument(metavar="TASK", help=_TASK)]
+    task: Annotated[str, typer.Argument(metavar="TASK", help=_TASK, autocompletion=complete_tasks)]
     rho: Annotated[float | None, typer.Option(help="Radius where a method's name gives none.")] = None
     epochs: Annotated[int | None, typer.Option(help="Passes over the training data.  [default: the task's]")] = None
     batch_size: Annotated[int | None, typer.Option(help="Samples a step.  [default: the task's]")] = None

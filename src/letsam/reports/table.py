@@ -60,8 +60,11 @@ def table_rows(results: Results) -> tuple[TableRow, ...]:
 
 
 def best_method(summaries: tuple[Summary, ...]) -> str | None:
-    """Return the method with the highest mean of the metric, the first of equal ones; None if all diverged."""
-    finite = [row for row in summaries if math.isfinite(row.test_accuracy)]
+    """Return the method with the highest mean of the metric, the first of equal ones; None if all diverged.
+
+    A method of which a run has diverged is never the best, even if its metric is finite, as the accuracy is.
+    """
+    finite = [row for row in summaries if not row.diverged and math.isfinite(row.test_accuracy)]
     return max(finite, key=lambda row: row.test_accuracy).method if finite else None
 
 

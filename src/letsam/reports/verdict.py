@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from letsam.reports.metric_text import percent
 from letsam.reports.table import best_method, number_text
-from letsam.results import MethodName, Results, Summary, finite_mean, finite_spread, summarize
+from letsam.results import MethodName, Results, Run, Summary, finite_mean, finite_spread, summarize
 
 __all__ = ["Verdict", "missing_runs", "skipped_steps_note", "verdict"]
 
@@ -189,8 +189,7 @@ def _caveats(results: Results, summaries: Sequence[Summary]) -> tuple[str, ...]:
 
 
 def _difference(results: Results, method: str, rival: str) -> _Difference:
-    ours = {run.seed: 100 * run.test_accuracy for run in results.runs_of(method)}
-    theirs = {run.seed: 100 * run.test_accuracy for run in results.runs_of(rival)}
+    ours, theirs = ({run.seed: _points(run) for run in results.runs_of(name)} for name in (method, rival))
     shared = [seed for seed in ours if seed in theirs]
     a, b = [ours[seed] for seed in shared], [theirs[seed] for seed in shared]
     points = finite_mean(a) - finite_mean(b) if shared else math.nan
@@ -198,6 +197,11 @@ def _difference(results: Results, method: str, rival: str) -> _Difference:
         return _Difference(math.nan, math.nan, len(shared))
     spread = max(finite_spread(a), finite_spread(b)) if len(shared) > 1 else math.nan
     return _Difference(points, spread, len(shared))
+
+
+def _points(run: Run) -> float:
+    """The metric times 100; NaN if the run has diverged, even if its metric is finite."""
+    return math.nan if run.diverged else 100 * run.test_accuracy
 
 
 def _score(row: Summary, unit: str) -> str:

@@ -74,7 +74,7 @@ def load_task(
     Example:
         >>> load_task("digit")
         Traceback (most recent call last):
-        letsam.tasks.errors.TaskError: unknown task 'digit' (did you mean 'digits'?), expected one of digits, ...
+        letsam.tasks.errors.TaskError: unknown task 'digit', did you mean 'digits'?
     """
     options = {"train_size": train_size, "data_dir": data_dir, "model": model}
     given = {name: value for name, value in options.items() if value is not None}
@@ -120,10 +120,17 @@ def call_function(spec: str, options: dict[str, Any], what: str = "task") -> Any
 def _unknown(spec: str) -> str:
     if spec.endswith(".py"):
         return f"task {spec!r} names a file but no function, expected {spec}:function"
-    close = difflib.get_close_matches(spec.lower(), _BUILT_IN, n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    folder = Path(spec).parent
+    near = {name: str(folder / name) for name in (path.name for path in folder.iterdir())} if folder.is_dir() else {}
+    close = difflib.get_close_matches(spec.lower(), _BUILT_IN, n=1) or [
+        near[name] for name in difflib.get_close_matches(Path(spec).name, near, n=1, cutoff=0.75)
+    ]
+    if close:
+        return f"unknown task {spec!r}, did you mean {close[0]!r}?"
+    if Path(spec).suffix or "/" in spec:
+        return f"unknown task {spec!r}: there is no such file or folder of data"
     return (
-        f"unknown task {spec!r}{hint}, expected one of {', '.join(_BUILT_IN)}, "
+        f"unknown task {spec!r}, expected one that `letsam tasks` lists, a file or folder of data, "
         "or your own as path/to/file.py:function or package.module:function"
     )
 

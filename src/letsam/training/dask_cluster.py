@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from distributed import Client, Future, KilledWorker, LocalCluster, get_worker
+
 from letsam.training.executors import Answered, Backend, Call, Hear, Lost, Outcome, Raised, answer_to
 
 SECONDS = 30

@@ -217,9 +217,9 @@ class Method:
         kind, colon, text = name.partition(":")
         if kind not in KINDS:
             plain = MethodName.parse(kind).search
-            close = [plain] if plain in KINDS else difflib.get_close_matches(kind, KINDS, n=1)
+            close = [plain] if plain in KINDS else difflib.get_close_matches(kind.lower(), KINDS, n=1)
             hint = f", did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"`methods` must be of {', '.join(KINDS)}, each with or without :rho, got {name!r}{hint}")
+            raise ValueError(f"`methods` must be of those that `letsam methods` lists, got {name!r}{hint}")
         if not colon:
             return cls(name, KINDS[kind], None)
         if KINDS[kind].wrap is None:
