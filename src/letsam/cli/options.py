@@ -115,6 +115,20 @@ class DataArguments:
     time: Annotated[str | None, typer.Option(help="Column; the latest rows become the test data.")] = None
     weight: Annotated[str | None, typer.Option(help="Column with the weight of each row in loss and metrics.")] = None
     drop: Annotated[str | None, typer.Option(help="Columns that are left out, separated by commas.")] = None
+    image_size: Annotated[int | None, typer.Option(help="Side of the images in pixels.  [default: told from them]")] = (
+        None
+    )
+    augment: Annotated[
+        str, typer.Option(help="Of training images: none, shift, shift+flip or auto (flips in colour alone).")
+    ] = "auto"
+    sample_rate: Annotated[
+        int | None, typer.Option(help="Samples a second of recordings.  [default: theirs, up to 16000]")
+    ] = None
+    seconds: Annotated[
+        float | None, typer.Option(help="Length that recordings are brought to.  [default: theirs, up to 10]")
+    ] = None
+    memory: Annotated[float, typer.Option(help="GiB of decoded data that are kept in memory.")] = 2.0
+    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave out files that cannot be read.")] = False
 
     def options(self, path: str) -> DataOptions:
         """The options of the data at `path`."""

@@ -45,6 +45,7 @@ def task_of(data: LoadedData, options: ModelOptions) -> Task:
         model=chosen.make,
         train=data.train,
         test=data.test,
+        validation=data.validation,
         loss=LOSSES[data.kind],
         collate=data.collate,
         optimizer=chosen.optimizer,

@@ -10,7 +10,8 @@ from typing import Any
 from letsam import checks
 from letsam.tasks.task import KINDS
 
-PLACES = ("path", "test")  # the same data may lie somewhere else
+PLACES = ("path", "test", "memory")  # the same data may lie somewhere else, or not be kept in memory
+AUGMENTATIONS = ("auto", "none", "shift", "shift+flip")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,11 @@ class DataOptions:
         drop: columns that are left out.
         metric: the name of the main metric; None: that of the kind.
         pretrained: a pretrained model, whose tokenizer or image size the data are prepared for; `data_task` sets it.
+        image_size: the side in pixels that images are brought to, >= 8; None: told from the images.
+        augment: of training images: "none", "shift", "shift+flip", or "auto": shifts, with flips of colour images.
+        sample_rate: of recordings, in samples a second; None: told from the recordings, up to 16,000.
+        seconds: that recordings are cut or padded to; None: told from the recordings, up to 10.
+        memory: GiB that decoded images or recordings may take; what is larger is decoded whenever it is read.
         skip_broken: leave out files that cannot be read, rather than refuse the data.
 
     Raises:
@@ -52,6 +58,11 @@ class DataOptions:
     weight: str | None = None
     drop: tuple[str, ...] = ()
     metric: str | None = None
+    image_size: int | None = None
+    augment: str = "auto"
+    sample_rate: int | None = None
+    seconds: float | None = None
+    memory: float = 2.0
     skip_broken: bool = False
     pretrained: str | None = None
 
@@ -65,6 +76,13 @@ class DataOptions:
         if not 0 < checks.number("test_share", self.test_share) < 1:
             raise ValueError(f"`test_share` must be between 0 and 1, got {self.test_share}")
         checks.flag("skip_broken", self.skip_broken)
+        checks.choice("augment", self.augment, AUGMENTATIONS)
+        for name, least in (("image_size", 8), ("sample_rate", 1000)):
+            if getattr(self, name) is not None:
+                checks.whole(name, getattr(self, name), least)
+        if self.seconds is not None:
+            checks.positive("seconds", self.seconds)
+        checks.not_negative("memory", self.memory)
 
     @property
     def targets(self) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ class LoadedData:
         kind: "classification", "multilabel" or "regression".
         train: (input, target) pairs; targets are classes from 0, rows of 0 and 1 (multilabel), or numbers.
         test: as `train`.
+        validation: as `train`, for learned radii; None: they are held out.
         preparation: makes inputs of new files in the same way.
         classes: names of the classes or labels; empty for regression.
         outputs: of the model for each sample: the number of classes or labels, or of numbers to predict.
@@ -41,6 +42,7 @@ class LoadedData:
     train: Dataset[Any]
     test: Dataset[Any]
     preparation: Preparation
+    validation: Dataset[Any] | None = None
     classes: tuple[str, ...] = ()
     outputs: int
     input_shape: tuple[int, ...]

@@ -21,7 +21,9 @@ from letsam.results import write_atomically
 VALUES, TENSORS = "preparation.json", "preparation.safetensors"
 
 # A new modality needs a file and a line here. Names, so that the libraries of a modality are imported when it is used.
-_CLASSES: dict[str, str] = {}
+_CLASSES: dict[str, str] = {
+    "image": "letsam.data.image_folders:ImagePreparation",
+}
 
 
 class Preparation:

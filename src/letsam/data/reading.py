@@ -13,7 +13,9 @@ from letsam.tasks import available_tasks
 HUB = "hf:"
 
 # A new modality needs a file and a line here. Names, so that the libraries of a reader are imported when it is used.
-_READERS: dict[str, str] = {}
+_READERS: dict[str, str] = {
+    "folder": "letsam.data.folders:read_folder",
+}
 
 _SUFFIXES = {
     **dict.fromkeys((".csv", ".tsv", ".parquet", ".pq"), "table"),

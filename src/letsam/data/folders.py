@@ -1,0 +1,36 @@
+"""What a folder holds."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from letsam.data.data_options import DataOptions
+from letsam.data.labelled_files import suffixes_below
+from letsam.data.loaded import LoadedData
+from letsam.data.pictures import SUFFIXES as IMAGES
+from letsam.data.problems import DataError
+
+_READERS = {
+    "images": "letsam.data.image_folders:read_images",
+}
+
+
+def read_folder(options: DataOptions) -> LoadedData:
+    """Read a folder.
+
+    Raises:
+        DataError: it holds nothing that is read.
+    """
+    module, _, name = _READERS[_content(Path(options.path))].partition(":")
+    return getattr(importlib.import_module(module), name)(options)
+
+
+def _content(folder: Path) -> str:
+    suffixes = suffixes_below(folder)
+    kinds = {"images": IMAGES}
+    found = [kind for kind, known in kinds.items() if suffixes & set(known)]
+    if not found:
+        got = ", ".join(sorted(suffixes)) if suffixes else "no files"
+        raise DataError(f"{folder}: expected a folder of images, got {got}")
+    return found[0]
