@@ -78,6 +78,7 @@ def _run_trial(
     from letsam.training.devices import make_fabric
     from letsam.training.executors import make_backend
     from letsam.training.learning_rate import with_learning_rate
+    from letsam.training.rehearsal import rehearse
 
     task = config.load_task()
     config = config.for_task(task)
@@ -95,12 +96,19 @@ def _run_trial(
         results = trial.open_results(folder, config, trial.environment(fabric), task.inferred, resume=resume)
         fabric.barrier()  # all ranks must have read the folder before the first of them writes
         keys = {run.key for run in trial.planned(config)}
-        done = sum(run.key in keys for run in results.runs)
+        known = {run.key for run in results.runs}
+        missing = [run for run in trial.planned(config) if run.key not in known]
+        done = len(keys) - len(missing)
+        if not elsewhere:
+            rehearse(config, fabric, splits, missing)
         state: Callable[[], str] = lambda: f"{len(results.runs)} of {len(keys)} runs are finished"  # noqa: E731
-        with interruptible(state), progress_bars(len(keys), done, shown=fabric.is_global_zero) as callback:
+        with (
+            interruptible(state),
+            progress_bars(len(keys), done, shown=fabric.is_global_zero) as callback,
+        ):
             if jobs > 1 or elsewhere:
                 backend = make_backend(executor, jobs, device)
-                running = trial.run_trial_on(backend, config, device, results, folder, callback)
+                running = trial.run_trial_on(backend, config, device, results, folder, callback, rehearsed=elsewhere)
             else:
                 running = trial.run_trial(task, config, fabric, results, folder, callback, splits)
             for finished in running:
@@ -159,6 +167,8 @@ def _train_in(
     from letsam.results import Results
     from letsam.training.checkpoint_file import load_checkpoint, save_checkpoint
     from letsam.training.loop import Training
+    from letsam.training.rehearsal import rehearse
+    from letsam.training.sampling import SplitCache
     from letsam.training.trial import REPORT, RESULTS, environment, open_results, planned
 
     (run,) = planned(config)
@@ -171,6 +181,7 @@ def _train_in(
     if not resume and path.exists():
         raise ValueError(f"{path}: holds a run already; add --resume to complete it, or choose another --out")
     identity = config.identity
+    rehearse(config, fabric, SplitCache(task, **config.split_options), [run])
     training = Training(task, run.method, run.seed, config, fabric)
     if path.exists():
         state = load_checkpoint(path, identity, config.data)

@@ -144,6 +144,13 @@ class Training:
         if self.finished or self.epoch % math.ceil(self.epochs / self.task.evaluations) == 0:
             self._record()
 
+    def one_step(self) -> None:
+        """Train on the first batch, and record nothing: for a rehearsal."""
+        self.model.train()
+        for batch in self.feed.steps(0, 0, 1, self._validates):
+            self._step(batch)
+            self.scheduler.step()
+
     def _check_divisible(self, size: int) -> None:
         """All ranks and micro-batches must have equally many samples: the mean over their means is then the mean."""
         sub_batches = self.method.kind.sub_batches
@@ -225,7 +232,7 @@ class Training:
         tested = evaluate_on(self.task, self.model, self.test, whole=True, collector=self.outputs)
         test_loss, test_accuracy, self.metrics = tested.loss, tested.metric, tested.metrics
         if self.task.score is not None:
-            test_accuracy = self._score(self.task.score)
+            test_accuracy = self.score_on(self.test.dataset)
         held_out = self.evaluate(self.validation)[0] if self.validation is not None else None
         point: dict[str, float | None] = {
             "epoch": self.epoch,
@@ -247,12 +254,13 @@ class Training:
         return found.loss, found.metric
 
     @torch.no_grad()
-    def _score(self, score: Callable[[nn.Module, Dataset[Any]], float]) -> float:
-        """The score of the task on the test set, in evaluation mode. The random states of the training are restored."""
+    def score_on(self, dataset: Dataset[Any]) -> float:
+        """The score of the task, which has one, in evaluation mode. The random states of the training are restored."""
         training = self.model.training
         self.model.eval()
         kept = {name: get() for name, (get, _) in self._generators().items()}
-        value = called("score", score, self.model.module, self.test.dataset)
+        assert self.task.score is not None
+        value = called("score", self.task.score, self.model.module, dataset)
         for name, (_, put) in self._generators().items():
             put(kept[name])
         self.model.train(training)

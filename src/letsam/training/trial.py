@@ -24,6 +24,7 @@ from letsam.training.executors import Backend, Here, Tell, run_all
 from letsam.training.loop import Training
 from letsam.training.methods import PlannedRun
 from letsam.training.predictions import Finished
+from letsam.training.rehearsal import rehearse
 from letsam.training.sampling import SplitCache
 
 RESULTS = "results.json"
@@ -113,6 +114,7 @@ def run_trial(
         return _run(item, fabric, splits, tell)
 
     for finished in _finished(work, Here(), config, "auto", results, callback):
+        assert isinstance(finished, Finished)
         results = results.with_run(finished.run)
         if fabric.is_global_zero:
             finished.save_predictions(out)
@@ -127,11 +129,14 @@ def run_trial_on(
     results: Results,
     out: Path,
     callback: EpochCallback | None = None,
+    *,
+    rehearsed: bool = False,
 ) -> Iterator[Results]:
     """The same as `run_trial` by workers, which load the task themselves.
 
     Each worker has one thread, so the numbers equal those of `run_trial` with one thread bit for bit. A refit gets the
-    record of its search.
+    record of its search. With `rehearsed`, one worker tries a batch with each method before anything is trained, and
+    the environment on record is that of this worker.
 
     Args:
         backend: the workers, from `make_backend`.
@@ -140,12 +145,18 @@ def run_trial_on(
         results: from `open_results`.
         out: the folder for `results.json`.
         callback: called after every epoch that a worker tells of.
+        rehearsed: whether a worker calls `rehearse` first.
 
     Yields:
         The results so far, in the order of `planned`.
     """
     plan = planned(config)
-    for finished in _finished(_work, backend, config, device, results, callback):
+    for finished in _finished(_work, backend, config, device, results, callback, rehearsed=rehearsed):
+        if isinstance(finished, dict):
+            results = dataclasses.replace(
+                results, environment={**finished, "command": results.environment.get("command")}
+            )
+            continue
         finished.save_predictions(out)
         results = _in_order(results.with_run(finished.run), plan)
         results.save(out / RESULTS)
@@ -205,15 +216,38 @@ class _Work:
         return f"{self.row.name}, seed {self.row.seed}"
 
 
+@dataclass(frozen=True)
+class _Rehearsal:
+    """What is done once on a cluster before its runs.
+
+    Attributes:
+        config: the options of the trial.
+        device: as in `make_fabric`.
+        rows: the runs that are missing.
+    """
+
+    config: TrialConfig
+    device: str
+    rows: tuple[PlannedRun, ...]
+
+    def __str__(self) -> str:
+        return "the rehearsal of the methods"
+
+
 def _finished(
-    work: Callable[[_Work, Tell], Finished],
+    work: Callable[[Any, Tell], Any],
     backend: Backend,
     config: TrialConfig,
     device: str,
     results: Results,
     callback: EpochCallback | None,
-) -> Iterator[Finished]:
-    """What is missing in `results`, as it is finished; a refit is next in the queue when its search is finished."""
+    *,
+    rehearsed: bool = False,
+) -> Iterator[Finished | dict[str, Any]]:
+    """What is missing in `results`, as it is finished; a refit is next in the queue when its search is finished.
+
+    If it is rehearsed, the environment of the worker comes first.
+    """
     done = {run.key: run for run in results.runs}
     missing = {row.key: row for row in planned(config) if row.key not in done}
     items = [
@@ -222,21 +256,29 @@ def _finished(
         if not (row.refit and row.search.key in missing)
     ]
 
-    def follow(item: _Work, finished: Finished) -> Iterator[_Work]:
+    def follow(item: _Work | _Rehearsal, finished: Any) -> Iterator[_Work]:
+        if isinstance(item, _Rehearsal):
+            yield from items
+            return
         refit = missing.get(PlannedRun(item.row.method, item.row.seed, refit=True).key)
         if refit is not None and not item.row.refit:
             yield _Work(config, device, refit, finished.run)
 
-    def heard(item: _Work, epochs: tuple[int, int]) -> None:
-        if callback:
+    def heard(item: _Work | _Rehearsal, epochs: tuple[int, int]) -> None:
+        if callback and isinstance(item, _Work):
             callback(item.row, *epochs)
 
-    for _, finished in run_all(work, items, backend, heard=heard, follow=follow):
+    first = [_Rehearsal(config, device, tuple(missing.values()))] if rehearsed and items else items
+    for _, finished in run_all(work, first, backend, heard=heard, follow=follow):
         yield finished
 
 
-def _work(item: _Work, tell: Tell) -> Finished:
-    return _run(item, *_loaded(item.config, item.device), tell)
+def _work(item: _Work | _Rehearsal, tell: Tell) -> Finished | dict[str, Any]:
+    fabric, splits = _loaded(item.config, item.device)
+    if isinstance(item, _Rehearsal):
+        rehearse(item.config, fabric, splits, item.rows)
+        return environment(fabric)
+    return _run(item, fabric, splits, tell)
 
 
 @functools.lru_cache(maxsize=1)
