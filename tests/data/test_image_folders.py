@@ -162,7 +162,7 @@ def test_files_that_a_table_names_must_exist(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:
-    assert error(tmp_path) == "FOLDER: expected a folder of images, got no files"
+    assert error(tmp_path) == "FOLDER: expected a folder of images or recordings, got no files"
 
 
 def test_images_without_a_class(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_broken_files_are_skipped_when_asked(tmp_path: Path) -> None:
 def test_options_for_tables_are_refused(tmp_path: Path) -> None:
     folder(tmp_path)
     assert error(tmp_path, target="x") == "FOLDER: `target` needs a table metadata.csv in the folder, got none"
-    assert error(tmp_path, weight="x") == "FOLDER: `weight` must not be given with a folder of images"
+    assert error(tmp_path, weight="x") == "FOLDER: `weight` must not be given with images"
 
 
 def test_imbalance_is_said(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from letsam import checks
+from letsam.data.problems import DataError
 from letsam.tasks.task import KINDS
 
 PLACES = ("path", "test", "memory")  # the same data may lie somewhere else, or not be kept in memory
@@ -98,6 +99,12 @@ class DataOptions:
     def from_json(cls, values: Mapping[str, Any]) -> DataOptions:
         """The options that `as_json` wrote."""
         return cls(**{**values, "drop": tuple(values["drop"])})
+
+    def refuse(self, what: str, *names: str) -> None:
+        """Raise ValueError if one of these options is given, since `what` have no use for it."""
+        for field in dataclasses.fields(self):
+            if field.name in names and getattr(self, field.name) != field.default:
+                raise DataError(f"{self.path}: `{field.name}` must not be given with {what}")
 
     def check_equals(self, earlier: object) -> None:
         """Raise ValueError unless `earlier` are the same options as `as_json` writes them; paths may differ."""

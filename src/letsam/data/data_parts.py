@@ -88,9 +88,7 @@ class DataParts(Generic[L]):
 
 def parts_of_folder(options: DataOptions, wanted: WantedFiles) -> dict[str, LabelledFiles]:
     """The files of the parts that a folder has, and those of `options.test`."""
-    if options.weight is not None or options.text is not None or options.drop:
-        given = "weight" if options.weight is not None else "text" if options.text is not None else "drop"
-        raise DataError(f"{options.path}: `{given}` must not be given with a folder of {wanted.what}")
+    options.refuse(wanted.what, "weight", "text", "drop")
     folders = part_folders(Path(options.path))
     if options.test is not None:
         folders["test"] = Path(options.test)

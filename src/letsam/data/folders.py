@@ -10,9 +10,11 @@ from letsam.data.labelled_files import suffixes_below
 from letsam.data.loaded import LoadedData
 from letsam.data.pictures import SUFFIXES as IMAGES
 from letsam.data.problems import DataError
+from letsam.data.recordings import SUFFIXES as RECORDINGS
 
 _READERS = {
     "images": "letsam.data.image_folders:read_images",
+    "recordings": "letsam.data.audio_folders:read_recordings",
 }
 
 
@@ -20,7 +22,7 @@ def read_folder(options: DataOptions) -> LoadedData:
     """Read a folder.
 
     Raises:
-        DataError: it holds nothing that is read.
+        DataError: it holds nothing that is read, or images and recordings.
     """
     module, _, name = _READERS[_content(Path(options.path))].partition(":")
     return getattr(importlib.import_module(module), name)(options)
@@ -28,9 +30,11 @@ def read_folder(options: DataOptions) -> LoadedData:
 
 def _content(folder: Path) -> str:
     suffixes = suffixes_below(folder)
-    kinds = {"images": IMAGES}
+    kinds = {"images": IMAGES, "recordings": RECORDINGS}
     found = [kind for kind, known in kinds.items() if suffixes & set(known)]
+    if len(found) > 1:
+        raise DataError(f"{folder}: expected images or recordings, got both")
     if not found:
         got = ", ".join(sorted(suffixes)) if suffixes else "no files"
-        raise DataError(f"{folder}: expected a folder of images, got {got}")
+        raise DataError(f"{folder}: expected a folder of images or recordings, got {got}")
     return found[0]

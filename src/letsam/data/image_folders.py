@@ -95,6 +95,7 @@ def read_images(options: DataOptions) -> LoadedData:
     Raises:
         DataError: a file cannot be read, or has no label; there is one class alone; a test class is unknown.
     """
+    options.refuse("images", "sample_rate", "seconds")
     return load_pictures(looked_at(parts_of_folder(options, WANTED), look, options), options)
 
 
@@ -111,7 +112,7 @@ def load_pictures(parts: DataParts[Look], options: DataOptions) -> LoadedData:
     training = Pictures(sets[0].pixels, sets[0].targets, scale, augmentation)
     rows += [
         ("augmentation", "none" if augmentation is None else augmentation.text),
-        ("reading", "kept in memory" if in_memory else f"decoded when read, as they take {size / 2**30:.1f} GiB"),
+        ("reading", "kept in memory" if in_memory else f"decoded when read: {size / 2**20:,.0f} MiB in all"),
     ]
     return parts.loaded(
         name=Path(options.path).resolve().name,

@@ -15,7 +15,7 @@ from torch import Tensor
 from letsam.data.labelled_files import Content
 from letsam.data.numbered import NumberedDataset, StoredBatches
 from letsam.data.problems import DataError
-from letsam.data.threads import in_threads
+from letsam.data.threads import evenly_spaced, in_threads
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -288,9 +288,7 @@ class PictureReader:
 
     def some(self, most: int) -> Iterator[Tensor]:
         """Up to `most` pictures, evenly spaced."""
-        count = len(self.contents)
-        places = sorted({i * count // min(most, count) for i in range(min(most, count))})
-        return in_threads(self, places)
+        return in_threads(self, evenly_spaced(len(self.contents), most))
 
     def with_contents(self, contents: Sequence[Content], names: Sequence[str]) -> PictureReader:
         """The same for other pictures."""

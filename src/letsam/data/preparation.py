@@ -22,6 +22,7 @@ VALUES, TENSORS = "preparation.json", "preparation.safetensors"
 
 # A new modality needs a file and a line here. Names, so that the libraries of a modality are imported when it is used.
 _CLASSES: dict[str, str] = {
+    "audio": "letsam.data.audio_folders:AudioPreparation",
     "image": "letsam.data.image_folders:ImagePreparation",
 }
 
