@@ -1,6 +1,9 @@
 """Records of trials for the tests of the reports, without training."""
 
+import numpy as np
+
 from letsam.results import MethodName, Results, Run
+from letsam.results.predicted import Predictions
 
 
 def make_run(method, seed, accuracy, *, passes=100, rho=0.05, loss=0.5):
@@ -42,3 +45,24 @@ def trial(accuracies, **options):
         for seed, accuracy in enumerate(row)
     )
     return Results("digits", {"methods": list(accuracies), "epochs": 3, **options}, {"torch": "2.9"}, runs)
+
+
+def predictions_of(results, kind="classification", *, classes=(), outputs=4, samples=60):
+    """Predictions of all runs on one test set; the better a run's metric, the closer they are to the targets."""
+    random = np.random.default_rng(0)
+    if kind == "classification":
+        targets = random.integers(0, outputs, samples)
+        wanted = np.eye(outputs)[targets]
+    else:
+        wanted = (
+            random.normal(size=(samples, outputs))
+            if kind == "regression"
+            else random.integers(0, 2, (samples, outputs))
+        )
+        targets = wanted.astype(np.float32)
+    made = []
+    for place, run in enumerate(results.runs):
+        noise = np.random.default_rng(place).normal(size=(samples, outputs)) * (1.2 - run.test_accuracy)
+        scores = 4 * (wanted - 0.5) + 4 * noise if kind != "regression" else wanted + noise
+        made.append(Predictions(run.method, run.seed, kind, scores.astype(np.float32), targets, classes))
+    return tuple(made)

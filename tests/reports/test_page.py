@@ -1,6 +1,13 @@
 """The HTML page of a trial."""
 
 import ast
+import base64
+import csv
+import dataclasses
+import gzip
+import hashlib
+import io
+import json
 import math
 import re
 from html.parser import HTMLParser
@@ -31,11 +38,14 @@ class Page(HTMLParser):
 
     def __init__(self, html):
         super().__init__()
-        self.tags, self.ids, self.loads, self.text = [], [], [], []
+        self.tags, self.ids, self.loads, self.text, self.downloads = [], [], [], [], {}
         self.feed(html)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
+        if "download" in dict(attrs):
+            self.downloads[dict(attrs)["download"]] = dict(attrs)["href"]
+            return
         for name, value in attrs:
             if name == "id":
                 self.ids.append(value)
@@ -49,17 +59,22 @@ class Page(HTMLParser):
 
 
 def test_the_page_is_one_file(five, html, tmp_path, monkeypatch):
-    monkeypatch.setattr("letsam.reports.html.render_report", lambda results: html if results is five else "")
+    monkeypatch.setattr(
+        "letsam.reports.html.render_report",
+        lambda results, predictions: html if (results, predictions) == (five, ()) else "",
+    )
     path = tmp_path / "out" / "report.html"
     write_report(five, path)
     assert [file.name for file in path.parent.iterdir()] == ["report.html"]
     assert path.read_text(encoding="utf-8") == html
 
 
-def test_the_page_is_self_contained_and_has_no_scripts(html):
+def test_the_page_is_self_contained(html):
     page = Page(html)
     assert page.loads == []
-    assert not {"script", "link", "img", "iframe", "object", "embed"} & set(page.tags)
+    assert all(link.startswith("data:") for link in page.downloads.values())
+    assert not {"link", "img", "iframe", "object", "embed"} & set(page.tags)
+    assert page.tags.count("script") == 4  # numbers, figures, Plotly, and the script of the page
     assert set(re.findall(r"https?://[^\s\"'<]*", html)) <= {
         "http://www.w3.org/2000/svg",
         "http://www.w3.org/1999/xlink",
@@ -67,6 +82,18 @@ def test_the_page_is_self_contained_and_has_no_scripts(html):
     assert not re.search(r"@import|url\((?!#)", html)
     assert page.tags.count("figure") == 8
     assert len(page.ids) == len(set(page.ids))
+
+
+def test_the_policy_of_the_page_allows_its_two_scripts_alone(html):
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', html).group(1)
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    (script,) = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    packed = re.search(r'<script type="text/plain" id="plotly">(.*?)</script>', html).group(1)
+    plotly = gzip.decompress(base64.b64decode(packed))
+    assert b"plotly.js" in plotly[:200]
+    allowed = re.search("script-src ([^;]*)", policy).group(1).split()
+    digests = [base64.b64encode(hashlib.sha256(code).digest()).decode() for code in (script.encode(), plotly)]
+    assert allowed == [f"'sha256-{digest}'" for digest in digests]
 
 
 def test_every_reference_within_the_page_has_a_target(html):
@@ -93,7 +120,8 @@ def test_text_is_escaped():
     results = trial({"sgd": [0.5], "<b>x</b>&": [0.6]}, note="<script>alert(1)</script>")
     html = render_report(Results("<i>task</i>", results.config, {"platform": "<img src=x>"}, results.runs))
     page = Page(html)
-    assert not {"script", "img", "i"} & set(page.tags)
+    assert not {"img", "i"} & set(page.tags)
+    assert page.tags.count("script") == 4
     assert "<script>alert(1)</script>" in "".join(page.text)
     assert "<i>task</i>" in "".join(page.text)
 
@@ -132,7 +160,54 @@ def test_another_metric_goes_by_its_name_everywhere(five):
         assert draw(five).axes[0].get_title(loc="left") == "Test accuracy (%)"
     page = render_report(bleu)
     assert "The BLEU of the test samples times 100" in page
-    assert "accuracy" not in re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL).lower()
+    assert "accuracy" not in re.sub(r"<(svg|script).*?</\1>", "", page, flags=re.DOTALL).lower()
+
+
+def read(link):
+    kind, content = link.split(",", 1)
+    assert kind.endswith(";charset=utf-8;base64")
+    return base64.b64decode(content).decode()
+
+
+def test_the_numbers_can_be_downloaded(five):
+    runs = [
+        *five.runs[:-1],
+        dataclasses.replace(five.runs[-1], method="=1+1", metrics={"F1": 0.25}, test_loss=math.nan),
+    ]
+    files = Page(render_report(dataclasses.replace(five, runs=tuple(runs)))).downloads
+    assert list(files) == ["runs.csv", "history.csv", "runs.json"]
+    rows = list(csv.DictReader(io.StringIO(read(files["runs.csv"]))))
+    assert [(row["method"], int(row["seed"])) for row in rows[:-1]] == [run.key for run in runs[:-1]]
+    assert [float(row["test_accuracy"]) for row in rows] == [run.test_accuracy for run in runs]
+    assert rows[-1]["method"] == "'=1+1"  # a spreadsheet would take it for a formula
+    assert (rows[-1]["F1"], rows[0]["F1"], rows[0]["rho_final"]) == ("0.25", "", "")
+    points = list(csv.DictReader(io.StringIO(read(files["history.csv"]))))
+    assert len(points) == 3 * len(runs)
+    assert (points[1]["epoch"], points[1]["test_loss"], points[1]["rho"]) == ("2.0", "0.7", "")
+    whole = json.loads(read(files["runs.json"]))
+    assert whole["config"] == {"methods": list(five.methods), "epochs": 3}
+    assert whole["runs"][0]["history"]["test_accuracy"] == [0.5, 0.7, 0.7]
+    assert whole["runs"][-1]["test_loss"] is None
+    assert "rho_schedule" not in whole["runs"][-2]["history"]
+
+
+def test_what_was_inferred_from_files_is_a_section(five, html):
+    page = "".join(Page(render_report(dataclasses.replace(five, inferred=(("classes", "3: a, <b>, c"),)))).text)
+    assert "What was inferred" in page
+    assert "3: a, <b>, c" in page
+    assert "What was inferred" not in html
+
+
+def test_results_of_older_schemas_have_a_page(five, tmp_path):
+    five.save(tmp_path / "results.json")
+    value = json.loads((tmp_path / "results.json").read_text())
+    value["schema"] = 1
+    for run in value["runs"]:
+        for name in ("metric", "metrics", "steps", "skipped_steps", "lower_is_better"):
+            del run[name]
+    (tmp_path / "results.json").write_text(json.dumps(value))
+    write_report(Results.load(tmp_path / "results.json"), tmp_path / "report.html")
+    assert "lets-sam reached the highest" in (tmp_path / "report.html").read_text()
 
 
 def test_reports_import_nothing_of_the_project_but_results():
@@ -146,5 +221,5 @@ def test_reports_import_nothing_of_the_project_but_results():
             elif isinstance(node, ast.Import):
                 imported |= {alias.name for alias in node.names}
     ours = {name for name in imported if name.startswith("letsam") and not name.startswith("letsam.reports")}
-    assert ours == {"letsam.results"}
+    assert ours == {"letsam.results", "letsam.results.predicted"}
     assert "matplotlib.pyplot" not in imported

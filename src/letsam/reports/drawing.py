@@ -33,6 +33,7 @@ __all__ = [
     "finite_points",
     "limit_accuracies",
     "limit_losses",
+    "loss_limit",
     "plain_number",
 ]
 
@@ -141,14 +142,16 @@ def _note_cut(axes: Axes) -> None:
     axes.annotate(note, (1, 1), (0, 4), "axes fraction", "offset points", ha="right", fontsize=7.5, color=INK)
 
 
-def limit_losses(axes: Axes, results: Results, *, horizontal: bool = False) -> None:
-    """Cut off losses of runs that diverge, so that the others stay distinguishable, and say so in the figure.
-
-    The limit is four times the median, over the runs, of the largest test loss.
-    """
+def loss_limit(results: Results) -> float:
+    """The largest loss that figures show: four times the median, over the runs, of the largest test loss."""
     peaks = [max((abs(loss) for _, loss in finite_points(run, "test_loss")), default=math.nan) for run in results.runs]
     finite = [peak for peak in peaks if math.isfinite(peak)]
-    limit = 4 * statistics.median(finite) if finite else math.inf
+    return 4 * statistics.median(finite) if finite else math.inf
+
+
+def limit_losses(axes: Axes, results: Results, *, horizontal: bool = False) -> None:
+    """Cut off losses of runs that diverge, so that the others stay distinguishable, and say so in the figure."""
+    limit = loss_limit(results)
     columns = (np.asarray(line.get_xdata() if horizontal else line.get_ydata()) for line in axes.lines)
     values = [float(value) for column in columns for value in column]
     inside = [value for value in values if abs(value) <= limit]

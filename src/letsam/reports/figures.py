@@ -110,7 +110,7 @@ def radius_over_time(results: Results, *, legend: bool = True) -> Figure | None:
     axes.set_yscale("log")
     drawn: dict[str, None] = {}
     for run in results.runs:
-        points = [(epoch, rho) for epoch, rho in _radius_points(run) if drawable(rho) and rho >= SMALLEST]
+        points = [(epoch, rho) for epoch, rho in radius_points(run) if drawable(rho) and rho >= SMALLEST]
         if not points:
             continue
         drawn[run.method] = None
@@ -197,7 +197,7 @@ def method_comparison(results: Results, metric: str = "test_accuracy") -> Figure
     values = {m: [scale * float(getattr(run, metric)) for run in results.runs_of(m)] for m in results.methods}
     if not any(drawable(value) for row in values.values() for value in row):
         return None
-    sign = 1 if metric == "test_accuracy" else -1
+    sign = 1 if metric == "test_accuracy" and not results.lower_is_better else -1
     # Worst first, because the vertical axis grows upwards; diverged methods count as worst.
     order = sorted(values, key=lambda m: _ranked(values[m], sign))
     figure, axes = empty_figure(_title(results, metric), height=0.75 + 0.29 * max(len(order), 3))
@@ -224,9 +224,9 @@ def method_comparison(results: Results, metric: str = "test_accuracy") -> Figure
     axes.set_ylim(-0.6, len(order) - 0.4)
     axes.grid(visible=True, axis="both", color=INK, alpha=0.12, lw=0.6)
     axes.xaxis.set_major_locator(MaxNLocator(6))
-    if metric == "test_accuracy":
+    if sign > 0:
         limit_accuracies(axes, order, values)
-    else:
+    elif metric != "test_accuracy":
         limit_losses(axes, results, horizontal=True)
     return figure
 
@@ -245,7 +245,7 @@ def _over_seeds(runs: Sequence[Run], metric: str, scale: float) -> list[tuple[fl
     return points
 
 
-def _radius_points(run: Run) -> Iterable[tuple[float, float]]:
+def radius_points(run: Run) -> Iterable[tuple[float, float]]:
     schedule = run.mean_radii
     last = max((epoch for epoch in run.history.get("epoch", ()) if epoch is not None), default=0.0)
     if not schedule or not last:

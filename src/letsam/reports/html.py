@@ -1,62 +1,71 @@
-"""The report: one HTML file that holds the whole trial and loads nothing.
+"""The report: one HTML file that holds the whole trial and loads nothing, so that it can be mailed and archived.
 
-Figures are inlined as SVG, the styles are in the page, and there is no script, so the file can be mailed, archived and
-opened anywhere. The same results always give the same page.
+Every number is there as text and every figure as a still picture (SVG), which need no script. The script of the page
+replaces the pictures by figures that answer to the mouse, drawn by Plotly, which is in the file as well. A
+Content-Security-Policy allows these two scripts alone. The same results always give the same page.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
-from letsam.reports import figures, table
-from letsam.reports.drawing import LARGEST, figure_to_svg
+from letsam.reports import table
+from letsam.reports.downloads import downloads_of
 from letsam.reports.metric_text import percent
+from letsam.reports.page_data import json_for_page, live_figures, page_data
+from letsam.reports.panels import class_panel, reliability_panel, residual_panels, sections_of
+from letsam.reports.plotly_bundle import packed_plotly, script_hash
+from letsam.reports.prediction_tables import prediction_tables, scores_of_runs
 from letsam.reports.styles import method_styles
+from letsam.reports.trial_outputs import TrialOutputs, trial_outputs
 from letsam.reports.verdict import verdict
-from letsam.results import Results, printable, write_atomically
+from letsam.results import Results, printable, summarize, write_atomically
+from letsam.results.predicted import Predictions, load_predictions
 
 __all__ = ["render_report", "write_report"]
 
-
-@dataclass(frozen=True)
-class _Panel:
-    """One figure of the page.
-
-    Args:
-        name: of the figure within the page; the ids of its SVG begin with it.
-        caption: how to read it.
-        svg: the figure, or None if there is nothing to draw.
-        absent: what the page says where there is no figure.
-    """
-
-    name: str
-    caption: str
-    svg: Markup | None
-    absent: str
+FOLDER = Path(__file__).parent
+SCRIPTS = ("numbers", "tables", "figures", "page")
 
 
 def write_report(results: Results, path: str | Path) -> None:
-    """Write the report of a trial to one self-contained HTML file, in one atomic step."""
-    write_atomically(Path(path), render_report(results))
+    """Write the report of a trial to one self-contained HTML file, in one atomic step.
+
+    Args:
+        results: the trial.
+        path: of the page; the predictions of its runs are read from the folder ``predictions`` beside it.
+
+    Raises:
+        ValueError: a file with predictions is damaged.
+    """
+    path = Path(path)
+    predictions = load_predictions(path.parent, [run.key for run in results.runs])
+    write_atomically(path, render_report(results, predictions))
 
 
-def render_report(results: Results) -> str:
-    """Return the report of a trial as HTML."""
+def render_report(results: Results, predictions: Sequence[Predictions] = ()) -> str:
+    """Return the report of a trial as HTML.
+
+    Args:
+        results: the trial.
+        predictions: of its runs on the test set, for results by class, calibration and disagreement.
+    """
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(FOLDER),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    found = trial_outputs(predictions)
+    sections = sections_of(results)
+    rows = table.table_rows(results)
     page = environment.get_template("template.html.j2").render(
         task=results.task,
         facts=_facts(results),
@@ -64,100 +73,70 @@ def render_report(results: Results) -> str:
         metric=results.metric,
         percent=percent(results),
         columns=table.columns(results),
-        rows=table.table_rows(results),
+        rows=rows,
+        seeds=sorted({run.seed for run in results.runs}),
         styles=method_styles(results),
-        sections=_sections(results),
+        sections=sections,
+        inferred=results.inferred,
+        contents=[
+            *([("results", "Results")] if rows else []),
+            *([("data", "Data")] if rows and results.inferred else []),
+            *([(one.anchor, one.heading) for one in sections] if rows else []),
+            *(_anchors(found) if rows else []),
+            ("setup", "Configuration"),
+            ("definitions", "Definitions"),
+        ],
         config=_pairs(results.config),
         environment=_pairs(results.environment),
+        **_of_predictions(results, found),
+        **_scripts(),
     )
     return printable(page, page=True)
 
 
-def _sections(results: Results) -> tuple[tuple[str, str, tuple[_Panel, ...]], ...]:
-    """Heading, introduction and panels of each section of figures."""
-    panels = {panel.name: panel for panel in _panels(results)}
-    band = "Line: mean over seeds. Band: one standard deviation over seeds"
-    if len(results.methods) > figures.BANDS:
-        band += ", drawn for learned radii only, to keep the rest readable"
-    band += ". A line stops where one of its seeds diverges."
-    return (
-        ("Comparison", "Each method after its last epoch.", (panels["metric-dots"], panels["gap-dots"])),
-        (
-            "Learning curves",
-            band,
-            (panels["metric"], panels["test-loss"], panels["train-loss"], panels["gap"]),
-        ),
-        (
-            "The radius",
-            "How far each step climbs, and what moves it. One thin line for each seed.",
-            (panels["radius"], panels["hypergradient"]),
-        ),
+def _of_predictions(results: Results, found: TrialOutputs | None) -> dict[str, Any]:
+    """What the page has of the predictions of the runs, and the numbers for its script."""
+    scores = scores_of_runs(found) if found is not None else {}
+    best = table.best_method(summarize(results))
+    tables = None if found is None else prediction_tables(found, scores, best)
+    regression = found is not None and found.kind == "regression"
+    values: dict[str, Any] = {
+        "predictions": tables,
+        "place": {method: place for place, method in enumerate(results.methods)},
+        "downloads": downloads_of(results, found, scores),
+        "numbers": Markup(json_for_page(page_data(results, found, scores, tables.shown if tables else ()))),
+        "panels": Markup(json_for_page(live_figures(results))),
+    }
+    if found is not None:
+        values["residual_panels"] = residual_panels(results, found) if regression else ()
+        values["class_panel"] = class_panel()
+        values["reliability_panel"] = None if regression else reliability_panel(results, found)
+    return values
+
+
+def _anchors(found: TrialOutputs | None) -> list[tuple[str, str]]:
+    if found is None:
+        return []
+    names = [("residuals", "Residuals")] if found.kind == "regression" else []
+    if not names:
+        names = [("classes", "Classes" if found.kind == "classification" else "Labels"), ("calibration", "Calibration")]
+    return [*names, *([("disagreement", "Disagreement")] if len(found.methods) > 1 else [])]
+
+
+def _scripts() -> dict[str, Any]:
+    """Styles, scripts, and the policy that allows these scripts and nothing else."""
+    parts = [(FOLDER / "script" / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS]
+    script = "\n".join(['"use strict";', "(() => {", *parts, "})();"])
+    packed, plotly = packed_plotly()
+    policy = (
+        f"default-src 'none'; script-src {script_hash(script)} {plotly}; style-src 'unsafe-inline'; img-src data: blob:"
     )
-
-
-def _panels(results: Results) -> tuple[_Panel, ...]:
-    nothing = f"Nothing to draw: no finite value up to {LARGEST:g} has been recorded."
-    return (
-        _panel(
-            "metric-dots",
-            "One dot for each seed, a bar at the mean; the highest mean is on top. Methods whose dots "
-            "overlap are not told apart by these runs. Bold names have a learned radius.",
-            figures.method_comparison(results),
-            nothing,
-        ),
-        _panel(
-            "gap-dots",
-            "Test loss minus training loss at the end; the smallest mean is on top. A small gap is good only "
-            f"if the {results.metric} is high as well: a model that has learned nothing has no gap.",
-            figures.method_comparison(results, "generalization_gap"),
-            nothing,
-        ),
-        _panel(
-            "metric",
-            "Higher is better. A curve that rises and then falls is overfitting.",
-            figures.learning_curves(results, legend=False),
-            nothing,
-        ),
-        _panel(
-            "test-loss",
-            "Lower is better. It also counts how sure the wrong answers are, so it may rise while the "
-            f"{results.metric} does not fall.",
-            figures.learning_curves(results, "test_loss", legend=False),
-            nothing,
-        ),
-        _panel(
-            "train-loss",
-            "How well the training labels are fitted. If labels are noisy, a very low loss means that "
-            "the noise is memorised.",
-            figures.learning_curves(results, "train_loss", legend=False),
-            nothing,
-        ),
-        _panel(
-            "gap",
-            "Test loss minus training loss. Closer to zero means that what was learned carries over to unseen data.",
-            figures.gap_over_time(results, legend=False),
-            nothing,
-        ),
-        _panel(
-            "radius",
-            "Learned radii are drawn solid (a refit dashed), fixed ones dotted. Lines of one colour that "
-            "start apart and end together agree on a radius; a line still on the move may have needed more time.",
-            figures.radius_over_time(results, legend=False),
-            "No radius to show: none of the methods that have finished perturbs the weights.",
-        ),
-        _panel(
-            "hypergradient",
-            "Mean since the last evaluation. Below zero, a larger radius would lower the objective, so the "
-            "radius grows; above zero it shrinks.",
-            figures.hypergradient_over_time(results, legend=False),
-            "No hypergradient to show: none of the methods that have finished learns its radius.",
-        ),
-    )
-
-
-def _panel(name: str, caption: str, figure: Figure | None, absent: str) -> _Panel:
-    svg = None if figure is None else Markup(figure_to_svg(figure, name))
-    return _Panel(name, caption, svg, absent)
+    return {
+        "css": Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
+        "script": Markup(script),
+        "plotly": packed,
+        "policy": Markup(policy),
+    }
 
 
 def _facts(results: Results) -> tuple[tuple[str, str], ...]:

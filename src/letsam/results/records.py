@@ -184,6 +184,11 @@ class Results:
         """The name of what ``test_accuracy`` holds, such as "accuracy" or "BLEU"."""
         return self.runs[0].metric if self.runs else "accuracy"
 
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether a lower ``test_accuracy`` is better, as for an error."""
+        return bool(self.runs) and self.runs[0].lower_is_better
+
     def runs_of(self, method: str) -> tuple[Run, ...]:
         """The runs of one method, in order."""
         return tuple(run for run in self.runs if run.method == method)
