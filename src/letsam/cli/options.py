@@ -129,6 +129,17 @@ class DataArguments:
     ] = None
     memory: Annotated[float, typer.Option(help="GiB of decoded data that are kept in memory.")] = 2.0
     skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave out files that cannot be read.")] = False
+    missing: Annotated[
+        str | None,
+        typer.Option(help="Texts that mean a missing value, separated by commas, besides empty cells and NA."),
+    ] = None
+    balance: Annotated[
+        bool, typer.Option("--balance", help="Weight the classes in the loss so that all count the same.")
+    ] = False
+    metric: Annotated[
+        str | None,
+        typer.Option(help="Main metric: accuracy, balanced accuracy, F1, AUROC, log loss, RMSE, MAE, R2 or Spearman."),
+    ] = None
 
     def options(self, path: str) -> DataOptions:
         """The options of the data at `path`."""
@@ -136,7 +147,9 @@ class DataArguments:
 
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         values["test"] = None if self.test is None else str(self.test)
-        values["drop"] = () if self.drop is None else parse_names("drop", self.drop)
+        for name in ("drop", "missing"):
+            given = getattr(self, name)
+            values[name] = () if given is None else parse_names(name, given)
         return DataOptions(path=path, **values)
 
     def check_unused(self, task: str) -> None:
@@ -322,4 +335,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 def default_folder(task: str) -> Path:
     """The folder for the results of a task where the option `--out` is not given."""
-    return Path("runs") / Path(task.removeprefix("hf:").replace(":", "-").rstrip("/")).name
+    from letsam.data import is_data
+    from letsam.data.reading import name_of
+
+    return Path("runs") / (name_of(task) if is_data(task) else Path(task.replace(":", "-")).name)

@@ -30,6 +30,8 @@ class DataOptions:
         time: a column; the latest rows become the test data.
         weight: a column with the weight of each row in loss and metrics.
         drop: columns that are left out.
+        missing: texts of cells that mean that a value is missing, besides empty cells, NA, nan and null.
+        balance: weight the classes in the loss so that all have the same total weight.
         metric: the name of the main metric; None: that of the kind.
         pretrained: a pretrained model, whose tokenizer or image size the data are prepared for; `data_task` sets it.
         image_size: the side in pixels that images are brought to, >= 8; None: told from the images.
@@ -58,6 +60,8 @@ class DataOptions:
     time: str | None = None
     weight: str | None = None
     drop: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    balance: bool = False
     metric: str | None = None
     image_size: int | None = None
     augment: str = "auto"
@@ -84,6 +88,7 @@ class DataOptions:
         if self.seconds is not None:
             checks.positive("seconds", self.seconds)
         checks.not_negative("memory", self.memory)
+        checks.flag("balance", self.balance)
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -93,12 +98,14 @@ class DataOptions:
 
     def as_json(self) -> dict[str, Any]:
         """The options as JSON values."""
-        return {**{field.name: getattr(self, field.name) for field in dataclasses.fields(self)}, "drop": [*self.drop]}
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**values, "drop": [*self.drop], "missing": [*self.missing]}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> DataOptions:
         """The options that `as_json` wrote."""
-        return cls(**{**values, "drop": tuple(values["drop"])})
+        lists = {name: tuple(values.get(name, ())) for name in ("drop", "missing")}
+        return cls(**{**values, **lists})
 
     def refuse(self, what: str, *names: str) -> None:
         """Raise ValueError if one of these options is given, since `what` have no use for it."""

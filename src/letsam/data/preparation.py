@@ -24,6 +24,7 @@ VALUES, TENSORS = "preparation.json", "preparation.safetensors"
 _CLASSES: dict[str, str] = {
     "audio": "letsam.data.audio_folders:AudioPreparation",
     "image": "letsam.data.image_folders:ImagePreparation",
+    "table": "letsam.data.tables:TablePreparation",
 }
 
 

@@ -15,6 +15,7 @@ HUB = "hf:"
 # A new modality needs a file and a line here. Names, so that the libraries of a reader are imported when it is used.
 _READERS: dict[str, str] = {
     "folder": "letsam.data.folders:read_folder",
+    "table": "letsam.data.tables:read_columns",
 }
 
 _SUFFIXES = {
@@ -50,6 +51,17 @@ def read_data(options: DataOptions) -> LoadedData:
         raise DataError(f"{options.path}: expected data of one of the kinds {', '.join(_READERS)}, got {modality}")
     module, _, name = _READERS[modality].partition(":")
     return getattr(importlib.import_module(module), name)(options)
+
+
+def name_of(path: str) -> str:
+    """The name of a task: that of its file or folder, without suffixes.
+
+    Example:
+        >>> name_of("data/iris.csv.gz"), name_of("images/"), name_of("hf:user/reviews")
+        ('iris', 'images', 'reviews')
+    """
+    name = Path(path.removeprefix(HUB).rstrip("/\\")).name
+    return (name.split(".")[0] if modality_of_suffix(name) else name) or "data"
 
 
 def modality_of_suffix(path: str) -> str | None:

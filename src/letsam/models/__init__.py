@@ -6,6 +6,7 @@
 - `registry`: the models by name, and what "auto" stands for
 - `perceptrons`, `convolutional`, `text_encoder`: networks; others are in `letsam.tasks.models`
 - `pretrained`, `timm_models`: models of other packages, which are imported when they are used
+- `rescaled`: outputs in the units of numbers to predict
 - `base_optimizers`: SGD, Adam and AdamW with options
 - `lr_range`: the range test behind ``--lr auto``
 
@@ -19,6 +20,7 @@ from letsam.models.lr_range import LearningRates, range_test
 from letsam.models.model_options import ModelOptions
 from letsam.models.pretrained import pretrained_pixels, pretrained_tokens
 from letsam.models.registry import MODELS
+from letsam.models.rescaled import Rescaled
 
 __all__ = [
     "MODELS",
@@ -27,6 +29,7 @@ __all__ = [
     "DataDescription",
     "LearningRates",
     "ModelOptions",
+    "Rescaled",
     "choose",
     "pretrained_pixels",
     "pretrained_tokens",

@@ -16,6 +16,7 @@ from letsam.models.described import DataDescription
 from letsam.models.model_options import AUTO, ModelOptions
 from letsam.models.pretrained import CLASSES, fine_tuned, saved_network
 from letsam.models.registry import MODELS, automatic, entry
+from letsam.models.rescaled import Rescaled
 from letsam.models.timm_models import PREFIX, import_timm, timm_arguments, timm_model
 from letsam.tasks import TaskError
 
@@ -100,6 +101,9 @@ def rebuild(config: dict[str, Any], folder: Path) -> nn.Module:
     Raises:
         TaskError: an unknown network, of a newer version of letsam.
     """
+    if "rescaled" in config:
+        inner = {name: value for name, value in config.items() if name != "rescaled"}
+        return Rescaled(rebuild(inner, folder), **config["rescaled"])
     family = config.get("family")
     if family == "transformers":
         return saved_network(folder / "network", config["modality"])

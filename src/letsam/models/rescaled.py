@@ -30,10 +30,12 @@ class Rescaled(nn.Module):
     def __init__(self, model: nn.Module, mean: Sequence[float], scale: Sequence[float]) -> None:
         super().__init__()
         self.model = model
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
-        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
+        # They are in the configuration of the model, so they need not be among its weights.
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32), persistent=False)
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32), persistent=False)
 
     def forward(self, inputs: Any) -> Tensor:
         """The outputs in the units of the numbers to predict, shape ``(batch, columns)``."""
-        outputs = logits_of(self.model(inputs))
-        return outputs.float() * self.scale + self.mean
+        outputs: Tensor = logits_of(self.model(inputs))
+        precise = torch.promote_types(outputs.dtype, torch.float32)
+        return outputs.to(precise) * self.scale + self.mean

@@ -125,12 +125,13 @@ def batches_of(dataset: Dataset[Any], batch_size: int) -> Iterator[tuple[dict[st
         yield trimmed([dataset[index] for index in range(start, min(start + batch_size, count))])
 
 
-def load_package(name: str, task: str) -> Any:
+def load_package(name: str, task: str, extra: str = "tasks") -> Any:
     """Import a package that a task needs; called when the task is built.
 
     Args:
         name: Name of the package.
         task: Name of the task, for the error message.
+        extra: The extra of letsam that installs it.
 
     Returns:
         The module.
@@ -146,7 +147,8 @@ def load_package(name: str, task: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise TaskError(f'`{task}` needs the package {name}; install it with `pip install "letsam[tasks]"`') from error
+        hint = f'install it with `pip install "letsam[{extra}]"`'
+        raise TaskError(f"`{task}` needs the package {name}; {hint}") from error
 
 
 @contextlib.contextmanager

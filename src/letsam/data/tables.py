@@ -1,0 +1,183 @@
+"""Tables whose columns are inputs: read, prepared, and prepared in the same way for new files."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, TensorDataset
+
+from letsam.data.columns import (
+    CategoryColumn,
+    NumberColumn,
+    TableColumns,
+    categories_in,
+    fit_columns,
+    inputs_of,
+    numbers_in,
+    tell_columns,
+)
+from letsam.data.data_options import DataOptions
+from letsam.data.divided import DividedTable, read_divided
+from letsam.data.loaded import LoadedData
+from letsam.data.preparation import Preparation
+from letsam.data.problems import DataError
+from letsam.data.reading import name_of
+from letsam.data.table_files import Frame, import_pandas, read_frame
+from letsam.data.targets import class_counts
+from letsam.tasks.weighted import WeightedRows
+
+LARGEST = 1e6  # of an input, so that a mistyped number far outside does not become infinite in float32
+SHOWN = 8  # names of columns in a row of the table of what was inferred
+
+
+class InputRows(Dataset[Tensor]):
+    """The inputs of the rows of a table.
+
+    Args:
+        inputs: float32, shape ``(n, inputs)``.
+    """
+
+    def __init__(self, inputs: Tensor) -> None:
+        self.inputs = inputs
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self.inputs)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """The inputs of one row."""
+        return self.inputs[index]
+
+
+class TablePreparation(Preparation):
+    """Makes inputs of the columns of a table.
+
+    Args:
+        columns: their kinds.
+        numbers: of the columns of numbers and dates, what was fitted.
+        categories: of the columns of categories, what was fitted.
+        missing: texts that mean that a value is missing.
+    """
+
+    modality = "table"
+
+    def __init__(
+        self,
+        columns: TableColumns,
+        numbers: list[NumberColumn],
+        categories: list[CategoryColumn],
+        missing: tuple[str, ...] = (),
+    ) -> None:
+        self.columns, self.numbers, self.categories, self.missing = columns, numbers, categories, missing
+
+    @classmethod
+    def fitted(cls, frame: Frame, columns: TableColumns, options: DataOptions) -> TablePreparation:
+        """Fit it to the training rows."""
+        numbers, categories = numbers_in(frame, columns, options.path), categories_in(frame, columns)
+        return cls(columns, *fit_columns(numbers, categories), options.missing)
+
+    def inputs(self, frame: Frame, path: str) -> Tensor:
+        """The inputs of the rows of a table, float32, shape ``(n, inputs)``.
+
+        Raises:
+            DataError: a column is missing, or holds something else than in the training data.
+        """
+        wanted = (*self.columns.numbers, *self.columns.dates, *self.columns.categories)
+        absent = [name for name in wanted if name not in frame.columns]
+        if absent:
+            raise DataError(f"{path}: expected the columns of the training data, got none of the name {absent[0]!r}")
+        numbers = numbers_in(frame, self.columns, path)
+        made = inputs_of(numbers, categories_in(frame, self.columns), self.numbers, self.categories)
+        return torch.from_numpy(made).clamp(-LARGEST, LARGEST).float()
+
+    def read(self, path: str) -> Dataset[Any]:
+        """The inputs of the rows of a file."""
+        return InputRows(self.inputs(read_frame(path, self.missing), path))
+
+    def values(self) -> dict[str, Any]:
+        """What was fitted."""
+        return {
+            "columns": {**dataclasses.asdict(self.columns), "left_out": dict(self.columns.left_out)},
+            "numbers": [dataclasses.asdict(column) for column in self.numbers],
+            "categories": [dataclasses.asdict(column) for column in self.categories],
+            "missing": list(self.missing),
+        }
+
+    @classmethod
+    def restored(cls, values: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> TablePreparation:
+        """The preparation with these values."""
+        kinds = {name: tuple(values["columns"][name]) for name in ("numbers", "dates", "categories")}
+        columns = TableColumns(**kinds, left_out=values["columns"]["left_out"])
+        numbers = [
+            NumberColumn(**{**one, "missing": None if one["missing"] is None else tuple(one["missing"])})
+            for one in values["numbers"]
+        ]
+        categories = [
+            CategoryColumn(one["name"], tuple(one["common"]), tuple(one["rare"])) for one in values["categories"]
+        ]
+        return cls(columns, numbers, categories, tuple(values["missing"]))
+
+
+def read_columns(options: DataOptions) -> LoadedData:
+    """Read a table whose columns are inputs.
+
+    Raises:
+        DataError: the data cannot be used; one line.
+    """
+    table = read_divided(options)
+    pandas = import_pandas()
+
+    everything = table.train if options.test is not None else pandas.concat([table.train, table.test])
+    columns = tell_columns(everything.reset_index(drop=True), options.path)
+    preparation = TablePreparation.fitted(table.train, columns, options)
+    preparation.classes = table.plan.classes
+    inputs = preparation.inputs(table.train, options.path)
+    test_inputs = preparation.inputs(table.test, options.test or options.path)
+    return LoadedData(
+        name=name_of(options.path),
+        modality="table",
+        kind=table.plan.kind,
+        train=with_weights(TensorDataset(inputs, table.targets), table.targets, table.weights),
+        test=with_weights(TensorDataset(test_inputs, table.test_targets), table.test_targets, table.test_weights),
+        preparation=preparation,
+        classes=table.plan.classes,
+        outputs=table.plan.outputs,
+        input_shape=(inputs.shape[1],),
+        groups=table.groups,
+        times=table.times,
+        weights=table.weights,
+        inferred=(
+            *table.inferred,
+            *class_counts(table.plan.classes, table.targets),
+            *_described(table, columns, inputs),
+        ),
+    )
+
+
+def with_weights(dataset: Dataset[Any], targets: Tensor, weights: Tensor | None) -> Dataset[Any]:
+    """The data set, with weights of its samples where there are any."""
+    return dataset if weights is None else WeightedRows(dataset, targets, weights)
+
+
+def _described(table: DividedTable, columns: TableColumns, inputs: Tensor) -> list[tuple[str, str]]:
+    kinds = {"numbers": columns.numbers, "dates": columns.dates, "categories": columns.categories}
+    rows = [(f"columns of {kind}", f"{len(names)}: {_listed(names)}") for kind, names in kinds.items() if names]
+    used = [name for names in kinds.values() for name in names]
+    absent = {name: int(table.train[name].isna().sum()) for name in used}
+    if any(absent.values()):
+        texts = [f"{name} {count:,}" for name, count in absent.items() if count]
+        rows.append(("missing in training rows", _listed(texts)))
+    if columns.left_out:
+        rows.append(("columns left out", _listed([f"{name} ({why})" for name, why in columns.left_out.items()])))
+    if any(why == "sentences" for why in columns.left_out.values()):
+        rows.append(("note", "--text COLUMN trains on the sentences of a column instead"))
+    return [*rows, ("inputs of a row", str(inputs.shape[1]))]
+
+
+def _listed(names: Any) -> str:
+    shown = ", ".join(list(names)[:SHOWN])
+    return shown if len(names) <= SHOWN else f"{shown} and {len(names) - SHOWN} more"
