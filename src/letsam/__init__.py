@@ -7,6 +7,8 @@
 `letsam.optimizer` describes how a step works, `letsam.radius.learned` how the radius is learned.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from . import interrupts  # isort: split
 
 from . import hypergradient, perturbations, radius, variants
@@ -26,6 +28,9 @@ from .step.snapshot import frozen_statistics
 from .tangent import register_update_rule
 from .variants import *  # noqa: F403
 
+if TYPE_CHECKING:
+    from .model_folder import load
+
 __all__ = [
     "Diagonal",
     "DistributedState",
@@ -40,6 +45,7 @@ __all__ = [
     "endless",
     "frozen_statistics",
     "hypergradient",
+    "load",
     "param_groups",
     "perturbations",
     "radius",
@@ -48,5 +54,15 @@ __all__ = [
 ]
 __all__ += radius.__all__
 __all__ += variants.__all__
+
+
+def __getattr__(name: str) -> Any:
+    """Import `load` when it is asked for: it needs the packages of data and models, which training does not."""
+    if name == "load":
+        from .model_folder import load
+
+        return load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 interrupts.raise_again()

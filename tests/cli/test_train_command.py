@@ -24,8 +24,15 @@ def test_train(real_report: None, here: Path, letsam_run: Any) -> None:
     folder = Path("runs/my_task.py-make_task/sam-0.1-3")
 
     assert (status, err) == (0, "")
-    assert out.splitlines()[-2:] == [f"checkpoint: {folder / 'checkpoint.pt'}", f"report: {folder / 'report.html'}"]
-    assert {path.name for path in folder.iterdir()} == {"checkpoint.pt", "predictions", "report.html", "results.json"}
+    names = {"checkpoint": "checkpoint.pt", "report": "report.html", "model": "model"}
+    assert out.splitlines()[-3:] == [f"{what}: {folder / name}" for what, name in names.items()]
+    assert {path.name for path in folder.iterdir()} == {
+        "checkpoint.pt",
+        "model",
+        "predictions",
+        "report.html",
+        "results.json",
+    }
     assert rows(folder / "results.json") == [("sam:0.1", 3)]
     assert [path.name for path in (folder / "predictions").iterdir()] == ["sam-0.1-3.safetensors"]
 

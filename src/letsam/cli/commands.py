@@ -59,20 +59,34 @@ def trial_command(
     refit: options.Refit = True,
     jobs: options.Jobs = 1,
     executor: options.ExecutorOption = "joblib",
+    refit_best: options.RefitBest = False,
+    export: options.Export = None,
 ) -> None:
     """Compare methods on a task: a table, results.json and report.html."""
+    from letsam.model_folder.exporting import check_export
     from letsam.training.executors import check_executor
 
     check_executor(executor, jobs)
+    check_export(export)
+    if export is not None and not refit_best:
+        raise ValueError(f"`export` needs --refit-best, which writes a model, got {export!r} without it")
     parsed, numbers = options.parse_methods(methods), options.parse_seeds(seeds)
     config = options.make_config(run, data, model, methods=parsed, seeds=numbers, refit=refit)
     out = run.out or options.default_folder(run.task)
-    _run_trial(config, out, run.device, run.strategy, executor=executor, jobs=jobs, resume=run.resume)
+    _run_trial(config, out, run, executor=executor, jobs=jobs, refit_best=refit_best, export=export)
 
 
 def _run_trial(
-    config: TrialConfig, folder: Path, device: str, strategy: str | None, *, executor: str, jobs: int, resume: bool
+    config: TrialConfig,
+    folder: Path,
+    run: options.RunArguments,
+    *,
+    executor: str,
+    jobs: int,
+    refit_best: bool,
+    export: str | None,
 ) -> None:
+    from letsam.cli.saving import save_winner
     from letsam.reports.html import write_report
     from letsam.training import trial
     from letsam.training.devices import make_fabric
@@ -85,19 +99,19 @@ def _run_trial(
     splits = trial.check_data(task, config)
     elsewhere = executor != "joblib"
     # A cluster has devices of its own, which this machine need not have.
-    fabric = make_fabric("cpu") if elsewhere else make_fabric(device, strategy, config.precision)
+    fabric = make_fabric("cpu") if elsewhere else make_fabric(run.device, run.strategy, config.precision)
     if (jobs > 1 or elsewhere) and fabric.world_size > 1:
         name, value, expected = ("executor", executor, "joblib") if elsewhere else ("jobs", jobs, 1)
         raise ValueError(f"`{name}` must be {expected} under torchrun, got {value}")
-    config, task = with_learning_rate(config, splits, fabric, folder / trial.RESULTS if resume else None)
+    config, task = with_learning_rate(config, splits, fabric, folder / trial.RESULTS if run.resume else None)
     if fabric.is_global_zero:
         print_inferred(task.inferred)
     with locked_folder(folder) if fabric.is_global_zero else nullcontext():
-        results = trial.open_results(folder, config, trial.environment(fabric), task.inferred, resume=resume)
+        results = trial.open_results(folder, config, trial.environment(fabric), task.inferred, resume=run.resume)
         fabric.barrier()  # all ranks must have read the folder before the first of them writes
-        keys = {run.key for run in trial.planned(config)}
-        known = {run.key for run in results.runs}
-        missing = [run for run in trial.planned(config) if run.key not in known]
+        keys = {row.key for row in trial.planned(config)}
+        known = {row.key for row in results.runs}
+        missing = [row for row in trial.planned(config) if row.key not in known]
         done = len(keys) - len(missing)
         if not elsewhere:
             rehearse(config, fabric, splits, missing)
@@ -107,8 +121,10 @@ def _run_trial(
             progress_bars(len(keys), done, shown=fabric.is_global_zero) as callback,
         ):
             if jobs > 1 or elsewhere:
-                backend = make_backend(executor, jobs, device)
-                running = trial.run_trial_on(backend, config, device, results, folder, callback, rehearsed=elsewhere)
+                backend = make_backend(executor, jobs, run.device)
+                running = trial.run_trial_on(
+                    backend, config, run.device, results, folder, callback, rehearsed=elsewhere
+                )
             else:
                 running = trial.run_trial(task, config, fabric, results, folder, callback, splits)
             for finished in running:
@@ -117,6 +133,8 @@ def _run_trial(
             write_report(results, folder / trial.REPORT)
             print_results(results)
             print_line(f"report: {folder / trial.REPORT}")
+        if refit_best:
+            save_winner(config, results, splits, fabric, folder, export)
 
 
 @app.command("train")
@@ -128,20 +146,23 @@ def train_command(
     method: options.MethodOption,
     seed: options.Seed = 0,
     checkpoint_steps: options.CheckpointSteps = None,
+    export: options.Export = None,
 ) -> None:
-    """One run of one method, with a checkpoint after every epoch: results.json, report.html, checkpoint.pt."""
+    """One run of one method: results.json, report.html, the folder model, and a checkpoint after every epoch."""
+    from letsam.model_folder.exporting import check_export
     from letsam.training.methods import Method
 
+    check_export(export)
     if checkpoint_steps is not None:
         checks.whole("checkpoint_steps", checkpoint_steps, 1)
     parsed = Method.parse(method)
     config = options.make_config(run, data, model, methods=(parsed,), seeds=(seed,), refit=False)
     default = options.default_folder(run.task) / f"{parsed.name.replace(':', '-')}-{seed}"
-    _train(config, run.out or default, run.device, run.strategy, resume=run.resume, steps=checkpoint_steps)
+    _train(config, run.out or default, run, steps=checkpoint_steps, export=export)
 
 
 def _train(
-    config: TrialConfig, folder: Path, device: str, strategy: str | None, *, resume: bool, steps: int | None
+    config: TrialConfig, folder: Path, run: options.RunArguments, *, steps: int | None, export: str | None
 ) -> None:
     from letsam.training.devices import make_fabric
     from letsam.training.learning_rate import with_learning_rate
@@ -150,19 +171,27 @@ def _train(
 
     task = config.load_task()
     config = config.for_task(task)
-    fabric = make_fabric(device, strategy, config.precision)
+    fabric = make_fabric(run.device, run.strategy, config.precision)
     splits = SplitCache(task, **config.split_options)
-    config, task = with_learning_rate(config, splits, fabric, folder / RESULTS if resume else None)
+    config, task = with_learning_rate(config, splits, fabric, folder / RESULTS if run.resume else None)
     if fabric.is_global_zero:
         print_inferred(task.inferred)
     with locked_folder(folder) if fabric.is_global_zero else nullcontext():
-        _train_in(folder, task, config, fabric, resume=resume, steps=steps)
+        _train_in(folder, task, config, fabric, resume=run.resume, steps=steps, export=export)
 
 
 def _train_in(
-    folder: Path, task: Task, config: TrialConfig, fabric: Fabric, *, resume: bool, steps: int | None
+    folder: Path,
+    task: Task,
+    config: TrialConfig,
+    fabric: Fabric,
+    *,
+    resume: bool,
+    steps: int | None,
+    export: str | None,
 ) -> None:
     """The run of `letsam train`, in a folder that no other process writes to."""
+    from letsam.cli.saving import save_run
     from letsam.reports.html import write_report
     from letsam.results import Results
     from letsam.training.checkpoint_file import load_checkpoint, save_checkpoint
@@ -199,14 +228,40 @@ def _train_in(
                 save_checkpoint(path, state, identity)
             callback(run, training.epoch, training.epochs)
     finished = training.finish()
+    results = Results(config.task, config.as_json(), environment(fabric), (finished.run,), task.inferred)
     if fabric.is_global_zero:
         finished.save_predictions(folder)
-        results = Results(config.task, config.as_json(), environment(fabric), (finished.run,), task.inferred)
         results.save(folder / RESULTS)
         write_report(results, folder / REPORT)
         print_results(results)
         print_line(f"checkpoint: {path}")
         print_line(f"report: {folder / REPORT}")
+    save_run(training, results, folder, export)
+
+
+@app.command("predict")
+def predict_command(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of a model, or of results with one.")],
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="A file or folder of the same form as the training data.")
+    ],
+    out: Annotated[Path, typer.Option(help="The CSV file to write.")] = Path("predictions.csv"),
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    batch_size: Annotated[int, typer.Option(help="Samples that are predicted at once.")] = 256,
+) -> None:
+    """Predict for new data with a model: a CSV file with classes and probabilities, or numbers."""
+    from letsam.model_folder import load
+
+    checks.whole("batch_size", batch_size, 1)
+    checks.choice("device", device, ("cpu", "cuda", "mps"))
+    model = load(folder, device=device)
+    if model.preparation is None:
+        raise ValueError(
+            f"{folder}: the model of the task {model.results.task!r}, which is no file of data, takes none"
+        )
+    table = model.predict(data, batch_size)
+    table.save(out)
+    print_line(f"{len(table)} predictions: {out}")
 
 
 @app.command("report")

@@ -58,6 +58,10 @@ MethodOption = Annotated[
 Seeds = Annotated[str, typer.Option(help="A count (3: seeds 0, 1, 2) or a list (11,12,13).")]
 Seed = Annotated[int, typer.Option(help="Splits, initial weights and batch order depend on it alone.")]
 Refit = Annotated[bool, typer.Option(help="Replay each learned schedule on all the data, as another run.")]
+RefitBest = Annotated[
+    bool, typer.Option("--refit-best", help="Train the best method on all the training data, and write OUT/model.")
+]
+Export = Annotated[str | None, typer.Option(help="Write the model as torch (.pt2) or onnx as well.")]
 Jobs = Annotated[int, typer.Option(help="Runs in parallel, each in a process with one thread.")]
 CheckpointSteps = Annotated[int | None, typer.Option(help="Write a checkpoint every so many steps of an epoch, too.")]
 ExecutorOption = Annotated[

@@ -18,7 +18,7 @@ from letsam.models.choosing import Chosen, choose, rebuild
 from letsam.models.described import DataDescription
 from letsam.models.lr_range import LearningRates, range_test
 from letsam.models.model_options import ModelOptions
-from letsam.models.pretrained import pretrained_pixels, pretrained_tokens
+from letsam.models.pretrained import pretrained_pixels, pretrained_tokens, save_network
 from letsam.models.registry import MODELS
 from letsam.models.rescaled import Rescaled
 
@@ -35,5 +35,6 @@ __all__ = [
     "pretrained_tokens",
     "range_test",
     "rebuild",
+    "save_network",
     "with_options",
 ]

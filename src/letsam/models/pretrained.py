@@ -156,7 +156,9 @@ def saved_network(folder: Path, modality: str) -> nn.Module:
 
 def save_network(network: nn.Module, folder: Path) -> None:
     """Write a fine-tuned model as `transformers` does; adapters are merged, and also written as `peft` does."""
-    model: Any = network.model
+    model: Any = network
+    while not hasattr(model, "save_pretrained"):  # inside what returns its logits
+        model = model.model
     with quiet():
         if hasattr(model, "merge_and_unload"):
             model.save_pretrained(folder / "adapter", safe_serialization=True)

@@ -1,0 +1,23 @@
+"""The folder ``model``: a trained network, what it needs to predict, and how it was trained.
+
+    model = letsam.load("runs/iris")
+    model.predict("new.csv").labels
+
+The format is documented in ``docs/model-folder.md``.
+
+- `model_writing`: the folder of a finished run, written in one step
+- `manifest`: the hash of each file, compared when the folder is read
+- `model_loading`: the network and its preparation, read without pickles
+- `prediction_table`: what a model predicts, as a CSV file
+- `model_card`: the README of the folder
+- `exporting`: `torch.export` and ONNX
+- `winner`: the method that ``--refit-best`` trains
+
+`model_loading` imports only torch and what the model needs.
+"""
+
+from letsam.model_folder.manifest import ModelFolderError
+from letsam.model_folder.model_loading import LoadedModel, load
+from letsam.model_folder.prediction_table import PredictionTable
+
+__all__ = ["LoadedModel", "ModelFolderError", "PredictionTable", "load"]

@@ -1,0 +1,232 @@
+"""Reading the folder of a model: its network with the trained weights, and what prepares inputs for it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from letsam.data import Preparation, load_preparation
+from letsam.model_folder.manifest import ModelFolderError, check_manifest, fingerprint
+from letsam.model_folder.prediction_table import PredictionTable
+from letsam.models import rebuild
+from letsam.results import Results
+from letsam.tasks import load_task
+from letsam.tasks.model_outputs import logits_of, model_outputs
+
+FOLDER, CONFIG, WEIGHTS, PREPARATION = "model", "model.json", "weights.safetensors", "preparation"
+RESULTS = "results.json"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A trained model.
+
+    Args:
+        model: the network, in evaluation mode.
+        kind: "classification", "multilabel" or "regression".
+        classes: names of the classes or labels; empty for regression, and where they have no names.
+        config: the content of ``model.json``.
+        results: the run that trained it.
+        folder: where it was read.
+        fingerprint: a hash over all its files.
+        preparation: makes inputs of files; None for a task in code.
+    """
+
+    model: nn.Module
+    kind: str
+    classes: tuple[str, ...]
+    config: Mapping[str, Any]
+    results: Results
+    folder: Path
+    fingerprint: str
+    preparation: Preparation | None = None
+
+    def predict(self, data: Any, batch_size: int = 256) -> PredictionTable:
+        """Predict for new data.
+
+        Args:
+            data: a file or folder of the same form as the training data (targets may be missing); or a pandas
+                `DataFrame`, or a list of texts, of a model that was trained on a table or on texts; or prepared inputs,
+                as a tensor, a dict of tensors, or a map-style data set of inputs.
+            batch_size: >= 1.
+
+        Returns:
+            The predictions, in the order of the data.
+
+        Raises:
+            DataError: the data lack something that the training data had; one line that names it.
+            TypeError: data of another type, or a file for a model without a preparation.
+        """
+        with self._inputs(data) as inputs:
+            collate = None if self.preparation is None or isinstance(inputs, _Rows) else self.preparation.collate
+            loader = DataLoader(inputs, batch_size=batch_size, collate_fn=collate)
+            outputs = [self._outputs(batch) for batch in loader]
+            names = tuple(map(str, getattr(inputs, "names", ())))
+        width = int(self.config["outputs"])
+        table = torch.cat(outputs) if outputs else torch.empty(0, width)
+        columns = self.classes if self.classes else tuple(self.config.get("columns") or ())
+        return PredictionTable(self.kind, table, columns if len(columns) == width else (), names)
+
+    @torch.no_grad()
+    def _outputs(self, inputs: Any) -> Tensor:
+        outputs = logits_of(model_outputs(self.model, inputs_for(self.model, inputs)))
+        return outputs.detach().to("cpu", torch.promote_types(outputs.dtype, torch.float32)).flatten(1)
+
+    @contextlib.contextmanager
+    def _inputs(self, data: Any) -> Iterator[Dataset[Any]]:
+        if isinstance(data, (Tensor, Mapping)):
+            yield _Rows(cast("Any", data))
+        elif isinstance(data, Dataset):
+            yield cast("Dataset[Any]", data)
+        elif self.preparation is None:
+            task = self.results.task
+            raise TypeError(
+                f"`data` must be prepared inputs (tensors or a data set), as the task {task!r} is no file of data, "
+                f"got {type(data).__name__}"
+            )
+        elif isinstance(data, (str, Path)):
+            yield self.preparation.read(str(data))
+        else:
+            with tempfile.TemporaryDirectory(prefix="letsam-") as folder:
+                yield self.preparation.read(str(_written(data, self.config, Path(folder))))
+
+
+def load(folder: str | Path, *, device: str | torch.device = "cpu", network: nn.Module | None = None) -> LoadedModel:
+    """Read a model that `letsam train`, or `letsam trial --refit-best`, has written.
+
+    No code and no pickle is read from the folder, and each file is compared with its hash. The model of a task in code
+    (a built-in task, or ``file.py:function``) is made by that task, which is loaded with its data; with `network` it
+    is not needed.
+
+    Args:
+        folder: of the model, or of the results that hold it as ``model``.
+        device: where the network goes.
+        network: of the same architecture; it gets the weights. None: it is built as the folder says.
+
+    Returns:
+        The model.
+
+    Raises:
+        ModelFolderError: no such folder, a file that was changed, or weights of another network.
+
+    Example:
+        >>> load("nowhere")
+        Traceback (most recent call last):
+        letsam.model_folder.manifest.ModelFolderError: nowhere: expected the folder of a model, but there is none
+    """
+    place = _folder_of(Path(folder))
+    check_manifest(place)
+    try:
+        config: dict[str, Any] = json.loads((place / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelFolderError(f"{place / CONFIG}: expected the configuration of a model, got {error!r}") from error
+    made = network if network is not None else _network(config, place)
+    if (place / WEIGHTS).is_file():
+        _load_weights(made, place / WEIGHTS, config)
+    preparation = load_preparation(place / PREPARATION) if (place / PREPARATION).is_dir() else None
+    return LoadedModel(
+        model=made.to(device).eval(),
+        kind=config["kind"],
+        classes=tuple(config["classes"]),
+        config=config,
+        results=Results.load(place / RESULTS),
+        folder=place,
+        fingerprint=fingerprint(place),
+        preparation=preparation,
+    )
+
+
+class _Rows(Dataset[Any]):
+    """Prepared inputs: the rows of a tensor, or of each tensor of a dict."""
+
+    def __init__(self, inputs: Tensor | Mapping[str, Tensor]) -> None:
+        self.inputs = inputs
+
+    def __len__(self) -> int:
+        return len(self.inputs if isinstance(self.inputs, Tensor) else next(iter(self.inputs.values())))
+
+    def __getitem__(self, index: int) -> Any:
+        if isinstance(self.inputs, Tensor):
+            return self.inputs[index]
+        return {name: rows[index] for name, rows in self.inputs.items()}
+
+
+def _folder_of(folder: Path) -> Path:
+    if (folder / CONFIG).is_file():
+        return folder
+    if (folder / FOLDER).is_dir():
+        return folder / FOLDER
+    if folder.is_dir():
+        raise ModelFolderError(f"{folder}: expected the folder of a model, but it has no {CONFIG}")
+    raise ModelFolderError(f"{folder}: expected the folder of a model, but there is none")
+
+
+def _network(config: Mapping[str, Any], folder: Path) -> nn.Module:
+    network = config["network"]
+    if network["family"] != "task":
+        return rebuild(network, folder)
+    directory = network["data_dir"]
+    task = load_task(
+        network["task"],
+        train_size=network["train_size"],
+        data_dir=None if directory is None else Path(directory),
+        model=network["model"],
+    )
+    return task.model()
+
+
+def _load_weights(network: nn.Module, path: Path, config: Mapping[str, Any]) -> None:
+    from safetensors.torch import load_file
+
+    if config["dtype"] == "float64":
+        network.double()
+    try:
+        network.load_state_dict(load_file(path))
+    except RuntimeError as error:
+        text = " ".join(str(error).split())
+        raise ModelFolderError(f"{path}: expected the weights of this network, got others: {text[:300]}") from error
+
+
+def inputs_for(network: nn.Module, inputs: Any) -> Any:
+    """The inputs on the device of the weights; numbers get their type, token ids and masks keep theirs."""
+    weight = next(network.parameters(), None)
+    return inputs if weight is None else _moved(inputs, weight)
+
+
+def _moved(inputs: Any, like: Tensor) -> Any:
+    if isinstance(inputs, Tensor):
+        return inputs.to(like.device, like.dtype if inputs.is_floating_point() else None)
+    if isinstance(inputs, Mapping):
+        values = cast("Mapping[str, Any]", inputs)
+        return {name: _moved(value, like) for name, value in values.items()}
+    if isinstance(inputs, (tuple, list)):
+        items = cast("Sequence[Any]", inputs)
+        return type(inputs)(_moved(value, like) for value in items)
+    return inputs
+
+
+def _written(data: Any, config: Mapping[str, Any], folder: Path) -> Path:
+    """Data in memory as a file, so that they are read and checked as a file is."""
+    text = (config.get("data_options") or {}).get("text")
+    texts = isinstance(data, (list, tuple)) and all(isinstance(item, str) for item in cast("Sequence[Any]", data))
+    if texts and text is not None:
+        import pandas
+
+        data = pandas.DataFrame({text: list(data)})
+    write: Any = getattr(data, "to_parquet", None)
+    if write is None:
+        raise TypeError(
+            "`data` must be a path, a DataFrame, a list of texts (for a text model), tensors or a data set, "
+            f"got {type(data).__name__}"
+        )
+    write(folder / "data.parquet")
+    return folder / "data.parquet"
