@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -117,15 +117,23 @@ def looked_at(found: Mapping[str, LabelledFiles], look: Callable[[Content], L], 
     labels = Labels.of(train.labels, options.kind, train.place, train.columns)
     targets = {name: labels.targets(part.labels, part.place) for name, part in files.items()}
     parts = {name: DataPart(files[name], looks[name], targets[name]) for name in files}
+    return divided_parts(parts, labels, options, rows)
+
+
+def divided_parts(
+    parts: dict[str, DataPart[L]], labels: Labels, options: DataOptions, rows: Sequence[tuple[str, str]] = ()
+) -> DataParts[L]:
+    """Hold out test data where there are none, and fill in the rows of the table; `rows` come last."""
+    said: list[tuple[str, str]] = []
     if "test" not in parts:
         parts["train"], parts["test"] = _divided(parts["train"], labels, options)
-        rows.append(("test data", _split_text(options)))
+        said.append(("test data", _split_text(options)))
     for name in ("test", "validation"):
         if name in parts:
             known, held = ([look.digest for look in parts[one].looks] for one in ("train", name))
-            rows += shared_between(known, held, name)
-    rows = [*labels.rows(parts["train"].targets, parts["test"].targets), *rows]
-    return DataParts(parts["train"], parts["test"], parts.get("validation"), labels, rows)
+            said += shared_between(known, held, name)
+    said = [*labels.rows(parts["train"].targets, parts["test"].targets), *said, *rows]
+    return DataParts(parts["train"], parts["test"], parts.get("validation"), labels, said)
 
 
 def _readable(

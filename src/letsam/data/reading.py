@@ -16,11 +16,12 @@ HUB = "hf:"
 _READERS: dict[str, str] = {
     "folder": "letsam.data.folders:read_folder",
     "table": "letsam.data.tables:read_columns",
+    "tensors": "letsam.data.tensor_files:read_tensors",
 }
 
 _SUFFIXES = {
     **dict.fromkeys((".csv", ".tsv", ".parquet", ".pq"), "table"),
-    **dict.fromkeys((".npz", ".pt", ".pth"), "tensors"),
+    **dict.fromkeys((".npz", ".pt", ".pth", ".safetensors"), "tensors"),
 }
 
 
