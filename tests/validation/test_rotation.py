@@ -1,0 +1,104 @@
+"""Rotating folds: every sample is held out once in a round, and counts less once it has been trained on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from letsam.validation import RotatingFolds
+
+TARGETS = torch.arange(120) % 4
+
+
+@pytest.mark.parametrize("given", [{}, {"groups": torch.arange(120) // 3}, {"times": torch.arange(120) // 2}])
+def test_each_sample_is_held_out_once_in_a_round_and_trained_on_otherwise(given: dict[str, Any]) -> None:
+    folds = RotatingFolds(TARGETS, 5, **given)
+    held = [folds.at(epoch).validation for epoch in range(5)]
+    assert torch.equal(torch.cat(held).sort().values, torch.arange(120))
+    assert {len(part) for part in held} == {24}
+    for epoch in range(12):
+        turn = folds.at(epoch)
+        assert torch.equal(torch.cat([turn.train, turn.validation]).sort().values, torch.arange(120))
+        assert turn.validation.equal(held[epoch % 5])
+
+
+def test_classes_keep_their_shares_and_groups_their_fold() -> None:
+    for part in RotatingFolds(TARGETS, 5).parts:
+        assert torch.bincount(TARGETS[part]).tolist() == [6, 6, 6, 6]
+    groups = torch.arange(120) // 4  # each has all classes
+    folds = RotatingFolds(TARGETS, 5, groups=groups)
+    for part in folds.parts:
+        assert torch.bincount(TARGETS[part]).tolist() == [6, 6, 6, 6]
+    assert all(len(folds.fold_of[groups == group].unique()) == 1 for group in range(30))
+
+
+def test_folds_of_times_are_periods() -> None:
+    times = torch.randperm(120, generator=torch.Generator().manual_seed(0))
+    parts = RotatingFolds(TARGETS, 4, times=times).parts
+    assert [(int(times[p].min()), int(times[p].max())) for p in parts] == [(0, 29), (30, 59), (60, 89), (90, 119)]
+
+
+def test_the_weight_is_the_share_of_the_turns_in_which_a_fold_was_not_trained_on() -> None:
+    """Against a count by hand of how often the fold of each turn was trained on before."""
+    folds = RotatingFolds(TARGETS, 3)
+    trained = torch.zeros(120)
+    for epoch in range(10):
+        turn = folds.at(epoch)
+        (visits,) = trained[turn.validation].unique().tolist()
+        assert turn.weight == pytest.approx(1 / (1 + visits))
+        trained[turn.train] += 1
+
+
+def test_steps_count_as_often_as_the_weight_says() -> None:
+    folds = RotatingFolds(TARGETS, 3, every=2000, seed=7)
+    assert all(folds.counts(0, step) for step in range(50))
+    for turn in (1, 2, 4):
+        steps = range(turn * 2000, turn * 2000 + 2000)
+        share = sum(folds.counts(0, step) for step in steps) / 2000
+        assert share == pytest.approx(folds.at(0, turn * 2000).weight, abs=0.05)
+    assert [folds.counts(0, step) for step in range(4000, 4100)] == [
+        RotatingFolds(TARGETS, 3, every=2000, seed=7).counts(0, step) for step in range(4000, 4100)
+    ]
+
+
+def test_the_fold_changes_after_so_many_steps() -> None:
+    folds = RotatingFolds(TARGETS, 3, every=4)
+    assert [folds.turn(9, step) for step in (0, 3, 4, 12)] == [0, 0, 1, 3]
+    assert folds.at(0, 12).validation.equal(folds.at(5, 0).validation)
+
+
+def test_the_division_depends_on_the_seed_alone() -> None:
+    torch.manual_seed(1)
+    first, again, other = (RotatingFolds(TARGETS, 4, seed=seed).fold_of for seed in (0, 0, 1))
+    assert first.equal(again)
+    assert not first.equal(other)
+
+
+def test_numbers_and_labels_can_be_divided() -> None:
+    values = torch.arange(120.0)
+    assert {len(part) for part in RotatingFolds(values, 4).parts} == {30}
+    assert all(values[part].mean() == pytest.approx(59.5, abs=8) for part in RotatingFolds(values, 4).parts)
+    assert len(RotatingFolds((torch.rand(60, 3) > 0.5).float(), 4)) == 4
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"folds": 1}, "`folds` must be a whole number >= 2"),
+        ({"folds": 121}, "`folds` must be at most the number of samples, 120, got 121"),
+        ({"folds": 5, "groups": torch.arange(120) // 40}, "`folds` must be at most the number of groups, 3, got 5"),
+        ({"folds": 3, "times": torch.arange(120) // 60}, "`folds` must be at most the number of times, 2, got 3"),
+        ({"times": torch.arange(120).pow(9).double().exp()}, "`times` must be finite"),
+        ({"folds": 3, "times": torch.cat([torch.zeros(118), torch.ones(1), torch.ones(1) * 2])}, "spread more evenly"),
+        ({"every": 0}, "`every` must be a whole number >= 1"),
+        ({"groups": torch.arange(120), "times": torch.arange(120)}, "`groups` and `times` must not both"),
+        ({"groups": torch.arange(3)}, "`groups` must have one value for each of 120"),
+    ],
+)
+def test_what_cannot_be_rotated_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        RotatingFolds(TARGETS, **given)
+    with pytest.raises(TypeError, match="`every` must"):
+        RotatingFolds(TARGETS, every="step")
