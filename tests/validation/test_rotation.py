@@ -52,19 +52,20 @@ def test_the_weight_is_the_share_of_the_turns_in_which_a_fold_was_not_trained_on
 
 
 def test_steps_count_as_often_as_the_weight_says() -> None:
-    folds = RotatingFolds(TARGETS, 3, every=2000, seed=7)
+    folds = RotatingFolds(TARGETS, 3, every=2000, unit="step", seed=7)
     assert all(folds.counts(0, step) for step in range(50))
     for turn in (1, 2, 4):
         steps = range(turn * 2000, turn * 2000 + 2000)
         share = sum(folds.counts(0, step) for step in steps) / 2000
         assert share == pytest.approx(folds.at(0, turn * 2000).weight, abs=0.05)
     assert [folds.counts(0, step) for step in range(4000, 4100)] == [
-        RotatingFolds(TARGETS, 3, every=2000, seed=7).counts(0, step) for step in range(4000, 4100)
+        RotatingFolds(TARGETS, 3, every=2000, unit="step", seed=7).counts(0, step) for step in range(4000, 4100)
     ]
 
 
 def test_the_fold_changes_after_so_many_steps() -> None:
-    folds = RotatingFolds(TARGETS, 3, every=4)
+    assert [RotatingFolds(TARGETS, 3, every=4).turn(epoch) for epoch in (0, 3, 4, 12)] == [0, 0, 1, 3]
+    folds = RotatingFolds(TARGETS, 3, every=4, unit="step")
     assert [folds.turn(9, step) for step in (0, 3, 4, 12)] == [0, 0, 1, 3]
     assert folds.at(0, 12).validation.equal(folds.at(5, 0).validation)
 
@@ -100,5 +101,5 @@ def test_numbers_and_labels_can_be_divided() -> None:
 def test_what_cannot_be_rotated_is_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         RotatingFolds(TARGETS, **given)
-    with pytest.raises(TypeError, match="`every` must"):
-        RotatingFolds(TARGETS, every="step")
+    with pytest.raises(ValueError, match="`unit` must be one of epoch, step, got 'day'"):
+        RotatingFolds(TARGETS, unit="day")

@@ -81,6 +81,9 @@ class RunArguments:
     batch_size: Annotated[int | None, typer.Option(help="Samples a step.  [default: the task's]")] = None
     label_noise: Annotated[float, typer.Option(help="Fraction of wrong training labels, at least 0 and below 1.")] = 0.0
     validation_share: Annotated[float, typer.Option(help="Fraction held out for learned radii, between 0 and 1.")] = 0.1
+    folds: Annotated[
+        int | None, typer.Option(help="Hold out one of so many folds, another one in each third of the epochs.")
+    ] = None
     train_size: Annotated[int | None, typer.Option(help="Training samples, for tasks that offer a choice.")] = None
     data_dir: Annotated[Path | None, typer.Option(help="Folder with the data, for tasks that read files.")] = None
     out: Annotated[Path | None, typer.Option(help="Folder for the results.  [default: runs/TASK]")] = None
@@ -270,6 +273,7 @@ def make_config(
         batch_size=run.batch_size,
         label_noise=run.label_noise,
         validation_share=run.validation_share,
+        folds=run.folds,
         refit=refit,
         train_size=run.train_size,
         data_dir=None if run.data_dir is None else str(run.data_dir),

@@ -36,6 +36,7 @@ class TrialConfig:
         rho: radius of the methods without one of their own; None: the task's.
         label_noise: fraction of wrong training labels, at least 0 and below 1.
         validation_share: fraction of the training data held out for learned radii, between 0 and 1.
+        folds: >= 2; hold out one of so many folds, another one in each third of the epochs; None: a fixed share.
         refit: replay each learned schedule on all the training data, as another run.
         train_size: training samples, for tasks that offer a choice; None: the task's.
         data_dir: folder with the data, for tasks that read files.
@@ -63,6 +64,7 @@ class TrialConfig:
     rho: float | None = None
     label_noise: float = 0.0
     validation_share: float = 0.1
+    folds: int | None = None
     refit: bool = True
     train_size: int | None = None
     data_dir: str | None = None
@@ -93,6 +95,8 @@ class TrialConfig:
             if getattr(self, name) is not None:
                 checks.whole(name, getattr(self, name), 1)
         checks.whole("accumulate", self.accumulate, 1)
+        if self.folds is not None:
+            checks.whole("folds", self.folds, 2)
         if self.workers is not None:
             checks.whole("workers", self.workers, 0)
         if self.precision is not None:
@@ -133,6 +137,8 @@ class TrialConfig:
 
     def for_task(self, task: Task) -> TrialConfig:
         """The same options with the defaults of the task filled in, for the record."""
+        if self.folds is not None and task.validation is not None:
+            raise ValueError(f"`folds` must not be given for a task with validation data of its own, got {self.folds}")
         return dataclasses.replace(
             self,
             epochs=self.epochs or task.epochs,
@@ -152,9 +158,10 @@ class TrialConfig:
         return values
 
     @property
-    def split_options(self) -> dict[str, float]:
+    def split_options(self) -> dict[str, Any]:
         """The options of `make_splits`."""
-        return {"label_noise": self.label_noise, "validation_share": self.validation_share}
+        names = ("label_noise", "validation_share", "folds", "epochs")
+        return {name: getattr(self, name) for name in names}
 
     def as_json(self) -> dict[str, Any]:
         """The options as JSON values; methods by their names."""

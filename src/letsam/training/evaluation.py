@@ -35,7 +35,13 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate_on(
-    task: Task, model: nn.Module, batches: Batches, *, whole: bool = False, collector: OutputCollector | None = None
+    task: Task,
+    model: nn.Module,
+    batches: Batches,
+    *,
+    whole: bool = False,
+    collector: OutputCollector | None = None,
+    only: list[int] | None = None,
 ) -> Evaluation:
     """Mean loss and mean metric over all samples, in evaluation mode, weighted by the size of each batch.
 
@@ -45,12 +51,14 @@ def evaluate_on(
         batches: of the data set.
         whole: compute the metrics of the whole data set as well.
         collector: takes in the outputs.
+        only: the indices of the samples; None: all.
     """
+    samples = len(batches) if only is None else len(only)
     by_batch = task.metric_name not in {metric.name for metric in task.metrics}
     loss = metric = torch.zeros((), dtype=torch.float64)
     outputs_of, targets_of = [], []
-    for count, outputs, targets in outputs_in_batches(task, model, batches):
-        share = count / len(batches)
+    for count, outputs, targets in outputs_in_batches(task, model, batches, only):
+        share = count / samples
         loss = loss + share * scalar("loss", called("loss", of_outputs, task.loss, outputs, targets))
         if by_batch:
             metric = metric + share * scalar("metric", called("metric", of_outputs, task.metric, outputs, targets))
@@ -68,15 +76,17 @@ def evaluate_on(
     return Evaluation(float(loss), float(metric) if by_batch else metrics.get(task.metric_name, float("nan")), metrics)
 
 
-def outputs_in_batches(task: Task, model: nn.Module, batches: Batches) -> Iterator[tuple[int, Any, Any]]:
+def outputs_in_batches(
+    task: Task, model: nn.Module, batches: Batches, only: list[int] | None = None
+) -> Iterator[tuple[int, Any, Any]]:
     """For each batch in order: the number of its samples, the outputs of the model in evaluation mode, the targets.
 
     The mode of the model is restored at the end. Call it without gradients.
     """
     training = model.training
     model.eval()
-    count, size = len(batches), task.evaluation_batch
-    chunks = [list(range(i, min(i + size, count))) for i in range(0, count, size)]
+    indices, size = list(range(len(batches))) if only is None else only, task.evaluation_batch
+    chunks = [indices[i : i + size] for i in range(0, len(indices), size)]
     for chunk, (inputs, targets) in zip(chunks, batches.take(chunks), strict=True):
         yield len(chunk), called("model", model_outputs, model, inputs), targets
     model.train(training)

@@ -151,6 +151,8 @@ class Feed:
         self._given = workers
         self._ahead = self._start(workers)
         self._held_out: tuple[int, Batch] | None = None  # a validation batch that was read ahead, and its step
+        self.folds = splits.folds
+        self._fewest = 0 if self.folds is None else self._order[1] - max(map(len, self.folds.parts))
 
     def _parts(self) -> dict[str, Batches]:
         measured = None if self.measured is self.train else self.measured
@@ -183,8 +185,19 @@ class Feed:
             batches.numbers = drawn[kept] if name == "train" else drawn
 
     def order(self, epoch: int) -> list[list[int]]:
-        """The indices of each batch of an epoch."""
-        return training_order(self._order, self._size, self._seed, epoch)
+        """The indices of each batch of an epoch; all epochs have equally many batches."""
+        if self.folds is None:
+            return training_order(self._order, self._size, self._seed, epoch)
+        kept, total = self.folds.at(epoch).train, self._order[1]
+        size = min(self._size, self._fewest)
+        batches = training_order((kept, total), size, self._seed, epoch)
+        return [kept[batch].tolist() for batch in batches[: self._fewest // size]]
+
+    def fold(self, step: int) -> list[int] | None:
+        """The indices within `validation` of what is held out at a step; None: all of it."""
+        if self.folds is None:
+            return None
+        return self.folds.at(step // (self._fewest // min(self._size, self._fewest))).validation.tolist()
 
     def steps(self, epoch: int, first: int, stop: int, validates: Callable[[int], bool]) -> Iterator[list[Batch]]:
         """The micro-batches of this rank for the steps of an epoch.
@@ -225,7 +238,10 @@ class Feed:
 
     def _validation_share(self, step: int) -> list[int]:
         assert self.validation is not None
-        return self._shares(validation_batch(len(self.validation), self._size, self._seed, step), 1)[0]
+        fold = self.fold(step)
+        count = len(self.validation) if fold is None else len(fold)
+        indices = validation_batch(count, self._size, self._seed, step)
+        return self._shares(indices if fold is None else [fold[index] for index in indices], 1)[0]
 
     def _shares(self, indices: list[int], parts: int) -> list[list[int]]:
         """The part of a batch that this rank works on, in `parts` micro-batches."""

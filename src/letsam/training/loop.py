@@ -233,7 +233,9 @@ class Training:
         test_loss, test_accuracy, self.metrics = tested.loss, tested.metric, tested.metrics
         if self.task.score is not None:
             test_accuracy = self.score_on(self.test.dataset)
-        held_out = self.evaluate(self.validation)[0] if self.validation is not None else None
+        held_out = None
+        if self.validation is not None:
+            held_out = evaluate_on(self.task, self.model, self.validation, only=self.feed.fold(self.step - 1)).loss
         point: dict[str, float | None] = {
             "epoch": self.epoch,
             "train_loss": train_loss,

@@ -6,6 +6,7 @@ samples out leaves them out of this order.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,9 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 
 from letsam.tasks import Task, targets_of, with_label_noise
 from letsam.tasks.images import without_augmentation
-from letsam.validation import held_out_split
+from letsam.validation import RotatingFolds, held_out_split
+
+TURNS = 3  # of rotating folds in a run; with many, the network remembers what is held out (measured on digits)
 
 # The streams of random numbers that come from one seed; their numbers only have to differ.
 NOISE, SPLIT, ORDER, VALIDATION_ORDER, RANKS, NUMBERS = range(6)
@@ -30,6 +33,8 @@ class Splits:
     test: Dataset[Any]
     order: tuple[Tensor, int]
     """The indices of `train` among all the training samples, and the number of all."""
+    folds: RotatingFolds | None = None
+    """What is held out in each epoch; `train` and `validation` then have all the samples."""
 
     @property
     def measured(self) -> Dataset[Any]:
@@ -42,7 +47,16 @@ def generator(seed: int, stream: int, index: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(((seed * 1_000_003 + stream) * 1_000_003 + index) % 2**63)
 
 
-def make_splits(task: Task, seed: int, *, label_noise: float, validation_share: float, hold_out: bool) -> Splits:
+def make_splits(
+    task: Task,
+    seed: int,
+    *,
+    label_noise: float,
+    validation_share: float,
+    hold_out: bool,
+    folds: int | None = None,
+    epochs: int | None = None,
+) -> Splits:
     """Make the splits for one seed.
 
     Args:
@@ -51,6 +65,8 @@ def make_splits(task: Task, seed: int, *, label_noise: float, validation_share: 
         label_noise: fraction of wrong training labels, at least 0 and below 1.
         validation_share: fraction held out where the task has no validation data of its own.
         hold_out: whether the method needs validation data.
+        folds: hold out one of so many folds, another one in each third of the epochs, instead of a fixed share.
+        epochs: of the run; None: the task's.
 
     Returns:
         The splits; without `hold_out`, all training data are trained on. Samples that are held out are not augmented.
@@ -67,6 +83,13 @@ def make_splits(task: Task, seed: int, *, label_noise: float, validation_share: 
         return Splits(train, None, task.test, (everything, total))
     if task.validation is not None:
         return Splits(train, task.validation, task.test, (everything, total))
+    if folds is not None:
+        times = None if task.groups is not None else task.times
+        every = math.ceil((epochs or task.epochs) / TURNS)
+        rotation = RotatingFolds(
+            targets_of(train), folds, every=every, groups=task.groups, times=times, kind=task.kind, seed=seed
+        )
+        return Splits(train, without_augmentation(train), task.test, (everything, total), rotation)
     kept, held_out = held_out_split(
         targets_of(train),
         validation_share,
@@ -85,10 +108,10 @@ class SplitCache:
 
     Args:
         task: the task.
-        options: `label_noise` and `validation_share`, as `make_splits` takes them.
+        options: `label_noise`, `validation_share`, `folds` and `epochs`, as `make_splits` takes them.
     """
 
-    def __init__(self, task: Task, **options: float) -> None:
+    def __init__(self, task: Task, **options: Any) -> None:
         self.task, self._options = task, options
         self._seed: int | None = None
         self._made: dict[bool, Splits] = {}

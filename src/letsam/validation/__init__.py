@@ -6,8 +6,9 @@
 """
 
 from letsam.validation.holding_out import held_out_split, strata_of
-from letsam.validation.split import stratified_split  # isort: skip  # its module is named as the function below
-from letsam.validation.division import split
 from letsam.validation.rotation import RotatingFolds, Turn
+from letsam.validation.split import stratified_split
+
+from letsam.validation.division import split  # isort: skip  # last: it takes the name of the module above
 
 __all__ = ["RotatingFolds", "Turn", "held_out_split", "split", "strata_of", "stratified_split"]

@@ -28,8 +28,8 @@ def split(
 
     - Alone: stratified, so that every class keeps its proportion (see `stratified_split`).
     - With `groups`: no group is on both sides, and classes keep their proportions as far as whole groups allow
-      (scikit-learn's ``StratifiedGroupKFold``). For patients, users, scenes, sessions: whatever comes in several samples
-      that are alike.
+      (scikit-learn's ``StratifiedGroupKFold``). For patients, users, scenes, sessions: whatever comes in several
+      samples that are alike.
     - With `times`: the latest samples are held out. For data that drift.
     - With both: the groups with the latest samples are held out whole.
 

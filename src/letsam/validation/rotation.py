@@ -32,23 +32,25 @@ class Turn(NamedTuple):
 class RotatingFolds:
     """Divide the samples into folds, and hold out another one in each turn.
 
-    In turn t, fold ``t mod folds`` is held out. All samples are trained on but the fold of the moment. In return the
-    network has been trained on each fold before it is held out, except in the first turn. Its loss there is too low by
+    In turn t, fold ``t mod folds`` is held out, so all samples are trained on at some time. In return the network has
+    been trained on each fold before it is held out, except in the first turn. At first its loss there is too low by
     what the network remembers, and the learned radius hears less of overfitting than there is.
 
-    So a fold counts less the more it has been trained on: ``weight = 1 / (1 + v)``, where v is the number of turns so
-    far in which it was trained on. `counts` turns the weight into a yes or no for each step: the share of its
-    validation batches in a turn is the weight. (A factor of the loss would do nothing: the rule of a learned radius is
-    Adam's, in which a factor cancels out.)
+    **When it is safe**: with few turns, each long enough for the network to forget, such as three turns of a third of
+    the epochs; or where the network does not memorize its training data. With wrong labels and a new fold in every
+    epoch, the radius stays far too small (docs/how-to/validation-data.md has the numbers).
 
-    **When it is safe**: where the network does not memorize its training data within the run, as in fine-tuning with few
-    epochs or one pass over much data. Where it does, as with wrong labels over many epochs, hold out a fixed share and
-    refit instead. Both are measured in docs/how-to/validation-data.md.
+    A fold can also count less the more it has been trained on: ``weight = 1 / (1 + v)``, where v is the number of turns
+    so far in which it was trained on. `counts` turns the weight into a yes or no for each step, as a factor of the loss
+    would do nothing: the rule of a learned radius is Adam's, in which factors cancel out. It is the cautious choice
+    where the radius was learned well in the first turn. It does not make fast turns safe: fewer updates then keep the
+    radius near its initial value.
 
     Args:
         data: a data set of (input, target) pairs, or its targets.
         folds: number of folds, from 2 to the number of samples (or groups).
-        every: "epoch", or the number of steps, >= 1, after which the fold changes.
+        every: the number of epochs or steps, >= 1, after which the fold changes.
+        unit: of `every`, "epoch" or "step".
         groups: for each sample a number or a name; a group is in one fold.
         times: for each sample a number or a date; each fold is one period. Without it, folds are drawn at random.
         kind: of the targets, as for `split`.
@@ -59,9 +61,9 @@ class RotatingFolds:
         TypeError: an argument of the wrong type.
 
     Example:
-        >>> folds = RotatingFolds(torch.tensor([0, 1] * 6), folds=3)
-        >>> [len(folds.at(epoch).validation) for epoch in range(3)], folds.at(0).weight, folds.at(3).weight
-        ([4, 4, 4], 1.0, 0.3333333333333333)
+        >>> folds = RotatingFolds(torch.tensor([0, 1] * 6), folds=3, every=20)
+        >>> folds.at(19).validation.equal(folds.at(0).validation), folds.at(20).weight
+        (True, 0.5)
 
     Reference:
         The folds are scikit-learn's: ``StratifiedKFold``, ``KFold``, ``GroupKFold`` and ``StratifiedGroupKFold``.
@@ -72,7 +74,8 @@ class RotatingFolds:
         data: Dataset[Any] | Tensor | Sequence[Any],
         folds: int = 10,
         *,
-        every: str | int = "epoch",
+        every: int = 1,
+        unit: str = "epoch",
         groups: Any = None,
         times: Any = None,
         kind: str | None = None,
@@ -81,9 +84,8 @@ class RotatingFolds:
         targets = targets_tensor(data)
         checks.whole("folds", folds, 2)
         checks.whole("seed", seed, 0)
-        if every != "epoch":
-            checks.whole("every", every, 1)
-        self.every, self.seed = every, seed
+        self.every, self.unit = checks.whole("every", every, 1), checks.choice("unit", unit, ("epoch", "step"))
+        self.seed = seed
         group_of, time_of = group_numbers(groups, len(targets)), time_numbers(times, len(targets))
         if group_of is not None and time_of is not None:
             raise ValueError("`groups` and `times` must not both be given: a fold is a set of groups, or a period")
@@ -105,14 +107,14 @@ class RotatingFolds:
 
     def turn(self, epoch: int, step: int = 0) -> int:
         """The number of the turn, from 0; `step` is counted from the beginning of training."""
-        return epoch if self.every == "epoch" else step // int(self.every)
+        return (epoch if self.unit == "epoch" else step) // self.every
 
     def at(self, epoch: int, step: int = 0) -> Turn:
         """What to train on, and what is held out.
 
         Args:
             epoch: from 0.
-            step: of the optimizer, from 0; read if `every` is a number of steps.
+            step: of the optimizer, from 0; read if `unit` is "step".
         """
         turn = self.turn(epoch, step)
         held = turn % len(self.parts)
