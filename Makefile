@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: demo test lint format evidence flatness fidelity search variants speed clean
 
 demo: $(VENV)/.trial
-	$(BIN)/letsam trial digits --label-noise 0.4 --out $(OUT) --resume
+	$(BIN)/letsam trial digits --label-noise 0.4 --jobs 2 --out $(OUT) --resume
 
 test: $(VENV)/.dev
 	$(BIN)/pytest -n 2 --dist worksteal

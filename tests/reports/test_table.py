@@ -56,5 +56,10 @@ def test_diverged_and_missing_runs_are_told_in_the_table(broken):
     assert tables.table_rows(short)[1].cells[0] == "lets-sam (1/2 seeds)"
 
 
+def test_the_best_of_several_fixed_radii_is_told_under_the_table(five):
+    assert "best of 2 fixed radii: sam:0.1" in rendered(tables.results_table(five), 80)
+    assert "fixed radii" not in rendered(tables.results_table(trial({"sam": [0.7], "lets-sam": [0.8]})), 80)
+
+
 def test_nothing_is_best_when_every_accuracy_is_nan():
     assert [row.best for row in tables.table_rows(trial({"sgd": [math.nan], "sam": [math.nan]}))] == [False, False]

@@ -1,5 +1,6 @@
 """The sentences about a trial."""
 
+import dataclasses
 import math
 
 import pytest
@@ -21,7 +22,7 @@ def test_a_clear_winner(five):
     )
     assert found.comparisons[0] == (
         "lets-sam",
-        "+5.00 points against sam:0.1, the best fixed radius here, at 1.50 times its gradient passes; "
+        "+5.00 points against sam:0.1, the best of 2 fixed radii, at 1.50 times its gradient passes; "
         "+20.00 points against sgd, at 3.00 times its gradient passes.",
     )
 
@@ -113,4 +114,20 @@ def test_a_run_whose_loss_is_lost_does_not_win_by_its_accuracy():
 
 def test_the_advantage_of_choosing_among_fixed_radii_is_told(five):
     assert any("The best of the 2 fixed radii is chosen by its test accuracy" in text for text in verdict(five).caveats)
-    assert not any("fixed radii" in text for text in verdict(trial({"sam": [0.7], "lets-sam": [0.8]})).caveats)
+    single = verdict(trial({"sam": [0.7], "lets-sam": [0.8]}))
+    assert not any("fixed radii" in text for text in single.caveats)
+    assert "sam is the only fixed radius here, so nothing is said about the best one" in single.caveats[0]
+
+
+def test_a_schedule_is_no_fixed_radius():
+    """Nor is one in float32 a schedule."""
+    runs = [dataclasses.replace(make_run("sam-rising", seed, 0.9), rho_initial=0.001) for seed in (0, 1)]
+    runs += [dataclasses.replace(make_run("sam:0.1", seed, 0.8, rho=0.1), rho_final=0.10000000149) for seed in (0, 1)]
+    runs += [make_run("sam:0.2", seed, 0.7, rho=0.2) for seed in (0, 1)] + [
+        make_run("lets-sam", s, 0.85) for s in (0, 1)
+    ]
+    results = Results("digits", {}, {}, tuple(runs))
+    ((method, sentence),) = verdict(results).comparisons
+    assert method == "lets-sam"
+    assert "+5.00 points against sam:0.1, the best of 2 fixed radii," in sentence
+    assert "-5.00 points against sam-rising," in sentence

@@ -69,7 +69,8 @@ def test_options_of_the_wrong_type(change: dict[str, Any], message: str) -> None
 
 def test_the_defaults_of_the_issue() -> None:
     options = TrialConfig(task="digits")
-    assert options.as_json()["methods"] == ["sgd", "sam", "asam", "lets-sam", "lets-asam"]
+    grid = ["sam:0.05", "sam:0.1", "sam:0.2", "sam:0.5", "asam:0.2", "asam:1", "asam:2", "asam:5"]
+    assert options.as_json()["methods"] == ["sgd", *grid, "lets-sam", "lets-asam"]
     assert all(type(method) is Method for method in options.methods)
     assert options.seeds == (0, 1, 2)
     assert options.validation_share == 0.1

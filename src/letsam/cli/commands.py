@@ -54,7 +54,7 @@ def trial_command(
     run: options.RunArguments,
     data: options.DataArguments,
     model: options.ModelArguments,
-    methods: options.Methods = "sgd,sam,asam,lets-sam,lets-asam",
+    methods: options.Methods = None,
     seeds: options.Seeds = "3",
     refit: options.Refit = True,
     jobs: options.Jobs = 1,

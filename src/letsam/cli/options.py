@@ -50,7 +50,12 @@ def complete_tasks(incomplete: str) -> list[str]:
 
 
 Methods = Annotated[
-    str, typer.Option(help="Names, separated by commas; see letsam methods.", autocompletion=complete_methods)
+    str | None,
+    typer.Option(
+        help="Names, separated by commas; see letsam methods.  "
+        "[default: sgd, four fixed radii of sam and of asam, lets-sam, lets-asam]",
+        autocompletion=complete_methods,
+    ),
 ]
 MethodOption = Annotated[
     str, typer.Option(help="One method's name; see letsam methods.", autocompletion=complete_methods)
@@ -315,10 +320,13 @@ def parse_lr(text: str | None) -> float | str | None:
         raise ValueError(f"`lr` must be a number above 0, or auto, got {text!r}") from None
 
 
-def parse_methods(text: str) -> tuple[Method, ...]:
-    """Read a list of methods, separated by commas."""
+def parse_methods(text: str | None) -> tuple[Method, ...]:
+    """Read a list of methods, separated by commas; None: the default methods of a trial."""
+    from letsam.training.config import DEFAULT_METHODS
     from letsam.training.methods import Method
 
+    if text is None:
+        return DEFAULT_METHODS
     return tuple(Method.parse(part.strip()) for part in text.split(",") if part.strip())
 
 

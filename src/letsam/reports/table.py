@@ -71,7 +71,15 @@ def best_method(summaries: tuple[Summary, ...]) -> str | None:
 def results_table(results: Results) -> Table:
     """Return the table for the terminal; the row with the best metric is bold."""
     title = Text(printable(f"{results.task}: means over seeds"), style="bold")
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    table = Table(
+        title=title,
+        title_justify="left",
+        caption=_best_fixed(results),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     for index, heading in enumerate(columns(results)):
         # Two lines of heading keep the table within the 80 columns of a plain terminal.
         heading = heading.replace(" →", "\n→").replace("test ", "test\n").replace("gradient ", "gradient\n")
@@ -80,6 +88,13 @@ def results_table(results: Results) -> Table:
         # Text, not str: rich would take square brackets in a name for markup.
         table.add_row(*map(Text, row.cells), style="bold" if row.best else None)
     return table
+
+
+def _best_fixed(results: Results) -> Text | None:
+    """Which of several fixed radii is the best one; None where there is no choice."""
+    fixed = tuple(row for row in summarize(results) if row.fixed)
+    best = best_method(fixed) if len(fixed) > 1 else None
+    return None if best is None else Text(printable(f"best of {len(fixed)} fixed radii: {best}"))
 
 
 def markdown_table(results: Results) -> str:

@@ -130,9 +130,10 @@ def _headline(results: Results, summaries: Sequence[Summary]) -> str:
 def _comparisons(results: Results, summaries: Sequence[Summary]) -> tuple[tuple[str, str], ...]:
     fixed = tuple(row for row in summaries if row.fixed)
     rivals: list[tuple[str, str]] = []
-    best_fixed = best_method(fixed)
-    if best_fixed is not None:
-        rivals.append((best_fixed, f"{best_fixed}, the best fixed radius here" if len(fixed) > 1 else best_fixed))
+    for kind, rows in (("fixed radii", fixed), ("schedules", tuple(row for row in summaries if row.scheduled))):
+        best = best_method(rows)
+        if best is not None:
+            rivals.append((best, f"{best}, the best of {len(rows)} {kind}" if len(rows) > 1 else best))
     rivals += [(row.method, row.method) for row in summaries if not row.learned and row.rho_initial is None]
     if not rivals:
         return ()
@@ -178,7 +179,10 @@ def _caveats(results: Results, summaries: Sequence[Summary]) -> tuple[str, ...]:
     if note is not None:
         caveats.append(note)
     fixed = [row for row in summaries if row.fixed]
-    if len(fixed) > 1 and any(row.learned for row in summaries):
+    learned = any(row.learned for row in summaries)
+    if len(fixed) == 1 and learned:
+        caveats.append(f"{fixed[0].method} is the only fixed radius here, so nothing is said about the best one.")
+    if len(fixed) > 1 and learned:
         caveats.append(
             f"The best of the {len(fixed)} fixed radii is chosen by its test {results.metric}, which favours it, and "
             "its cost here leaves out the runs of the others."

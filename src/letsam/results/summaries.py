@@ -58,8 +58,15 @@ class Summary:
 
     @property
     def fixed(self) -> bool:
-        """Whether the method perturbs the weights with a radius that is not learned."""
-        return not self.learned and self.rho_initial is not None
+        """Whether the method perturbs the weights with one radius from beginning to end."""
+        if self.learned or self.rho_initial is None or self.rho_final is None:
+            return False
+        return math.isclose(self.rho_initial, self.rho_final, rel_tol=1e-5)  # the last one is a float32
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether the method perturbs the weights with a radius that changes and is not learned."""
+        return not self.learned and not self.fixed and self.rho_initial is not None
 
 
 def summarize(results: Results) -> tuple[Summary, ...]:
