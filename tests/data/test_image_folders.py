@@ -162,7 +162,7 @@ def test_files_that_a_table_names_must_exist(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:
-    assert error(tmp_path) == "FOLDER: expected a folder of images or recordings, got no files"
+    assert error(tmp_path) == "FOLDER: expected a folder of images, recordings or tables, got no files"
 
 
 def test_images_without_a_class(tmp_path: Path) -> None:

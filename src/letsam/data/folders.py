@@ -1,4 +1,4 @@
-"""What a folder holds."""
+"""What a folder holds: images, recordings, or a data set of the library `datasets`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from letsam.data.pictures import SUFFIXES as IMAGES
 from letsam.data.problems import DataError
 from letsam.data.recordings import SUFFIXES as RECORDINGS
 
+TABLES = (".parquet", ".arrow", ".csv", ".tsv", ".json", ".jsonl")
+SAVED = ("dataset_dict.json", "state.json")  # by `save_to_disk` of the library `datasets`
+
 _READERS = {
     "images": "letsam.data.image_folders:read_images",
     "recordings": "letsam.data.audio_folders:read_recordings",
+    "tables": "letsam.data.hub_data:read_hub",
 }
 
 
@@ -30,11 +34,13 @@ def read_folder(options: DataOptions) -> LoadedData:
 
 def _content(folder: Path) -> str:
     suffixes = suffixes_below(folder)
-    kinds = {"images": IMAGES, "recordings": RECORDINGS}
+    if any((folder / name).is_file() for name in SAVED):
+        return "tables"
+    kinds = {"images": IMAGES, "recordings": RECORDINGS, "tables": TABLES}
     found = [kind for kind, known in kinds.items() if suffixes & set(known)]
-    if len(found) > 1:
+    if "images" in found and "recordings" in found:
         raise DataError(f"{folder}: expected images or recordings, got both")
     if not found:
         got = ", ".join(sorted(suffixes)) if suffixes else "no files"
-        raise DataError(f"{folder}: expected a folder of images or recordings, got {got}")
+        raise DataError(f"{folder}: expected a folder of images, recordings or tables, got {got}")
     return found[0]

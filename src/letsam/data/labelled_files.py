@@ -119,6 +119,16 @@ class WantedFiles:
     time: str | None = None
 
 
+def split_of(name: str) -> str | None:
+    """The part of the data that a split or folder of this name has; None: no usual name.
+
+    Example:
+        >>> split_of("Train"), split_of("val"), split_of("flowers")
+        ('train', 'validation', None)
+    """
+    return next((part for part, names in _SPLITS.items() if name.lower() in names), None)
+
+
 def part_folders(root: Path) -> dict[str, Path]:
     """The folders of "train", "test" and "validation", or of "train" alone: the folder itself.
 
@@ -127,9 +137,9 @@ def part_folders(root: Path) -> dict[str, Path]:
     folders = [path for path in _listed(root) if path.is_dir()]
     found: dict[str, Path] = {}
     for path in folders:
-        for part, names in _SPLITS.items():
-            if path.name.lower() in names:
-                found.setdefault(part, path)
+        part = split_of(path.name)
+        if part is not None:
+            found.setdefault(part, path)
     if "train" not in found or len(found) < len(folders):  # a class may be named "train"
         return {"train": root}
     if "test" not in found and "validation" in found:
@@ -234,8 +244,8 @@ def _from_table(root: Path, table: Path, wanted: WantedFiles) -> LabelledFiles:
         frame[targets[0]].tolist() if len(targets) == 1 else [*map(tuple, frame[targets].to_numpy().tolist())],
         tuple(targets),
         others,
-        groups=None if wanted.group is None else _codes(frame[wanted.group]),
-        times=None if wanted.time is None else _moments(frame[wanted.time], table, wanted.time),
+        groups=None if wanted.group is None else column_codes(frame[wanted.group]),
+        times=None if wanted.time is None else column_moments(frame[wanted.time], str(table), wanted.time),
     )
 
 
@@ -267,19 +277,21 @@ def _frame(table: Path) -> Any:
         raise DataError(f"{table}: cannot be read as a table ({' '.join(str(error).split())})") from error
 
 
-def _codes(column: Any) -> Tensor:
+def column_codes(column: Any) -> Tensor:
+    """A whole number for each value of a column of pandas; equal values have the same."""
     import pandas as pd
 
     return torch.from_numpy(pd.factorize(column, use_na_sentinel=False)[0].astype("int64"))
 
 
-def _moments(column: Any, table: Path, name: str) -> Tensor:
+def column_moments(column: Any, place: str, name: str) -> Tensor:
+    """Numbers or dates of a column of pandas as float64; `place` and `name` say which, for errors."""
     import pandas as pd
 
     try:
         numbers = column if pd.api.types.is_numeric_dtype(column) else pd.to_datetime(column).astype("int64")
     except (ValueError, TypeError) as error:
-        raise DataError(f"{table}: expected numbers or dates in {name}, got {' '.join(str(error).split())}") from error
+        raise DataError(f"{place}: expected numbers or dates in {name}, got {' '.join(str(error).split())}") from error
     return torch.tensor(numbers.astype("float64").to_numpy(copy=True))
 
 

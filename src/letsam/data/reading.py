@@ -15,6 +15,7 @@ HUB = "hf:"
 # A new modality needs a file and a line here. Names, so that the libraries of a reader are imported when it is used.
 _READERS: dict[str, str] = {
     "folder": "letsam.data.folders:read_folder",
+    "hub": "letsam.data.hub_data:read_hub",
     "table": "letsam.data.tables:read_columns",
     "tensors": "letsam.data.tensor_files:read_tensors",
 }

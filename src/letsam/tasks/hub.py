@@ -59,7 +59,7 @@ def load_splits(
     folder = find_folder(folder_name, data_dir)
     place = hub_name if folder is None else str(folder)
     try:
-        with _quiet():
+        with quiet_datasets():
             loaded = _from_hub(hub_name, config) if folder is None else _from_folder(folder, splits, config, builder)
     except Exception as error:  # datasets raises many types, including those of pyarrow and fsspec
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
@@ -134,7 +134,7 @@ def _from_folder(folder: Path, splits: Sequence[str], config: str | None, builde
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_datasets() -> Iterator[None]:
     """Suppress retry warnings, and progress bars if stderr is not a terminal; the final error is reported anyway."""
     import datasets
 
