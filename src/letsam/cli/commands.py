@@ -228,7 +228,7 @@ def _train_in(
                 save_checkpoint(path, state, identity)
             callback(run, training.epoch, training.epochs)
     finished = training.finish()
-    results = Results(config.task, config.as_json(), environment(fabric), (finished.run,), task.inferred)
+    results = Results(config.task, config.as_json(), environment(fabric), (finished.run,), task.inferred, task.name)
     if fabric.is_global_zero:
         finished.save_predictions(folder)
         results.save(folder / RESULTS)

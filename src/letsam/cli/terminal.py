@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 
 def print_results(results: Results) -> None:
     """Print the table of a trial, and on stderr a warning of steps that were skipped."""
-    from letsam.reports.table import results_table
+    from letsam.reports.table import further_table, results_table
     from letsam.reports.verdict import skipped_steps_note
 
     print_table(results_table(results))
+    further = further_table(results)
+    if further is not None:
+        print_table(further)
     note = skipped_steps_note(results)
     if note is not None:
         print(f"warning: {printable(note)}", file=sys.stderr)

@@ -31,8 +31,8 @@ __all__ = [
     "epoch_axis",
     "figure_to_svg",
     "finite_points",
-    "limit_accuracies",
     "limit_losses",
+    "limit_metric",
     "loss_limit",
     "plain_number",
 ]
@@ -115,25 +115,34 @@ def finite_points(run: Run, column: str) -> Iterable[tuple[float, float]]:
             yield float(epoch), float(value)
 
 
-def limit_accuracies(axes: Axes, order: Sequence[str], values: Mapping[str, Sequence[float]]) -> None:
-    """Cut off the methods whose accuracy is far below the others', so that the others stay distinguishable.
+def limit_metric(axes: Axes, order: Sequence[str], values: Mapping[str, Sequence[float]], better: int) -> None:
+    """Cut off the methods whose metric is far worse than the others', so that the others stay distinguishable.
 
     The means of those that are cut off are written at the edge.
+
+    Args:
+        axes: of the figure, with a row for each method.
+        order: the methods from the lowest row on.
+        values: the metric of each run, by method.
+        better: 1 if higher is better, else -1.
     """
-    means = sorted(statistics.fmean(row) for row in values.values() if all(map(drawable, row)))
+    means = sorted(better * statistics.fmean(row) for row in values.values() if all(map(drawable, row)))
     if len(means) < 4:
         return
     quarter, best = means[len(means) // 4], means[-1]
-    edge = quarter - 2 * (best - quarter) - 1
-    if edge <= min(value for row in values.values() for value in row if drawable(value)):
+    edge = better * (quarter - 2 * (best - quarter) - 0.01 * abs(best))
+    if better * edge <= min(better * value for row in values.values() for value in row if drawable(value)):
         return
-    axes.set_xlim(edge, axes.get_xlim()[1])
+    left, right = axes.get_xlim()
+    axes.set_xlim((edge, right) if better > 0 else (left, edge))
     for row, method in enumerate(order):
         mean = statistics.fmean(values[method]) if all(map(drawable, values[method])) else math.nan
-        if mean < edge:
-            text = f" \N{LEFTWARDS ARROW} mean {mean:.1f}"
-            place = ("axes fraction", "data")
-            axes.annotate(text, (0, row), xycoords=place, va="center", fontsize=8, color=INK, alpha=0.7)
+        if better * mean < better * edge:
+            shown = f"{mean:.1f}" if abs(mean) >= 10 else f"{mean:.4g}"
+            text = f" \N{LEFTWARDS ARROW} mean {shown}" if better > 0 else f"mean {shown} \N{RIGHTWARDS ARROW} "
+            place, side = (0, "left") if better > 0 else (1, "right")
+            where = ("axes fraction", "data")
+            axes.annotate(text, (place, row), xycoords=where, va="center", ha=side, fontsize=8, color=INK, alpha=0.7)
     _note_cut(axes)
 
 

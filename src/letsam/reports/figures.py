@@ -20,11 +20,11 @@ from letsam.reports.drawing import (
     empty_figure,
     epoch_axis,
     finite_points,
-    limit_accuracies,
     limit_losses,
+    limit_metric,
     plain_number,
 )
-from letsam.reports.metric_text import metric_title
+from letsam.reports.metric_text import metric_scale, metric_title
 from letsam.reports.styles import method_styles
 from letsam.results import Results, Run, printable
 
@@ -58,7 +58,7 @@ def learning_curves(results: Results, metric: str = "test_accuracy", *, legend: 
     Returns:
         The figure, or None if no run has a value that can be drawn.
     """
-    scale = 100.0 if metric == "test_accuracy" else 1.0
+    scale = metric_scale(results).factor if metric == "test_accuracy" else 1.0
     styles = method_styles(results)
     figure, axes = empty_figure(_title(results, metric))
     drawn: list[str] = []
@@ -87,7 +87,7 @@ def learning_curves(results: Results, metric: str = "test_accuracy", *, legend: 
     epoch_axis(axes)
     if metric == "generalization_gap":
         axes.axhline(0, color=INK, lw=0.8, alpha=0.5, zorder=1)
-    if scale == 1.0:
+    if metric != "test_accuracy":
         limit_losses(axes, results)
     if legend:
         add_legend(figure, drawn, styles)
@@ -192,7 +192,7 @@ def method_comparison(results: Results, metric: str = "test_accuracy") -> Figure
     Returns:
         The figure, or None if no run has a value that can be drawn.
     """
-    scale = 100.0 if metric == "test_accuracy" else 1.0
+    scale = metric_scale(results).factor if metric == "test_accuracy" else 1.0
     styles = method_styles(results)
     values = {m: [scale * float(getattr(run, metric)) for run in results.runs_of(m)] for m in results.methods}
     if not any(drawable(value) for row in values.values() for value in row):
@@ -224,9 +224,9 @@ def method_comparison(results: Results, metric: str = "test_accuracy") -> Figure
     axes.set_ylim(-0.6, len(order) - 0.4)
     axes.grid(visible=True, axis="both", color=INK, alpha=0.12, lw=0.6)
     axes.xaxis.set_major_locator(MaxNLocator(6))
-    if sign > 0:
-        limit_accuracies(axes, order, values)
-    elif metric != "test_accuracy":
+    if metric == "test_accuracy":
+        limit_metric(axes, order, values, sign)
+    else:
         limit_losses(axes, results, horizontal=True)
     return figure
 

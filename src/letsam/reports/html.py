@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from letsam.reports import table
 from letsam.reports.downloads import downloads_of
-from letsam.reports.metric_text import percent
+from letsam.reports.metric_text import metric_scale, percent
 from letsam.reports.page_data import json_for_page, live_figures, page_data
 from letsam.reports.panels import class_panel, reliability_panel, residual_panels, sections_of
 from letsam.reports.plotly_bundle import packed_plotly, script_hash
@@ -67,11 +67,14 @@ def render_report(results: Results, predictions: Sequence[Predictions] = ()) -> 
     sections = sections_of(results)
     rows = table.table_rows(results)
     page = environment.get_template("template.html.j2").render(
-        task=results.task,
+        task=results.title,
         facts=_facts(results),
         verdict=verdict(results),
         metric=results.metric,
         percent=percent(results),
+        hundredths=metric_scale(results).factor != 1,
+        lower=results.lower_is_better,
+        further=table.further_metrics(results),
         columns=table.columns(results),
         rows=rows,
         seeds=sorted({run.seed for run in results.runs}),

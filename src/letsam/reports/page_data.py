@@ -10,7 +10,7 @@ from typing import Any
 from letsam.reports.class_scores import MATRIX_CLASSES, ClassScores, confusion_matrix_of
 from letsam.reports.drawing import drawable, finite_points, loss_limit
 from letsam.reports.figures import BANDS, radius_points
-from letsam.reports.metric_text import metric_title
+from letsam.reports.metric_text import metric_scale, metric_title
 from letsam.reports.reliability import reliability_of
 from letsam.reports.residuals import residual_edges, residuals_of
 from letsam.reports.styles import method_styles
@@ -73,11 +73,12 @@ def live_figures(results: Results) -> dict[str, Any]:
     metric = metric[0].upper() + metric[1:]
     limit = loss_limit(results)
     losses = {"scale": 1, "limit": limit if math.isfinite(limit) else None, "better": -1, "bands": BANDS}
-    accuracies = {"scale": 100, "limit": None, "better": better, "bands": BANDS, "column": "test_accuracy"}
+    shown = metric_scale(results)
+    accuracies = {"scale": shown.factor, "limit": None, "better": better, "bands": BANDS, "column": "test_accuracy"}
     gap = {**losses, "column": "generalization_gap", "title": "Generalization gap"}
     return {
-        "scale": 100,
-        "digits": 2,
+        "scale": shown.factor,
+        "digits": shown.digits,
         "lower": results.lower_is_better,
         "figures": {
             "metric-dots": {**accuracies, "type": "dots", "title": metric},

@@ -9,10 +9,19 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from letsam.reports.metric_text import metric_title
+from letsam.reports.metric_text import MetricScale, metric_scale, metric_title, number_text, value_scale
 from letsam.results import Results, Summary, printable, summarize
 
-__all__ = ["TableRow", "best_method", "columns", "markdown_table", "number_text", "results_table", "table_rows"]
+__all__ = [
+    "TableRow",
+    "best_method",
+    "columns",
+    "further_metrics",
+    "further_table",
+    "markdown_table",
+    "results_table",
+    "table_rows",
+]
 
 SHOWN_FROM = 0.01
 """The fraction of steps from which on the table says that they were skipped; a few are usual in float16."""
@@ -28,7 +37,7 @@ class TableRow:
     Args:
         method: the method's name.
         cells: one text for each of `columns`.
-        best: whether the method has the highest mean of the metric on the test set.
+        best: whether the method has the best mean of the metric on the test set.
         learned: whether its radius is learned.
     """
 
@@ -56,21 +65,24 @@ def table_rows(results: Results) -> tuple[TableRow, ...]:
     summaries = summarize(results)
     best = best_method(summaries)
     most = max((row.count for row in summaries), default=0)
-    return tuple(TableRow(row.method, _cells(row, most), row.method == best, row.learned) for row in summaries)
+    scale = metric_scale(results)
+    return tuple(TableRow(row.method, _cells(row, most, scale), row.method == best, row.learned) for row in summaries)
 
 
 def best_method(summaries: tuple[Summary, ...]) -> str | None:
-    """Return the method with the highest mean of the metric, the first of equal ones; None if all diverged.
+    """Return the method with the best mean of the metric, the first of equal ones; None if all diverged.
 
     A method of which a run has diverged is never the best, even if its metric is finite, as the accuracy is.
     """
     finite = [row for row in summaries if not row.diverged and math.isfinite(row.test_accuracy)]
-    return max(finite, key=lambda row: row.test_accuracy).method if finite else None
+    if not finite:
+        return None
+    return max(finite, key=lambda row: -row.test_accuracy if row.lower_is_better else row.test_accuracy).method
 
 
 def results_table(results: Results) -> Table:
     """Return the table for the terminal; the row with the best metric is bold."""
-    title = Text(printable(f"{results.task}: means over seeds"), style="bold")
+    title = Text(printable(f"{results.title}: means over seeds"), style="bold")
     table = Table(
         title=title,
         title_justify="left",
@@ -107,11 +119,11 @@ def markdown_table(results: Results) -> str:
     return "".join(f"| {line} |\n" for line in lines)
 
 
-def _cells(row: Summary, most: int) -> tuple[str, ...]:
+def _cells(row: Summary, most: int, scale: MetricScale) -> tuple[str, ...]:
     method = row.method if row.count == most else f"{row.method} ({row.count}/{most} seeds)"
     return (
         printable(method),
-        _metric(row),
+        _metric(row, scale),
         number_text(row.test_loss, ".3f"),
         number_text(row.generalization_gap, ".3f"),
         _radius(row),
@@ -120,22 +132,52 @@ def _cells(row: Summary, most: int) -> tuple[str, ...]:
     )
 
 
-def _metric(row: Summary) -> str:
+def _metric(row: Summary, scale: MetricScale) -> str:
     if not math.isfinite(row.test_accuracy):
         return "diverged"
-    text = number_text(100 * row.test_accuracy)
+    text = scale.text(row.test_accuracy)
     if row.count > 1:
-        text += f" ± {number_text(100 * row.test_accuracy_std)}"
+        text += f" ± {scale.text(row.test_accuracy_std)}"
     if row.skipped_steps and row.skipped_steps >= SHOWN_FROM * row.steps:
         text += f" ({100 * row.skipped_steps / max(row.steps, row.skipped_steps):.0f} % skipped)"
     return f"{text} ({row.diverged} diverged)" if row.diverged else text
 
 
-def number_text(value: float, form: str = ".2f") -> str:
-    """The number in this format; "diverged" if it is not finite, in scientific notation if it is very large."""
-    if not math.isfinite(value):
-        return "diverged"
-    return format(value, form if abs(value) < 1e9 else ".2e")  # before a run diverges, its losses have up to 30 digits
+def further_metrics(results: Results) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """The metrics beside the main one.
+
+    Returns:
+        The headings, of which the first is "method", and the cells of each method; both empty where there are none.
+    """
+    summaries = summarize(results)
+    names = [name for name in dict.fromkeys(n for row in summaries for n in row.metrics) if name != results.metric]
+    if not names:
+        return (), ()
+    scales = {name: value_scale(name, [abs(run.metrics.get(name, math.nan)) for run in results.runs]) for name in names}
+    cells = [(printable(row.method), *(_mean_text(row, name, scales[name]) for name in names)) for row in summaries]
+    return ("method", *(printable(f"{name}{scales[name].unit}") for name in names)), tuple(cells)
+
+
+def further_table(results: Results) -> Table | None:
+    """Return the table of the metrics beside the main one for the terminal; None where there are none."""
+    headings, rows = further_metrics(results)
+    if not headings:
+        return None
+    table = Table(
+        title=Text("further metrics", style="bold"), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False
+    )
+    for index, heading in enumerate(headings):
+        table.add_column(Text(heading), justify="right" if index else "left")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _mean_text(row: Summary, name: str, scale: MetricScale) -> str:
+    mean, spread = row.metrics.get(name, (math.nan, math.nan))
+    if not math.isfinite(mean):
+        return NOTHING  # not defined, as the AUROC of a test set of one class
+    return scale.text(mean) + (f" ± {scale.text(spread)}" if row.count > 1 else "")
 
 
 def _radius(row: Summary) -> str:

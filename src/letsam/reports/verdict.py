@@ -10,8 +10,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from letsam.reports.metric_text import percent
-from letsam.reports.table import best_method, number_text
+from letsam.reports.metric_text import MetricScale, metric_scale
+from letsam.reports.table import best_method
 from letsam.results import MethodName, Results, Run, Summary, finite_mean, finite_spread, summarize
 
 __all__ = ["Verdict", "missing_runs", "skipped_steps_note", "verdict"]
@@ -34,7 +34,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class _Difference:
-    """The metric of one method minus that of another over their shared seeds, times 100."""
+    """The metric of one method minus that of another over their shared seeds, in the units that are shown."""
 
     points: float
     spread: float
@@ -99,11 +99,12 @@ def _headline(results: Results, summaries: Sequence[Summary]) -> str:
     if best is None:
         return "Every method diverged in at least one run, so no method can be called the best."
     row = next(row for row in summaries if row.method == best)
-    metric, score = results.metric, _score(row, percent(results))
+    metric, score = results.metric, _score(row, metric_scale(results))
+    end = "lowest" if results.lower_is_better else "highest"
     if len(summaries) == 1:
         return f"Only {best} has been run; it reached a test {metric} of {score}. There is nothing to compare it with."
     lead = (
-        f"Of the {len(summaries)} methods compared on {results.task}, {best} reached the highest mean test "
+        f"Of the {len(summaries)} methods compared on {results.title}, {best} reached the {end} mean test "
         f"{metric}: {score}."
     )
     others = [row.method for row in summaries if row.method != best]
@@ -152,14 +153,17 @@ def _compared(results: Results, row: Summary, rival: Summary, name: str) -> str:
         return f"no seed shared with {name}"
     if not math.isfinite(difference.points):
         return f"not compared with {name}, because a run diverged"
-    points = f"{difference.points:+.2f} points"
+    scale = metric_scale(results)
+    points = scale.difference(difference.points, results.metric)
     against = f"against {name}"
     if rival.gradient_passes:
         against += f", at {row.gradient_passes / rival.gradient_passes:.2f} times its gradient passes"
     if difference.seeds == 1:
         return f"{points} {against} (one seed only, so it may be chance)"
     if not difference.clear:
-        return f"no clear difference ({points}, one standard deviation is {difference.spread:.2f}) {against}"
+        return (
+            f"no clear difference ({points}, one standard deviation is {difference.spread:.{scale.digits}f}) {against}"
+        )
     return f"{points} {against}"
 
 
@@ -187,13 +191,16 @@ def _caveats(results: Results, summaries: Sequence[Summary]) -> tuple[str, ...]:
             f"The best of the {len(fixed)} fixed radii is chosen by its test {results.metric}, which favours it, and "
             "its cost here leaves out the runs of the others."
         )
+    if results.lower_is_better:
+        caveats.append(f"A lower {results.metric} is better.")
     if summaries:
         caveats.append("All this holds for this task, these settings and these seeds.")
     return tuple(caveats)
 
 
 def _difference(results: Results, method: str, rival: str) -> _Difference:
-    ours, theirs = ({run.seed: _points(run) for run in results.runs_of(name)} for name in (method, rival))
+    factor = metric_scale(results).factor
+    ours, theirs = ({run.seed: _points(run, factor) for run in results.runs_of(name)} for name in (method, rival))
     shared = [seed for seed in ours if seed in theirs]
     a, b = [ours[seed] for seed in shared], [theirs[seed] for seed in shared]
     points = finite_mean(a) - finite_mean(b) if shared else math.nan
@@ -203,16 +210,16 @@ def _difference(results: Results, method: str, rival: str) -> _Difference:
     return _Difference(points, spread, len(shared))
 
 
-def _points(run: Run) -> float:
-    """The metric times 100; NaN if the run has diverged, even if its metric is finite."""
-    return math.nan if run.diverged else 100 * run.test_accuracy
+def _points(run: Run, factor: float) -> float:
+    """The metric in the units that are shown; NaN if the run has diverged, even if its metric is finite."""
+    return math.nan if run.diverged else factor * run.test_accuracy
 
 
-def _score(row: Summary, unit: str) -> str:
-    mean = number_text(100 * row.test_accuracy)
+def _score(row: Summary, scale: MetricScale) -> str:
+    mean = scale.text(row.test_accuracy)
     if row.count == 1:
-        return f"{mean}{unit} (one seed)"
-    return f"{mean} ± {number_text(100 * row.test_accuracy_std)}{unit} over {row.count} seeds"
+        return f"{mean}{scale.unit} (one seed)"
+    return f"{mean} ± {scale.text(row.test_accuracy_std)}{scale.unit} over {row.count} seeds"
 
 
 def _listed(names: Sequence[str]) -> str:

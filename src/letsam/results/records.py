@@ -106,6 +106,7 @@ class Results:
         environment: versions, platform and device, JSON values only.
         runs: the finished runs, in the order in which they finished.
         inferred: what was inferred from files of data, in pairs of what and its value; empty for other tasks.
+        name: the task's own name, which `task`, as the user gave it, need not be; None in older files.
 
     Example:
         >>> empty = Results(task="digits", config={}, environment={}, runs=())
@@ -119,6 +120,7 @@ class Results:
     environment: Mapping[str, Any]
     runs: tuple[Run, ...] = ()
     inferred: tuple[tuple[str, str], ...] = ()
+    name: str | None = None
 
     @classmethod
     def load(cls, path: str | Path) -> Results:
@@ -154,6 +156,8 @@ class Results:
             "config": dict(self.config),
             "environment": dict(self.environment),
         }
+        if self.name is not None:
+            head["name"] = self.name
         if self.inferred:
             head["inferred"] = self.inferred
         fields = [f" {json.dumps(name)}: {schema.dumped(value)}" for name, value in head.items()]
@@ -178,6 +182,11 @@ class Results:
     def methods(self) -> tuple[str, ...]:
         """The methods with at least one finished run, in order of first appearance."""
         return tuple(dict.fromkeys(run.method for run in self.runs))
+
+    @property
+    def title(self) -> str:
+        """The task's own name, or what the user gave where it is not known."""
+        return self.name or self.task
 
     @property
     def metric(self) -> str:

@@ -79,6 +79,7 @@ def checked(value: Any) -> dict[str, Any]:
         "config": _field(fields, "config", "", _object),
         "environment": _field(fields, "environment", "", _object),
         "runs": runs,
+        "name": _string(fields["name"], "name") if "name" in fields else None,
         "inferred": _pairs(fields["inferred"], "inferred") if "inferred" in fields else (),
     }
 

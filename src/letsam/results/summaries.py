@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from letsam.results.names import MethodName
@@ -38,6 +38,8 @@ class Summary:
         rho_final: mean; None if the method has no radius.
         gradient_passes: mean number of forward and backward passes.
         seconds: mean training time.
+        metrics: the means and sample standard deviations of further metrics on the test set, by name.
+        lower_is_better: whether a lower metric is better.
     """
 
     method: str
@@ -55,6 +57,8 @@ class Summary:
     rho_final: float | None
     gradient_passes: float
     seconds: float
+    metrics: Mapping[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
+    lower_is_better: bool = False
 
     @property
     def fixed(self) -> bool:
@@ -112,7 +116,17 @@ def _summary(method: str, runs: Sequence[Run]) -> Summary:
         rho_final=_mean_or_none([run.rho_final for run in runs]),
         gradient_passes=finite_mean([run.gradient_passes for run in runs]),
         seconds=finite_mean([run.seconds for run in runs]),
+        metrics={name: _mean_and_spread([run.metrics.get(name, math.nan) for run in runs]) for name in _names(runs)},
+        lower_is_better=runs[0].lower_is_better,
     )
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    return list(dict.fromkeys(name for run in runs for name in run.metrics))
+
+
+def _mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
+    return finite_mean(values), finite_spread(values)
 
 
 def _mean_or_none(values: Sequence[float | None]) -> float | None:

@@ -57,6 +57,7 @@ class TrialConfig:
         workers: processes that read what is not in memory, >= 0; None: as many as there are cores for files, else none.
             With a number, what is random about a sample depends on the seed, the epoch and the sample alone.
         data: what identifies the task's data; `for_task` sets it.
+        name: the task's own name; `for_task` sets it, and it is no option.
 
     Raises:
         ValueError, TypeError: an option that is out of range or of the wrong type; the message names it.
@@ -83,6 +84,7 @@ class TrialConfig:
     found_lr: float | None = None
     workers: int | None = None
     data: DataRecord | None = None
+    name: str | None = None
 
     def __post_init__(self) -> None:
         for method in self.methods:
@@ -151,6 +153,7 @@ class TrialConfig:
             batch_size=self.batch_size or task.batch_size,
             refit=self.refit and task.validation is None,  # with validation data of its own, nothing is held out
             data=DataRecord.of(task),
+            name=task.name,
         )
 
     @property
@@ -171,7 +174,7 @@ class TrialConfig:
 
     def as_json(self) -> dict[str, Any]:
         """The options as JSON values; methods by their names."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "name"}
         data = None if self.data is None else self.data.as_json()
         texts = {"methods": [method.name for method in self.methods], "seeds": list(self.seeds)}
         options = {

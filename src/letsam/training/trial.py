@@ -71,7 +71,7 @@ def open_results(
     """
     path = checked_folder(out) / RESULTS
     if not path.exists():
-        return Results(config.task, config.as_json(), environment, inferred=inferred)
+        return Results(config.task, config.as_json(), environment, inferred=inferred, name=config.name)
     if not resume:
         raise ValueError(f"{path}: holds results already; add --resume to complete them, or choose another --out")
     earlier = Results.load(path)
@@ -82,7 +82,7 @@ def open_results(
     # Where the refit is asked for, its search is needed with the whole schedule: of many radii, each of them.
     searches = {row.search.key: row.method.kind.per for row in planned(config) if row.refit}
     runs = tuple(run for run in earlier.runs if run.key not in searches or _has_schedule(run, searches[run.key]))
-    return Results(config.task, config.as_json(), environment, runs, inferred)
+    return Results(config.task, config.as_json(), environment, runs, inferred, config.name)
 
 
 def run_trial(

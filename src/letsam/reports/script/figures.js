@@ -65,7 +65,7 @@ function dots(panel) {
     tickvals: names, ticktext: rows.map((row, index) => (row.method.learned ? `<b>${names[index]}</b>` : names[index])),
     tickfont: { size: names.length > 12 ? 10 : 12 },
   };
-  const cut = panel.better > 0 ? edgeOf(rows) : within(values, panel.limit);
+  const cut = panel.column === "test_accuracy" ? edgeOf(rows, panel.better) : within(values, panel.limit);
   return {
     traces,
     layout: base(panel, { height: Math.max(220, 100 + 24 * names.length), yaxis: order, xaxis: { nticks: 6, ...cut } }),
@@ -74,15 +74,17 @@ function dots(panel) {
   };
 }
 
-function edgeOf(rows) {
-  // As in the still figure: methods far below the others do not squeeze them.
-  const means = rows.map((row) => row.mean).filter(isNumber).sort((a, b) => a - b);
-  const values = rows.flatMap((row) => row.values).filter(isNumber);
+function edgeOf(rows, better) {
+  // As in the still figure: methods far worse than the others do not squeeze them.
+  const means = rows.map((row) => row.mean).filter(isNumber).map((value) => better * value).sort((a, b) => a - b);
+  const values = rows.flatMap((row) => row.values).filter(isNumber).map((value) => better * value);
   if (means.length < 4) return {};
   const quarter = means[Math.floor(means.length / 4)], best = means[means.length - 1];
   const edge = quarter - 2 * (best - quarter) - 1e-2 * Math.abs(best);
   const high = Math.max(...values);
-  return edge <= Math.min(...values) ? {} : { range: [edge, high + 0.05 * (high - edge)] };
+  if (edge <= Math.min(...values)) return {};
+  const ends = [edge, high + 0.05 * (high - edge)];
+  return { range: better > 0 ? ends : [-ends[1], -ends[0]] };
 }
 
 function overSeeds(runs, column, scale) {
