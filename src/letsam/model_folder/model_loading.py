@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from letsam.data import Preparation, load_preparation
+from letsam.data import DataError, Preparation, load_preparation
 from letsam.model_folder.manifest import ModelFolderError, check_manifest, fingerprint
 from letsam.model_folder.prediction_table import PredictionTable
 from letsam.models import rebuild
@@ -97,7 +97,12 @@ class LoadedModel:
             yield self.preparation.read(str(data))
         else:
             with tempfile.TemporaryDirectory(prefix="letsam-") as folder:
-                yield self.preparation.read(str(_written(data, self.config, Path(folder))))
+                path = str(_written(data, self.config, Path(folder)))
+                try:
+                    inputs = self.preparation.read(path)
+                except DataError as error:
+                    raise DataError(str(error).replace(path, "`data`")) from error
+                yield inputs
 
 
 def load(folder: str | Path, *, device: str | torch.device = "cpu", network: nn.Module | None = None) -> LoadedModel:

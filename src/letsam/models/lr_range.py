@@ -13,7 +13,7 @@ from torch import Tensor
 STEPS = 60
 DECADES = 3  # below and above the default
 SMOOTHING = 0.8
-DIVERGED = 4.0  # times the change from the first to the lowest loss
+DIVERGED = 3.0  # times the decrease so far, above the lowest loss; at least the first loss, for the noise of batches
 FRACTION = 0.1  # of the learning rate with the lowest loss
 LEAST_GAIN = 0.02  # of the first loss: a smaller decrease says nothing about learning rates
 
@@ -46,8 +46,8 @@ def range_test(
 
     The learning rate grows by a constant factor from a thousandth of the default to a thousand times the default, one
     step for each batch. The loss is smoothed (exponential mean with weight 0.8 for the past, without its bias). The
-    test ends early where a loss is not finite, or is above the first by more than three times the decrease so far. A
-    tenth of the learning rate with the lowest smoothed loss is chosen.
+    test ends early where it is not finite, or is above the lowest by more than the first loss and by more than three
+    times the decrease so far. A tenth of the learning rate with the lowest smoothed loss is chosen.
 
     Args:
         model: gives outputs for inputs; in training mode.
@@ -87,7 +87,7 @@ def range_test(
 
 def _diverged(losses: list[float], smooth: float) -> bool:
     lowest = min(losses)
-    return smooth - lowest > DIVERGED * max(losses[0] - lowest, LEAST_GAIN * abs(losses[0]))
+    return smooth - lowest > max(DIVERGED * (losses[0] - lowest), abs(losses[0]))
 
 
 def _chosen(rates: list[float], losses: list[float], default: float) -> float:
