@@ -68,7 +68,7 @@ def _runs(results: Results) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
 
 
 def _history(results: Results) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
-    names = list(dict.fromkeys(name for run in results.runs for name in run.history if name != "rho_schedule"))
+    names = _columns_in_order({name for run in results.runs for name in run.history})
     rows: list[list[Any]] = []
     for run in results.runs:
         for index in range(len(run.history.get("epoch", ()))):
@@ -109,8 +109,12 @@ def _file(name: str, what: str, kind: str, text: str) -> Download:
 
 
 def _without_schedule(run: Run) -> dict[str, Any]:
-    history = {name: column for name, column in run.history.items() if name != "rho_schedule"}
-    return {**vars(run), "history": history}
+    return {**vars(run), "history": {name: run.history[name] for name in _columns_in_order(run.history)}}
+
+
+def _columns_in_order(names: Iterable[str]) -> list[str]:
+    """Columns of a history in an order that does not depend on whether the run was read from a file."""
+    return sorted((name for name in names if name != "rho_schedule"), key=lambda name: (name != "epoch", name))
 
 
 def _finite(value: Any) -> Any:
