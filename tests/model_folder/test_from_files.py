@@ -68,9 +68,8 @@ def test_a_table_of_classes(here: Path, letsam_run: Any) -> None:
 
     for data in (test, test.drop(columns="target"), "test.csv", Path("test.csv")):
         assert model.predict(data).labels == [row[1] for row in rows]
-    with pytest.raises(
-        DataError, match="^`data`: expected the columns of the training data, got none of the name 'hue'"
-    ):
+    message = "^`data`: expected the columns of the training data, got none of the name 'hue'$"
+    with pytest.raises(DataError, match=message):
         model.predict(test.drop(columns="hue"))
     test.drop(columns="hue").to_csv("other.csv", index=False)
     status, out, err = letsam_run("predict", "out", "other.csv")
@@ -78,7 +77,7 @@ def test_a_table_of_classes(here: Path, letsam_run: Any) -> None:
     assert err == "error: other.csv: expected the columns of the training data, got none of the name 'hue'\n"
     assert not Path("predictions.csv").exists()
     assert letsam_run("predict", "out", "nowhere.csv")[0] == 2
-    with pytest.raises(TypeError, match="`data` must be a path, a DataFrame, .* got int"):
+    with pytest.raises(TypeError, match=r"`data` must be a path, a DataFrame, .* got int"):
         model.predict(3)
 
 
@@ -90,7 +89,7 @@ def test_a_table_of_numbers_with_weights(here: Path, letsam_run: Any) -> None:
     assert letsam_run(*command)[0] == 0
     model = letsam.load("out")
     predicted = model.predict("test.csv")
-    assert list(predicted.rows())[0] == ["sample", "target"]
+    assert next(iter(predicted.rows())) == ["sample", "target"]
     errors = predicted.outputs.flatten().double() - torch.tensor(test["target"].to_numpy())
     weights = torch.tensor(test["importance"].to_numpy())
     rmse = math.sqrt(float((weights * errors.square()).sum() / weights.sum()))

@@ -57,8 +57,13 @@ def record(method: str, seed: int, accuracy: float, validation_loss: float | Non
     ],
 )
 def test_the_winner(runs: list[Run], method: str, chosen_by: str) -> None:
-    winner = winner_of(Results("t", {}, {}, tuple(runs)))
+    winner = winner_of(Results("t", {"data": {"samples": [9, 3, 3]}}, {}, tuple(runs)))
     assert (winner.method, winner.seed, winner.chosen_by) == (method, 3, chosen_by)
+
+
+def test_what_a_radius_holds_out_does_not_choose() -> None:
+    runs = (record("a", 3, 0.5, 0.1), record("b", 3, 0.6, 0.2))
+    assert winner_of(Results("t", {"data": {"samples": [9, 0, 3]}}, {}, runs)).method == "b"
 
 
 def test_there_is_no_winner_where_all_diverged() -> None:
@@ -94,11 +99,16 @@ def test_the_winner_is_trained_on_all_the_training_data(best: str, tmp_path: Pat
 
 def test_with_validation_data_of_its_own_the_radius_is_learned_again(tmp_path: Path) -> None:
     task = small_task(validation=blobs(20, 5))
-    options = config(methods=["lets-sam"], seeds=(0,)).for_task(task)
+    options = config(methods=["lets-sam", "sgd"], seeds=(0,)).for_task(task)
     results = run(task, options, tmp_path)
+    assert all(one.validation_loss is not None for one in results.runs)
+    assert winner_of(results).chosen_by == "among 2 by the lowest mean validation loss of one seed"
+    losses = [0.1 if one.method == "lets-sam" else 0.2 for one in results.runs]
+    runs = [dataclasses.replace(one, validation_loss=loss) for one, loss in zip(results.runs, losses, strict=True)]
+    results = dataclasses.replace(results, runs=tuple(runs))
     model = train_winner(options, results, SplitCache(task, **options.split_options), fabric())
     assert model.results.runs[0].key == ("lets-sam", 0)
-    assert without_seconds(model.results.runs[0]) == without_seconds(results.runs[0])
+    assert model.results.runs[0].test_loss == next(one for one in runs if one.method == "lets-sam").test_loss
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

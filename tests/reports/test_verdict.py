@@ -131,3 +131,18 @@ def test_a_schedule_is_no_fixed_radius():
     assert method == "lets-sam"
     assert "+5.00 points against sam:0.1, the best of 2 fixed radii," in sentence
     assert "-5.00 points against sam-rising," in sentence
+
+
+@pytest.mark.parametrize(("by", "favours"), [("test accuracy", True), ("validation loss", False)])
+def test_the_page_says_what_chose_the_model(by, favours):
+    results = trial({"sgd": [0.5, 0.6], "sam": [0.7, 0.8]})
+    chosen = {"method": "sam", "seed": 0, "chosen_by": f"among 2 by the highest mean {by} over 2 seeds"}
+    found = [
+        caveat
+        for caveat in verdict(dataclasses.replace(results, config={**results.config, "refit_best": chosen})).caveats
+        if "The folder model" in caveat
+    ]
+    assert len(found) == 1
+    assert f"holds sam with seed 0, trained on all the training data; it was chosen {chosen['chosen_by']}." in found[0]
+    assert ("favours its number" in found[0]) == favours
+    assert not any("The folder model" in caveat for caveat in verdict(results).caveats)

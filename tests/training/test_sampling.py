@@ -70,7 +70,7 @@ def test_a_fixed_method_trains_on_everything(validation: Dataset[Any] | None) ->
     splits = split(training_cases.task(validation=validation), hold_out=False)
 
     assert ids(splits.train) == ids(TRAIN)
-    assert splits.validation is None
+    assert splits.validation is validation  # which is measured on, and held out of nothing
 
 
 def test_a_task_with_validation_data_of_its_own_gives_nothing_away() -> None:

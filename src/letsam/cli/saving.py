@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +44,7 @@ def save_winner(
 ) -> None:
     """Train the winner of a trial and write its model, unless the folder holds it already."""
     from letsam.model_folder.refit_best import is_written, train_winner
+    from letsam.reports.html import write_report
 
     written = fabric.broadcast(fabric.is_global_zero and is_written(folder, results, export))
     if not written:
@@ -51,11 +54,9 @@ def save_winner(
         if fabric.is_global_zero:
             model.save(folder, export)
     if fabric.is_global_zero:
-        method, chosen_by = Results.load(folder / "model" / "results.json").runs[0].method, _chosen_by(folder)
-        print_line(f"model: {folder / 'model'} ({method}, chosen {chosen_by})")
-
-
-def _chosen_by(folder: Path) -> str:
-    import json
-
-    return str(json.loads((folder / "model" / "model.json").read_text(encoding="utf-8"))["chosen_by"])
+        config_of_model = json.loads((folder / "model" / "model.json").read_text(encoding="utf-8"))
+        chosen = {name: config_of_model[name] for name in ("method", "seed", "chosen_by")}
+        results = dataclasses.replace(results, config={**results.config, "refit_best": chosen})
+        results.save(folder / "results.json")
+        write_report(results, folder / "report.html")
+        print_line(f"model: {folder / 'model'} ({chosen['method']}, chosen {chosen['chosen_by']})")

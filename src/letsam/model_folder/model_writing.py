@@ -156,7 +156,8 @@ class TrainedModel:
         """Which samples the weights, the radius and the numbers come from; indices are in a file of their own."""
         training, config = self.training, self.results.config
         counts = {"train": len(training.train), "test": len(training.test)}
-        counts["validation"] = 0 if training.validation is None else len(training.validation)
+        rotates = config.get("folds") is not None and self.training.learns  # all samples are held out in turn
+        counts["validation"] = 0 if training.validation is None or rotates else len(training.validation)
         options = config.get("data_options") or {}
         return {
             "seed": training.seed,
@@ -164,6 +165,7 @@ class TrainedModel:
             "validation_share": config.get("validation_share") if self._held_out is not None else None,
             "test_share": options.get("test_share") if options.get("test") is None else None,
             "test": options.get("test"),
+            "folds": config.get("folds") if rotates else None,
             "samples": counts,
         }
 

@@ -24,7 +24,9 @@ class Winner:
 
 
 def winner_of(results: Results) -> Winner:
-    """The method with the best mean over seeds: of the validation loss where all have one, else of the test metric.
+    """The method with the best mean over seeds: of the loss on the task's validation data, or else of the test metric.
+
+    What a learned radius holds out is no such data: the other methods train on it.
 
     A method that diverged with one of its seeds cannot win. The seed is the first of the method, not its best: the best
     seed on the test data would only be luck.
@@ -36,7 +38,8 @@ def winner_of(results: Results) -> Winner:
     finite = {method: found for method, found in runs.items() if not any(run.diverged for run in found)}
     if not finite:
         raise ValueError("`refit_best` needs a method that has not diverged, and there is none")
-    validated = len(finite) > 0 and all(_validated(run) for found in finite.values() for run in found)
+    samples = (results.config.get("data") or {}).get("samples") or (0, 0, 0)
+    validated = samples[1] > 0 and all(_validated(run) for found in finite.values() for run in found)
     values = {m: finite_mean([_measure(run, validated) for run in found]) for m, found in finite.items()}
     lower = validated or results.runs[0].lower_is_better
     best = min(values, key=lambda method: values[method] if lower else -values[method])

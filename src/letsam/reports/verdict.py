@@ -7,7 +7,7 @@ large as the larger of their two standard deviations over those seeds.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from letsam.reports.metric_text import MetricScale, metric_scale
@@ -193,9 +193,21 @@ def _caveats(results: Results, summaries: Sequence[Summary]) -> tuple[str, ...]:
         )
     if results.lower_is_better:
         caveats.append(f"A lower {results.metric} is better.")
+    caveats += _model_note(results)
     if summaries:
         caveats.append("All this holds for this task, these settings and these seeds.")
     return tuple(caveats)
+
+
+def _model_note(results: Results) -> list[str]:
+    """What the folder `model` of ``--refit-best`` holds, and what chose it."""
+    model = results.config.get("refit_best")
+    if not isinstance(model, Mapping):
+        return []
+    method, seed, chosen_by = (str(model.get(name)) for name in ("method", "seed", "chosen_by"))
+    note = f"The folder model holds {method} with seed {seed}, trained on all the training data"
+    favours = " That favours its number on the test data." if " test " in chosen_by else ""
+    return [f"{note}; it was chosen {chosen_by}.{favours}"]
 
 
 def _difference(results: Results, method: str, rival: str) -> _Difference:

@@ -37,7 +37,7 @@ class Run:
         test_accuracy: fraction in [0, 1].
         test_loss: mean loss on the test set after training.
         train_loss: mean loss on the training set after training.
-        validation_loss: mean loss on the held-out share; None for methods that hold nothing out.
+        validation_loss: mean loss on the task's validation data or the held-out share; None where there is neither.
         generalization_gap: ``test_loss - train_loss``.
         gradient_passes: forward and backward passes; a refit counts those of its search as well.
         seconds: wall-clock time of training alone.

@@ -80,7 +80,8 @@ def make_splits(
     total = len(train)  # pyright: ignore[reportArgumentType]
     everything = torch.arange(total)
     if not hold_out:
-        return Splits(train, None, task.test, (everything, total))
+        # Validation data of the task's own are measured on by all methods, so that they can be compared by them.
+        return Splits(train, task.validation, task.test, (everything, total))
     if task.validation is not None:
         return Splits(train, task.validation, task.test, (everything, total))
     if folds is not None:
