@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MOST_CATEGORIES = 50  # of one column; the rarest share one input
 RARE_ROWS, RARE_SHARE = 2, 0.002  # categories with fewer rows, or a smaller share of them, are rare
 MIXED_VALUES = 3  # different texts between numbers that are probably marks for missing values
+UNIQUE = "unique to each row"  # why a column is left out
 WORDS = 4  # on average, from which on unique texts are sentences
 
 _DATE = re.compile(r"\s*\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T].*)?")
@@ -53,7 +54,7 @@ def tell_columns(frame: Frame, path: str) -> TableColumns:
     kinds: dict[str, list[str]] = {"number": [], "date": [], "category": []}
     left_out: dict[str, str] = {}
     for name in frame.columns:
-        found = _kind(frame[name], name, path)
+        found = kind_of_column(frame[name], name, path)
         if found in kinds:
             kinds[found].append(name)
         else:
@@ -64,7 +65,7 @@ def tell_columns(frame: Frame, path: str) -> TableColumns:
     return TableColumns(tuple(kinds["number"]), tuple(kinds["date"]), tuple(kinds["category"]), left_out)
 
 
-def _kind(column: Column, name: str, path: str) -> str:
+def kind_of_column(column: Column, name: str, path: str) -> str:
     """The kind: number, date or category; anything else is why the column is left out."""
     types = import_pandas().api.types
 
@@ -82,7 +83,7 @@ def _kind(column: Column, name: str, path: str) -> str:
     if types.is_bool_dtype(column) or set(map(str, present.unique())) <= {"True", "False"}:
         return "number"
     if types.is_numeric_dtype(column):
-        return "unique to each row" if _counts_rows(present) and len(present) == len(column) else "number"
+        return UNIQUE if _counts_rows(present) and len(present) == len(column) else "number"
     if types.is_datetime64_any_dtype(column):
         return "date"
     return _kind_of_text(present, name, path)
@@ -104,7 +105,7 @@ def _kind_of_text(present: Column, name: str, path: str) -> str:
             f"{others[0]!r}; name those that mean missing by --missing, or leave the column out by --drop"
         )
     if texts.nunique() == len(texts) and len(texts) > 2:
-        return "sentences" if texts.str.split().str.len().mean() >= WORDS else "unique to each row"
+        return "sentences" if texts.str.split().str.len().mean() >= WORDS else UNIQUE
     if texts.nunique() > len(texts) / 2 and texts.str.split().str.len().mean() >= WORDS:
         return "sentences"
     return "category"

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from letsam.data.columns import UNIQUE, kind_of_column
 from letsam.data.data_options import DataOptions
 from letsam.data.problems import DataError
 from letsam.data.table_files import Frame, import_pandas, need_columns, read_frame
@@ -249,7 +250,12 @@ def _note_repeated(parts: list[Frame], options: DataOptions, inferred: Inferred)
     pandas = import_pandas()
 
     skipped = {options.weight, options.group, options.time, *options.drop}
-    shared = [name for name in parts[0].columns if name in parts[1].columns and name not in skipped]
+    if options.text is not None:
+        shared = [options.text, *options.targets]
+    else:  # the number of a row does not make it another one
+        known = [name for name in parts[0].columns if name in parts[1].columns and name not in skipped]
+        whole = pandas.concat(parts) if options.test is None else parts[0]
+        shared = [n for n in known if n in options.targets or kind_of_column(whole[n], n, options.path) != UNIQUE]
     texts = [part[shared].astype("string").fillna("") for part in parts]
     train, test = (pandas.util.hash_pandas_object(part, index=False) for part in texts)
     count = int(test.isin(train).sum())

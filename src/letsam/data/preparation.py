@@ -25,6 +25,7 @@ _CLASSES: dict[str, str] = {
     "audio": "letsam.data.audio_folders:AudioPreparation",
     "image": "letsam.data.image_folders:ImagePreparation",
     "table": "letsam.data.tables:TablePreparation",
+    "text": "letsam.data.text_files:TextPreparation",
     "tensors": "letsam.data.tensor_files:TensorPreparation",
 }
 

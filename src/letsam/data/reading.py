@@ -17,6 +17,7 @@ _READERS: dict[str, str] = {
     "folder": "letsam.data.folders:read_folder",
     "hub": "letsam.data.hub_data:read_hub",
     "table": "letsam.data.tables:read_columns",
+    "text": "letsam.data.text_files:read_texts",
     "tensors": "letsam.data.tensor_files:read_tensors",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,8 @@ def _separated(pandas: Any, path: str, missing: tuple[str, ...]) -> Frame:
     options = {"na_values": list(missing), "skipinitialspace": True, "low_memory": False, "encoding": "utf-8-sig"}
     if ".tsv" in [suffix.lower() for suffix in Path(path).suffixes]:
         return pandas.read_csv(path, sep="\t", **options)
-    header = pandas.read_csv(path, header=None, nrows=1, sep="\x1f", dtype=str, engine="python", encoding="utf-8-sig")
+    whole = {"header": None, "sep": "\x1f", "quoting": csv.QUOTE_NONE, "dtype": str, "engine": "python"}
+    header = pandas.read_csv(path, nrows=1, encoding="utf-8-sig", **whole)
     line = str(header.iloc[0, 0])
     separator = next((mark for mark in (",", ";", "\t") if mark in line), ",")
     frame = pandas.read_csv(path, sep=separator, **options)
