@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Iterator
 
 import pytest
 import torch
 
 from oracle.problems import network
+
+MANY = 200  # modules
+
+_frozen = 0  # how many modules were imported at the last freeze
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Take what large imports have made out of garbage collections, see `frozen_imports`."""
+    global _frozen
+    if len(sys.modules) >= _frozen + MANY:
+        gc.collect()
+        gc.freeze()
+        _frozen = len(sys.modules)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -39,6 +39,7 @@ CONTEXT.set_forkserver_preload(
         *("torch.distributed.fsdp", "torch.distributed.checkpoint", "torch.distributed.tensor.parallel"),
         *("letsam.cli", "letsam.doctor", "letsam.training.trial", "letsam.reports.html", "sklearn.datasets"),
         *("accelerate", "lightning.pytorch", "transformers.trainer"),
+        "frozen_imports",
     ]
 )
 
