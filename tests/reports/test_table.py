@@ -1,5 +1,6 @@
 """The table of a trial, in the terminal and in Markdown."""
 
+import dataclasses
 import io
 import math
 
@@ -59,6 +60,15 @@ def test_diverged_and_missing_runs_are_told_in_the_table(broken):
 def test_the_best_of_several_fixed_radii_is_told_under_the_table(five):
     assert "best of 2 fixed radii: sam:0.1" in rendered(tables.results_table(five), 80)
     assert "fixed radii" not in rendered(tables.results_table(trial({"sam": [0.7], "lets-sam": [0.8]})), 80)
+
+
+def test_what_a_search_has_chosen_are_columns(five):
+    values = {"sgd": {"lr": 0.1}, "sam": {"lr": 0.0123456, "weight_decay": 5e-4}}
+    runs = tuple(dataclasses.replace(run, hyperparameters=values.get(run.method, {})) for run in five.runs)
+    lines = tables.markdown_table(dataclasses.replace(five, runs=runs)).splitlines()
+    assert "| rho initial → final | lr | weight_decay | gradient passes |" in lines[0]
+    assert "| 0.05 | 0.0123 | 0.0005 | 200 |" in lines[3]
+    assert "| \N{EN DASH} | 0.1 | \N{EN DASH} | 100 |" in lines[2]
 
 
 def test_nothing_is_best_when_every_accuracy_is_nan():

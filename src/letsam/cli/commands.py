@@ -49,11 +49,12 @@ def all_commands(
 
 
 @app.command("trial")
-@options.takes(options.RunArguments, options.DataArguments, options.ModelArguments)
+@options.takes(options.RunArguments, options.DataArguments, options.ModelArguments, options.SearchArguments)
 def trial_command(
     run: options.RunArguments,
     data: options.DataArguments,
     model: options.ModelArguments,
+    search: options.SearchArguments,
     methods: options.Methods = None,
     seeds: options.Seeds = "3",
     refit: options.Refit = True,
@@ -71,15 +72,17 @@ def trial_command(
     if export is not None and not refit_best:
         raise ValueError(f"`export` needs --refit-best, which writes a model, got {export!r} without it")
     parsed, numbers = options.parse_methods(methods), options.parse_seeds(seeds)
-    config = options.make_config(run, data, model, methods=parsed, seeds=numbers, refit=refit)
+    config = search.added_to(options.make_config(run, data, model, methods=parsed, seeds=numbers, refit=refit))
     out = run.out or options.default_folder(run.task)
-    _run_trial(config, out, run, executor=executor, jobs=jobs, refit_best=refit_best, export=export)
+    storage = search.search_storage
+    _run_trial(config, out, run, storage, executor=executor, jobs=jobs, refit_best=refit_best, export=export)
 
 
 def _run_trial(
     config: TrialConfig,
     folder: Path,
     run: options.RunArguments,
+    storage: str | None,
     *,
     executor: str,
     jobs: int,
@@ -91,6 +94,7 @@ def _run_trial(
     from letsam.training import trial
     from letsam.training.devices import make_fabric
     from letsam.training.executors import make_backend
+    from letsam.training.hyperparameter_search import Searches, check_search
     from letsam.training.learning_rate import with_learning_rate
     from letsam.training.rehearsal import rehearse
 
@@ -103,7 +107,10 @@ def _run_trial(
     if (jobs > 1 or elsewhere) and fabric.world_size > 1:
         name, value, expected = ("executor", executor, "joblib") if elsewhere else ("jobs", jobs, 1)
         raise ValueError(f"`{name}` must be {expected} under torchrun, got {value}")
+    if config.search is not None and fabric.world_size > 1:
+        raise ValueError(f"`search` must not be given under torchrun, got {', '.join(config.search)}")
     config, task = with_learning_rate(config, splits, fabric, folder / trial.RESULTS if run.resume else None)
+    check_search(config, task)
     if fabric.is_global_zero:
         print_inferred(task.inferred)
     with locked_folder(folder) if fabric.is_global_zero else nullcontext():
@@ -115,6 +122,7 @@ def _run_trial(
         done = len(keys) - len(missing)
         if not elsewhere:
             rehearse(config, fabric, splits, missing)
+        searches = None if config.search is None else Searches(config, task, storage, folder)
         state: Callable[[], str] = lambda: f"{len(results.runs)} of {len(keys)} runs are finished"  # noqa: E731
         with (
             interruptible(state),
@@ -123,10 +131,10 @@ def _run_trial(
             if jobs > 1 or elsewhere:
                 backend = make_backend(executor, jobs, run.device)
                 running = trial.run_trial_on(
-                    backend, config, run.device, results, folder, callback, rehearsed=elsewhere
+                    backend, config, run.device, results, folder, callback, searches, rehearsed=elsewhere
                 )
             else:
-                running = trial.run_trial(task, config, fabric, results, folder, callback, splits)
+                running = trial.run_trial(task, config, fabric, results, folder, callback, splits, searches)
             for finished in running:
                 results = finished
         if fabric.is_global_zero:

@@ -209,6 +209,31 @@ class ModelArguments:
         return options if options.changes_optimizer else None
 
 
+@dataclass(frozen=True, kw_only=True)
+class SearchArguments:
+    """The search for hyperparameters of the base optimizer, by Optuna."""
+
+    search: Annotated[
+        str | None, typer.Option(help="lr, weight_decay or both: tuned by Optuna for every method, on held-out data.")
+    ] = None
+    search_trials: Annotated[int | None, typer.Option(help="Trials of the search for each method.  [default: 20]")] = (
+        None
+    )
+    search_pruner: Annotated[str | None, typer.Option(help="median, halving or none.  [default: median]")] = None
+    search_storage: Annotated[
+        str | None, typer.Option(help="URL of an Optuna storage.  [default: optuna.db in the folder of the results]")
+    ] = None
+
+    def added_to(self, config: TrialConfig) -> TrialConfig:
+        """The options of a trial with this search."""
+        if self.search is None and self.search_storage is not None:
+            raise ValueError(f"`search_storage` needs `search`, which names what is tuned, got {self.search_storage!r}")
+        names = None if self.search is None else parse_names("search", self.search)
+        return dataclasses.replace(
+            config, search=names, search_trials=self.search_trials, search_pruner=self.search_pruner
+        )
+
+
 def takes(*groups: type[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Make the fields of groups of options parameters of a command.
 

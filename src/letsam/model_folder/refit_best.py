@@ -13,6 +13,7 @@ from letsam.model_folder.model_writing import TrainedModel
 from letsam.model_folder.winner import winner_of
 from letsam.results import MethodName, Results
 from letsam.training.config import TrialConfig
+from letsam.training.hyperparameter_search import with_values
 from letsam.training.loop import Training
 from letsam.training.methods import Method, PlannedRun
 from letsam.training.sampling import SplitCache
@@ -49,7 +50,8 @@ def train_winner(
     row = PlannedRun(Method.parse(name.search), winner.seed, refit=refit)
     searched = next(run for run in results.runs if run.key == row.search.key) if refit else None
     data = splits.get(row.seed, hold_out=row.method.is_learned and not refit)
-    training = Training(splits.task, row.method, row.seed, config, fabric, searched, data)
+    found = next(run for run in results.runs if run.key == (winner.method, winner.seed)).hyperparameters
+    training = Training(with_values(splits.task, found), row.method, row.seed, config, fabric, searched, data)
     while not training.finished:
         training.advance()
         if callback:

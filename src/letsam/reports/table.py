@@ -55,6 +55,7 @@ def columns(results: Results) -> tuple[str, ...]:
         "test loss",
         "gap",
         "rho initial → final",
+        *map(printable, _searched(results)),
         "gradient passes",
         "seconds",
     )
@@ -65,8 +66,20 @@ def table_rows(results: Results) -> tuple[TableRow, ...]:
     summaries = summarize(results)
     best = best_method(summaries)
     most = max((row.count for row in summaries), default=0)
-    scale = metric_scale(results)
-    return tuple(TableRow(row.method, _cells(row, most, scale), row.method == best, row.learned) for row in summaries)
+    scale, searched = metric_scale(results), _searched(results)
+    cells = {row.method: _cells(row, most, scale, _found(results, row.method, searched)) for row in summaries}
+    return tuple(TableRow(row.method, cells[row.method], row.method == best, row.learned) for row in summaries)
+
+
+def _searched(results: Results) -> tuple[str, ...]:
+    """The names of what a search has chosen for the base optimizer of each method."""
+    return tuple(dict.fromkeys(name for run in results.runs for name in run.hyperparameters))
+
+
+def _found(results: Results, method: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Their values, the same for all seeds of a method."""
+    values = results.runs_of(method)[0].hyperparameters
+    return tuple(f"{values[name]:.3g}" if name in values else NOTHING for name in names)
 
 
 def best_method(summaries: tuple[Summary, ...]) -> str | None:
@@ -119,7 +132,7 @@ def markdown_table(results: Results) -> str:
     return "".join(f"| {line} |\n" for line in lines)
 
 
-def _cells(row: Summary, most: int, scale: MetricScale) -> tuple[str, ...]:
+def _cells(row: Summary, most: int, scale: MetricScale, found: tuple[str, ...]) -> tuple[str, ...]:
     method = row.method if row.count == most else f"{row.method} ({row.count}/{most} seeds)"
     return (
         printable(method),
@@ -127,6 +140,7 @@ def _cells(row: Summary, most: int, scale: MetricScale) -> tuple[str, ...]:
         number_text(row.test_loss, ".3f"),
         number_text(row.generalization_gap, ".3f"),
         _radius(row),
+        *found,
         number_text(row.gradient_passes, ",.0f"),
         number_text(row.seconds, ".1f"),
     )

@@ -194,6 +194,12 @@ def _caveats(results: Results, summaries: Sequence[Summary]) -> tuple[str, ...]:
     if results.lower_is_better:
         caveats.append(f"A lower {results.metric} is better.")
     caveats += _model_note(results)
+    search, count = results.config.get("search"), results.config.get("search_trials")
+    if isinstance(search, list) and isinstance(count, int):
+        caveats.append(
+            f"{_listed([str(name) for name in search])} of the base optimizer were tuned for each method by {count} "
+            "trials on held-out training data; gradient passes and seconds leave the search out."
+        )
     if summaries:
         caveats.append("All this holds for this task, these settings and these seeds.")
     return tuple(caveats)

@@ -47,6 +47,7 @@ class Run:
         metric: what ``test_accuracy`` holds, "accuracy" in most tasks; such as "BLEU", then a fraction of 1 as well.
         metrics: further metrics on the test set after training, by name; empty where the task has none.
         lower_is_better: whether a lower ``test_accuracy`` is better, as for an error.
+        hyperparameters: what a search has chosen for the base optimizer of this method, by name; empty without one.
     """
 
     method: str
@@ -66,6 +67,7 @@ class Run:
     skipped_steps: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict[str, float])
     lower_is_better: bool = False
+    hyperparameters: Mapping[str, float] = field(default_factory=dict[str, float])
 
     @property
     def key(self) -> tuple[str, int]:

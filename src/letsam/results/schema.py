@@ -128,6 +128,9 @@ def _run(value: Any, where: str) -> dict[str, Any]:
     if "metrics" in fields:
         named = _object(fields["metrics"], f"{where}.metrics")
         values["metrics"] = {name: _number(value, f"{where}.metrics.{name}") for name, value in named.items()}
+    if "hyperparameters" in fields:
+        named = _object(fields["hyperparameters"], f"{where}.hyperparameters")
+        values["hyperparameters"] = {n: _number(v, f"{where}.hyperparameters.{n}") for n, v in named.items()}
     if "lower_is_better" in fields:
         values["lower_is_better"] = _boolean(fields["lower_is_better"], f"{where}.lower_is_better")
     return values

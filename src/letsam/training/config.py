@@ -26,6 +26,10 @@ DEFAULT_METHODS = tuple(
     for name in ("sgd", *(f"{kind}:{rho}" for kind, radii in _GRIDS.items() for rho in radii), "lets-sam", "lets-asam")
 )
 
+SEARCHED = ("lr", "weight_decay")
+SEARCH_TRIALS = 20
+PRUNERS = ("median", "halving", "none")
+
 _CHECKED_OTHERWISE = ("methods", "seeds", "data_dir", "data", "data_options", "found_lr", "workers")
 
 
@@ -56,6 +60,9 @@ class TrialConfig:
         found_lr: the learning rate that ``lr="auto"`` has found, see `letsam.training.learning_rate`.
         workers: processes that read what is not in memory, >= 0; None: as many as there are cores for files, else none.
             With a number, what is random about a sample depends on the seed, the epoch and the sample alone.
+        search: of "lr" and "weight_decay", what Optuna tunes for each method; None: nothing.
+        search_trials: >= 1, the trials of each method; None: 20 with `search`.
+        search_pruner: "median", "halving" or "none"; None: "median" with `search`.
         data: what identifies the task's data; `for_task` sets it.
         name: the task's own name; `for_task` sets it, and it is no option.
 
@@ -83,6 +90,9 @@ class TrialConfig:
     model_options: ModelOptions | None = None
     found_lr: float | None = None
     workers: int | None = None
+    search: tuple[str, ...] | None = None
+    search_trials: int | None = None
+    search_pruner: str | None = None
     data: DataRecord | None = None
     name: str | None = None
 
@@ -107,6 +117,7 @@ class TrialConfig:
             checks.whole("folds", self.folds, 2)
         if self.workers is not None:
             checks.whole("workers", self.workers, 0)
+        self._check_search()
         if self.precision is not None:
             checks.choice("precision", self.precision, PRECISIONS)
         if self.model is not None and (not isinstance(self.model, str) or not self.model):
@@ -122,6 +133,20 @@ class TrialConfig:
             raise ValueError(f"`label_noise` must be at least 0 and below 1, got {self.label_noise}")
         if not 0 < checks.number("validation_share", self.validation_share) < 1:
             raise ValueError(f"`validation_share` must be between 0 and 1, got {self.validation_share}")
+
+    def _check_search(self) -> None:
+        if self.search is None:
+            for name in ("search_trials", "search_pruner"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"`{name}` needs `search`, which names what is tuned, got {getattr(self, name)!r}")
+            return
+        if not self.search or len(set(self.search)) < len(self.search) or not set(self.search) <= {*SEARCHED}:
+            raise ValueError(f"`search` must name some of {', '.join(SEARCHED)}, got {', '.join(self.search)!r}")
+        for name, default in (("search_trials", SEARCH_TRIALS), ("search_pruner", PRUNERS[0])):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, default)
+        checks.whole("search_trials", self.search_trials, 1)
+        checks.choice("search_pruner", self.search_pruner, PRUNERS)
 
     def load_task(self) -> Task:
         """Load the task that these options name, or make it of files of data.
@@ -181,7 +206,8 @@ class TrialConfig:
             name: None if (given := getattr(self, name)) is None else given.as_json()
             for name in ("data_options", "model_options")
         }
-        return {**values, **texts, **options, "data": data}
+        searched = {"search": None if self.search is None else list(self.search)}
+        return {**values, **texts, **options, **searched, "data": data}
 
     def check_continues(self, earlier: Mapping[str, Any]) -> None:
         """Raise unless runs with these options can be added to results with the options `earlier`.

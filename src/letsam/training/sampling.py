@@ -21,7 +21,7 @@ from letsam.validation import RotatingFolds, held_out_split
 TURNS = 3  # of rotating folds in a run; with many, the network remembers what is held out (measured on digits)
 
 # The streams of random numbers that come from one seed; their numbers only have to differ.
-NOISE, SPLIT, ORDER, VALIDATION_ORDER, RANKS, NUMBERS = range(6)
+NOISE, SPLIT, ORDER, VALIDATION_ORDER, RANKS, NUMBERS, SEARCH = range(7)
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ from letsam.training.config import TrialConfig
 from letsam.training.data_record import DataRecord
 from letsam.training.devices import make_fabric, sharded
 from letsam.training.executors import Backend, Here, Tell, run_all
+from letsam.training.hyperparameter_search import Searches, run_search_trial, with_values
 from letsam.training.loop import Training
-from letsam.training.methods import PlannedRun
+from letsam.training.methods import Method, PlannedRun
 from letsam.training.predictions import Finished
 from letsam.training.rehearsal import rehearse
 from letsam.training.sampling import SplitCache
@@ -93,6 +94,7 @@ def run_trial(
     out: Path,
     callback: EpochCallback | None = None,
     splits: SplitCache | None = None,
+    searches: Searches | None = None,
 ) -> Iterator[Results]:
     """Run what is missing in `results`; save and yield them after every run.
 
@@ -104,16 +106,17 @@ def run_trial(
         out: the folder for `results.json`.
         callback: called after every epoch.
         splits: from `check_data`; None: they are made here.
+        searches: where the searches are kept, with `config.search`.
 
     Yields:
         The results so far.
     """
     splits = splits or SplitCache(task, **config.split_options)
 
-    def work(item: _Work, tell: Tell) -> Finished:
-        return _run(item, fabric, splits, tell)
+    def work(item: _Work | _Search, tell: Tell) -> Any:
+        return _worked(item, fabric, splits, tell)
 
-    for finished in _finished(work, Here(), config, "auto", results, callback):
+    for finished in _finished(work, Here(), config, "auto", results, callback, searches):
         assert isinstance(finished, Finished)
         results = results.with_run(finished.run)
         if fabric.is_global_zero:
@@ -129,6 +132,7 @@ def run_trial_on(
     results: Results,
     out: Path,
     callback: EpochCallback | None = None,
+    searches: Searches | None = None,
     *,
     rehearsed: bool = False,
 ) -> Iterator[Results]:
@@ -145,13 +149,14 @@ def run_trial_on(
         results: from `open_results`.
         out: the folder for `results.json`.
         callback: called after every epoch that a worker tells of.
+        searches: as in `run_trial`; the workers do not need the storage.
         rehearsed: whether a worker calls `rehearse` first.
 
     Yields:
         The results so far, in the order of `planned`.
     """
     plan = planned(config)
-    for finished in _finished(_work, backend, config, device, results, callback, rehearsed=rehearsed):
+    for finished in _finished(_work, backend, config, device, results, callback, searches, rehearsed=rehearsed):
         if isinstance(finished, dict):
             results = dataclasses.replace(
                 results, environment={**finished, "command": results.environment.get("command")}
@@ -204,16 +209,38 @@ class _Work:
         config: the options of the trial.
         device: as in `make_fabric`.
         row: the run.
-        searched: the record of the search that a refit replays.
+        searched: the record of the run whose schedule a refit replays.
+        values: of the base optimizer, which a search has chosen.
     """
 
     config: TrialConfig
     device: str
     row: PlannedRun
     searched: Run | None = None
+    values: tuple[tuple[str, float], ...] = ()
 
     def __str__(self) -> str:
         return f"{self.row.name}, seed {self.row.seed}"
+
+
+@dataclass(frozen=True)
+class _Search:
+    """The next trial of a search.
+
+    Attributes:
+        config: the options of the trial.
+        device: as in `make_fabric`.
+        method: what is tuned.
+        earlier: its finished trials.
+    """
+
+    config: TrialConfig
+    device: str
+    method: Method
+    earlier: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        return f"{self.method.name}, trial {len(self.earlier) + 1} of the search"
 
 
 @dataclass(frozen=True)
@@ -241,43 +268,67 @@ def _finished(
     device: str,
     results: Results,
     callback: EpochCallback | None,
+    searches: Searches | None = None,
     *,
     rehearsed: bool = False,
 ) -> Iterator[Finished | dict[str, Any]]:
-    """What is missing in `results`, as it is finished; a refit is next in the queue when its search is finished.
+    """What is missing in `results`, as it is finished; a refit is next in the queue when its run is finished.
 
-    If it is rehearsed, the environment of the worker comes first.
+    The runs of a method wait for its search. If it is rehearsed, the environment of the worker comes first.
     """
     done = {run.key: run for run in results.runs}
     missing = {row.key: row for row in planned(config) if row.key not in done}
-    items = [
-        _Work(config, device, row, done[row.search.key] if row.refit else None)
-        for row in missing.values()
-        if not (row.refit and row.search.key in missing)
-    ]
 
-    def follow(item: _Work | _Rehearsal, finished: Any) -> Iterator[_Work]:
+    def ready(method: Method | None = None) -> Iterator[_Work | _Search]:
+        """The runs that can begin, of one method or of all; while a method is searched, its next trial instead."""
+        searching: set[Method] = set()
+        for row in missing.values():
+            if method not in (None, row.method) or (row.refit and row.search.key in missing):
+                continue
+            values = searches.chosen(row.method) if searches is not None else {}
+            if values is not None:
+                yield _Work(
+                    config, device, row, done[row.search.key] if row.refit else None, tuple(sorted(values.items()))
+                )
+            elif searches is not None and row.method not in searching:
+                searching.add(row.method)
+                yield _Search(config, device, row.method, searches.earlier(row.method))
+
+    items = list(ready())
+
+    def follow(item: _Work | _Search | _Rehearsal, value: Any) -> Iterator[_Work | _Search]:
         if isinstance(item, _Rehearsal):
             yield from items
-            return
-        refit = missing.get(PlannedRun(item.row.method, item.row.seed, refit=True).key)
-        if refit is not None and not item.row.refit:
-            yield _Work(config, device, refit, finished.run)
+        elif isinstance(item, _Search):
+            assert searches is not None
+            searches.add(item.method, value)
+            yield from ready(item.method)
+        else:
+            refit = missing.get(PlannedRun(item.row.method, item.row.seed, refit=True).key)
+            if refit is not None and not item.row.refit:
+                yield dataclasses.replace(item, row=refit, searched=value.run)
 
-    def heard(item: _Work | _Rehearsal, epochs: tuple[int, int]) -> None:
+    def heard(item: _Work | _Search | _Rehearsal, epochs: tuple[int, int]) -> None:
         if callback and isinstance(item, _Work):
             callback(item.row, *epochs)
 
     first = [_Rehearsal(config, device, tuple(missing.values()))] if rehearsed and items else items
-    for _, finished in run_all(work, first, backend, heard=heard, follow=follow):
-        yield finished
+    for item, finished in run_all(work, first, backend, heard=heard, follow=follow):
+        if not isinstance(item, _Search):
+            yield finished
 
 
-def _work(item: _Work | _Rehearsal, tell: Tell) -> Finished | dict[str, Any]:
-    fabric, splits = _loaded(item.config, item.device)
+def _work(item: _Work | _Search | _Rehearsal, tell: Tell) -> Any:
+    return _worked(item, *_loaded(item.config, item.device), tell)
+
+
+def _worked(item: _Work | _Search | _Rehearsal, fabric: Fabric, splits: SplitCache, tell: Tell) -> Any:
+    """What a worker returns: a `Finished`, a trial of Optuna, or the environment after a rehearsal."""
     if isinstance(item, _Rehearsal):
         rehearse(item.config, fabric, splits, item.rows)
         return environment(fabric)
+    if isinstance(item, _Search):
+        return run_search_trial(item.config, fabric, splits.task, item.method, item.earlier)
     return _run(item, fabric, splits, tell)
 
 
@@ -294,11 +345,14 @@ def _run(item: _Work, fabric: Fabric, splits: SplitCache, tell: Tell) -> Finishe
     """Train one run of the trial from beginning to end; tells the epochs that are done, and their number."""
     row = item.row
     data = splits.get(row.seed, hold_out=row.method.is_learned and not row.refit)
-    training = Training(splits.task, row.method, row.seed, item.config, fabric, item.searched, data)
+    values = dict(item.values)
+    task = with_values(splits.task, values)
+    training = Training(task, row.method, row.seed, item.config, fabric, item.searched, data)
     while not training.finished:
         training.advance()
         tell((training.epoch, training.epochs))
-    return training.finish()
+    finished = training.finish()
+    return dataclasses.replace(finished, run=dataclasses.replace(finished.run, hyperparameters=values))
 
 
 def _has_schedule(run: Run, per: str) -> bool:
