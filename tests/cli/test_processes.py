@@ -70,7 +70,7 @@ def test_progress_on_a_terminal(here: Path) -> None:
 
     assert done.returncode == 0
     assert "\x1b[" in shown
-    for part in ("runs", "sgd, seed 0", "lets-sam, seed 0", "lets-sam+refit, seed 0", "3/3"):
+    for part in ("0/3 runs", "seed 0: epoch", "lets-sam+refit", "best so far sgd", "left"):
         assert part in shown
     assert "\x1b" not in done.stdout
     assert done.stdout.splitlines()[-1] == "report: o/report.html"

@@ -1,4 +1,4 @@
-"""The commands and the code of the how-to on the report."""
+"""The commands and the code of the how-tos on the report and on logging."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from cli_cases import check_error
+from letsam.integrations.logged_metrics import LOGGED
 from page_code import ROOT, blocks_of, run_code
 
 PAGE = "docs/how-to/report.md"
@@ -33,3 +35,31 @@ def test_the_page_of_the_report(
     shown = re.search(r"^sgd +([\d.]+)", trial[1], re.M)
     assert shown is not None
     assert float(shown[1]) == pytest.approx(sum(first) / 2, abs=0.06)
+
+
+LOGGING = "docs/how-to/logging.md"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_page_of_logging(here: Path, letsam_run: Any) -> None:
+    for name in ("tensorboard", "mlflow"):
+        pytest.importorskip(name)
+    text = (ROOT / LOGGING).read_text(encoding="utf-8")
+    commands = re.findall(r"^letsam (.*)$", text, re.M)
+    assert [letsam_run(*shlex.split(command))[0] for command in commands] == [0, 0]
+    runs = {path.name for path in Path("runs/logged/logs/csv").iterdir()}
+    assert runs == {f"{method}-{seed}" for method in ("sgd", "lets-sam", "lets-sam+refit") for seed in (0, 1)}
+    assert {path.name for path in Path("runs/logged/logs/tensorboard").iterdir()} == runs
+    assert Path("runs/one/logs/mlflow.db").is_file()
+    logged = Path("runs/one/logs/csv/lets-sam-0/version_0/metrics.csv").read_text().splitlines()[0].split(",")
+    table = re.findall(r"^\| `(\w+)`.*\|.*\|.*\|$", text.split("## The metrics")[1], re.M)
+    assert set(logged) == {*table, "step"} - {"test_"}
+    adapters = re.findall(r"^\| `(\w+)`[^|]*\|[^|]*\| \w", text.split("## The metrics")[1], re.M)
+    assert set(adapters) == set(LOGGED)
+    run_code("\n".join(blocks_of(LOGGING)), LOGGING, {})
+    assert list(Path("runs/accelerate").rglob("events.out.tfevents*"))
+
+
+def test_an_unknown_logger_is_one_line(here: Path, letsam_run: Any) -> None:
+    result = letsam_run("trial", "digits", "--log", "tensorbored")
+    check_error(result, "`log` must be of tensorboard, csv, mlflow, wandb, each once and separated by commas")

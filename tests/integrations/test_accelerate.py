@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader
 import letsam
 from integrations.cases import cross_entropy, data, learned, network, same
 from letsam.integrations import EndlessBatches
-from letsam.integrations.accelerate import step
+from letsam.integrations.accelerate import log_step, step
+from letsam.integrations.logged_metrics import LOGGED
 
 pytestmark = pytest.mark.usefixtures("_fresh_state")
 
@@ -225,3 +226,18 @@ def test_gradients_of_the_accelerators_own_accumulation_are_not_dropped() -> Non
 
 def same_weights(left: nn.Module, right: nn.Module) -> bool:
     return all(map(torch.equal, left.parameters(), right.parameters()))
+
+
+def test_the_trackers_get_the_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, logged = Run(), list[Any]()
+    monkeypatch.setattr(run.accelerator, "log", lambda values, step: logged.append((step, values)))
+    run.epochs(1)
+    log_step(run.accelerator, run.optimizer, 4)
+    ((number, values),) = logged
+    opt = run.optimizer.optimizer
+    assert (number, set(values)) == (4, set(LOGGED))
+    assert values["rho"] == pytest.approx(opt.rho.item())
+    assert values["learning_rate"] == pytest.approx(opt.param_groups[0]["lr"])
+    assert values["generalization_gap"] == pytest.approx(values["validation_loss"] - values["training_loss"], abs=1e-6)
+    with pytest.raises(TypeError, match="`optimizer` must be a letsam optimizer"):
+        log_step(run.accelerator, torch.optim.SGD(run.model.parameters(), lr=0.1))

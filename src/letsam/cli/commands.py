@@ -12,6 +12,7 @@ import typer
 from letsam import checks
 from letsam._version import __version__
 from letsam.cli import options
+from letsam.cli.live import live_trial
 from letsam.cli.terminal import (
     interruptible,
     print_inferred,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from letsam.tasks import Task
     from letsam.training.config import TrialConfig
+    from letsam.training.loggers import LogTo
 
 __all__ = ["app"]
 
@@ -98,6 +100,7 @@ def _run_trial(
     from letsam.training.learning_rate import with_learning_rate
     from letsam.training.rehearsal import rehearse
 
+    logs = run.logs(folder)
     task = config.load_task()
     config = config.for_task(task)
     splits = trial.check_data(task, config)
@@ -119,24 +122,23 @@ def _run_trial(
         keys = {row.key for row in trial.planned(config)}
         known = {row.key for row in results.runs}
         missing = [row for row in trial.planned(config) if row.key not in known]
-        done = len(keys) - len(missing)
         if not elsewhere:
             rehearse(config, fabric, splits, missing)
         searches = None if config.search is None else Searches(config, task, storage, folder)
         state: Callable[[], str] = lambda: f"{len(results.runs)} of {len(keys)} runs are finished"  # noqa: E731
-        with (
-            interruptible(state),
-            progress_bars(len(keys), done, shown=fabric.is_global_zero) as callback,
-        ):
+        if logs is not None and fabric.is_global_zero and not elsewhere:
+            logs.prepare()
+        with interruptible(state), live_trial(results, trial.planned(config), shown=fabric.is_global_zero) as live:
             if jobs > 1 or elsewhere:
                 backend = make_backend(executor, jobs, run.device)
                 running = trial.run_trial_on(
-                    backend, config, run.device, results, folder, callback, searches, rehearsed=elsewhere
+                    backend, config, run.device, results, folder, live.epoch, searches, logs, rehearsed=elsewhere
                 )
             else:
-                running = trial.run_trial(task, config, fabric, results, folder, callback, splits, searches)
+                running = trial.run_trial(task, config, fabric, results, folder, live.epoch, splits, searches, logs)
             for finished in running:
                 results = finished
+                live.finished(results)
         if fabric.is_global_zero:
             write_report(results, folder / trial.REPORT)
             print_results(results)
@@ -177,6 +179,7 @@ def _train(
     from letsam.training.sampling import SplitCache
     from letsam.training.trial import RESULTS
 
+    logs = run.logs(folder)
     task = config.load_task()
     config = config.for_task(task)
     fabric = make_fabric(run.device, run.strategy, config.precision)
@@ -185,7 +188,7 @@ def _train(
     if fabric.is_global_zero:
         print_inferred(task.inferred)
     with locked_folder(folder) if fabric.is_global_zero else nullcontext():
-        _train_in(folder, task, config, fabric, resume=run.resume, steps=steps, export=export)
+        _train_in(folder, task, config, fabric, resume=run.resume, steps=steps, export=export, logs=logs)
 
 
 def _train_in(
@@ -197,12 +200,14 @@ def _train_in(
     resume: bool,
     steps: int | None,
     export: str | None,
+    logs: LogTo | None,
 ) -> None:
     """The run of `letsam train`, in a folder that no other process writes to."""
     from letsam.cli.saving import save_run
     from letsam.reports.html import write_report
     from letsam.results import Results
     from letsam.training.checkpoint_file import load_checkpoint, save_checkpoint
+    from letsam.training.loggers import logged
     from letsam.training.loop import Training
     from letsam.training.rehearsal import rehearse
     from letsam.training.sampling import SplitCache
@@ -228,9 +233,11 @@ def _train_in(
             raise ValueError(f"{path}: expected a checkpoint of this model and optimizer, got another's") from error
     epochs_done: Callable[[], str] = lambda: f"{training.epoch} of {training.epochs} epochs are finished"  # noqa: E731
     fabric.barrier()  # all ranks must have read the folder before the first of them writes
-    with interruptible(epochs_done), progress_bars(1, 0, shown=fabric.is_global_zero) as callback:
+    shown = fabric.is_global_zero
+    with interruptible(epochs_done), logged(logs, training) as log, progress_bars(1, 0, shown=shown) as callback:
         while not training.finished:
             training.advance(steps)
+            log()
             state = training.state_dict()
             if fabric.is_global_zero:
                 save_checkpoint(path, state, identity)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from letsam.data import DataOptions
     from letsam.models import ModelOptions
     from letsam.training.config import TrialConfig
+    from letsam.training.loggers import LogTo
     from letsam.training.methods import Method
 
 MAX_SEEDS = 1000  # a larger number is probably meant as one seed, not as a count
@@ -102,10 +103,23 @@ class RunArguments:
     max_grad_norm: Annotated[
         float | None, typer.Option(help="Clip the gradients of all methods at this total norm.")
     ] = None
+    log: Annotated[
+        str | None, typer.Option(help="Log every evaluation to tensorboard, csv, mlflow or wandb; several with commas.")
+    ] = None
     workers: Annotated[
         int | None,
         typer.Option(help="Processes that read data that is not in memory.  [default: cores, up to 8, for files]"),
     ] = None
+
+    def logs(self, folder: Path) -> LogTo | None:
+        """Where the runs of results in this folder are logged, if anywhere."""
+        if self.log is None:
+            return None
+        from letsam.training.loggers import LogTo
+
+        logs = LogTo(parse_names("log", self.log), str(folder / "logs"), default_folder(self.task).name)
+        logs.check_packages()
+        return logs
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from .. import checks
 from ..closures.accumulation import accumulated
 from ..optimizer import SharpnessAware
+from .logged_metrics import logged_metrics
 
 Batch = TypeVar("Batch")
 UNSUPPORTED = (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA)
@@ -101,6 +102,32 @@ def step(
     if scaler is not None:
         scaler.update()
     return loss
+
+
+def log_step(accelerator: Accelerator, optimizer: Any, step: int | None = None) -> None:
+    """Log radius, learning rate, losses, generalization gap and hypergradient with the accelerator's trackers.
+
+    Args:
+        accelerator: after `accelerator.init_trackers(...)`.
+        optimizer: a letsam optimizer that has taken at least one step, prepared or not.
+        step: the number of the step, as `accelerator.log` takes it.
+
+    Raises:
+        TypeError: `optimizer` is not a letsam optimizer.
+
+    Example:
+        >>> import torch, letsam
+        >>> from accelerate import Accelerator
+        >>> from letsam.integrations.accelerate import log_step, step
+        >>> accelerator, model = Accelerator(cpu=True), torch.nn.Linear(2, 1)
+        >>> opt = letsam.SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=0.05)
+        >>> loss = step(accelerator, opt, lambda x: model(x).square().mean(), [torch.eye(2)])
+        >>> log_step(accelerator, opt, step=1)
+    """
+    optimizer = unwrapped(optimizer)
+    if not isinstance(optimizer, SharpnessAware):
+        raise TypeError(f"`optimizer` must be a letsam optimizer, got {checks.shown(optimizer)}")
+    accelerator.log({name: value.item() for name, value in logged_metrics(optimizer).items()}, step=step)
 
 
 def unwrapped(optimizer: Any) -> Any:

@@ -33,7 +33,7 @@ Loss = Callable[[LightningModule, Any], Tensor]
 class SharpnessAwareCallback(Callback):
     """Passes validation batches to the letsam optimizer of a LightningModule, and logs its radius.
 
-    - Logs `rho`, `generalization_gap` and `hypergradient` at every step.
+    - Logs `rho`, `learning_rate`, the losses, `generalization_gap` and `hypergradient` at every step.
     - `self.log` in `training_step` logs in the first pass of a step, at the unperturbed weights, and is muted in the
       others.
     - Sets the optimizer's `model` if it has none, so that running statistics are updated once per step.
@@ -204,7 +204,7 @@ class SharpnessAwareCallback(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Log the radius, the generalization gap and the hypergradient."""
+        """Log what `logged_metrics` gives."""
         assert self._optimizer is not None
         pl_module.log_dict(logged_metrics(self._optimizer))
 

@@ -271,7 +271,8 @@ class SharpnessAwareTrainer(Trainer):
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Log as `Trainer.log` does, and add the radius' metrics to the entries with a training loss."""
         if "loss" in logs and self._sharpness_aware is not None:
-            logs |= {name: value.item() for name, value in logged_metrics(self._sharpness_aware).items()}
+            own = {name: value.item() for name, value in logged_metrics(self._sharpness_aware).items()}
+            logs |= own | logs  # the Trainer has a learning rate of its own
         super().log(logs, *args, **kwargs)
 
 

@@ -64,6 +64,7 @@ class Training:
         self.task, self.method, self.seed, self.fabric, self.searched = task, method, seed, fabric, searched
         self.learns = method.is_learned and searched is None
         self.epochs = config.epochs or task.epochs
+        self.batch_size = config.batch_size or task.batch_size
         self.micro_batches = config.accumulate * method.kind.sub_batches
         splits = splits or make_splits(task, seed, **config.split_options, hold_out=self.learns)
         self.order = splits.order
@@ -72,7 +73,7 @@ class Training:
             task,
             fabric,
             seed,
-            batch_size=config.batch_size or task.batch_size,
+            batch_size=self.batch_size,
             micro_batches=self.micro_batches,
             workers=config.workers,
         )
@@ -111,6 +112,11 @@ class Training:
         self.slopes: list[float] = []  # hypergradients since the last evaluation
         self.history: dict[str, list[float | None]] = {name: [] for name in _HISTORY}
         self.outputs: OutputCollector | None = None  # of the last evaluation of the test set
+
+    @property
+    def name(self) -> str:
+        """Of the method; that of a refit says so."""
+        return PlannedRun(self.method, self.seed, refit=self.searched is not None).name
 
     @property
     def finished(self) -> bool:
@@ -275,7 +281,7 @@ class Training:
         if self.learns:
             history["rho_schedule"] = list(self.rho_schedule)
         return Run(
-            method=PlannedRun(self.method, self.seed, refit=self.searched is not None).name,
+            method=self.name,
             seed=self.seed,
             rho_initial=self.searched.rho_initial if self.searched else self.rho_initial,
             rho_final=last["rho"],

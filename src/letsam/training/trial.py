@@ -22,6 +22,7 @@ from letsam.training.data_record import DataRecord
 from letsam.training.devices import make_fabric, sharded
 from letsam.training.executors import Backend, Here, Tell, run_all
 from letsam.training.hyperparameter_search import Searches, run_search_trial, with_values
+from letsam.training.loggers import LogTo, logged
 from letsam.training.loop import Training
 from letsam.training.methods import Method, PlannedRun
 from letsam.training.predictions import Finished
@@ -95,6 +96,7 @@ def run_trial(
     callback: EpochCallback | None = None,
     splits: SplitCache | None = None,
     searches: Searches | None = None,
+    logs: LogTo | None = None,
 ) -> Iterator[Results]:
     """Run what is missing in `results`; save and yield them after every run.
 
@@ -107,6 +109,7 @@ def run_trial(
         callback: called after every epoch.
         splits: from `check_data`; None: they are made here.
         searches: where the searches are kept, with `config.search`.
+        logs: where the runs are logged; None: nowhere.
 
     Yields:
         The results so far.
@@ -116,7 +119,7 @@ def run_trial(
     def work(item: _Work | _Search, tell: Tell) -> Any:
         return _worked(item, fabric, splits, tell)
 
-    for finished in _finished(work, Here(), config, "auto", results, callback, searches):
+    for finished in _finished(work, Here(), config, "auto", results, callback, searches, logs):
         assert isinstance(finished, Finished)
         results = results.with_run(finished.run)
         if fabric.is_global_zero:
@@ -133,6 +136,7 @@ def run_trial_on(
     out: Path,
     callback: EpochCallback | None = None,
     searches: Searches | None = None,
+    logs: LogTo | None = None,
     *,
     rehearsed: bool = False,
 ) -> Iterator[Results]:
@@ -150,13 +154,14 @@ def run_trial_on(
         out: the folder for `results.json`.
         callback: called after every epoch that a worker tells of.
         searches: as in `run_trial`; the workers do not need the storage.
+        logs: where each worker logs its runs; None: nowhere.
         rehearsed: whether a worker calls `rehearse` first.
 
     Yields:
         The results so far, in the order of `planned`.
     """
     plan = planned(config)
-    for finished in _finished(_work, backend, config, device, results, callback, searches, rehearsed=rehearsed):
+    for finished in _finished(_work, backend, config, device, results, callback, searches, logs, rehearsed=rehearsed):
         if isinstance(finished, dict):
             results = dataclasses.replace(
                 results, environment={**finished, "command": results.environment.get("command")}
@@ -211,6 +216,7 @@ class _Work:
         row: the run.
         searched: the record of the run whose schedule a refit replays.
         values: of the base optimizer, which a search has chosen.
+        logs: where it is logged.
     """
 
     config: TrialConfig
@@ -218,6 +224,7 @@ class _Work:
     row: PlannedRun
     searched: Run | None = None
     values: tuple[tuple[str, float], ...] = ()
+    logs: LogTo | None = None
 
     def __str__(self) -> str:
         return f"{self.row.name}, seed {self.row.seed}"
@@ -269,6 +276,7 @@ def _finished(
     results: Results,
     callback: EpochCallback | None,
     searches: Searches | None = None,
+    logs: LogTo | None = None,
     *,
     rehearsed: bool = False,
 ) -> Iterator[Finished | dict[str, Any]]:
@@ -287,9 +295,8 @@ def _finished(
                 continue
             values = searches.chosen(row.method) if searches is not None else {}
             if values is not None:
-                yield _Work(
-                    config, device, row, done[row.search.key] if row.refit else None, tuple(sorted(values.items()))
-                )
+                searched = done[row.search.key] if row.refit else None
+                yield _Work(config, device, row, searched, tuple(sorted(values.items())), logs)
             elif searches is not None and row.method not in searching:
                 searching.add(row.method)
                 yield _Search(config, device, row.method, searches.earlier(row.method))
@@ -348,9 +355,11 @@ def _run(item: _Work, fabric: Fabric, splits: SplitCache, tell: Tell) -> Finishe
     values = dict(item.values)
     task = with_values(splits.task, values)
     training = Training(task, row.method, row.seed, item.config, fabric, item.searched, data)
-    while not training.finished:
-        training.advance()
-        tell((training.epoch, training.epochs))
+    with logged(item.logs, training) as log:
+        while not training.finished:
+            training.advance()
+            log()
+            tell((training.epoch, training.epochs))
     finished = training.finish()
     return dataclasses.replace(finished, run=dataclasses.replace(finished.run, hyperparameters=values))
 
