@@ -1,0 +1,128 @@
+"""Mixtures of shifts, written as ``"noise:2,blur:1"`` and parsed once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from letsam.validation.drift.draws import Draws, numbers_of
+from letsam.validation.drift.registry import CLEAN, MODALITIES, RESAMPLED, shifts_of
+from letsam.validation.drift.shift import SEVERITIES
+
+CHOICE = 1  # stream of random numbers
+
+Step = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Alternatives, of which each sample gets one.
+
+    - ``"noise:2,blur:1"``: half of the samples get noise of severity 2, the other half blur of severity 1.
+    - ``"noise:2+blur:1"``: all samples get noise, then blur.
+    - ``"clean@0.7,noise:3@0.3"``: weights, which are divided by their sum; without one, an alternative has 1.
+    - ``"noise"``: severity 3.
+    - ``"labels:2"`` and ``"groups:2"`` draw other samples, before the inputs are shifted; they apply to the whole
+      data set, whatever alternative they are in.
+
+    Attributes:
+        alternatives: of (name, severity) pairs, which are applied in order; none for clean samples.
+        weights: of the alternatives, > 0, which add up to 1.
+        modality: whose inputs are shifted; None: there are only resampled labels or groups.
+
+    Example:
+        >>> mixture = Mixture.parse("noise:2+blur:1,clean@3", "image")
+        >>> mixture.alternatives, mixture.weights
+        (((('noise', 2), ('blur', 1)), ()), (0.25, 0.75))
+        >>> str(mixture)
+        'noise:2+blur:1@0.25,clean@0.75'
+    """
+
+    alternatives: tuple[tuple[Step, ...], ...]
+    weights: tuple[float, ...]
+    modality: str | None = None
+
+    @classmethod
+    def parse(cls, text: str, modality: str | None = None) -> Mixture:
+        """Read a mixture.
+
+        Args:
+            text: the alternatives, separated by commas.
+            modality: of the inputs; None: that of the first shift whose name occurs in one modality only.
+
+        Raises:
+            ValueError: no such shift, severity or weight; one line with the part that is wrong.
+        """
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"`shift` must name at least one shift, got {text!r}")
+        parts = [part.strip() for part in text.split(",")]
+        parsed = [_alternative(part, text) for part in parts]
+        names = [name for steps, _ in parsed for name, _ in steps]
+        modality = modality or _modality_of(names)
+        known = [*(shifts_of(modality) if modality else ()), *RESAMPLED]
+        for name in names:
+            if name not in known:
+                raise ValueError(f"`shift` must be of {', '.join([CLEAN, *known])} for {modality} data, got {name!r}")
+        total = sum(weight for _, weight in parsed)
+        return cls(tuple(steps for steps, _ in parsed), tuple(weight / total for _, weight in parsed), modality)
+
+    def __str__(self) -> str:
+        """The text that `parse` reads."""
+        texts = ["+".join(f"{name}:{severity}" for name, severity in steps) or CLEAN for steps in self.alternatives]
+        if len(set(self.weights)) == 1:
+            return ",".join(texts)
+        return ",".join(f"{text}@{weight:.3g}" for text, weight in zip(texts, self.weights, strict=True))
+
+    @property
+    def resampling(self) -> dict[str, int]:
+        """The severities of shifts that draw other samples."""
+        return {name: severity for steps in self.alternatives for name, severity in steps if name in RESAMPLED}
+
+    def of_inputs(self, number: int) -> tuple[Step, ...]:
+        """The steps of an alternative that change inputs."""
+        return tuple(step for step in self.alternatives[number] if step[0] not in RESAMPLED)
+
+    def chosen(self, seed: int, indices: Tensor) -> Tensor:
+        """The number of the alternative that each sample gets."""
+        drawn = Draws(numbers_of(seed, indices, CHOICE)).uniform(1)[:, 0]
+        bounds = torch.tensor(self.weights, device=indices.device).cumsum(0)[:-1]
+        return torch.bucketize(drawn, bounds, right=True)
+
+
+def _alternative(part: str, text: str) -> tuple[tuple[Step, ...], float]:
+    steps, at, weight = part.partition("@")
+    try:
+        share = float(weight) if at else 1.0
+    except ValueError:
+        share = 0.0
+    if not 0 < share < float("inf"):
+        raise ValueError(f"`shift` needs a weight > 0 after the @ of {part!r}, got {weight!r}")
+    if steps.strip() == CLEAN:
+        return (), share
+    found: list[Step] = []
+    for step in steps.split("+"):
+        name, colon, severity = step.strip().partition(":")
+        level = severity.strip() if colon else "3"
+        if not name:
+            raise ValueError(f"`shift` must be written as noise:2,blur:1, got {text!r}")
+        if not level.isdecimal() or int(level) not in SEVERITIES:
+            raise ValueError(f"`shift` needs a severity from 1 to 5 after the colon of {name!r}, got {severity!r}")
+        found.append((name.strip(), int(level)))
+    return tuple(found), share
+
+
+def _modality_of(names: list[str]) -> str | None:
+    """The modality that has all these shifts, if it can be told."""
+    wanted = [name for name in names if name not in RESAMPLED]
+    if not wanted:
+        return None
+    able = [modality for modality in MODALITIES if all(name in shifts_of(modality) for name in wanted)]
+    if not able:
+        known = sorted({name for modality in MODALITIES for name in shifts_of(modality)})
+        unknown = [name for name in wanted if name not in known]
+        if unknown:
+            raise ValueError(f"`shift` must be of {', '.join([CLEAN, *known, *RESAMPLED])}, got {unknown[0]!r}")
+        raise ValueError(f"`shift` must name shifts of one modality, got {', '.join(wanted)}")
+    return able[0]
