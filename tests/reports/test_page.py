@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from letsam.decision import decide, explanation, headline, numbers_beneath
 from letsam.results import Results, Run
 from report_cases import trial
 
@@ -210,7 +211,15 @@ def test_results_of_older_schemas_have_a_page(five, tmp_path):
     assert "lets-sam reached the highest" in (tmp_path / "report.html").read_text()
 
 
-def test_reports_import_nothing_of_the_project_but_results():
+def test_the_page_repeats_the_verdict_with_its_numbers(five):
+    found = decide(five)
+    page = " ".join(" ".join(Page(render_report(dataclasses.replace(five, decision=found.as_json()))).text).split())
+    for text in (headline(found), *explanation(found), *(value for _, value in numbers_beneath(found))):
+        assert text in page
+    assert "Numbers of this verdict" not in render_report(five)
+
+
+def test_reports_import_nothing_of_the_project_but_results_and_decisions():
     folder = Path(figures.__file__).parent
     imported = set()
     for file in folder.glob("*.py"):
@@ -221,5 +230,5 @@ def test_reports_import_nothing_of_the_project_but_results():
             elif isinstance(node, ast.Import):
                 imported |= {alias.name for alias in node.names}
     ours = {name for name in imported if name.startswith("letsam") and not name.startswith("letsam.reports")}
-    assert ours == {"letsam.results", "letsam.results.predicted"}
+    assert ours == {"letsam.results", "letsam.results.predicted", "letsam.results.metric_units", "letsam.decision"}
     assert "matplotlib.pyplot" not in imported

@@ -2,64 +2,116 @@
 
 import dataclasses
 import math
+import re
 
 import pytest
 
-from letsam.results import Results
+from letsam.results import Results, Run
 from report_cases import make_run, trial
 
 pytest.importorskip("rich.console")
 
 from letsam.reports.table import table_rows
-from letsam.reports.verdict import missing_runs, verdict
+from letsam.reports.verdict import Verdict, missing_runs, verdict
+
+
+def _bounds_of(found: Verdict) -> float:
+    """The distance of the bounds in the first comparison."""
+    low, high = re.findall(r"[+-]\d+\.\d+", found.comparisons[0][1].split("true value between")[1])
+    return float(high) - float(low)
 
 
 def test_a_clear_winner(five):
     found = verdict(five)
     assert found.headline == (
         "Of the 5 methods compared on digits, lets-sam reached the highest mean test accuracy: 91.00 ± 1.00 % over "
-        "3 seeds. Its lead over each of the others is at least one standard deviation over seeds."
+        "3 seeds. It is not clearly ahead of lets-sam+refit: over 3 seeds, such a difference may be chance."
     )
     assert found.comparisons[0] == (
         "lets-sam",
-        "+5.00 points against sam:0.1, the best of 2 fixed radii, at 1.50 times its gradient passes; "
-        "+20.00 points against sgd, at 3.00 times its gradient passes.",
+        "5.00 points better than sam:0.1, the best of 2 fixed radii, at 1.50 times its gradient passes; "
+        "20.00 points better than sgd, at 3.00 times its gradient passes.",
     )
 
 
-def test_a_difference_below_one_standard_deviation_is_hedged(five):
+def test_a_difference_that_may_be_chance_is_hedged(five):
     method, sentence = verdict(five).comparisons[1]
     assert method == "lets-sam+refit"
-    assert sentence.startswith("no clear difference (+0.50 points, one standard deviation is 1.00) against sam:0.1")
+    assert sentence.startswith(
+        "no clear difference from sam:0.1, the best of 2 fixed radii, at 1.50 times its gradient passes "
+        "(+0.50 points, true value between -"
+    )
+
+
+def test_a_lead_over_all_others_is_told():
+    rows = {"sgd": [0.70, 0.71, 0.72], "sam": [0.80, 0.81, 0.82], "lets-sam": [0.90, 0.91, 0.92]}
+    assert verdict(trial(rows)).headline.endswith("Its lead over each of the others is larger than chance explains.")
 
 
 def test_a_learned_method_that_loses_is_said_to_lose():
-    found = verdict(trial({"sgd": [0.70, 0.71], "sam": [0.90, 0.91], "lets-sam": [0.80, 0.81]}))
+    found = verdict(trial({"sgd": [0.70, 0.71, 0.7], "sam": [0.90, 0.91, 0.9], "lets-sam": [0.80, 0.81, 0.8]}))
     assert found.headline.startswith("Of the 3 methods compared on digits, sam reached")
     assert found.comparisons == (
         (
             "lets-sam",
-            "-10.00 points against sam, at 1.50 times its gradient passes; "
-            "+10.00 points against sgd, at 3.00 times its gradient passes.",
+            "10.00 points worse than sam, at 1.50 times its gradient passes; "
+            "10.00 points better than sgd, at 3.00 times its gradient passes.",
         ),
     )
 
 
+def test_two_seeds_allow_no_claim_however_large_the_difference():
+    found = verdict(trial({"sgd": [0.70, 0.71], "lets-sam": [0.90, 0.91]}))
+    assert "Whether it is really ahead of sgd cannot be told: that takes at least 3 seeds" in found.headline
+    assert found.comparisons[0][1].endswith("(2 seeds only, so it may be chance).")
+
+
 def test_a_narrow_lead_is_not_called_one():
-    headline = verdict(trial({"sgd": [0.70, 0.72], "sam": [0.705, 0.725]})).headline
+    headline = verdict(trial({"sgd": [0.70, 0.72, 0.71], "sam": [0.705, 0.719, 0.716]})).headline
     assert "sam reached" in headline
-    assert "It is not clearly ahead of sgd" in headline
+    assert "It is not clearly ahead of sgd: over 3 seeds, such a difference may be chance." in headline
 
 
 def test_equal_methods_are_not_separated():
-    assert "not clearly ahead of sam" in verdict(trial({"sgd": [0.7, 0.7], "sam": [0.7, 0.7]})).headline
+    results = trial({"sgd": [0.7, 0.7, 0.7], "sam": [0.7, 0.7, 0.7]})
+    assert "not clearly ahead of sam" in verdict(results).headline
+
+
+def test_the_differences_are_paired_by_seed():
+    found = verdict(trial({"sgd": [0.5, 0.7, 0.9, 0.6], "lets-sam": [0.55, 0.751, 0.95, 0.649]}))
+    assert found.comparisons[0][1].startswith("5.00 points better than sgd")
+
+
+def test_an_error_is_better_if_it_is_lower():
+    results = trial({"sgd": [2.0, 2.1, 2.2], "lets-sam": [1.5, 1.6, 1.7]})
+    runs = tuple(Run(**{**vars(run), "metric": "RMSE", "lower_is_better": True}) for run in results.runs)
+    found = verdict(Results("t", {}, {}, runs))
+    assert "lets-sam reached the lowest mean test RMSE: 1.600 ± 0.100 over 3 seeds." in found.headline
+    assert found.comparisons[0][1].startswith("0.500 better than sgd")
+
+
+def test_the_page_says_that_the_test_set_chose(five):
+    assert any(text.startswith("The test set chose the best of the 5 methods") for text in verdict(five).caveats)
+
+
+def test_more_methods_and_more_looks_need_stronger_evidence():
+    """The error rate is shared by all pairs of methods and all looks."""
+    close = {"sgd": [0.7] * 4, "lets-sam": [0.7, 0.72, 0.69, 0.71]}
+    gains = (0.05, 0.06, 0.055, 0.048)
+    rows = {"sgd": [0.7] * 4, "lets-sam": [0.7 + gain for gain in gains]}
+    assert "better than sgd" in verdict(trial(rows)).comparisons[0][1]
+    others = {f"sam:{number}": [0.1, 0.2, 0.1, 0.3] for number in range(30)}
+    assert "no clear difference" in verdict(trial({**rows, **others})).comparisons[0][1].split(";")[1]
+    looks = [{"baseline": "sgd", "candidates": ["lets-sam"], "seeds": seeds} for seeds in (3, 4)]
+    width = [_bounds_of(verdict(dataclasses.replace(trial(close), decision={"looks": looks[:n]}))) for n in (0, 1)]
+    assert width[0] < width[1]
 
 
 def test_one_seed_allows_no_claim():
     found = verdict(trial({"sgd": [0.7], "sam": [0.8], "lets-sam": [0.9]}))
     assert "lets-sam reached the highest mean test accuracy: 90.00 % (one seed)." in found.headline
     assert "Whether it is really ahead of sgd and sam cannot be told" in found.headline
-    assert "at least one standard deviation" not in found.headline
+    assert "chance explains" not in found.headline
     assert found.comparisons[0][1].count("(one seed only, so it may be chance)") == 2
 
 
@@ -96,7 +148,7 @@ def test_divergence_is_reported(broken):
     assert any("lets-sam (1 of 2)" in caveat for caveat in verdict(broken).caveats)
     found = verdict(trial({"sgd": [0.7, 0.7], "lets-sam": [0.9, math.nan]}))
     assert "sgd reached the highest" in found.headline
-    assert "at least one standard deviation" not in found.headline
+    assert "chance explains" not in found.headline
     assert found.comparisons[0][1] == "not compared with sgd, because a run diverged."
     assert "no method can be called the best" in verdict(trial({"sgd": [math.nan], "sam": [math.nan]})).headline
 

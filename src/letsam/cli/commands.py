@@ -12,6 +12,7 @@ import typer
 from letsam import checks
 from letsam._version import __version__
 from letsam.cli import options
+from letsam.cli.concluding import DecisionArguments, check_compared, conclude, conclude_trial, print_last_verdict
 from letsam.cli.live import live_trial
 from letsam.cli.terminal import (
     interruptible,
@@ -19,6 +20,7 @@ from letsam.cli.terminal import (
     print_line,
     print_results,
     print_table,
+    print_verdict,
     progress_bars,
 )
 from letsam.results import locked_folder, printable
@@ -51,12 +53,15 @@ def all_commands(
 
 
 @app.command("trial")
-@options.takes(options.RunArguments, options.DataArguments, options.ModelArguments, options.SearchArguments)
+@options.takes(
+    options.RunArguments, options.DataArguments, options.ModelArguments, options.SearchArguments, DecisionArguments
+)
 def trial_command(
     run: options.RunArguments,
     data: options.DataArguments,
     model: options.ModelArguments,
     search: options.SearchArguments,
+    verdict: DecisionArguments,
     methods: options.Methods = None,
     seeds: options.Seeds = "3",
     refit: options.Refit = True,
@@ -65,7 +70,7 @@ def trial_command(
     refit_best: options.RefitBest = False,
     export: options.Export = None,
 ) -> None:
-    """Compare methods on a task: a table, results.json and report.html."""
+    """Compare methods on a task: a table, a verdict, results.json and report.html."""
     from letsam.model_folder.exporting import check_export
     from letsam.training.executors import check_executor
 
@@ -77,7 +82,7 @@ def trial_command(
     config = search.added_to(options.make_config(run, data, model, methods=parsed, seeds=numbers, refit=refit))
     out = run.out or options.default_folder(run.task)
     storage = search.search_storage
-    _run_trial(config, out, run, storage, executor=executor, jobs=jobs, refit_best=refit_best, export=export)
+    _run_trial(config, out, run, storage, verdict, executor=executor, jobs=jobs, refit_best=refit_best, export=export)
 
 
 def _run_trial(
@@ -85,6 +90,7 @@ def _run_trial(
     folder: Path,
     run: options.RunArguments,
     storage: str | None,
+    verdict: DecisionArguments,
     *,
     executor: str,
     jobs: int,
@@ -119,6 +125,7 @@ def _run_trial(
     with locked_folder(folder) if fabric.is_global_zero else nullcontext():
         results = trial.open_results(folder, config, trial.environment(fabric), task.inferred, resume=run.resume)
         fabric.barrier()  # all ranks must have read the folder before the first of them writes
+        check_compared(verdict, [*(row.name for row in trial.planned(config)), *results.methods])
         keys = {row.key for row in trial.planned(config)}
         known = {row.key for row in results.runs}
         missing = [row for row in trial.planned(config) if row.key not in known]
@@ -140,8 +147,10 @@ def _run_trial(
                 results = finished
                 live.finished(results)
         if fabric.is_global_zero:
-            write_report(results, folder / trial.REPORT)
             print_results(results)
+            results = conclude_trial(results, folder, verdict)
+            write_report(results, folder / trial.REPORT)
+            print_last_verdict(results)
             print_line(f"report: {folder / trial.REPORT}")
         if refit_best:
             save_winner(config, results, splits, fabric, folder, export)
@@ -283,14 +292,34 @@ def predict_command(
 def report_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a trial, with its results.json.")],
 ) -> None:
-    """Make the table and report.html again from results.json."""
+    """Make the table, the last verdict and report.html again from results.json."""
     from letsam.reports.html import write_report
     from letsam.results import Results
 
     results = Results.load(folder / "results.json")
     write_report(results, folder / "report.html")
     print_results(results)
+    print_last_verdict(results)
     print_line(f"report: {folder / 'report.html'}")
+
+
+@app.command("decide")
+@options.takes(DecisionArguments)
+def decide_command(
+    verdict: DecisionArguments,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a trial, with its results.json.")],
+) -> int:
+    """Make the verdict of a trial again, with its numbers, from results.json and the predictions beside it.
+
+    Exit status: 0 for go, 1 for no-go, 3 if more seeds are needed, 2 for invalid input.
+    """
+    from letsam.results import Results
+
+    Results.load(folder / "results.json")  # a folder without one is not locked, which would make the folder
+    with locked_folder(folder):
+        found = conclude(Results.load(folder / "results.json"), folder, verdict)
+    print_verdict(found, numbers=True)
+    return found.exit_status
 
 
 @app.command("doctor")

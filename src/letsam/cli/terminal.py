@@ -13,7 +13,9 @@ from letsam.results import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
+    from letsam.decision import Decision
     from letsam.results import Results
     from letsam.training.trial import EpochCallback, PlannedRun
 
@@ -30,6 +32,25 @@ def print_results(results: Results) -> None:
     note = skipped_steps_note(results)
     if note is not None:
         print(f"warning: {printable(note)}", file=sys.stderr)
+
+
+def print_verdict(found: Decision, *, numbers: bool) -> None:
+    """Print a verdict, and on request the numbers that it rests on."""
+    from rich.text import Text
+
+    from letsam.decision import explanation, headline, numbers_beneath
+
+    print_table(Text(printable(headline(found)), style="bold"))
+    for text in explanation(found):
+        print_table(Text(printable(text)))
+    if numbers:
+        from rich import box
+        from rich.table import Table
+
+        table = Table("number", "value", box=box.SIMPLE_HEAD, show_edge=False)
+        for what, value in numbers_beneath(found):
+            table.add_row(Text(printable(what)), Text(printable(value)))
+        print_table(table)
 
 
 def print_inferred(inferred: Sequence[tuple[str, str]]) -> None:
@@ -51,7 +72,7 @@ def print_line(text: str) -> None:
     print(printable(text))
 
 
-def print_table(table: Table) -> None:
+def print_table(table: Table | Text) -> None:
     """Print on stdout, with a width of 120 where stdout is not a terminal."""
     console = Console()
     (console if console.is_terminal else Console(width=120)).print(table)

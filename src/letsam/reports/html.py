@@ -15,6 +15,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from letsam.decision import Decision, explanation, headline, numbers_beneath
 from letsam.reports import table
 from letsam.reports.downloads import downloads_of
 from letsam.reports.metric_text import metric_scale, percent
@@ -69,6 +70,7 @@ def render_report(results: Results, predictions: Sequence[Predictions] = ()) -> 
     page = environment.get_template("template.html.j2").render(
         task=results.title,
         facts=_facts(results),
+        decision=_decision(results),
         verdict=verdict(results),
         metric=results.metric,
         percent=percent(results),
@@ -153,6 +155,14 @@ def _facts(results: Results) -> tuple[tuple[str, str], ...]:
     if results.environment.get("device") is not None:
         facts.append(("device", _text(results.environment["device"])))
     return tuple(facts)
+
+
+def _decision(results: Results) -> dict[str, Any] | None:
+    """What the page says of the last verdict; None before there is one."""
+    if results.decision is None:
+        return None
+    found = Decision.from_json(results.decision)
+    return {"headline": headline(found), "texts": explanation(found), "numbers": numbers_beneath(found)}
 
 
 def _pairs(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

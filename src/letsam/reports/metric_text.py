@@ -1,67 +1,11 @@
-"""How the reported metric is written: shares of right answers in percent, BLEU times 100, any other number as it is."""
+"""How the reported metric is written; `letsam.results.metric_units` has its unit."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
 from letsam.results import Results
+from letsam.results.metric_units import MetricScale, metric_scale, number_text, value_scale
 
-__all__ = ["MetricScale", "metric_scale", "metric_title", "number_text", "percent"]
-
-PERCENT = ("accuracy", "balanced accuracy", "exact match")
-HUNDREDTHS = ("BLEU",)
-MOST_DIGITS = 8
-
-
-@dataclass(frozen=True)
-class MetricScale:
-    """How values of a metric are shown.
-
-    Args:
-        factor: that values are multiplied by.
-        digits: after the decimal point.
-        unit: what follows a value: " %" or nothing.
-    """
-
-    factor: float
-    digits: int
-    unit: str = ""
-
-    def text(self, value: float) -> str:
-        """The value without its unit."""
-        return number_text(self.factor * value, f".{self.digits}f")
-
-    def difference(self, value: float, metric: str) -> str:
-        """A difference of two values, with its sign; `value` is multiplied by the factor already."""
-        text = format(value, f"+.{self.digits}f" if abs(value) < 1e9 else "+.2e")
-        return f"{text} points" if self.factor != 1 else f"{text} in {metric}"
-
-
-def metric_scale(results: Results) -> MetricScale:
-    """How the main metric of a trial is shown.
-
-    Example:
-        >>> metric_scale(Results("digits", {}, {}))
-        MetricScale(factor=100.0, digits=2, unit=' %')
-    """
-    return value_scale(results.metric, [abs(run.test_accuracy) for run in results.runs])
-
-
-def value_scale(metric: str, sizes: list[float]) -> MetricScale:
-    """How values of a metric are shown: at least three digits of the largest of them, up to three decimals if it is 1.
-
-    Example:
-        >>> value_scale("R2", [0.178]).text(0.178), value_scale("RMSE", [54.321]).text(54.321)
-        ('0.178', '54.32')
-    """
-    if metric in PERCENT:
-        return MetricScale(100.0, 2, " %")
-    if metric in HUNDREDTHS:
-        return MetricScale(100.0, 2)
-    largest = max((size for size in sizes if math.isfinite(size) and size > 0), default=1.0)
-    place = math.floor(math.log10(largest))
-    return MetricScale(1.0, min(max(0, 3 - max(place, 0) if place >= -1 else 2 - place), MOST_DIGITS))
+__all__ = ["MetricScale", "metric_scale", "metric_title", "number_text", "percent", "value_scale"]
 
 
 def percent(results: Results) -> str:
@@ -86,10 +30,3 @@ def metric_title(results: Results, percent_sign: str = "%") -> str:
         'test accuracy (%)'
     """
     return f"test {results.metric}" + (f" {percent_sign}" if percent(results) else "")
-
-
-def number_text(value: float, form: str = ".2f") -> str:
-    """The number in this format; "diverged" if it is not finite, in scientific notation if it is very large."""
-    if not math.isfinite(value):
-        return "diverged"
-    return format(value, form if abs(value) < 1e9 else ".2e")  # before a run diverges, its losses have up to 30 digits

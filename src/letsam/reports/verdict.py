@@ -1,7 +1,9 @@
-"""The conclusions that the numbers of a trial support, as sentences.
+"""What the numbers of a trial support, as sentences about all of its methods.
 
-Two methods are compared over the seeds that both have finished. A difference counts as clear if it is at least as
-large as the larger of their two standard deviations over those seeds.
+The verdict on two of them, `letsam.decision`, is above these sentences on the page. Here, any two methods are compared
+over the seeds that both have finished. A difference is called clear only if the bounds of the true difference are on
+one side of 0. The probability that any such statement of the page is wrong is at most 5 %: the error rate is shared by
+all pairs of methods, and by all looks at the trial.
 """
 
 from __future__ import annotations
@@ -10,9 +12,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from letsam.decision import FEWEST_SEEDS, LEVEL, Noise, bounds, critical_values, earlier_looks, paired
 from letsam.reports.metric_text import MetricScale, metric_scale
 from letsam.reports.table import best_method
-from letsam.results import MethodName, Results, Run, Summary, finite_mean, finite_spread, summarize
+from letsam.results import MethodName, Results, Summary, finite_mean, finite_spread, summarize
 
 __all__ = ["Verdict", "missing_runs", "skipped_steps_note", "verdict"]
 
@@ -34,20 +37,28 @@ class Verdict:
 
 @dataclass(frozen=True)
 class _Difference:
-    """The metric of one method minus that of another over their shared seeds, in the units that are shown."""
+    """By how much one method is better than another over their shared seeds, in the unit of the table.
 
-    points: float
-    spread: float
+    Args:
+        gain: the mean; NaN if there is no seed, or a run of either has diverged.
+        lower: of the true difference; NaN with fewer than three seeds.
+        upper: of the true difference; NaN with fewer than three seeds.
+        seeds: number of shared seeds.
+    """
+
+    gain: float
+    lower: float
+    upper: float
     seeds: int
 
     @property
     def judged(self) -> bool:
-        """Whether there is a standard deviation to compare the difference with."""
-        return self.seeds > 1 and math.isfinite(self.points)
+        """Whether there are bounds."""
+        return math.isfinite(self.lower) and math.isfinite(self.upper)
 
     @property
     def clear(self) -> bool:
-        return self.judged and self.points != 0 and abs(self.points) >= self.spread
+        return self.judged and (self.lower > 0 or self.upper < 0)
 
 
 def verdict(results: Results) -> Verdict:
@@ -114,16 +125,16 @@ def _headline(results: Results, summaries: Sequence[Summary]) -> str:
     unjudged = [m for m in others if not differences[m].judged]
     if level:
         lead += (
-            f" It is not clearly ahead of {_listed(level)}: the difference is smaller than one standard "
-            "deviation over seeds."
+            f" It is not clearly ahead of {_listed(level)}: over {_seeds(differences[level[0]].seeds)}, such a "
+            "difference may be chance."
         )
     elif judged:
         named = "each of the others" if len(judged) == len(others) > 1 else _listed(judged)
-        lead += f" Its lead over {named} is at least one standard deviation over seeds."
+        lead += f" Its lead over {named} is larger than chance explains."
     if unjudged:
         lead += (
-            f" Whether it is really ahead of {_listed(unjudged)} cannot be told: that takes at least two seeds "
-            "that both have finished without diverging."
+            f" Whether it is really ahead of {_listed(unjudged)} cannot be told: that takes at least "
+            f"{FEWEST_SEEDS} seeds that both have finished without diverging."
         )
     return lead
 
@@ -151,20 +162,23 @@ def _compared(results: Results, row: Summary, rival: Summary, name: str) -> str:
     difference = _difference(results, row.method, rival.method)
     if difference.seeds == 0:
         return f"no seed shared with {name}"
-    if not math.isfinite(difference.points):
+    if not math.isfinite(difference.gain):
         return f"not compared with {name}, because a run diverged"
     scale = metric_scale(results)
-    points = scale.difference(difference.points, results.metric)
-    against = f"against {name}"
+    unit = " points" if scale.factor != 1 else ""
+    cost = ""
     if rival.gradient_passes:
-        against += f", at {row.gradient_passes / rival.gradient_passes:.2f} times its gradient passes"
-    if difference.seeds == 1:
-        return f"{points} {against} (one seed only, so it may be chance)"
-    if not difference.clear:
-        return (
-            f"no clear difference ({points}, one standard deviation is {difference.spread:.{scale.digits}f}) {against}"
-        )
-    return f"{points} {against}"
+        cost = f", at {row.gradient_passes / rival.gradient_passes:.2f} times its gradient passes"
+    if difference.clear:
+        better = "better" if difference.gain > 0 else "worse"
+        return f"{abs(difference.gain):.{scale.digits}f}{unit} {better} than {name}{cost}"
+    sign = -1 if results.lower_is_better else 1
+    low, high = sorted((sign * difference.lower, sign * difference.upper))
+    mean = scale.difference(sign * difference.gain, results.metric)
+    if not difference.judged:
+        return f"{mean} against {name}{cost} ({_seeds(difference.seeds)} only, so it may be chance)"
+    interval = f"true value between {low:+.{scale.digits}f} and {high:+.{scale.digits}f}"
+    return f"no clear difference from {name}{cost} ({mean}, {interval})"
 
 
 def _caveats(results: Results, summaries: Sequence[Summary]) -> tuple[str, ...]:
@@ -200,8 +214,14 @@ def _caveats(results: Results, summaries: Sequence[Summary]) -> tuple[str, ...]:
             f"{_listed([str(name) for name in search])} of the base optimizer were tuned for each method by {count} "
             "trials on held-out training data; gradient passes and seconds leave the search out."
         )
+    if len(summaries) > 1:
+        caveats.append(
+            f"The test set chose the best of the {len(summaries)} methods, so its mean is likely to be too good. That "
+            f"any statement about a lead or a clear difference here is wrong has a probability of at most "
+            f"{100 * LEVEL:g} %, if the differences between runs are roughly normal."
+        )
     if summaries:
-        caveats.append("All this holds for this task, these settings and these seeds.")
+        caveats.append("All this holds for this task, this test set and these settings.")
     return tuple(caveats)
 
 
@@ -217,20 +237,23 @@ def _model_note(results: Results) -> list[str]:
 
 
 def _difference(results: Results, method: str, rival: str) -> _Difference:
-    factor = metric_scale(results).factor
-    ours, theirs = ({run.seed: _points(run, factor) for run in results.runs_of(name)} for name in (method, rival))
-    shared = [seed for seed in ours if seed in theirs]
-    a, b = [ours[seed] for seed in shared], [theirs[seed] for seed in shared]
-    points = finite_mean(a) - finite_mean(b) if shared else math.nan
-    if not math.isfinite(points):
-        return _Difference(math.nan, math.nan, len(shared))
-    spread = max(finite_spread(a), finite_spread(b)) if len(shared) > 1 else math.nan
-    return _Difference(points, spread, len(shared))
+    pairs = paired(results, method, rival)
+    seeds = len(pairs.gains)
+    if pairs.diverged or pairs.baseline_diverged:
+        return _Difference(math.nan, math.nan, math.nan, seeds + len(pairs.diverged) + len(pairs.baseline_diverged))
+    if not seeds:
+        return _Difference(math.nan, math.nan, math.nan, 0)
+    gain, spread = finite_mean(pairs.gains), finite_spread(pairs.gains)
+    if seeds < FEWEST_SEEDS or not math.isfinite(spread):
+        return _Difference(gain, math.nan, math.nan, seeds)
+    looks = {look.seeds for look in earlier_looks(results.decision) if FEWEST_SEEDS <= look.seeds < seeds}
+    pairs_of_methods = len(results.methods) * (len(results.methods) - 1)
+    critical = critical_values((*sorted(looks), seeds), LEVEL / pairs_of_methods)[-1]
+    return _Difference(gain, *bounds(pairs.gains, critical, Noise(spread)), seeds)
 
 
-def _points(run: Run, factor: float) -> float:
-    """The metric in the units that are shown; NaN if the run has diverged, even if its metric is finite."""
-    return math.nan if run.diverged else factor * run.test_accuracy
+def _seeds(count: int) -> str:
+    return "one seed" if count == 1 else f"{count} seeds"
 
 
 def _score(row: Summary, scale: MetricScale) -> str:

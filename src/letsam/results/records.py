@@ -109,6 +109,7 @@ class Results:
         runs: the finished runs, in the order in which they finished.
         inferred: what was inferred from files of data, in pairs of what and its value; empty for other tasks.
         name: the task's own name, which `task`, as the user gave it, need not be; None in older files.
+        decision: the last verdict on the trial, see `letsam.decision.Decision`; None before there is one.
 
     Example:
         >>> empty = Results(task="digits", config={}, environment={}, runs=())
@@ -123,6 +124,7 @@ class Results:
     runs: tuple[Run, ...] = ()
     inferred: tuple[tuple[str, str], ...] = ()
     name: str | None = None
+    decision: Mapping[str, Any] | None = None
 
     @classmethod
     def load(cls, path: str | Path) -> Results:
@@ -162,6 +164,8 @@ class Results:
             head["name"] = self.name
         if self.inferred:
             head["inferred"] = self.inferred
+        if self.decision is not None:
+            head["decision"] = self.decision
         fields = [f" {json.dumps(name)}: {schema.dumped(value)}" for name, value in head.items()]
         # vars() rather than asdict(): asdict would copy every history only to throw the copy away
         runs = ",\n".join(f"  {schema.dumped(vars(run))}" for run in self.runs)

@@ -81,6 +81,7 @@ def checked(value: Any) -> dict[str, Any]:
         "runs": runs,
         "name": _string(fields["name"], "name") if "name" in fields else None,
         "inferred": _pairs(fields["inferred"], "inferred") if "inferred" in fields else (),
+        "decision": _object(fields["decision"], "decision") if "decision" in fields else None,
     }
 
 
