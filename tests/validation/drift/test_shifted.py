@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from letsam.tasks.text import TokenRows
 from letsam.validation import Mixture, available_shifts, shifted
-from letsam.validation.drift.registry import MODALITIES
+from letsam.validation.drift.known_shifts import MODALITIES
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from letsam import checks
 from letsam.validation.drift.draws import Draws
-from letsam.validation.drift.registry import table_of
+from letsam.validation.drift.known_shifts import table_of
 from letsam.validation.drift.shift import Reference, Shift, by_severity
 from letsam.validation.drift.weather import fog, rain, snow
 

@@ -13,8 +13,8 @@ from torch.utils.data import Dataset
 from letsam import checks
 from letsam.validation.drift.drift_features import features_of
 from letsam.validation.drift.inputs import InputForm
+from letsam.validation.drift.known_shifts import shifts_of
 from letsam.validation.drift.mixture import Mixture, Step
-from letsam.validation.drift.registry import shifts_of
 from letsam.validation.drift.shift import SEVERITIES
 from letsam.validation.drift.two_sample import two_sample_test
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from letsam.validation.drift.draws import Draws, numbers_of
-from letsam.validation.drift.registry import CLEAN, MODALITIES, RESAMPLED, shifts_of
+from letsam.validation.drift.known_shifts import CLEAN, MODALITIES, RESAMPLED, shifts_of
 from letsam.validation.drift.shift import SEVERITIES
 
 CHOICE = 1  # stream of random numbers

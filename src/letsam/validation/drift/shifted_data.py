@@ -14,8 +14,8 @@ from letsam.tasks import targets_of
 from letsam.validation.division import group_numbers
 from letsam.validation.drift.draws import Draws, numbers_of
 from letsam.validation.drift.inputs import InputForm, replaced
+from letsam.validation.drift.known_shifts import MODALITIES, shifts_of
 from letsam.validation.drift.mixture import Mixture
-from letsam.validation.drift.registry import MODALITIES, shifts_of
 from letsam.validation.drift.resampling import resampled
 from letsam.validation.drift.shift import Reference
 

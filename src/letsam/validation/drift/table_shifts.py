@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from letsam.validation.drift.draws import Draws
-from letsam.validation.drift.registry import table_of
+from letsam.validation.drift.known_shifts import table_of
 from letsam.validation.drift.shift import Reference, Shift, by_severity
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from letsam.validation.drift.draws import Draws
-from letsam.validation.drift.registry import table_of
+from letsam.validation.drift.known_shifts import table_of
 from letsam.validation.drift.shift import Reference, Shift, by_severity
 
 _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
