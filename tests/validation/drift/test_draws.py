@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from letsam.validation.drift.draws import Draws, mixed, numbers_of
+from letsam.validation.drift.draws import Draws, mixed, sample_numbers
 from letsam.validation.drift.resampling import resampled
 
 
@@ -24,7 +24,7 @@ def test_the_bits_are_those_of_splitmix64() -> None:
 
 
 def test_numbers_are_uniform_normal_and_independent() -> None:
-    draws = Draws(numbers_of(4, torch.arange(500)))
+    draws = Draws(sample_numbers(4, torch.arange(500)))
     uniform, normal = draws.uniform(200), draws.normal(200)
     assert [float(uniform.mean()), float(uniform.var())] == pytest.approx([1 / 2, 1 / 12], abs=0.003)
     assert [float(normal.mean()), float(normal.var())] == pytest.approx([0, 1], abs=0.02)
@@ -37,7 +37,7 @@ def test_numbers_are_uniform_normal_and_independent() -> None:
 
 
 def test_a_sample_draws_the_same_numbers_in_any_batch() -> None:
-    whole, part = Draws(numbers_of(1, torch.arange(9))), Draws(numbers_of(1, torch.tensor([7, 2])))
+    whole, part = Draws(sample_numbers(1, torch.arange(9))), Draws(sample_numbers(1, torch.tensor([7, 2])))
     for draw in (lambda d: d.normal(3, 2), lambda d: d.uniform(5), lambda d: d.signs(1)):
         assert torch.equal(draw(whole)[[7, 2]], draw(part))
     assert [g.random() for g in whole.generators()][2] == [g.random() for g in part.generators()][1]

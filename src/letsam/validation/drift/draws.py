@@ -18,10 +18,10 @@ class Draws:
     few operators on its device. Successive calls draw different numbers.
 
     Args:
-        numbers: one for each sample, int64; see `numbers_of`.
+        numbers: one for each sample, int64; see `sample_numbers`.
 
     Example:
-        >>> numbers = numbers_of(0, torch.arange(4))
+        >>> numbers = sample_numbers(0, torch.arange(4))
         >>> both, last = Draws(numbers).uniform(3), Draws(numbers[3:]).uniform(3)
         >>> both.shape, both[3].equal(last[0])
         (torch.Size([4, 3]), True)
@@ -66,7 +66,7 @@ def mixed(bits: Tensor) -> Tensor:
     return bits ^ _shifted_right(bits, 31)
 
 
-def numbers_of(seed: int, indices: Tensor, stream: int = 0) -> Tensor:
+def sample_numbers(seed: int, indices: Tensor, stream: int = 0) -> Tensor:
     """The numbers of samples, from a seed, their places in the data set and what the numbers are for."""
     start = mixed(torch.tensor((seed * 1_000_003 + stream) % 2**63, device=indices.device) + _STEP)
     return mixed(start + indices.long() * _STEP)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from letsam.validation.drift.draws import Draws, numbers_of
+from letsam.validation.drift.draws import Draws, sample_numbers
 from letsam.validation.drift.known_shifts import CLEAN, MODALITIES, RESAMPLED, shifts_of
 from letsam.validation.drift.shift import SEVERITIES
 
@@ -86,7 +86,7 @@ class Mixture:
 
     def chosen(self, seed: int, indices: Tensor) -> Tensor:
         """The number of the alternative that each sample gets."""
-        drawn = Draws(numbers_of(seed, indices, CHOICE)).uniform(1)[:, 0]
+        drawn = Draws(sample_numbers(seed, indices, CHOICE)).uniform(1)[:, 0]
         bounds = torch.tensor(self.weights, device=indices.device).cumsum(0)[:-1]
         return torch.bucketize(drawn, bounds, right=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from letsam.validation.drift.draws import Draws, numbers_of
+from letsam.validation.drift.draws import Draws, sample_numbers
 
 SPREAD = (0.3, 0.6, 1.0, 1.5, 2.2)  # standard deviation of the logarithms of the factors
 RESAMPLING = 2  # stream of random numbers
@@ -32,7 +32,9 @@ def resampled(units: Tensor, severity: int, seed: int) -> Tensor:
     """
     _, numbers = torch.unique(units, return_inverse=True)
     sizes = torch.bincount(numbers)
-    factors = (SPREAD[severity - 1] * Draws(numbers_of(seed, torch.zeros(1), RESAMPLING)).normal(len(sizes))[0]).exp()
+    factors = (
+        SPREAD[severity - 1] * Draws(sample_numbers(seed, torch.zeros(1), RESAMPLING)).normal(len(sizes))[0]
+    ).exp()
     shares = sizes * factors.double()
     shares = shares / shares.sum() * len(units)
     counts = shares.floor().long()
@@ -42,7 +44,7 @@ def resampled(units: Tensor, severity: int, seed: int) -> Tensor:
     counts[lost] = 1
     counts[counts.argmax()] -= int(lost.sum())
     found: list[Tensor] = []
-    order = Draws(numbers_of(seed, torch.arange(len(units)), RESAMPLING)).uniform(1)[:, 0]
+    order = Draws(sample_numbers(seed, torch.arange(len(units)), RESAMPLING)).uniform(1)[:, 0]
     for unit, count in enumerate(counts.tolist()):
         members = torch.nonzero(numbers == unit).flatten()
         members = members[order[members].argsort()]

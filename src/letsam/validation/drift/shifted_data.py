@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, TensorDataset
 from letsam import checks
 from letsam.tasks import targets_of
 from letsam.validation.division import group_numbers
-from letsam.validation.drift.draws import Draws, numbers_of
+from letsam.validation.drift.draws import Draws, sample_numbers
 from letsam.validation.drift.inputs import InputForm, replaced
 from letsam.validation.drift.known_shifts import MODALITIES, shifts_of
 from letsam.validation.drift.mixture import Mixture
@@ -152,8 +152,8 @@ class ShiftedDataset(Dataset[Any]):
             members = torch.nonzero(alternatives == number).flatten()
             part = self._form.taken(batch, members)
             for place, (name, severity) in enumerate(steps):
-                numbers = numbers_of(self._seed, indices[members], FIRST_STEP + place).to(device)
-                shared = Draws(numbers_of(self._seed, torch.zeros(1), SHARED + place).to(device))
+                numbers = sample_numbers(self._seed, indices[members], FIRST_STEP + place).to(device)
+                shared = Draws(sample_numbers(self._seed, torch.zeros(1), SHARED + place).to(device))
                 reference = Reference(shared, None if self._form.rows is None else self._form.rows.to(device))
                 part = shifts_of(self._form.modality or "")[name].apply(part, severity, Draws(numbers), reference)
                 part = self._form.limited(part)
