@@ -1,5 +1,6 @@
 """What the report computes from predictions: by hand, and by scikit-learn and torchmetrics."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -126,11 +127,13 @@ def test_where_methods_disagree():
     found = trial_outputs([classified(row, [1, 0, 0], *key, classes=("no", "yes")) for key, row in rows.items()])
     first, second = contested_samples(found)
     # sgd gives 0.8 and sam 0.2: each is 0.3 from their mean.
-    assert (first.index, first.target, first.size) == (0, "yes", pytest.approx(0.3, abs=1e-6))
+    assert (first.index, first.name, first.target, first.size) == (0, "0", "yes", pytest.approx(0.3, abs=1e-6))
     assert first.answers == (("no (80 %)", False), ("yes (80 %)", True))
     assert (second.index, second.size) == (1, pytest.approx(0.1, abs=1e-6))
     assert pairwise_disagreement(found) == [[0, pytest.approx(2 / 3)], [pytest.approx(2 / 3), 0]]
     assert contested_samples(trial_outputs([classified(rows["sgd", 0], [1, 0, 0])])) == []
+    named = dataclasses.replace(found, samples=("row 7", "row 3", "row 9"))
+    assert [sample.name for sample in contested_samples(named)] == ["row 7", "row 3"]
 
 
 def test_numbers_on_which_methods_disagree():

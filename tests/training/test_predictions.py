@@ -82,9 +82,16 @@ def test_a_trial_keeps_those_of_every_run(tmp_path: Path) -> None:
     assert Results.load(tmp_path / "results.json").runs == results.runs
 
 
-def collected(outputs: Any, targets: Any, kind: str = "classification", classes: tuple[str, ...] = ()) -> Any:
+def collected(
+    outputs: Any,
+    targets: Any,
+    kind: str = "classification",
+    classes: tuple[str, ...] = (),
+    samples: tuple[str, ...] = (),
+) -> Any:
     """The predictions of two batches of two samples."""
-    collector = OutputCollector(SimpleNamespace(kind=kind, classes=classes))  # type: ignore[arg-type]
+    task: Any = SimpleNamespace(kind=kind, classes=classes, test_names=samples)
+    collector = OutputCollector(task)
     for rows in (slice(0, 2), slice(2, 4)):
         collector.add(outputs(rows) if callable(outputs) else outputs[rows], targets[rows], 2)
     return collector.predictions("sgd", 0)
@@ -95,6 +102,8 @@ def test_kinds_of_outputs() -> None:
     numbers = torch.tensor([0.5, -1.0, 2.0, 0.0])
     assert collected(classes, four, classes=("a", "b", "c")).classes == ("a", "b", "c")
     assert collected(classes, four, classes=("a", "b")).names == ("0", "1", "2")
+    assert collected(classes, four, samples=("w", "x", "y", "z")).samples == ("w", "x", "y", "z")
+    assert collected(classes, four, samples=("w",)).samples == ()
     assert collected(classes, (classes > 4).long(), "multilabel").targets.dtype == np.float32
     assert collected(numbers, numbers, "regression").outputs.shape == (4, 1)
     assert collected(numbers[:, None], numbers).kind == "regression"  # a task that was written before there were kinds
@@ -141,11 +150,11 @@ def test_a_regression() -> None:
 
 def test_files(tmp_path: Path) -> None:
     outputs = np.array([[1.0, 2.0], [3.0, float("nan")]], dtype=np.float32)
-    one = Predictions("lets-sam:0.1+refit", 3, "classification", outputs, np.array([0, 1]), ("a", "ü <b>"))
+    one = Predictions("lets-sam:0.1+refit", 3, "classification", outputs, np.array([0, 1]), ("a", "ü <b>"), ("x", "y"))
     path = one.save(tmp_path)
     assert path == tmp_path / "predictions" / "lets-sam-0.1+refit-3.safetensors"
     read = Predictions.load(path)
-    assert (read.key, read.kind, read.classes) == (one.key, one.kind, one.classes)
+    assert (read.key, read.kind, read.classes, read.samples) == (one.key, one.kind, one.classes, one.samples)
     assert np.array_equal(read.outputs, outputs, equal_nan=True)
     assert load_predictions(tmp_path, [("sgd", 0), ("lets-sam-0.1+refit", 3)]) == ()  # of another method
     path.write_bytes(path.read_bytes()[:-3])
@@ -162,6 +171,7 @@ def test_files(tmp_path: Path) -> None:
         ({"targets": np.array([0.0, 1.0])}, "`targets` must be classes"),
         ({"targets": np.array([0])}, "`targets` must have the shape"),
         ({"classes": ("a",)}, "`classes` must name 2 outputs, got 1"),
+        ({"samples": ("a",)}, "`samples` must name 2 samples, got 1"),
     ],
 )
 def test_predictions_are_checked(changes: dict[str, Any], message: str) -> None:

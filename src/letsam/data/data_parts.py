@@ -79,6 +79,7 @@ class DataParts(Generic[L]):
             kind=self.labels.kind,
             classes=self.labels.classes,
             outputs=outputs,
+            test_names=tuple(self.test.files.names),
             groups=self.train.files.groups,
             times=self.train.files.times,
             inferred=rows,

@@ -36,6 +36,7 @@ class DividedTable:
         times: likewise.
         weights: likewise, >= 0.
         test_weights: of the test rows, or None.
+        test_names: of the test rows: their places in their file, from 1.
         inferred: what was found, for the table that is shown before training.
     """
 
@@ -48,6 +49,7 @@ class DividedTable:
     times: Tensor | None
     weights: Tensor | None
     test_weights: Tensor | None
+    test_names: tuple[str, ...]
     inferred: Inferred
 
 
@@ -59,7 +61,7 @@ def read_divided(options: DataOptions) -> DividedTable:
     """
     frame = _checked(options, read_frame(options.path, options.missing), options.path)
     inferred: Inferred = [("data", f"{options.path}: {len(frame):,} rows, {len(frame.columns)} columns")]
-    frame = _with_targets(frame, options, options.path, inferred)
+    frame, places = _with_targets(frame, options, options.path, inferred)
     plan = plan_targets(frame, options.targets, options.kind, options.path)
     targets = plan.encode(frame, options.path)
     names = ", ".join(plan.columns)
@@ -74,13 +76,14 @@ def read_divided(options: DataOptions) -> DividedTable:
     if options.test is None:
         train, test = _division(targets, plan, given, options)
         parts = [frame.iloc[rows.numpy()].reset_index(drop=True) for rows in (train, test)]
+        places = places[test]
         test_targets, test_weights = targets[test], None if given["weights"] is None else given["weights"][test]
         targets, given = targets[train], {n: None if v is None else v[train] for n, v in given.items()}
         inferred.append(("test data", _how_divided(options)))
     else:
         other = _checked(options, read_frame(options.test, options.missing), options.test, test=True)
         inferred.append(("test data", f"{options.test}: {len(other):,} rows"))
-        other = _with_targets(other, options, options.test, inferred)
+        other, places = _with_targets(other, options, options.test, inferred)
         test_targets = plan.encode(other, options.test)
         weighed = options.weight in other.columns
         test_weights = _weights(other, options, options.test) if weighed else None
@@ -92,8 +95,17 @@ def read_divided(options: DataOptions) -> DividedTable:
     inferred.append(("rows", rows + (", so few that the numbers of single seeds say little" if few else "")))
     used = {*options.targets, options.group, options.time, options.weight, *options.drop}
     inputs = [part[[name for name in part.columns if name not in used]] for part in parts]
+    test_names = tuple(f"row {place + 1}" for place in places.tolist())
     return DividedTable(
-        plan, inputs[0], inputs[1], targets, test_targets, **given, test_weights=test_weights, inferred=inferred
+        plan,
+        inputs[0],
+        inputs[1],
+        targets,
+        test_targets,
+        **given,
+        test_weights=test_weights,
+        test_names=test_names,
+        inferred=inferred,
     )
 
 
@@ -122,18 +134,20 @@ def _checked(options: DataOptions, frame: Frame, path: str, *, test: bool = Fals
     return frame
 
 
-def _with_targets(frame: Frame, options: DataOptions, path: str, inferred: Inferred) -> Frame:
-    """The rows whose target is not missing."""
+def _with_targets(frame: Frame, options: DataOptions, path: str, inferred: Inferred) -> tuple[Frame, Tensor]:
+    """The rows whose target is not missing, and their places in the file."""
+    places = torch.arange(len(frame))
     columns = list(options.targets)
     if options.kind == "multilabel" and len(columns) == 1:  # an empty cell has none of the labels
-        return frame.assign(**{columns[0]: frame[columns[0]].astype(object).where(frame[columns[0]].notna(), "")})
+        values = frame[columns[0]].astype(object).where(frame[columns[0]].notna(), "")
+        return frame.assign(**{columns[0]: values}), places
     absent = frame[columns].isna().any(axis=1)
     if not absent.any():
-        return frame
+        return frame, places
     if absent.all():
         raise DataError(f"{path}: expected values in the target {', '.join(columns)}, got none")
     inferred.append(("rows without a target", f"{int(absent.sum()):,} of {path}, left out"))
-    return frame[~absent].reset_index(drop=True)
+    return frame[~absent].reset_index(drop=True), places[torch.tensor((~absent).to_numpy())]
 
 
 def _division(

@@ -147,6 +147,7 @@ def read_columns(options: DataOptions) -> LoadedData:
         classes=table.plan.classes,
         outputs=table.plan.outputs,
         input_shape=(inputs.shape[1],),
+        test_names=table.test_names,
         groups=table.groups,
         times=table.times,
         weights=table.weights,

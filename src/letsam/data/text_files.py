@@ -172,6 +172,7 @@ def read_texts(options: DataOptions) -> LoadedData:
         vocabulary=preparation.tokenizer.get_vocab_size(),
         pad_id=preparation.pad_id,
         collate=preparation.collate,
+        test_names=table.test_names,
         groups=table.groups,
         times=table.times,
         weights=table.weights,

@@ -20,12 +20,14 @@ class Contested:
 
     Args:
         index: its place in the test set, from 0.
+        name: its name, or its place.
         size: how much they disagree.
         target: its class, labels or number, as text.
         answers: of each method: its answer as text, and whether it is right; None for numbers.
     """
 
     index: int
+    name: str
     size: float
     target: str
     answers: tuple[tuple[str, bool | None], ...]
@@ -73,20 +75,21 @@ def _answers(found: TrialOutputs, values: NDArray[np.float64]) -> NDArray[np.int
 
 
 def _contested(found: TrialOutputs, means: list[NDArray[np.float64]], index: int, size: float) -> Contested:
+    name = found.samples[index] if found.samples else str(index)
     if found.kind == "regression":
         texts = [(_numbers(mean[index]), None) for mean in means]
-        return Contested(index, size, _numbers(found.targets[index]), tuple(texts))
+        return Contested(index, name, size, _numbers(found.targets[index]), tuple(texts))
     if found.kind == "multilabel":
         truth = found.targets[index] > 0.5  # pyright: ignore[reportOperatorIssue]
         rows = [mean[index] > 0.5 for mean in means]
         labels = tuple((_labels(found, row), bool((row == truth).all())) for row in rows)
-        return Contested(index, size, _labels(found, truth), labels)
+        return Contested(index, name, size, _labels(found, truth), labels)
     target = int(found.classes[index])
     answers: list[tuple[str, bool | None]] = []
     for mean in means:
         given = int(mean[index].argmax())
         answers.append((f"{found.names[given]} ({100 * mean[index, given]:.0f} %)", given == target))
-    return Contested(index, size, found.names[target], tuple(answers))
+    return Contested(index, name, size, found.names[target], tuple(answers))
 
 
 def _labels(found: TrialOutputs, row: NDArray[np.bool_]) -> str:

@@ -58,6 +58,7 @@ class PredictionTables:
         confusions: the most frequent ones, where there are too many classes for a matrix.
         calibration: of each method.
         residuals: of each method.
+        named: whether the samples have names.
         contested: the samples on which the methods disagree.
         differing: how often each pair of methods does.
         left_out: the runs without usable predictions, as text.
@@ -74,6 +75,7 @@ class PredictionTables:
     confusions: TextTable | None
     calibration: TextTable | None
     residuals: TextTable | None
+    named: bool
     contested: tuple[Contested, ...]
     differing: TextTable | None
     left_out: tuple[str, ...]
@@ -113,6 +115,7 @@ def prediction_tables(
         confusions=_confusions(found) if single and many else None,
         calibration=None if regression else _calibration(found),
         residuals=_residuals(found) if regression else None,
+        named=bool(found.samples),
         contested=tuple(contested_samples(found)),
         differing=_differing(found) if len(methods) > 1 else None,
         left_out=tuple(f"{method} with seed {seed}" for method, seed in found.left_out),

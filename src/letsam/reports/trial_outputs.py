@@ -44,6 +44,7 @@ class TrialOutputs:
         names: of the outputs: the classes, labels or numbers that are predicted.
         targets: classes, shape ``(samples,)``; otherwise numbers, shape ``(samples, outputs)``.
         runs: those whose outputs are finite, in the order of the results.
+        samples: names of the test samples; empty where they have none.
         left_out: method and seed of runs whose outputs are not, or that were on another test set.
     """
 
@@ -51,6 +52,7 @@ class TrialOutputs:
     names: tuple[str, ...]
     targets: NDArray[np.generic]
     runs: tuple[RunOutputs, ...]
+    samples: tuple[str, ...] = ()
     left_out: tuple[tuple[str, int], ...] = ()
 
     @property
@@ -93,6 +95,7 @@ def trial_outputs(predictions: Sequence[Predictions]) -> TrialOutputs | None:
         names=first.names,
         targets=first.targets,
         runs=tuple(RunOutputs(one.method, one.seed, _values(one)) for one in same),
+        samples=first.samples,
         left_out=tuple(one.key for one in predictions if one.key not in kept),
     )
 

@@ -34,6 +34,7 @@ class Predictions:
         outputs: of the model, float32, shape ``(samples, outputs)``: a score for each class, or predicted numbers.
         targets: classes, int64, shape ``(samples,)``; for the other kinds float32, shape ``(samples, outputs)``.
         classes: their names, in the order of the outputs; empty where they have none.
+        samples: names of the samples, such as their files; empty where they have none.
 
     Raises:
         ValueError: shapes or types that do not belong together.
@@ -45,6 +46,7 @@ class Predictions:
     outputs: NDArray[np.float32]
     targets: NDArray[np.generic]
     classes: tuple[str, ...] = ()
+    samples: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -61,6 +63,8 @@ class Predictions:
             raise ValueError(f"`targets` must be classes from 0 to {width - 1}")
         if self.classes and len(self.classes) != width:
             raise ValueError(f"`classes` must name {width} outputs, got {len(self.classes)} names")
+        if self.samples and len(self.samples) != samples:
+            raise ValueError(f"`samples` must name {samples} samples, got {len(self.samples)} names")
 
     @property
     def key(self) -> tuple[str, int]:
@@ -79,6 +83,7 @@ class Predictions:
 
         path = folder / FOLDER / predictions_file(self.method, self.seed)
         about = {"method": self.method, "seed": self.seed, "kind": self.kind, "classes": self.classes}
+        about |= {"samples": self.samples}
         tensors = {"outputs": np.ascontiguousarray(self.outputs), "targets": np.ascontiguousarray(self.targets)}
         with replacing(path) as temporary:
             save_file(tensors, temporary, metadata={"run": json.dumps(about)})  # of many entries the order is random
@@ -97,8 +102,8 @@ class Predictions:
             with safe_open(path, framework="numpy") as file:
                 about = json.loads((file.metadata() or {})["run"])
                 outputs, targets = file.get_tensor("outputs"), file.get_tensor("targets")
-            classes = tuple(map(str, about["classes"]))
-            return cls(about["method"], int(about["seed"]), cast(Kind, about["kind"]), outputs, targets, classes)
+            names = [tuple(map(str, about[name])) for name in ("classes", "samples")]
+            return cls(about["method"], int(about["seed"]), cast(Kind, about["kind"]), outputs, targets, *names)
         except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"{path}: expected the predictions of a run, got another file: {reason}") from None

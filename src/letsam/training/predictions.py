@@ -96,8 +96,9 @@ class OutputCollector:
             return None
         numbers = targets.reshape(-1) if kind == "classification" else targets.float().reshape(len(targets), -1)
         classes = tuple(self._task.classes) if len(self._task.classes) == outputs.shape[1] else ()
+        samples = tuple(self._task.test_names) if len(self._task.test_names) == len(outputs) else ()
         try:
-            return Predictions(method, seed, kind, outputs.numpy(), numbers.numpy(), classes)
+            return Predictions(method, seed, kind, outputs.numpy(), numbers.numpy(), classes, samples)
         except ValueError:
             return None
 
