@@ -143,6 +143,7 @@ COMMANDS = ["letsam --help", "letsam trial --help", "letsam methods", "letsam ta
 STEPS = {
     "import letsam": "import letsam; assert 'letsam.sharpness' not in sys.modules",
     "import letsam.sharpness": "import letsam.sharpness",
+    "import letsam.data": "import letsam.data, letsam.models",
     "list the tasks": "import letsam.tasks; letsam.tasks.available_tasks()",
 } | {command: f"from letsam.cli import run; run({command.split()[1:]!r})" for command in COMMANDS}
 

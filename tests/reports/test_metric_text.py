@@ -40,7 +40,7 @@ def results(metric: str, values: dict[str, list[float]], *, lower: bool = False)
         ("R2", 0.17842, "0.178"),
         ("R2", -0.5, "-0.500"),
         ("AUROC", 0.98765, "0.988"),
-        ("Spearman", 0.05123, "0.0512"),
+        ("Spearman", 0.00005123, "0.000"),
         ("RMSE", 5.4321, "5.432"),
         ("RMSE", 54.321, "54.32"),
         ("RMSE", 181234.5, "181234"),

@@ -13,6 +13,7 @@ __all__ = ["MetricScale", "metric_scale", "number_text", "value_scale"]
 
 PERCENT = ("accuracy", "balanced accuracy", "exact match")
 HUNDREDTHS = ("BLEU",)
+BOUNDED = ("R2", "Spearman", "AUROC", "F1", "log loss", "Matthews correlation", "Pearson-Spearman correlation")
 MOST_DIGITS = 8
 
 
@@ -52,7 +53,7 @@ def metric_scale(results: Results) -> MetricScale:
 
 
 def value_scale(metric: str, sizes: list[float]) -> MetricScale:
-    """How values of a metric are shown: at least three digits of the largest of them, up to three decimals if it is 1.
+    """How values of a metric are shown: with three decimals if they are of about 1, else with three digits or more.
 
     Example:
         >>> value_scale("R2", [0.178]).text(0.178), value_scale("RMSE", [54.321]).text(54.321)
@@ -62,6 +63,8 @@ def value_scale(metric: str, sizes: list[float]) -> MetricScale:
         return MetricScale(100.0, 2, " %")
     if metric in HUNDREDTHS:
         return MetricScale(100.0, 2)
+    if metric in BOUNDED:  # of about 1, so that a value near 0 is near 0
+        return MetricScale(1.0, 3)
     largest = max((size for size in sizes if math.isfinite(size) and size > 0), default=1.0)
     place = math.floor(math.log10(largest))
     return MetricScale(1.0, min(max(0, 3 - max(place, 0) if place >= -1 else 2 - place), MOST_DIGITS))

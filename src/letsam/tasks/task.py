@@ -46,7 +46,9 @@ class Task:
     0), so the optimizer sets the initial value.
 
     The test accuracy in results is the mean of ``metric`` over the samples. For metrics that are not such a mean (BLEU,
-    a correlation), ``score`` replaces it. Results show either under the name ``metric_name``.
+    a correlation), ``score`` replaces it. Results show either under the name ``metric_name``. ``metrics`` are computed
+    on the outputs and targets of the whole test set, and saved by their names; the one with the name ``metric_name``
+    replaces both. Of a model that returns a dict or a ``ModelOutput`` with ``logits``, they get the logits.
 
     Raises:
         TypeError: If a field has the wrong type.
@@ -113,6 +115,8 @@ class Task:
             raise TypeError("`optimizer` must be a function of the parameters, got an optimizer already built")
         checks.choice("kind", self.kind, KINDS)
         checks.flag("lower_is_better", self.lower_is_better)
+        if not isinstance(self.metrics, tuple) or not all(isinstance(one, Metric) for one in self.metrics):
+            raise TypeError(f"`metrics` must be a tuple of `Metric` objects, got {_show(self.metrics)}")
         for field in ("groups", "times"):
             value = getattr(self, field)
             if value is not None and (not isinstance(value, Tensor) or value.shape != (len(self.train),)):  # pyright: ignore[reportArgumentType]
