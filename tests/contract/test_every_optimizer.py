@@ -203,7 +203,7 @@ def test_the_contract(variant: str, base: str, radius: str) -> None:
         head.weight.copy_(torch.eye(3))
     wider = nn.Sequential(model, head)
     opt.add_param_group({"params": [head.weight]})
-    train(wider, opt, 6, 30)
+    train(wider, opt, 6, 18)
     assert not torch.equal(head.weight, torch.eye(3).double())
     assert opt.rho.isfinite().all()
     assert all(p.isfinite().all() for p in wider.parameters())
