@@ -7,6 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
+from letsam.cli import live
 from letsam.cli.live import LiveTrial
 from letsam.results import Results
 from letsam.training.methods import Method, PlannedRun
@@ -70,3 +71,27 @@ def test_runs_that_were_there_before_do_not_count_as_speed() -> None:
 def test_names_do_nothing() -> None:
     trial = LiveTrial(Results("[red]\x1b[31m", {}, {}), PLAN, Clock())
     assert shown(trial)[0] == r"[red]\x1b[31m: 0/4 runs, 0:00 elapsed"
+
+
+def test_a_pipe_has_a_line_now_and_then() -> None:
+    clock, lines = Clock(), list[str]()
+    trial = LiveTrial(results(), PLAN, clock, lines.append)
+    for second in range(1, 100):
+        clock.now += 1
+        trial.epoch(PLAN[0], second, 200)
+    assert len(lines) == 3
+    assert lines[0] == "digits: 0/4 runs, 0:30 elapsed, about 12:50 left; running: sgd seed 0 epoch 30 of 200"
+    clock.now += 30
+    trial.finished(results(("sgd", 0, 0.7)))
+    assert lines[-1] == "digits: 1/4 runs, best so far sgd 70.00, 2:09 elapsed, about 6:27 left"
+
+
+def test_a_short_trial_is_quiet(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for shown, seconds in ((True, 30.0), (False, 0.0), (True, 0.0)):
+        monkeypatch.setattr(live, "SECONDS", seconds)
+        with live.live_trial(results(), PLAN, shown=shown) as trial:
+            trial.epoch(PLAN[0], 1, 2)
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert printed.err.startswith("digits: 0/4 runs" if shown and not seconds else "")
+        assert bool(printed.err) == (shown and not seconds)

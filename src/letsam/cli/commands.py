@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -21,7 +22,6 @@ from letsam.cli.terminal import (
     print_results,
     print_table,
     print_verdict,
-    progress_bars,
 )
 from letsam.results import locked_folder, printable
 
@@ -242,15 +242,16 @@ def _train_in(
             raise ValueError(f"{path}: expected a checkpoint of this model and optimizer, got another's") from error
     epochs_done: Callable[[], str] = lambda: f"{training.epoch} of {training.epochs} epochs are finished"  # noqa: E731
     fabric.barrier()  # all ranks must have read the folder before the first of them writes
-    shown = fabric.is_global_zero
-    with interruptible(epochs_done), logged(logs, training) as log, progress_bars(1, 0, shown=shown) as callback:
+    nothing = dataclasses.replace(earlier, runs=())
+    showing = live_trial(nothing, [run], shown=fabric.is_global_zero)
+    with interruptible(epochs_done), logged(logs, training) as log, showing as live:
         while not training.finished:
             training.advance(steps)
             log()
             state = training.state_dict()
             if fabric.is_global_zero:
                 save_checkpoint(path, state, identity)
-            callback(run, training.epoch, training.epochs)
+            live.epoch(run, training.epoch, training.epochs)
     finished = training.finish()
     results = Results(config.task, config.as_json(), environment(fabric), (finished.run,), task.inferred, task.name)
     if fabric.is_global_zero:

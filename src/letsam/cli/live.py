@@ -1,7 +1,11 @@
-"""The table that a terminal shows while a trial runs: finished seeds, means so far, what is running, time left."""
+"""What is shown while a trial runs: finished seeds, means so far, what is running, time left.
+
+A terminal has a table of it; where stderr is piped, there is a line now and then.
+"""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["LiveTrial", "clock_text", "live_trial"]
 
 
+SECONDS = 30.0
+"""How long there is no line after a line."""
+
+
 class LiveTrial:
     """What is known of a trial that is running; rich shows it as a table.
 
@@ -27,20 +35,28 @@ class LiveTrial:
         results: so far.
         plan: all runs, in order.
         clock: gives seconds.
+        tell: is given a line at most every `SECONDS`; None: no lines.
     """
 
     def __init__(
-        self, results: Results, plan: Sequence[PlannedRun], clock: Callable[[], float] = time.monotonic
+        self,
+        results: Results,
+        plan: Sequence[PlannedRun],
+        clock: Callable[[], float] = time.monotonic,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
-        self._clock, self._started = clock, clock()
+        self._clock, self._started, self._told = clock, clock(), clock()
+        self._tell: Callable[[str], None] | None = None
         self._plan = {run.key: run for run in plan}
         self._running: dict[tuple[str, int], tuple[int, int]] = {}
         self.finished(results)
         self._at_start = len(self._done)
+        self._tell = tell
 
     def epoch(self, run: PlannedRun, epoch: int, epochs: int) -> None:
         """Take in that `epoch` of the `epochs` of a run are done."""
         self._running[run.key] = epoch, epochs
+        self._tell_now_and_then()
 
     def finished(self, results: Results) -> None:
         """Take in the results after a run has finished."""
@@ -52,6 +68,13 @@ class LiveTrial:
         self._done = {run.key for run in results.runs} & self._plan.keys()
         for key in self._done:
             self._running.pop(key, None)
+        self._tell_now_and_then()
+
+    def _tell_now_and_then(self) -> None:
+        if self._tell is not None and self._clock() - self._told >= SECONDS:
+            self._told = self._clock()
+            running = [f"{method} seed {seed} epoch {e} of {n}" for (method, seed), (e, n) in self._running.items()]
+            self._tell(self._title() + printable(f"; running: {', '.join(running)}" if running else ""))
 
     @property
     def seconds_left(self) -> float | None:
@@ -108,6 +131,8 @@ def clock_text(seconds: float) -> str:
 def live_trial(results: Results, plan: Sequence[PlannedRun], *, shown: bool) -> Iterator[LiveTrial]:
     """Show the table on stderr while the block runs, where stderr is a terminal; it disappears at the end.
 
+    Where stderr is no terminal, a line is written to it at most every 30 seconds.
+
     Args:
         results: so far.
         plan: all runs, in order.
@@ -115,9 +140,11 @@ def live_trial(results: Results, plan: Sequence[PlannedRun], *, shown: bool) -> 
     """
     from rich.live import Live
 
-    trial, console = LiveTrial(results, plan), Console(stderr=True)
+    console = Console(stderr=True)
     if not (shown and console.is_terminal):
-        yield trial
+        tell: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
+        yield LiveTrial(results, plan, tell=tell if shown else None)
         return
+    trial = LiveTrial(results, plan)
     with Live(get_renderable=lambda: trial.__rich__(), console=console, transient=True, refresh_per_second=4):
         yield trial
