@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -159,7 +161,7 @@ def save_network(network: nn.Module, folder: Path) -> None:
     model: Any = network
     while not hasattr(model, "save_pretrained"):  # inside what returns its logits
         model = model.model
-    with quiet():
+    with quiet(), _without_future_warnings():
         if hasattr(model, "merge_and_unload"):
             model.save_pretrained(folder / "adapter", safe_serialization=True)
             model = model.merge_and_unload()
@@ -177,7 +179,16 @@ def _with_adapters(model: Any, options: ModelOptions, modality: str) -> Any:
         modules_to_save=[head],
         task_type="SEQ_CLS" if modality == "text" else None,
     )
-    return peft.get_peft_model(model, config)
+    with _without_future_warnings():
+        return peft.get_peft_model(model, config)
+
+
+@contextlib.contextmanager
+def _without_future_warnings() -> Iterator[None]:
+    """peft reads attributes of models that transformers is going to rename."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 def _head_of(model: nn.Module) -> str:
