@@ -97,6 +97,24 @@ def test_the_winner_is_trained_on_all_the_training_data(best: str, tmp_path: Pat
     assert not is_written(tmp_path, results, None)
 
 
+def test_what_a_search_has_chosen_is_used(tmp_path: Path) -> None:
+    task = small_task()
+    options = config(methods=["sgd"], seeds=(0,)).for_task(task)
+    chosen = {"lr": 0.2, "weight_decay": 0.1}
+    plain = run(task, options, tmp_path)
+    runs = tuple(dataclasses.replace(one, hyperparameters=chosen) for one in plain.runs)
+    splits = SplitCache(task, **options.split_options)
+    model = train_winner(options, dataclasses.replace(plain, runs=runs), splits, fabric())
+    by_hand = dataclasses.replace(
+        task, optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.2, momentum=0.9, weight_decay=0.1)
+    )
+    expected = run(by_hand, options, tmp_path / "by_hand").runs[0]
+    assert model.results.runs[0].test_loss == expected.test_loss != plain.runs[0].test_loss
+    assert model.results.runs[0].hyperparameters == chosen
+    model.save(tmp_path)
+    assert "A search has chosen lr 0.2, weight_decay 0.1." in (tmp_path / "model" / "README.md").read_text()
+
+
 def test_with_validation_data_of_its_own_the_radius_is_learned_again(tmp_path: Path) -> None:
     task = small_task(validation=blobs(20, 5))
     options = config(methods=["lets-sam", "sgd"], seeds=(0,)).for_task(task)

@@ -41,6 +41,9 @@ def _what(run: Run, config: Mapping[str, Any]) -> str:
     text += f"(seed {run.seed}, {run.steps:,} steps)."
     if run.rho_final is not None:
         text += f" The perturbation radius was {run.rho_initial:.3g} at the start and {run.rho_final:.3g} at the end."
+    if run.hyperparameters:
+        values = ", ".join(f"{name} {value:.3g}" for name, value in run.hyperparameters.items())
+        text += f" A search has chosen {values}."
     if config["chosen_by"]:
         text += f" The method was chosen {config['chosen_by']}."
     return _text(text)

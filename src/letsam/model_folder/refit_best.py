@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,7 +57,8 @@ def train_winner(
         training.advance()
         if callback:
             callback(row, training.epoch, training.epochs)
-    record = Results(results.task, results.config, results.environment, (training.result(),), results.inferred)
+    trained = dataclasses.replace(training.result(), hyperparameters=found)
+    record = dataclasses.replace(results, runs=(trained,), decision=None)
     return TrainedModel.of(training, record, winner.chosen_by)
 
 
