@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
@@ -157,6 +159,9 @@ def test_files(tmp_path: Path) -> None:
     assert (read.key, read.kind, read.classes, read.samples) == (one.key, one.kind, one.classes, one.samples)
     assert np.array_equal(read.outputs, outputs, equal_nan=True)
     assert load_predictions(tmp_path, [("sgd", 0), ("lets-sam-0.1+refit", 3)]) == ()  # of another method
+    about = json.dumps({"method": "lets-sam:0.1+refit", "seed": 3, "kind": "classification"})  # names may be missing
+    save_file({"outputs": outputs, "targets": one.targets}, path, metadata={"run": about})
+    assert Predictions.load(path).names == ("0", "1")
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(ValueError, match=r"0\.1\+refit-3\.safetensors: expected the predictions of a run, got another"):
         load_predictions(tmp_path, [one.key])

@@ -102,7 +102,7 @@ class Predictions:
             with safe_open(path, framework="numpy") as file:
                 about = json.loads((file.metadata() or {})["run"])
                 outputs, targets = file.get_tensor("outputs"), file.get_tensor("targets")
-            names = [tuple(map(str, about[name])) for name in ("classes", "samples")]
+            names = [tuple(map(str, about.get(name, ()))) for name in ("classes", "samples")]
             return cls(about["method"], int(about["seed"]), cast(Kind, about["kind"]), outputs, targets, *names)
         except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
             reason = " ".join(str(error).split())
