@@ -15,6 +15,7 @@ from letsam.data.text_files import PaddedTexts, TextRows
 from letsam.models import ModelOptions
 from letsam.tasks import targets_of
 from letsam.tasks.weighted import WeightedTarget
+from letsam.training.data_record import DataRecord
 from letsam.training.loop import Training
 from letsam.training.methods import Method
 from training_cases import config, fabric, finish
@@ -47,6 +48,18 @@ def test_texts_are_told_and_tokenized(options: DataOptions) -> None:
     assert target in (0, 1)
     tokens = json.loads(data.preparation.tokenizer.to_str())["model"]["vocab"]  # type: ignore[attr-defined]
     assert "wonderful" in tokens
+
+
+def test_results_know_other_texts_with_the_same_targets(options: DataOptions) -> None:
+    def record(texts: pd.DataFrame) -> DataRecord:
+        texts.to_csv(options.path, index=False)
+        return DataRecord.of(data_task(options, ModelOptions()))
+
+    first = record(reviews())
+    assert record(reviews()).difference(first.as_json()) is None
+    changed = reviews()
+    changed.loc[:50, "review"] = changed.loc[:50, "review"].str.replace("film", "twice")
+    assert record(changed).difference(first.as_json()) is not None
 
 
 def test_batches_are_padded_to_their_longest_text() -> None:

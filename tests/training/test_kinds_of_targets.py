@@ -15,6 +15,7 @@ from letsam.data.loss_by_kind import KindLoss
 from letsam.tasks import Task, TaskError
 from letsam.tasks.metrics import METRICS, Metric
 from letsam.tasks.weighted import WeightedRows, WeightedTarget
+from letsam.training.data_record import DataRecord
 from training_cases import finish, same, start, weights
 
 COUNT = 24
@@ -81,6 +82,16 @@ def test_a_weight_counts_like_repeated_samples(kind: str, method: str) -> None:
     ours, theirs = a.result(), b.result()
     assert ours.metrics == pytest.approx(theirs.metrics, rel=1e-4, abs=1e-5)
     assert (ours.train_loss, ours.test_loss) == pytest.approx((theirs.train_loss, theirs.test_loss), rel=1e-4)
+
+
+def test_results_know_other_weights() -> None:
+    data = rows("classification")
+    powers = [torch.arange(1.0, COUNT + 1) ** power for power in (1, 2, 1)]
+    weighted = [WeightedRows(data, data.tensors[1], weights) for weights in powers]
+    first, second, again = (DataRecord.of(task("classification", train=train)) for train in weighted)
+    assert again.difference(first.as_json()) is None
+    assert second.difference(first.as_json()) is not None
+    assert len(first.checksums) == 5  # inputs, targets and weights, and the test data
 
 
 def test_weighted_samples_are_split_and_get_label_noise() -> None:

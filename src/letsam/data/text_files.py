@@ -42,6 +42,11 @@ class TextRows(Dataset[Any]):
         if targets is not None:
             self.targets = targets
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What identifies the samples: all tokens one after another, and the targets."""
+        return torch.cat(self.ids), *([self.targets] if hasattr(self, "targets") else [])
+
     def __len__(self) -> int:
         """The number of texts."""
         return len(self.ids)

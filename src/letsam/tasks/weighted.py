@@ -41,6 +41,11 @@ class WeightedRows(Dataset[tuple[Any, WeightedTarget]]):
         self.targets = targets
         self.weights = (weights.double() / weights.double().mean()).float()
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What identifies the samples: the tensors that hold them, as far as the data set has such, and the weights."""
+        return *getattr(self.dataset, "tensors", (self.targets,)), self.weights
+
     def __len__(self) -> int:
         """The number of samples."""
         return len(self.targets)
