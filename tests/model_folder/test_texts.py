@@ -1,19 +1,22 @@
-"""Models of texts: from scratch, and a real pretrained one with and without adapters."""
+"""Models of texts from scratch, and pretrained ones of texts and images, with and without adapters."""
 
 from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pandas
 import pytest
 import torch
+from PIL import Image
 
 import letsam
 from letsam.cli import run
 from letsam.tasks.movie_snippets import minilm_folder, parse_ratings, read_table
 from page_code import ROOT
+from tiny_pretrained import tiny_bert, tiny_vit
 
 
 @pytest.fixture
@@ -37,6 +40,43 @@ def test_texts_in_memory_and_in_a_file(here: Path) -> None:
     assert model.predict("new.csv").labels == labels
     single = model.predict(texts[:1])
     torch.testing.assert_close(single.outputs, model.predict(texts).outputs[:1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("lora", [(), ("--lora",)])
+def test_numbers_by_a_pretrained_model(here: Path, lora: tuple[str, ...]) -> None:
+    """Its outputs are in the units of the target, after reading it again as well."""
+    tiny_bert(here / "bert")
+    rows = [(f"a {'good' if i % 2 else 'bad'} film w{i % 9} w{i % 31}", 100.0 + 20 * (i % 2) + i % 3) for i in range(60)]
+    frame = pandas.DataFrame(rows, columns=["review", "score"])
+    frame[:40].to_csv("train.csv", index=False)
+    frame[40:].to_csv("test.csv", index=False)
+    command = ("train", "train.csv", "--test", "test.csv", "--text", "review", "--target", "score", "--method", "sgd")
+    assert run([*command, "--kind", "regression", "--pretrained", "bert", *lora, "--epochs", "2", "--out", "out"]) == 0
+    model = letsam.load("out")
+    errors = model.predict("test.csv").outputs.flatten().double() - torch.tensor(frame["score"][40:].to_numpy())
+    assert float(errors.square().mean().sqrt()) == pytest.approx(model.results.runs[0].metrics["RMSE"], rel=1e-4)
+    assert float(errors.abs().max()) < 60
+
+
+def test_images_by_a_pretrained_model(here: Path) -> None:
+    tiny_vit(here / "vit")
+    generator = torch.Generator().manual_seed(0)
+    for number, name in enumerate(("dark", "light")):
+        (here / "images" / name).mkdir(parents=True)
+        for index in range(20):
+            pixels = torch.randint(120 * number, 120 * number + 100, (20, 24, 3), generator=generator)
+            Image.fromarray(pixels.byte().numpy()).save(here / "images" / name / f"{index}.png")
+    command = ("train", "images", "--test", "test", "--method", "sam", "--pretrained", "vit", "--epochs", "2")
+    shutil.copytree("images", "test")
+    for path in Path("test").rglob("*.png"):  # other pictures than those of the training
+        Image.open(path).rotate(180).save(path)
+    assert run([*command, "--out", "out"]) == 0
+    model = letsam.load("out")
+    predicted = model.predict("test")
+    right = sum(sample.startswith(label) for sample, label in zip(predicted.samples, predicted.labels, strict=True))
+    assert right / 40 == pytest.approx(model.results.runs[0].test_accuracy)
+    assert model.preparation is not None
+    assert model.preparation.read("test")[0].shape == (3, 16, 16)
 
 
 @pytest.mark.data

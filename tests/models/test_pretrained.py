@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from torch import nn
 from letsam.models import DataDescription, ModelOptions, choose, pretrained_pixels, pretrained_tokens, rebuild
 from letsam.models.pretrained import save_network
 from letsam.tasks import TaskError
+from tiny_pretrained import tiny_bert, tiny_vit
 
 TEXT = DataDescription(modality="text", samples=100, outputs=3, input_shape=(16,), vocabulary=40)
 IMAGE = DataDescription(modality="image", samples=100, outputs=3, input_shape=(3, 16, 16))
@@ -32,54 +32,12 @@ def create_model(name, pretrained=False, in_chans=3, num_classes=1000):
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny text model with a tokenizer, as `save_pretrained` writes it."""
-    import tokenizers
-    import transformers
-
-    folder = tmp_path_factory.mktemp("bert")
-    words = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "a"])}
-    words |= {f"w{i}": 8 + i for i in range(32)}
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=12, **special)
-    fast.save_pretrained(folder)
-    config = transformers.BertConfig(
-        vocab_size=40,
-        hidden_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        max_position_embeddings=16,
-    )
-    transformers.BertForSequenceClassification(config).save_pretrained(folder)
-    return folder
+    return tiny_bert(tmp_path_factory.mktemp("bert"))
 
 
 @pytest.fixture(scope="module")
 def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny image model with the settings of its image processor."""
-    import transformers
-
-    folder = tmp_path_factory.mktemp("vit")
-    config = transformers.ViTConfig(
-        image_size=16,
-        patch_size=8,
-        hidden_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        num_labels=5,
-    )
-    transformers.ViTForImageClassification(config).save_pretrained(folder)
-    values = {"size": {"height": 16, "width": 16}, "image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}
-    (folder / "preprocessor_config.json").write_text(
-        json.dumps({"image_processor_type": "ViTImageProcessor", **values})
-    )
-    return folder
+    return tiny_vit(tmp_path_factory.mktemp("vit"))
 
 
 def inputs_of(data: DataDescription) -> Any:
