@@ -22,9 +22,9 @@ def save(path: Path, values: np.ndarray[Any, Any], **options: Any) -> Path:
     return path
 
 
-def folder(root: Path, *, classes: str = "ab", each: int = 6, **options: Any) -> Path:
+def folder(root: Path, *, classes: str = "ab", each: int = 6, first: int = 0, **options: Any) -> Path:
     """A folder of PNG files for each class, all different; class k is brighter than class k - 1."""
     for place, name in enumerate(classes):
         for i in range(each):
-            save(root / name / f"{i}.png", pixels(100 * place + i, **options) // 4 + 60 * place)
+            save(root / name / f"{i}.png", pixels(first + 100 * place + i, **options) // 4 + 60 * place)
     return root

@@ -138,7 +138,7 @@ def test_the_hub_is_asked_for_a_name_and_a_configuration(monkeypatch: pytest.Mon
 
     def load_dataset(*arguments: Any) -> Any:
         asked.append(arguments)
-        return datasets.DatasetDict(train=images(8), validation=images(4))
+        return datasets.DatasetDict(train=images(8), validation=images(4, first=50))
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     assert len(loaded("hf:someone/pets:small").test) == 4  # type: ignore[arg-type]

@@ -63,15 +63,27 @@ def test_the_inputs_are_those_of_the_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("names", [("train", "test"), ("training", "val"), ("Train", "Test")])
 def test_folders_of_training_and_test_data(names: tuple[str, str], tmp_path: Path) -> None:
     folder(tmp_path / names[0], each=5)
-    folder(tmp_path / names[1], each=2)
+    folder(tmp_path / names[1], each=2, first=4)
     data = loaded(tmp_path)
     assert (len(data.train), len(data.test), data.validation) == (10, 4, None)  # type: ignore[arg-type]
-    assert "4 of 4 test samples are in the training data as well" in table(data)["warning"]
+    assert table(data)["warning"] == "2 of 4 test samples are in the training data as well"
+    assert (
+        table(data)["samples"] == "10 for training, 4 for the test, so few that the numbers of single seeds say little"
+    )
+
+
+def test_test_data_that_are_training_data_are_refused(tmp_path: Path) -> None:
+    folder(tmp_path / "train", each=5)
+    folder(tmp_path / "test", each=2)
+    assert error(tmp_path) == (
+        "FOLDER/test: expected test samples that are no training samples, got 4 that are all in the training data as "
+        "well"
+    )
 
 
 def test_validation_data_of_their_own(tmp_path: Path) -> None:
     for name, each in (("train", 5), ("val", 3), ("test", 2)):
-        folder(tmp_path / name, each=each)
+        folder(tmp_path / name, each=each, first=10 * each)
     data = loaded(tmp_path)
     sizes = [len(part) for part in (data.train, data.validation, data.test)]  # type: ignore[arg-type]
     assert sizes == [10, 6, 4]
@@ -85,7 +97,7 @@ def test_classes_named_as_parts_are_classes(tmp_path: Path) -> None:
 
 def test_test_data_elsewhere(tmp_path: Path) -> None:
     folder(tmp_path / "one")
-    folder(tmp_path / "two", each=3)
+    folder(tmp_path / "two", each=3, first=50)
     assert len(loaded(tmp_path / "one", test=str(tmp_path / "two")).test) == 6  # type: ignore[arg-type]
 
 
@@ -325,3 +337,20 @@ def test_the_data_are_a_task(tmp_path: Path) -> None:
     assert isinstance(task, Task)
     assert task.model()(torch.stack([task.test[0][0]])).shape == (1, 2)
     assert dataclasses.replace(task, epochs=1).preparation is task.preparation
+
+
+def test_a_pretrained_model_says_size_and_scale(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    (tmp_path / "model").mkdir()
+    processor = {"size": {"height": 24, "width": 32}, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.25, 0.2, 0.1]}
+    (tmp_path / "model" / "config.json").write_text("{}")
+    (tmp_path / "model" / "preprocessor_config.json").write_text(json.dumps(processor))
+    root = folder(tmp_path / "images", channels=1)
+    data = loaded(root, pretrained=str(tmp_path / "model"), augment="none")
+    assert data.input_shape == (3, 24, 32)
+    pixels = data.train.pixels[0]  # type: ignore[attr-defined]
+    expected = [(pixels[c].float() / 255 - processor["image_mean"][c]) / processor["image_std"][c] for c in range(3)]  # type: ignore[index]
+    assert torch.allclose(data.train[0][0], torch.stack(expected), atol=1e-6)
+    timm = loaded(root, pretrained="timm:resnet18", image_size=48)
+    assert timm.input_shape == (3, 48, 48)
+    assert timm.preparation.scale.mean == (0.485, 0.456, 0.406)  # type: ignore[attr-defined]

@@ -67,14 +67,17 @@ def test_training_and_test_data(names: tuple[str, ...], tmp_path: Path) -> None:
 
 def test_validation_data_of_their_own(tmp_path: Path) -> None:
     arrays = {f"{part}_{name}": values for part in ("train", "val", "test") for name, values in (("x", X), ("y", Y))}
+    assert error(npz(tmp_path, **arrays)).endswith("got 40 that are all in the training data as well")
+    arrays["test_x"] = np.r_[X[:10], X[10:] + 1]
     data = loaded(npz(tmp_path, **arrays))
     assert len(data.validation) == 40  # type: ignore[arg-type]
-    assert ("warning", "40 of 40 test samples are in the training data as well") in data.inferred
+    assert ("warning", "10 of 40 test samples are in the training data as well") in data.inferred
+    assert ("warning", "40 of 40 validation samples are in the training data as well") in data.inferred
 
 
 def test_a_test_file(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
-    other = npz(tmp_path / "other", x=X[:6], y=Y[:6])
+    other = npz(tmp_path / "other", x=X[:6] + 1, y=Y[:6])
     data = loaded(npz(tmp_path, x=X, y=Y), test=str(other))
     assert (len(data.train), len(data.test)) == (40, 6)  # type: ignore[arg-type]
 
@@ -182,7 +185,7 @@ def with_nan() -> Any:
             "FILE: expected samples of one shape, got (5,) and (4,)",
         ),
         (
-            {"x_train": X, "y_train": Y, "x_test": X, "y_test": Y + 1},
+            {"x_train": X, "y_train": Y, "x_test": X + 1, "y_test": Y + 1},
             "FILE: test: expected classes that the training data have, got '3' in 13 of 40 samples",
         ),
     ],

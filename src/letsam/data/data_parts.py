@@ -126,7 +126,14 @@ def divided_parts(
 ) -> DataParts[L]:
     """Hold out test data where there are none, and fill in the rows of the table; `rows` come last."""
     said: list[tuple[str, str]] = []
-    if "test" not in parts:
+    if "test" in parts:
+        known = {look.digest for look in parts["train"].looks}
+        if all(look.digest in known for look in parts["test"].looks):
+            raise DataError(
+                f"{parts['test'].files.place}: expected test samples that are no training samples, got "
+                f"{len(parts['test'].looks)} that are all in the training data as well"
+            )
+    else:
         parts["train"], parts["test"] = _divided(parts["train"], labels, options)
         said.append(("test data", _split_text(options)))
     for name in ("test", "validation"):

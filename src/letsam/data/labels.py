@@ -13,6 +13,7 @@ from torch import Tensor
 from letsam.data.problems import DataError
 
 MOST_CLASSES = 20  # of whole numbers; more different ones are numbers to predict
+FEW = 100  # samples
 IMBALANCE = 3.0  # from this ratio of the largest class to the smallest on, the table says so
 
 
@@ -112,7 +113,8 @@ class Labels:
             rows.append(("labels", _shown_sizes(self.classes, train.sum(0).long().tolist())))
         else:
             rows.append(("target", f"{float(train.min()):.4g} to {float(train.max()):.4g}, mean {train.mean():.4g}"))
-        rows.append(("samples", f"{len(train):,} for training, {len(test):,} for testing"))
+        few = ", so few that the numbers of single seeds say little" if len(train) + len(test) < FEW else ""
+        rows.append(("samples", f"{len(train):,} for training, {len(test):,} for the test{few}"))
         return rows
 
 
