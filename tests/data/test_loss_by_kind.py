@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from letsam.data import loss_by_kind
 from letsam.data.loss_by_kind import KindLoss
 from letsam.tasks.weighted import WeightedTarget
 
@@ -44,3 +45,13 @@ def test_numbers(scale: tuple[float, ...]) -> None:
     if columns == 1:  # outputs of shape (batch, 1), targets of shape (batch,)
         weighted = WeightedTarget(targets[:, 0], WEIGHTS)
         torch.testing.assert_close(KindLoss("regression", scale=scale)(outputs, weighted), (expected * WEIGHTS).mean())
+
+
+def test_constants_are_copied_to_the_device_once() -> None:
+    """A copy from the host in every step would make the host wait for the device."""
+    loss = KindLoss("classification", (0.25, 2.0, 1.75))
+    for expected in (0, 1):
+        before = loss_by_kind._on_device.cache_info()
+        loss(OUTPUTS, CLASSES).item()
+        after = loss_by_kind._on_device.cache_info()
+        assert (after.hits - before.hits, after.misses - before.misses) == (expected, 1 - expected)

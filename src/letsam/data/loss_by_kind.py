@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from letsam.tasks.model_outputs import logits_of
@@ -25,7 +27,6 @@ class KindLoss:
             that predicting the mean has a loss of about 1.
 
     Example:
-        >>> import torch
         >>> KindLoss("regression", scale=(10.0,))(torch.tensor([[0.0], [0.0]]), torch.tensor([10.0, 20.0])).item()
         2.5
     """
@@ -45,7 +46,7 @@ class KindLoss:
         plain, weights = plain_targets(targets)
         losses = self._each(outputs, plain)
         if self.class_weights is not None:
-            losses = losses * outputs.new_tensor(self.class_weights)[plain]
+            losses = losses * _on_device(self.class_weights, outputs.device, losses.dtype)[plain]
         return (losses if weights is None else losses * weights).mean()
 
     def _each(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -57,7 +58,14 @@ class KindLoss:
                 outputs, targets.to(outputs.dtype), reduction="none"
             )
             return losses.mean(dim=1)
-        errors = (outputs.reshape(targets.shape) - targets) / outputs.new_tensor(
-            self.scale if targets.ndim > 1 else self.scale[0]
-        )
-        return errors.square() if targets.ndim == 1 else errors.square().mean(dim=1)
+        errors = outputs.reshape(targets.shape) - targets
+        if targets.ndim == 1:
+            return (errors / self.scale[0]).square()
+        return (errors / _on_device(self.scale, errors.device, errors.dtype)).square().mean(dim=1)
+
+
+@functools.lru_cache(maxsize=64)
+def _on_device(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The numbers as a tensor, made once: a copy to the device in every step would make the host wait for it."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device, dtype=dtype)
