@@ -1,11 +1,13 @@
-"""Validation data for a learned radius: splits of the training data, and data under simulated drift.
+"""Validation data for a learned radius: splits of the training data, simulated drift, audits.
 
 - `division`: `split`, by class, group and time
 - `rotation`: `RotatingFolds`
 - `drift`: `shifted`, validation data as they may arrive in operation
+- `auditing`: `audit`, what is wrong with validation data
 - `split`, `holding_out`: the splits of the built-in training loop
 """
 
+from letsam.validation.auditing import Audit, audit
 from letsam.validation.drift import Mixture, ShiftedDataset, available_shifts, shifted
 from letsam.validation.holding_out import held_out_split, strata_of
 from letsam.validation.rotation import RotatingFolds, Turn
@@ -14,10 +16,12 @@ from letsam.validation.split import stratified_split
 from letsam.validation.division import split  # isort: skip  # last: it takes the name of the module above
 
 __all__ = [
+    "Audit",
     "Mixture",
     "RotatingFolds",
     "ShiftedDataset",
     "Turn",
+    "audit",
     "available_shifts",
     "held_out_split",
     "shifted",

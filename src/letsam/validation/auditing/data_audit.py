@@ -1,0 +1,304 @@
+"""`audit`: what is wrong with validation data, and what to change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast, overload
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from letsam import checks
+from letsam.doctor import Finding
+from letsam.validation.auditing.label_checks import shares_differ, suspected
+from letsam.validation.auditing.parts import AuditedPart, audited_part
+from letsam.validation.auditing.radius_probe import FEWEST, SlopeNoise, perceptron, slope_noise
+from letsam.validation.auditing.repeats import repeats
+from letsam.validation.division import kind_of
+from letsam.validation.drift.inputs import InputForm
+from letsam.validation.drift.two_sample import two_sample_test
+
+LEVEL = 0.01  # probability of a false finding in an audit of data without faults
+TESTS = 5  # that share it: near duplicates, shares of classes, wrong labels, two two-sample tests
+WRONG = 0.02  # fraction of wrong labels that is tolerated
+PART_OF_ERRORS = 0.3  # suspected labels among those that a classifier misses; overlapping classes have fewer
+NOISE = 0.7  # of slopes, the largest weight of the prior
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Audit(Sequence[Finding]):
+    """The findings of an audit, errors first; a sequence of `Finding` objects.
+
+    Attributes:
+        findings: what is wrong, and what to change.
+        measures: the numbers behind them, as JSON values, whether they are a fault or not.
+        places: of the samples behind findings, by their codes: (validation, training) pairs for repeats, and for
+            suspected labels (name of the set, place).
+    """
+
+    findings: tuple[Finding, ...]
+    measures: dict[str, Any]
+    places: dict[str, list[tuple[Any, int]]]
+
+    @overload
+    def __getitem__(self, index: int) -> Finding: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Finding, ...]: ...
+    def __getitem__(self, index: int | slice) -> Finding | tuple[Finding, ...]:
+        """A finding."""
+        return self.findings[index]
+
+    def __len__(self) -> int:
+        """The number of findings."""
+        return len(self.findings)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.findings)) or "nothing is wrong"
+
+
+def audit(
+    train: Dataset[Any],
+    validation: Dataset[Any],
+    deployed: Dataset[Any] | Tensor | Sequence[Any] | None = None,
+    *,
+    groups: tuple[Sequence[Any] | Tensor, Sequence[Any] | Tensor] | None = None,
+    times: tuple[Sequence[Any] | Tensor, Sequence[Any] | Tensor] | None = None,
+    kind: str | None = None,
+    modality: str | None = None,
+    probe: bool = True,
+    seed: int = 0,
+    **form: Any,
+) -> Audit:
+    """Examine the validation data of a learned radius.
+
+    - *duplicates*, *near-duplicates*: validation samples that are trained on, exactly or nearly
+    - *group-leakage*, *time-leakage*: groups on both sides; training samples later than validation samples
+    - *label-shares*: classes, labels or numbers have another distribution in validation
+    - *wrong-labels*: cleanlab suspects more than 2% of all labels, or of those in validation, and more than overlapping
+      classes explain
+    - *validation-differs*: a classifier tells validation from training inputs
+    - *deployed-differs*: a classifier tells deployed from validation inputs
+    - *validation-too-small*: other validation samples would move the learned radius elsewhere
+
+    In an audit of data without faults, the probability of a finding is at most about 1%: the five checks that depend on
+    chance share it equally (Bonferroni). *wrong-labels* and *validation-too-small* have limits of size
+    besides.
+
+    Args:
+        train: (input, target) pairs that the model is trained on.
+        validation: pairs that the radius is learned from.
+        deployed: inputs from operation, without targets; None: they are not compared.
+        groups: for the samples of `train` and of `validation`, numbers or names of what they belong to.
+        times: the same, numbers.
+        kind: of the targets, "classification", "multilabel" or "regression"; None: told from them.
+        modality: of the inputs, as for `shifted`.
+        probe: for *validation-too-small*, train a small perceptron on the input values for 90 steps, four times.
+        seed: of all that is random.
+        form: `key`, `value_range`, `scale`, `decode` and `encode`, as for `shifted`.
+
+    Returns:
+        The findings, errors first, and the numbers behind them.
+
+    Raises:
+        TypeError, ValueError: data that cannot be read, or arguments of another length than the data.
+        ImportError: cleanlab is missing.
+
+    Example:
+        >>> from torch.utils.data import TensorDataset
+        >>> inputs, targets = torch.randn(60, 3, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 2
+        >>> train, validation = TensorDataset(inputs, targets), TensorDataset(inputs[:20], targets[:20])
+        >>> print(audit(train, validation, probe=False)[0])
+        error: 20 of 20 validation samples are training samples, such as sample 0 (training sample 0): leave them out of
+        one side, or split by group [duplicates]
+    """
+    checks.whole("seed", seed, 0)
+    of_inputs = InputForm.of(train, modality, **form)
+    parts = audited_part("train", train, of_inputs), audited_part("validation", validation, of_inputs)
+    targets = [cast("Tensor", part.targets) for part in parts]
+    kind = kind_of(targets[0], kind)
+    measures: dict[str, Any] = {"train": len(cast("Any", train)), "validation": len(cast("Any", validation))}
+    places: dict[str, list[tuple[Any, int]]] = {}
+    found = list(_repeats(parts, measures, places))
+    found += _leakage("groups", groups, train, validation) if groups is not None else []
+    found += _later("times", times, train, validation) if times is not None else []
+    found += _shares(targets, kind, measures)
+    if kind == "classification":
+        found += _labels(parts, targets, seed, measures, places)
+    found += _difference("validation", parts[1], "training", parts[0], seed, measures)
+    if deployed is not None:
+        operation = audited_part("deployed", cast("Any", deployed), of_inputs, labelled=False)
+        found += _difference("deployed", operation, "validation", parts[1], seed, measures)
+    if probe:
+        found += _size(parts, targets, kind, seed, measures)
+    return Audit(tuple(sorted(found, key=lambda one: one.severity)), measures, places)
+
+
+def _repeats(
+    parts: tuple[AuditedPart, AuditedPart], measures: dict[str, Any], places: dict[str, list[tuple[Any, int]]]
+) -> Iterator[Finding]:
+    seen = repeats(*parts, LEVEL / TESTS)
+    measures |= {"duplicates": len(seen.exact), "near_duplicates": len(seen.near)}
+    for code, pairs, are in (
+        ("duplicates", seen.exact, "are"),
+        ("near-duplicates", seen.near, f"are nearly (five others are {seen.ratio:.1f} times as far)"),
+    ):
+        if not pairs:
+            continue
+        places[code] = list(pairs)
+        first, other = pairs[0]
+        differing = f", {seen.differing} of them with another target" if code == "duplicates" and seen.differing else ""
+        yield Finding(
+            code,
+            f"{len(pairs)} of {len(parts[1])} validation samples {are} training samples{differing}, such as sample "
+            f"{first} (training sample {other}): leave them out of one side, or split by group",
+            "error",
+        )
+
+
+def _leakage(name: str, given: Any, train: Any, validation: Any) -> Iterator[Finding]:
+    ours, theirs = (_values(name, side, data) for side, data in zip(given, (train, validation), strict=True))
+    shared = sorted(set(ours) & set(theirs), key=str)
+    if shared:
+        listed = ", ".join(map(str, shared[:SHOWN])) + (", ..." if len(shared) > SHOWN else "")
+        yield Finding(
+            "group-leakage",
+            f"{len(shared)} of {len(set(theirs))} groups of the validation data are trained on as well ({listed}): "
+            "split with `letsam.validation.split(..., groups=...)`",
+            "error",
+        )
+
+
+def _later(name: str, given: Any, train: Any, validation: Any) -> Iterator[Finding]:
+    ours, theirs = (
+        torch.tensor([float(v) for v in _values(name, side, data)])
+        for side, data in zip(given, (train, validation), strict=True)
+    )
+    later = int((ours > theirs.min()).sum())
+    if later:
+        yield Finding(
+            "time-leakage",
+            f"{later} of {len(ours)} training samples are later than the earliest validation sample, so validation "
+            "does not look ahead as operation does: split with `letsam.validation.split(..., times=...)`",
+            "error",
+        )
+
+
+def _shares(targets: list[Tensor], kind: str, measures: dict[str, Any]) -> Iterator[Finding]:
+    p_value = measures["label_shares_p"] = shares_differ(targets[0], targets[1], kind)
+    if kind == "classification" and (missing := sorted(set(targets[0].tolist()) - set(targets[1].tolist()))):
+        measures["missing_classes"] = missing
+    if p_value < LEVEL / TESTS:
+        yield Finding(
+            "label-shares",
+            f"targets are distributed differently in validation and training (p = {p_value:.1g}): use a stratified "
+            "split, or, if operation has the other shares, `shifted(..., 'labels:...')` on purpose",
+            "warning",
+        )
+
+
+def _labels(
+    parts: tuple[AuditedPart, AuditedPart],
+    targets: list[Tensor],
+    seed: int,
+    measures: dict[str, Any],
+    places: dict[str, list[tuple[Any, int]]],
+) -> Iterator[Finding]:
+    from scipy.stats import beta
+
+    # The rows of larger inputs hold more than the features, and trees do not mind more columns.
+    rows = torch.cat([torch.cat([part.rows, part.features], dim=1) for part in parts])
+    which, missed = suspected(rows, torch.cat(targets), seed)
+    count, total = len(which), len(rows)
+    border = len(parts[0])
+    named = [
+        ("validation", int(parts[1].places[place - border]))
+        if place >= border
+        else ("train", int(parts[0].places[place]))
+        for place in which.tolist()
+    ]
+    own = sum(name == "validation" for name, _ in named)
+    measures |= {"suspected_labels": count, "labels_not_predicted": missed}
+    lowest = [
+        float(beta.ppf(LEVEL / TESTS / 2, hits, size - hits + 1)) if hits else 0.0
+        for hits, size in ((count, total), (own, len(parts[1])))
+    ]
+    if max(lowest) > WRONG and count > PART_OF_ERRORS * missed * total:
+        places["wrong-labels"] = list(named)
+        first = ", ".join(f"{name} sample {place}" for name, place in named[:SHOWN])
+        yield Finding(
+            "wrong-labels",
+            f"{count} of {total} labels ({count / total:.0%}) are probably wrong, {own} of them in validation "
+            f"({first}): look at them, the most suspicious first (`places`); clean validation labels before training "
+            "labels, and then use `letsam.CalibratedLoss()`",
+            "warning",
+        )
+
+
+def _difference(
+    name: str, first: AuditedPart, other: str, second: AuditedPart, seed: int, measures: dict[str, Any]
+) -> Iterator[Finding]:
+    if min(len(first), len(second)) < 10:
+        return
+    test = two_sample_test(second.features, first.features, seed)
+    measures[f"{name}_auc"] = [test.auc, test.low, test.high]
+    if test.p_value >= LEVEL / TESTS:
+        return
+    cure = {
+        "validation": "split at random, by group or by time from the same source",
+        "deployed": "use `shifted(validation, 'auto', deployed=...)`, or collect validation data in operation",
+    }
+    severity: Literal["error", "warning"] = "error" if name == "deployed" and test.low > 0.8 else "warning"
+    yield Finding(
+        f"{name}-differs",
+        f"a classifier tells {name} inputs from {other} inputs, {test}: {cure[name]}",
+        severity,
+    )
+
+
+def _size(
+    parts: tuple[AuditedPart, AuditedPart],
+    targets: list[Tensor],
+    kind: str,
+    seed: int,
+    measures: dict[str, Any],
+) -> Iterator[Finding]:
+    count = len(parts[1])
+    noise = SlopeNoise(1.0, count)
+    if count >= FEWEST:
+        inputs = [part.rows for part in parts]
+        mean, deviation = inputs[0].mean(0), inputs[0].std(0).clamp(min=1e-6)
+        inputs = [(rows - mean) / deviation for rows in inputs]
+        numbers, outputs, loss = _for_loss(targets, kind)
+        train, held_out = ((rows, targets) for rows, targets in zip(inputs, numbers, strict=True))
+        noise = slope_noise(train, held_out, loss, lambda: perceptron(inputs[0].shape[1], outputs), seed)
+        measures["slope_noise"] = noise.share
+    if noise.share > NOISE:
+        wanted = f"about {max(noise.needed(NOISE), FEWEST):,}" if count >= FEWEST else f"at least {FEWEST}"
+        yield Finding(
+            "validation-too-small",
+            f"with {count} validation samples, the choice of samples moves the learned radius as much as the prior "
+            f"does: hold out {wanted}, or use `RotatingFolds`",
+            "warning",
+        )
+
+
+def _for_loss(targets: list[Tensor], kind: str) -> tuple[list[Tensor], int, Callable[[Any, Any], Tensor]]:
+    """Targets, outputs and loss of the short run."""
+    if kind == "classification":
+        classes, numbers = torch.unique(torch.cat(targets), return_inverse=True)
+        return list(numbers.split([len(t) for t in targets])), len(classes), nn.functional.cross_entropy
+    flat = [t.reshape(len(t), -1).float() for t in targets]
+    if kind == "multilabel":
+        return flat, flat[0].shape[1], nn.functional.binary_cross_entropy_with_logits
+    mean, deviation = flat[0].mean(0), flat[0].std(0).clamp(min=1e-6)
+    return [(t - mean) / deviation for t in flat], flat[0].shape[1], nn.functional.mse_loss
+
+
+def _values(name: str, side: Any, data: Any) -> list[Any]:
+    values = side.tolist() if hasattr(side, "tolist") else list(side)
+    if len(values) != len(data):
+        raise ValueError(f"`{name}` must have one value for each of {len(data)} samples, got {len(values)}")
+    return values

@@ -1,0 +1,98 @@
+"""Training, validation and deployed data as rows of numbers."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from letsam import checks
+from letsam.tasks import targets_of
+from letsam.validation.drift.drift_features import features_of
+from letsam.validation.drift.inputs import InputForm
+
+MOST = 20_000  # samples of a part
+WIDEST = 512  # numbers in a row
+
+
+@dataclass(frozen=True)
+class AuditedPart:
+    """One of the data sets.
+
+    Args:
+        features: what two-sample tests compare, a row for each sample.
+        rows: the inputs themselves, at most 512 numbers each (of larger ones a random projection).
+        digests: of the inputs, the same for equal inputs.
+        targets: of the samples; None for deployed data.
+        places: of the samples in the data set.
+    """
+
+    features: Tensor
+    rows: Tensor
+    digests: list[str]
+    targets: Tensor | None
+    places: Tensor
+
+    def __len__(self) -> int:
+        """The number of samples."""
+        return len(self.digests)
+
+
+def audited_part(name: str, dataset: Dataset[Any], form: InputForm, *, labelled: bool = True) -> AuditedPart:
+    """Read a data set: all its samples, or 20,000 of them, evenly spaced.
+
+    Raises:
+        TypeError: it is no map-style data set.
+        ValueError: it is empty, or its targets are not numbers.
+    """
+    samples = cast("Any", dataset)
+    if not hasattr(samples, "__getitem__") or not hasattr(samples, "__len__"):
+        raise TypeError(f"`{name}` must be a map-style data set, got {checks.shown(dataset)}")
+    count = len(samples)
+    if not count:
+        raise ValueError(f"`{name}` must have at least 1 sample, got 0")
+    places = torch.arange(min(count, MOST)) * count // min(count, MOST)
+    read = [samples[place] for place in places.tolist()]
+    pairs = labelled or (isinstance(read[0], (tuple, list)) and form.key == 0) or isinstance(read[0], dict)
+    inputs = form.batch(read) if pairs else _stacked(read, form)
+    opened = form.opened(inputs)
+    features = features_of(opened, form.modality)
+    if isinstance(opened, Tensor):
+        rows = projected(opened.flatten(1).float().cpu())
+        digests = [hashlib.sha1(one.contiguous().numpy().tobytes()).hexdigest() for one in _bytes(inputs)]
+    else:
+        rows = features
+        digests = [hashlib.sha1(repr(one).encode()).hexdigest() for one in opened]
+    targets = None
+    if labelled:
+        targets = targets_of(dataset).detach().cpu()[places] if form.key == 0 else _targets(read)
+    return AuditedPart(features, rows, digests, targets, places)
+
+
+def projected(rows: Tensor) -> Tensor:
+    """Rows of at most 512 numbers, whose distances are about those of the given ones (Johnson and Lindenstrauss)."""
+    if rows.shape[1] <= WIDEST:
+        return rows
+    stream = torch.Generator().manual_seed(0)
+    return rows @ (torch.randn(rows.shape[1], WIDEST, generator=stream) / WIDEST**0.5)
+
+
+def _stacked(inputs: list[Any], form: InputForm) -> Any:
+    return inputs if form.modality == "text" else torch.stack([torch.as_tensor(one) for one in inputs])
+
+
+def _bytes(inputs: Any) -> Tensor:
+    """The inputs on the CPU; 0 and -0 are equal."""
+    found = inputs.detach().cpu()
+    return found + 0 if found.is_floating_point() else found
+
+
+def _targets(read: list[Any]) -> Tensor:
+    for name in ("labels", "label", "target", "targets"):
+        if name in read[0]:
+            return torch.stack([torch.as_tensor(one[name]) for one in read])
+    raise ValueError(f"samples that are dicts must have `labels`, got {', '.join(map(str, read[0]))}")
