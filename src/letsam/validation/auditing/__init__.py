@@ -1,7 +1,7 @@
 """Audits of validation data: what is wrong with them, and what to change.
 
 - `data_audit`: `audit`, and its result
-- `parts`: training, validation and deployed data as rows of numbers
+- `audited`: training, validation and deployed data as rows of numbers
 - `repeats`: duplicates and near duplicates; `label_checks`: shares of classes, suspected labels
 - `radius_probe`: whether the validation set is large enough for a learned radius
 """

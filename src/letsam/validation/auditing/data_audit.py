@@ -12,8 +12,8 @@ from torch.utils.data import Dataset
 
 from letsam import checks
 from letsam.doctor import Finding
+from letsam.validation.auditing.audited import AuditedPart, audited_part
 from letsam.validation.auditing.label_checks import shares_differ, suspected
-from letsam.validation.auditing.parts import AuditedPart, audited_part
 from letsam.validation.auditing.radius_probe import FEWEST, SlopeNoise, perceptron, slope_noise
 from letsam.validation.auditing.repeats import repeats
 from letsam.validation.division import kind_of

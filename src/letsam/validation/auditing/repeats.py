@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from letsam.validation.auditing.parts import AuditedPart
+from letsam.validation.auditing.audited import AuditedPart
 
 NEIGHBOURS = 5
 
@@ -50,7 +50,7 @@ def repeats(train: AuditedPart, validation: AuditedPart, level: float) -> Repeat
     if len(train) <= 2 * NEIGHBOURS or len(repeated) == len(validation):
         return Repeats(exact, [], differing, float("inf"))
     scale = train.rows.std().clamp(min=1e-12)
-    if train.rows.shape[1] <= 64:  # columns of a table may have different units; those that are nearly constant count little
+    if train.rows.shape[1] <= 64:  # columns of a table may have different units; nearly constant ones count little
         own_scale = train.rows.std(0)
         scale = torch.where(own_scale > 0.1 * scale, own_scale, scale)
     search = NearestNeighbors(n_neighbors=NEIGHBOURS + 1).fit((train.rows / scale).numpy())
