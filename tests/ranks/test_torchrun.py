@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import warm
 from letsam import cli
@@ -145,3 +147,7 @@ def test_a_checkpoint_of_sharded_weights_goes_on_on_any_number_of_ranks(two: Any
     assert status == 0, output
     for copy in ("one", "two"):
         assert_close(runs(tmp_path / copy), runs(tmp_path / "whole"), PRECISION["fsdp"][1])
+    whole, sharded_weights = (load_file(tmp_path / name / "model" / "weights.safetensors") for name in ("whole", "two"))
+    assert whole.keys() == sharded_weights.keys()
+    for name, weights in whole.items():
+        torch.testing.assert_close(sharded_weights[name], weights, rtol=1e-3, atol=1e-4)
