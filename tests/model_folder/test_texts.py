@@ -46,7 +46,9 @@ def test_texts_in_memory_and_in_a_file(here: Path) -> None:
 def test_numbers_by_a_pretrained_model(here: Path, lora: tuple[str, ...]) -> None:
     """Its outputs are in the units of the target, after reading it again as well."""
     tiny_bert(here / "bert")
-    rows = [(f"a {'good' if i % 2 else 'bad'} film w{i % 9} w{i % 31}", 100.0 + 20 * (i % 2) + i % 3) for i in range(60)]
+    rows = [
+        (f"a {'good' if i % 2 else 'bad'} film w{i % 9} w{i % 31}", 100.0 + 20 * (i % 2) + i % 3) for i in range(60)
+    ]
     frame = pandas.DataFrame(rows, columns=["review", "score"])
     frame[:40].to_csv("train.csv", index=False)
     frame[40:].to_csv("test.csv", index=False)

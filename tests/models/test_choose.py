@@ -83,7 +83,7 @@ def test_a_network_is_built_again_from_its_config(data: DataDescription, name: s
         (described("image", (3, 28, 28)), "wrn-28-10", r"^model 'wrn-28-10' needs images of 32x32, got 28x28$"),
         (described("image", (3, 28, 30)), "vit", r"^model 'vit' needs square images, got 28x30$"),
         (described("image", (1, 32, 32)), "vit-s", r"^model 'vit-s' needs images of 3 channels, got 1$"),
-        (TABLE, "timm:resnet18", "timm"),
+        (TABLE, "timm:resnet18", "^`model` timm:NAME needs images, got a table task$"),
     ],
 )
 def test_a_model_that_does_not_fit_the_data_is_refused(data: DataDescription, name: str, message: str) -> None:

@@ -67,8 +67,8 @@ def choose(data: DataDescription, options: ModelOptions, pad_id: int | None = No
     name = options.pretrained or (automatic(data) if options.name == AUTO else options.name)
     batch_size = _batch_size(data)
     if name.startswith(PREFIX):
-        import_timm()
         arguments = timm_arguments(name, data, pretrained=options.pretrained is not None)
+        import_timm()  # here, so that a missing package is told of before anything is trained
         default = BaseOptimizer("adamw", 1e-4 if options.pretrained else 1e-3, 0.05)
         build, steps, limits = timm_model, 6000, (5, 60)
         config = {"family": "timm", "arguments": {**arguments, "pretrained": False}}
