@@ -90,6 +90,9 @@ class RunArguments:
     folds: Annotated[
         int | None, typer.Option(help="Hold out one of so many folds, another one in each third of the epochs.")
     ] = None
+    validation_shift: Annotated[
+        str | None, typer.Option(help="Simulated drift of the validation data, such as noise:2,blur:1.")
+    ] = None
     train_size: Annotated[int | None, typer.Option(help="Training samples, for tasks that offer a choice.")] = None
     data_dir: Annotated[Path | None, typer.Option(help="Folder with the data, for tasks that read files.")] = None
     out: Annotated[Path | None, typer.Option(help="Folder for the results.  [default: runs/TASK]")] = None
@@ -318,6 +321,7 @@ def make_config(
         label_noise=run.label_noise,
         validation_share=run.validation_share,
         folds=run.folds,
+        validation_shift=run.validation_shift,
         refit=refit,
         train_size=run.train_size,
         data_dir=None if run.data_dir is None else str(run.data_dir),

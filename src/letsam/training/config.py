@@ -17,6 +17,7 @@ from letsam.tasks import Task, load_task
 from letsam.training.data_record import DataRecord
 from letsam.training.devices import PRECISIONS
 from letsam.training.methods import Method
+from letsam.validation import Mixture
 
 _GRIDS = {"sam": ("0.05", "0.1", "0.2", "0.5"), "asam": ("0.2", "1", "2", "5")}
 """In every setting of docs/evidence.md, the best of these is within 1.5 points of the best of the whole grid there."""
@@ -47,6 +48,7 @@ class TrialConfig:
         label_noise: fraction of wrong training labels, at least 0 and below 1.
         validation_share: fraction of the training data held out for learned radii, between 0 and 1.
         folds: >= 2; hold out one of so many folds, another one in each third of the epochs; None: a fixed share.
+        validation_shift: simulated drift of the validation data, such as "noise:2,blur:1"; None: none.
         refit: replay each learned schedule on all the training data, as another run.
         train_size: training samples, for tasks that offer a choice; None: the task's.
         data_dir: folder with the data, for tasks that read files.
@@ -79,6 +81,7 @@ class TrialConfig:
     label_noise: float = 0.0
     validation_share: float = 0.1
     folds: int | None = None
+    validation_shift: str | None = None
     refit: bool = True
     train_size: int | None = None
     data_dir: str | None = None
@@ -115,6 +118,8 @@ class TrialConfig:
         checks.whole("accumulate", self.accumulate, 1)
         if self.folds is not None:
             checks.whole("folds", self.folds, 2)
+        if self.validation_shift is not None and Mixture.parse(self.validation_shift).resampling and self.folds:
+            raise ValueError("`validation_shift` must not resample labels or groups with `folds`")
         if self.workers is not None:
             checks.whole("workers", self.workers, 0)
         self._check_search()
@@ -194,7 +199,7 @@ class TrialConfig:
     @property
     def split_options(self) -> dict[str, Any]:
         """The options of `make_splits`."""
-        names = ("label_noise", "validation_share", "folds", "epochs")
+        names = ("label_noise", "validation_share", "folds", "epochs", "validation_shift")
         return {name: getattr(self, name) for name in names}
 
     def as_json(self) -> dict[str, Any]:

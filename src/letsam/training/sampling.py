@@ -6,6 +6,7 @@ samples out leaves them out of this order.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 
 from letsam.tasks import Task, targets_of, with_label_noise
 from letsam.tasks.images import without_augmentation
+from letsam.training.drifted import with_drift
 from letsam.validation import RotatingFolds, held_out_split
 
 TURNS = 3  # of rotating folds in a run; with many, the network remembers what is held out (measured on digits)
@@ -56,6 +58,7 @@ def make_splits(
     hold_out: bool,
     folds: int | None = None,
     epochs: int | None = None,
+    validation_shift: str | None = None,
 ) -> Splits:
     """Make the splits for one seed.
 
@@ -67,6 +70,7 @@ def make_splits(
         hold_out: whether the method needs validation data.
         folds: hold out one of so many folds, another one in each third of the epochs, instead of a fixed share.
         epochs: of the run; None: the task's.
+        validation_shift: simulated drift of the validation data, see `letsam.validation.shifted`; None: none.
 
     Returns:
         The splits; without `hold_out`, all training data are trained on. Samples that are held out are not augmented.
@@ -74,6 +78,27 @@ def make_splits(
     Raises:
         ValueError: too few samples to split, or label noise for targets that are not classes.
     """
+    found = _clean_splits(task, seed, label_noise, validation_share, hold_out, folds, epochs)
+    if validation_shift is None or found.validation is None:
+        return found
+    groups = None
+    if task.groups is not None and task.validation is None and folds is None:
+        kept, total = found.order
+        held_out = torch.ones(total, dtype=torch.bool)
+        held_out[kept] = False
+        groups = task.groups[held_out]
+    return dataclasses.replace(found, validation=with_drift(task, found.validation, validation_shift, seed, groups))
+
+
+def _clean_splits(
+    task: Task,
+    seed: int,
+    label_noise: float,
+    validation_share: float,
+    hold_out: bool,
+    folds: int | None,
+    epochs: int | None,
+) -> Splits:
     train = task.train
     if label_noise:
         train = with_label_noise(train, label_noise, generator=generator(seed, NOISE))
@@ -109,7 +134,7 @@ class SplitCache:
 
     Args:
         task: the task.
-        options: `label_noise`, `validation_share`, `folds` and `epochs`, as `make_splits` takes them.
+        options: `label_noise`, `validation_share` and so on, as `make_splits` takes them.
     """
 
     def __init__(self, task: Task, **options: Any) -> None:

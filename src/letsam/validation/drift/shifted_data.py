@@ -98,6 +98,19 @@ def shifted(
     mixture = shift if isinstance(shift, Mixture) else Mixture.parse(shift, form.modality)
     if mixture.modality not in (None, form.modality):
         raise ValueError(f"`shift` must be one of {form.modality} data, got {mixture}, of {mixture.modality} data")
+    return with_form(dataset, mixture, form, seed=seed, groups=groups, device=device)
+
+
+def with_form(
+    dataset: Dataset[Any],
+    mixture: Mixture,
+    form: InputForm,
+    *,
+    seed: int = 0,
+    groups: Any = None,
+    device: torch.device | str | None = None,
+) -> Dataset[Any]:
+    """The same as `shifted` for a data set whose form is known, such as that of the training data."""
     form.check(mixture)
     found = ShiftedDataset(dataset, mixture, form, seed, _places(dataset, mixture, seed, groups))
     return found.in_memory(device) if type(dataset) is TensorDataset else found
