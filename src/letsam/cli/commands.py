@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,6 +28,7 @@ from letsam.results import locked_folder, printable
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+    from letsam.doctor import Finding
     from letsam.tasks import Task
     from letsam.training.config import TrialConfig
     from letsam.training.loggers import LogTo
@@ -332,9 +333,6 @@ def doctor_command(
     The function of SETUP takes nothing and returns (optimizer, closure), followed by as many of validation_closure,
     model and scheduler as there are, or a mapping with these names.
     """
-    from rich.table import Column, Table
-    from rich.text import Text
-
     from letsam.doctor import check
     from letsam.tasks.loading import call_function
 
@@ -342,12 +340,19 @@ def doctor_command(
     if not findings:
         print("nothing is wrong")
         return 0
+    _print_findings(findings)
+    return int(any(finding.severity == "error" for finding in findings))
+
+
+def _print_findings(findings: Iterable[Finding]) -> None:
+    from rich.table import Column, Table
+    from rich.text import Text
+
     table = Table("severity", Column("code", no_wrap=True), "what is wrong, and what to change")
     for finding in findings:
         lines = "\n".join(map(printable, finding.message.split("\n")))
         table.add_row(finding.severity, finding.code, Text(lines))
     print_table(table)
-    return int(any(finding.severity == "error" for finding in findings))
 
 
 def _check_arguments(setup: str, returned: object) -> dict[str, Any]:
@@ -361,6 +366,25 @@ def _check_arguments(setup: str, returned: object) -> dict[str, Any]:
     if unknown := [str(name) for name in returned if name not in names]:
         raise ValueError(f"{setup} gives `{unknown[0]}`, expected {', '.join(names)}")
     return dict(returned)
+
+
+@app.command("audit")
+@options.takes(options.AuditArguments, options.DataArguments)
+def audit_command(asked: options.AuditArguments, data: options.DataArguments) -> int:
+    """Examine the validation data of a task; exit status 1 where there is an error, 0 with warnings alone.
+
+    The training data are split as for a trial with this seed.
+    """
+    from letsam.cli.auditing_task import audit_of, save_audit
+
+    found = audit_of(asked, data)
+    if asked.out is not None:
+        save_audit(found, asked.out)
+    if not found:
+        print("nothing is wrong")
+        return 0
+    _print_findings(found)
+    return int(any(finding.severity == "error" for finding in found))
 
 
 @app.command("tasks")

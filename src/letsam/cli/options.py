@@ -251,6 +251,21 @@ class SearchArguments:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class AuditArguments:
+    """What is audited."""
+
+    task: Annotated[str, typer.Argument(metavar="DATA", help=_TASK)]
+    deployed: Annotated[Path | None, typer.Option(help="File or folder of inputs from operation, without targets.")] = (
+        None
+    )
+    validation_share: Annotated[float, typer.Option(help="Fraction held out for learned radii, between 0 and 1.")] = 0.1
+    seed: Annotated[int, typer.Option(help="Of the split.")] = 0
+    train_size: Annotated[int | None, typer.Option(help="Training samples, for tasks that offer a choice.")] = None
+    data_dir: Annotated[Path | None, typer.Option(help="Folder with the data, for tasks that read files.")] = None
+    out: Annotated[Path | None, typer.Option(help="JSON file for the findings and the numbers behind them.")] = None
+
+
 def takes(*groups: type[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Make the fields of groups of options parameters of a command.
 

@@ -17,23 +17,27 @@ from letsam.validation.drift.shifted_data import with_form
 
 def input_form(task: Task) -> InputForm:
     """How shifts see the inputs of a task: images by the range of the training data, texts through their tokenizer."""
-    preparation, given = task.preparation, {}
+    modality, options = form_options(task)
+    return InputForm.of(without_augmentation(task.train), modality, **options)
+
+
+def form_options(task: Task) -> tuple[str | None, dict[str, Any]]:
+    """The modality of a task's inputs, None if it is told from them, and further options of `InputForm.of`."""
+    preparation = task.preparation
     modality = getattr(preparation, "modality", None)
     if modality == "audio":
-        modality, given = "log-mel", {"scale": (preparation.mean, preparation.std)}
-    elif modality == "text":
+        return "log-mel", {"scale": (preparation.mean, preparation.std)}
+    if modality != "text":
+        return (modality if modality in ("image", "table") else None), {}
 
-        def decode(one: Any) -> str:
-            return preparation.tokenizer.decode(torch.as_tensor(one["input_ids"]).tolist())
+    def decode(one: Any) -> str:
+        return preparation.tokenizer.decode(torch.as_tensor(one["input_ids"]).tolist())
 
-        def encode(text: str) -> Any:
-            ids = preparation.tokens([text])[0].long()
-            return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    def encode(text: str) -> Any:
+        ids = preparation.tokens([text])[0].long()
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
-        given = {"decode": decode, "encode": encode}
-    elif modality not in ("image", "table"):
-        modality = None
-    return InputForm.of(without_augmentation(task.train), modality, **given)
+    return modality, {"decode": decode, "encode": encode}
 
 
 def with_drift(task: Task, dataset: Dataset[Any], shift: str, seed: int, groups: Tensor | None = None) -> Dataset[Any]:
