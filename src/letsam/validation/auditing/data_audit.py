@@ -22,8 +22,6 @@ from letsam.validation.drift.two_sample import two_sample_test
 
 LEVEL = 0.01  # probability of a false finding in an audit of data without faults
 TESTS = 5  # that share it: near duplicates, shares of classes, wrong labels, two two-sample tests
-WRONG = 0.02  # fraction of wrong labels that is tolerated
-PART_OF_ERRORS = 0.3  # suspected labels among those that a classifier misses; overlapping classes have fewer
 NOISE = 0.7  # of slopes, the largest weight of the prior
 SHOWN = 5
 
@@ -77,8 +75,8 @@ def audit(
     - *duplicates*, *near-duplicates*: validation samples that are trained on, exactly or nearly
     - *group-leakage*, *time-leakage*: groups on both sides; training samples later than validation samples
     - *label-shares*: classes, labels or numbers have another distribution in validation
-    - *wrong-labels*: cleanlab suspects more than 2% of all labels, or of those in validation, and more than overlapping
-      classes explain
+    - *wrong-labels*: a classifier misses labels of which it is sure, which overlapping classes do not explain; the
+      suspects are cleanlab's
     - *validation-differs*: a classifier tells validation from training inputs
     - *deployed-differs*: a classifier tells deployed from validation inputs
     - *validation-too-small*: other validation samples would move the learned radius elsewhere
@@ -206,26 +204,23 @@ def _labels(
     measures: dict[str, Any],
     places: dict[str, list[tuple[Any, int]]],
 ) -> Iterator[Finding]:
-    from scipy.stats import beta
-
     # The rows of larger inputs hold more than the features, and trees do not mind more columns.
     rows = torch.cat([torch.cat([part.rows, part.features], dim=1) for part in parts])
-    which, missed = suspected(rows, torch.cat(targets), seed)
-    count, total = len(which), len(rows)
-    border = len(parts[0])
+    labels = suspected(rows, torch.cat(targets), seed)
+    count, total, border = len(labels.which), len(rows), len(parts[0])
+    if not len(labels.places):  # no two classes with enough samples
+        return
     named = [
         ("validation", int(parts[1].places[place - border]))
         if place >= border
         else ("train", int(parts[0].places[place]))
-        for place in which.tolist()
+        for place in labels.which.tolist()
     ]
     own = sum(name == "validation" for name, _ in named)
-    measures |= {"suspected_labels": count, "labels_not_predicted": missed}
-    lowest = [
-        float(beta.ppf(LEVEL / TESTS / 2, hits, size - hits + 1)) if hits else 0.0
-        for hits, size in ((count, total), (own, len(parts[1])))
-    ]
-    if max(lowest) > WRONG and count > PART_OF_ERRORS * missed * total:
+    measures |= {"suspected_labels": count, "labels_not_predicted": float(labels.missed.float().mean())}
+    everywhere = torch.ones_like(labels.missed)
+    wrong = [labels.contradicted(among, LEVEL / TESTS / 2) for among in (everywhere, labels.places >= border)]
+    if named and any(wrong):
         places["wrong-labels"] = list(named)
         first = ", ".join(f"{name} sample {place}" for name, place in named[:SHOWN])
         yield Finding(
