@@ -93,6 +93,10 @@ class RunArguments:
     validation_shift: Annotated[
         str | None, typer.Option(help="Simulated drift of the validation data, such as noise:2,blur:1.")
     ] = None
+    evaluate_shift: Annotated[
+        str | None,
+        typer.Option(help="Test under drift as well, such as noise,blur:2; without a number, all severities."),
+    ] = None
     train_size: Annotated[int | None, typer.Option(help="Training samples, for tasks that offer a choice.")] = None
     data_dir: Annotated[Path | None, typer.Option(help="Folder with the data, for tasks that read files.")] = None
     out: Annotated[Path | None, typer.Option(help="Folder for the results.  [default: runs/TASK]")] = None
@@ -337,6 +341,7 @@ def make_config(
         validation_share=run.validation_share,
         folds=run.folds,
         validation_shift=run.validation_shift,
+        evaluate_shift=run.evaluate_shift,
         refit=refit,
         train_size=run.train_size,
         data_dir=None if run.data_dir is None else str(run.data_dir),

@@ -49,6 +49,7 @@ class TrialConfig:
         validation_share: fraction of the training data held out for learned radii, between 0 and 1.
         folds: >= 2; hold out one of so many folds, another one in each third of the epochs; None: a fixed share.
         validation_shift: simulated drift of the validation data, such as "noise:2,blur:1"; None: none.
+        evaluate_shift: shifts of further test sets, such as "noise,blur:2", see `shifts_to_test`; None: none.
         refit: replay each learned schedule on all the training data, as another run.
         train_size: training samples, for tasks that offer a choice; None: the task's.
         data_dir: folder with the data, for tasks that read files.
@@ -82,6 +83,7 @@ class TrialConfig:
     validation_share: float = 0.1
     folds: int | None = None
     validation_shift: str | None = None
+    evaluate_shift: str | None = None
     refit: bool = True
     train_size: int | None = None
     data_dir: str | None = None
@@ -118,6 +120,9 @@ class TrialConfig:
         checks.whole("accumulate", self.accumulate, 1)
         if self.folds is not None:
             checks.whole("folds", self.folds, 2)
+        if self.evaluate_shift is not None:
+            for part in self.evaluate_shift.split(","):
+                Mixture.parse(part)
         if self.validation_shift is not None and Mixture.parse(self.validation_shift).resampling and self.folds:
             raise ValueError("`validation_shift` must not resample labels or groups with `folds`")
         if self.workers is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -32,6 +33,7 @@ from letsam.training.feed import Batches, Feed
 from letsam.training.methods import Method, PlannedRun
 from letsam.training.predictions import Finished, OutputCollector
 from letsam.training.sampling import RANKS, Splits, generator, make_splits
+from letsam.training.shifted_tests import shifted_metrics
 from letsam.training.user_code import called
 
 
@@ -100,7 +102,7 @@ class Training:
         if not isinstance(base, Optimizer):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"`optimizer` must return a torch.optim.Optimizer, got {type(base).__name__}")
         self.optimizer: Optimizer = method.optimizer(base, self.rho_initial, replayed, steps, model=self.model)
-        self.max_grad_norm = config.max_grad_norm
+        self.max_grad_norm, self.evaluate_shift = config.max_grad_norm, config.evaluate_shift
         if isinstance(self.optimizer, SharpnessAware):
             self.optimizer.max_grad_norm = self.max_grad_norm
         self.scheduler = LambdaLR(self.optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step / steps, 1))))
@@ -303,6 +305,9 @@ class Training:
     def finish(self) -> Finished:
         """The record of the finished run with its predictions; a run restored at its end evaluates for them again."""
         run = self.result()
+        if self.evaluate_shift is not None:
+            shifted = shifted_metrics(self.task, self.model, self.fabric.device, self.evaluate_shift)
+            run = dataclasses.replace(run, metrics={**run.metrics, **shifted})
         if self.outputs is None:
             self.outputs = OutputCollector(self.task)
             evaluate_on(self.task, self.model, self.test, collector=self.outputs)
