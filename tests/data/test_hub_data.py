@@ -144,3 +144,14 @@ def test_the_hub_is_asked_for_a_name_and_a_configuration(monkeypatch: pytest.Mon
     assert len(loaded("hf:someone/pets:small").test) == 4  # type: ignore[arg-type]
     assert loaded("hf:someone/pets").name == "pets"
     assert asked == [("someone/pets", "small"), ("someone/pets", None)]
+
+
+def test_texts(tmp_path: Path) -> None:
+    pytest.importorskip("tokenizers")
+    texts = [f"scene {i} has a {'great' if i % 2 else 'dull'} plot" for i in range(40)]
+    features = datasets.Features(text=datasets.Value("string"), label=datasets.ClassLabel(names=["bad", "good"]))
+    table = datasets.Dataset.from_dict({"text": texts, "label": [i % 2 for i in range(40)]}, features=features)
+    table.save_to_disk(tmp_path / "reviews")
+    data = loaded(tmp_path / "reviews")
+    assert (data.name, data.modality, data.classes) == ("reviews", "text", ("bad", "good"))
+    assert len(data.train) + len(data.test) == 40  # type: ignore[arg-type]

@@ -244,3 +244,6 @@ def test_workers_are_chosen_for_files_alone(monkeypatch: pytest.MonkeyPatch) -> 
         *(0, 0),
         *(12, 12),
     ]
+    for cores, workers in ((1, 1), (2, 1), (4, 3)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)))
+        assert worker_count(None, reads_files=True) == workers

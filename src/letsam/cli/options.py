@@ -115,7 +115,7 @@ class RunArguments:
     ] = None
     workers: Annotated[
         int | None,
-        typer.Option(help="Processes that read data that is not in memory.  [default: cores, up to 8, for files]"),
+        typer.Option(help="Processes that read data that is not in memory.  [default: cores - 1, up to 8, for files]"),
     ] = None
 
     def logs(self, folder: Path) -> LogTo | None:

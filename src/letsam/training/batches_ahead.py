@@ -191,7 +191,8 @@ def worker_count(given: int | None, *, reads_files: bool) -> int:
     """How many worker processes read the data.
 
     Args:
-        given: as the user has asked; None: as many as there are cores, up to 8, if reading is slow, else none.
+        given: as the user has asked; None: one fewer than there are cores, from 1 to 8, if reading is slow, else
+            none.
         reads_files: whether reading a sample is slow.
 
     Returns:
@@ -206,4 +207,4 @@ def worker_count(given: int | None, *, reads_files: bool) -> int:
     if given is not None:
         return given
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(MOST_WORKERS, cores) if reads_files else 0
+    return min(MOST_WORKERS, max(1, cores - 1)) if reads_files else 0  # the training needs one itself

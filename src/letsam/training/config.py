@@ -61,7 +61,7 @@ class TrialConfig:
         model_options: the model of a task without code, and its optimizer; of another task, the options of its base
             optimizer. None: those of the task.
         found_lr: the learning rate that ``lr="auto"`` has found, see `letsam.training.learning_rate`.
-        workers: processes that read what is not in memory, >= 0; None: as many as there are cores for files, else none.
+        workers: processes that read what is not in memory, >= 0; None: one fewer than cores for files, else none.
             With a number, what is random about a sample depends on the seed, the epoch and the sample alone.
         search: of "lr" and "weight_decay", what Optuna tunes for each method; None: nothing.
         search_trials: >= 1, the trials of each method; None: 20 with `search`.
