@@ -43,6 +43,13 @@ def test_a_difference_that_may_be_chance_is_hedged(five):
     )
 
 
+def test_bounds_that_say_nothing_are_left_out():
+    found = verdict(trial({"sgd": [0.70, 0.71, 0.72], "lets-sam": [0.30, 0.71, 0.99]}))
+    assert "no clear difference from sgd" in found.comparisons[0][1]
+    assert "which 3 seeds are too few to bound" in found.comparisons[0][1]
+    assert "true value" not in found.comparisons[0][1]
+
+
 def test_a_lead_over_all_others_is_told():
     rows = {"sgd": [0.70, 0.71, 0.72], "sam": [0.80, 0.81, 0.82], "lets-sam": [0.90, 0.91, 0.92]}
     assert verdict(trial(rows)).headline.endswith("Its lead over each of the others is larger than chance explains.")

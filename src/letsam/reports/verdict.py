@@ -19,6 +19,9 @@ from letsam.results import MethodName, Results, Summary, finite_mean, finite_spr
 
 __all__ = ["Verdict", "missing_runs", "skipped_steps_note", "verdict"]
 
+WIDE = 40.0
+"""Points of a percentage. Wider bounds say nothing, and look like a mistake."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -177,6 +180,8 @@ def _compared(results: Results, row: Summary, rival: Summary, name: str) -> str:
     mean = scale.difference(sign * difference.gain, results.metric)
     if not difference.judged:
         return f"{mean} against {name}{cost} ({_seeds(difference.seeds)} only, so it may be chance)"
+    if unit and high - low > WIDE:
+        return f"no clear difference from {name}{cost} ({mean}, which {_seeds(difference.seeds)} are too few to bound)"
     interval = f"true value between {low:+.{scale.digits}f} and {high:+.{scale.digits}f}"
     return f"no clear difference from {name}{cost} ({mean}, {interval})"
 
