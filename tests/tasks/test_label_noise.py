@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Subset, TensorDataset
+from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
-from letsam.tasks import targets_of, with_label_noise
+from letsam.tasks import label_noise, targets_of, with_label_noise
 from letsam.tasks.subset import stratified_order
 
 
@@ -178,3 +179,55 @@ def test_targets_of_reads_every_kind_of_dataset() -> None:
         targets_of(Items([torch.zeros(1), torch.zeros(2)]))
     with pytest.raises(ValueError, match=r"targets must be numbers or tensors of one common shape"):
         targets_of(Items([{"label": 1}]))
+
+
+class Pictures(Dataset[tuple[torch.Tensor, int]]):
+    """Counts how often a sample is loaded, as an image would be decoded."""
+
+    def __init__(self, **attributes: object) -> None:
+        self.loaded = 0
+        self.labels_of_samples = [0, 1, 2, 1, 0, 2, 2]
+        vars(self).update(attributes)
+
+    def __len__(self) -> int:
+        return 7
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        if index >= 7:
+            raise IndexError
+        self.loaded += 1
+        return torch.zeros(1), self.labels_of_samples[index]
+
+
+LABELS = [0, 1, 2, 1, 0, 2, 2]
+
+
+@pytest.mark.parametrize("name", ["targets", "labels"])
+@pytest.mark.parametrize("kind", [list, tuple, np.array, torch.tensor])
+def test_listed_targets_are_not_read_from_the_samples(name: str, kind: Callable[[list[int]], object]) -> None:
+    """But for three of them, which must agree."""
+    data = Pictures(**{name: kind(LABELS)})
+    assert targets_of(data).tolist() == LABELS
+    assert targets_of(Subset(data, [6, 1])).tolist() == [2, 1]
+    assert targets_of(ConcatDataset([data, data])).tolist() == LABELS * 2
+    assert data.loaded <= 4 * 3
+
+
+@pytest.mark.parametrize("listed", [[0] * 7, [1, 2], "abcdefg", 3, [None] * 7, list("abcdefg")])
+def test_a_list_that_is_none_of_targets_is_not_taken(listed: object) -> None:
+    assert targets_of(Pictures(targets=listed)).tolist() == LABELS
+    transformed = Pictures(targets=[1, 2, 3, 2, 1, 3, 3], target_transform=lambda target: target - 1)
+    assert targets_of(transformed).tolist() == LABELS
+
+
+def test_samples_are_loaded_once_for_their_targets(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = Pictures()
+    assert targets_of(data).tolist() == targets_of(Subset(data, range(7))).tolist() == LABELS
+    assert (data.loaded, caplog.records) == (7, [])
+    monkeypatch.setattr(label_noise, "PATIENCE", -1.0)
+    targets_of(Pictures())
+    assert [one.getMessage() for one in caplog.records] == [
+        "all 7 samples of Pictures are loaded for their targets; a data set with an attribute `targets` is not"
+    ]

@@ -1,10 +1,13 @@
 """Symmetric label noise: a fraction of the targets is replaced by another class, drawn uniformly."""
 
+import logging
+import time
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Subset, TensorDataset
+from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
 from letsam.tasks.weighted import WeightedTarget, plain_targets
 
@@ -12,9 +15,10 @@ from letsam.tasks.weighted import WeightedTarget, plain_targets
 def targets_of(dataset: Dataset[Any]) -> Tensor:
     """All targets of a dataset of ``(input, target)`` pairs, in order.
 
-    The targets of a ``TensorDataset``, of a ``Subset`` of one, and of a dataset with a tensor ``targets`` (which must
-    equal the targets of its samples) are read directly. Of any other dataset, including subclasses of
-    ``TensorDataset``, every sample is loaded once.
+    The targets of a ``TensorDataset``, of a ``Subset`` or ``ConcatDataset`` of one, and of a dataset with a tensor
+    ``targets`` (which must equal the targets of its samples) are read directly; so is a list or an array ``targets`` or
+    ``labels``, if it agrees with the first, the middle and the last sample. Of any other dataset, including subclasses
+    of ``TensorDataset``, every sample is loaded once, even if its targets are asked for again.
 
     Args:
         dataset: Map-style dataset of pairs.
@@ -34,13 +38,61 @@ def targets_of(dataset: Dataset[Any]) -> Tensor:
         return dataset.tensors[1]
     if isinstance(dataset, Subset):
         return targets_of(dataset.dataset)[torch.as_tensor(dataset.indices, dtype=torch.long)]
+    if isinstance(dataset, ConcatDataset):
+        return torch.cat([targets_of(part) for part in dataset.datasets])
     samples = cast(Any, dataset)
-    known = getattr(samples, "targets", None)
     transform = getattr(samples, "target_transform", None)  # in torchvision's data sets: changes the targets of samples
-    if isinstance(known, Tensor) and len(known) == len(samples) and transform is None:
-        return known
+    if transform is None:
+        known = getattr(samples, "targets", None)
+        if isinstance(known, Tensor) and len(known) == len(samples):
+            return known
+        for name in ("targets", "labels"):
+            listed = _listed(samples, getattr(samples, name, None))
+            if listed is not None:
+                return listed
     try:
-        return torch.stack([torch.as_tensor(samples[index][1]) for index in range(len(samples))])
+        found = _READ.get(dataset)
+    except TypeError:  # it has no hash
+        return _read(samples)
+    if found is None:
+        found = _READ[dataset] = _read(samples)
+    return found
+
+
+_READ: WeakKeyDictionary[Dataset[Any], Tensor] = WeakKeyDictionary()  # targets of data sets that had to be loaded
+PATIENCE = 5.0  # seconds that loading may take before the user is told
+_log = logging.getLogger(__name__)
+
+
+def _listed(samples: Any, known: Any) -> Tensor | None:
+    """A list or an array as targets, if it holds those of the samples."""
+    if not isinstance(known, list | tuple | Tensor) and not hasattr(known, "__array__"):
+        return None
+    count = len(samples)
+    try:
+        targets = torch.as_tensor(known)
+        if targets.ndim == 0 or len(targets) != count or targets.dtype == torch.bool:
+            return None
+        places = (0, count // 2, count - 1)
+        agrees = all(torch.equal(torch.as_tensor(samples[place][1]).to(targets), targets[place]) for place in places)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    return targets if agrees else None
+
+
+def _read(samples: Any) -> Tensor:
+    started, told, targets = time.monotonic(), False, list[Tensor]()
+    try:
+        for index in range(len(samples)):
+            targets.append(torch.as_tensor(samples[index][1]))
+            if not told and time.monotonic() - started > PATIENCE:
+                told = True
+                _log.warning(
+                    "all %d samples of %s are loaded for their targets; a data set with an attribute `targets` is not",
+                    len(samples),
+                    type(samples).__name__,
+                )
+        return torch.stack(targets)
     except (TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"targets must be numbers or tensors of one common shape ({reason})") from error

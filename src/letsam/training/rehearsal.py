@@ -7,12 +7,8 @@ they would have been without it.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import random
-import sys
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from lightning_fabric import Fabric
@@ -22,6 +18,7 @@ from letsam.training.evaluation import evaluate_on
 from letsam.training.feed import Batches
 from letsam.training.loop import Training
 from letsam.training.methods import PlannedRun
+from letsam.training.random_states import same_random_states
 from letsam.training.sampling import SplitCache, select
 
 
@@ -41,7 +38,7 @@ def rehearse(config: TrialConfig, fabric: Fabric, splits: SplitCache, runs: Iter
     for run in runs:
         methods.setdefault(run.method.name, run.search)
     alone = dataclasses.replace(config, workers=0)
-    with _same_random_states(fabric.device):
+    with same_random_states(fabric.device):
         for run in methods.values():
             data = splits.get(run.seed, hold_out=run.method.is_learned)
             training = Training(splits.task, run.method, run.seed, alone, fabric, splits=data)
@@ -73,17 +70,3 @@ def _evaluate(training: Training) -> None:
 def _part(training: Training, batches: Batches) -> Batches:
     count = min(len(batches), training.task.evaluation_batch)
     return Batches(select(batches.dataset, torch.arange(count)), training.fabric.device, training.task.collate)
-
-
-@contextlib.contextmanager
-def _same_random_states(device: torch.device) -> Iterator[None]:
-    numpy: Any = sys.modules.get("numpy")
-    python = random.getstate()
-    arrays = numpy.random.get_state() if "numpy" in sys.modules else None
-    try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            yield
-    finally:
-        random.setstate(python)
-        if arrays is not None:
-            numpy.random.set_state(arrays)
