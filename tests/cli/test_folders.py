@@ -106,7 +106,7 @@ SHOWN = r"\x1b[31mred\x07\u202e"
 
 def test_names_in_a_file_do_not_reach_the_terminal(real_report: None, trial: Path, letsam_run: Any) -> None:
     value = json.loads((trial / "results.json").read_text())
-    value["task"] = value["config"]["x"] = ESCAPES
+    value["task"] = value["name"] = value["config"]["x"] = ESCAPES
     for one in value["runs"]:
         one["metric"] = f"{ESCAPES} \N{CJK UNIFIED IDEOGRAPH-6F22} $\\frac$ & <b>"
         one["method"] = one["method"].replace("sam:0.1", f"sam{ESCAPES}[red]")

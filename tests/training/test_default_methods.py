@@ -14,17 +14,16 @@ from letsam.training.config import DEFAULT_METHODS
 
 EVIDENCE = Path(__file__).parents[2] / "docs" / "evidence"
 NAMES = [method.name for method in DEFAULT_METHODS]
-OTHERS = {"flatness", "variants", "search", "speed", "fidelity"}  # results of other benchmarks
 
 
 def grids(kind: str) -> Iterator[tuple[str, dict[str, float]]]:
     """Of each setting: the mean accuracy of every fixed radius, in percent."""
     for path in sorted(EVIDENCE.glob("*.json")):
-        if path.stem in OTHERS:
+        content = json.loads(path.read_text())
+        if "setting" not in content:  # of another benchmark
             continue
         seeds: dict[str, list[float]] = defaultdict(list)
-        content = json.loads(path.read_text())
-        for row in content["rows"] if "rows" in content else content["runs"]:
+        for row in content["runs"]:
             if row["method"].startswith(f"{kind}:"):
                 seeds[row["method"]].append(row["accuracy"])
         yield path.stem, {method: 100 * fmean(values) for method, values in seeds.items()}

@@ -58,6 +58,6 @@ def test_the_two_sample_test_finds_no_difference_where_there_is_none() -> None:
     assert sum(value < 0.05 for value in values) <= 1
     test = two_sample_test(rows[:70], rows[70:] + 0.7)
     assert test.p_value < 0.001
-    assert 0.6 < test.low < test.auc < test.high < 1.0
+    assert 0.6 < test.low < test.auc < test.high <= 1.0
     with pytest.raises(ValueError, match="at least 10 samples on each side, got 4"):
         two_sample_test(rows[:4], rows)
