@@ -232,7 +232,7 @@ def test_a_sample_that_cannot_be_read_is_one_line(workers: int) -> None:
 
 
 def test_a_worker_that_ends_is_one_line() -> None:
-    with pytest.raises(TaskError, match=r"^one of 2 worker processes .* \(--workers\)") as caught:
+    with pytest.raises(TaskError, match=r"^one of the worker processes .* \(--workers\)") as caught:
         run(Ending(), "sgd", workers=2)
     assert not re.search("\n", str(caught.value))
 

@@ -101,7 +101,8 @@ class ReadAhead:
             requests: each is answered at once; they are asked for as early as the workers can take them.
 
         Raises:
-            TaskError: a sample cannot be read, or a worker has ended; one line.
+            TaskError: a sample cannot be read; one line.
+            RuntimeError: a worker has ended; see `ended_workers_are_named`.
         """
         if self._loader is None:
             self._loader = DataLoader(
@@ -123,13 +124,6 @@ class ReadAhead:
                     raise TaskError(answer.message)
                 yield answer
             complete = True
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise TaskError(
-                f"one of {self._workers} worker processes that read the data has ended, most often for want of memory; "
-                "use fewer (--workers) or smaller batches (--batch-size)"
-            ) from error
         finally:
             if not complete:  # its workers hold batches that nobody wants
                 self._close()
@@ -140,6 +134,23 @@ class ReadAhead:
         self._loader = None
         if iterator is not None:
             iterator._shutdown_workers()
+
+
+@contextlib.contextmanager
+def ended_workers_are_named() -> Iterator[None]:
+    """Raise `TaskError`, one line, where a worker process has ended.
+
+    torch raises in the main thread as soon as it hears of the end, whatever runs there then: a model, a metric.
+    """
+    try:
+        yield
+    except Exception as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise TaskError(
+            "one of the worker processes that read the data has ended, most often for want of memory; use fewer "
+            "(--workers) or smaller batches (--batch-size)"
+        ) from error
 
 
 class _Requests:

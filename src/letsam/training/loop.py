@@ -26,6 +26,7 @@ from letsam.step.wrapper import STATE_KEY
 from letsam.tasks import Task
 from letsam.tasks.model_outputs import model_outputs, of_outputs
 from letsam.tensors import gradients_of, scale_
+from letsam.training.batches_ahead import ended_workers_are_named
 from letsam.training.config import TrialConfig
 from letsam.training.devices import gathered, scattered, sharded
 from letsam.training.evaluation import check_scalar, evaluate_on
@@ -125,6 +126,7 @@ class Training:
         """Whether all epochs are done."""
         return self.epoch >= self.epochs
 
+    @ended_workers_are_named()
     def advance(self, steps: int | None = None) -> None:
         """Train to the end of the epoch, and evaluate if it is due.
 
@@ -152,6 +154,7 @@ class Training:
         if self.finished or self.epoch % math.ceil(self.epochs / self.task.evaluations) == 0:
             self._record()
 
+    @ended_workers_are_named()
     def one_step(self) -> None:
         """Train on the first batch, and record nothing: for a rehearsal."""
         self.model.train()
