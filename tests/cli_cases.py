@@ -75,6 +75,7 @@ RUN_FIELDS = [
     "metrics",
     "lower_is_better",
     "hyperparameters",
+    "continued_at",
 ]
 TRIAL = ("trial", "my_task.py:make_task", "--methods", "sgd,sam:0.1,lets-sam", "--seeds", "2")
 ROWS = [(row, seed) for seed in (0, 1) for row in ("sgd", "sam:0.1", "lets-sam", "lets-sam+refit")]

@@ -12,6 +12,7 @@ from cli_cases import (
     MINE,
     TRAIN,
     Interrupted,
+    check_error,
     files,
     records,
     rows,
@@ -84,3 +85,35 @@ def test_a_finished_run_of_train_is_kept_with_resume(here: Path, letsam_run: Any
     assert letsam_run(*TRAIN, "--resume")[0] == 0
     assert files(here)["one/checkpoint.pt"] == before
     assert Results.load("one/results.json").runs == runs
+
+
+@pytest.mark.parametrize("method", ["sgd", "lets-sam"])
+def test_a_finished_run_goes_on_with_more_epochs(method: str, here: Path, letsam_run: Any) -> None:
+    command = ("train", MINE, "--method", method, "--out", "o", "--epochs")
+    assert letsam_run(*command, "1")[0] == 0
+    short = Results.load("o/results.json").runs[0]
+    for epochs in ("2", "4"):
+        assert letsam_run(*command, epochs, "--resume")[0] == 0
+    results = Results.load("o/results.json")
+    (run,) = results.runs
+    assert results.config["epochs"] == 4
+    assert run.continued_at == (1, 2)
+    assert run.history["epoch"] == [1, 2, 3, 4]
+    assert run.history["test_loss"][0] == short.test_loss
+    assert run.steps == 4 * short.steps
+
+    before = files(here)
+    check_error(letsam_run(*command, "3", "--resume"), "o/results.json: holds another trial: its epochs is 4, got 3")
+    # the task's own number, which nobody has asked for, does not change a run
+    check_error(letsam_run(*command[:-1], "--resume"), "its epochs is 4, got 3")
+    assert files(here) == before
+
+
+def test_a_run_that_is_not_finished_is_given_more_epochs(
+    here: Path, letsam_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("train", MINE, "--method", "sam", "--out", "o")
+    with Interrupted(monkeypatch, 3):
+        assert letsam_run(*command)[0] == 130
+    assert letsam_run(*command, "--epochs", "5", "--resume")[0] == 0
+    assert Results.load("o/results.json").runs[0].continued_at == (2,)

@@ -16,6 +16,7 @@ from cli_cases import (
     TASK_FILE,
     TRIAL,
     Interrupted,
+    check_error,
     files,
     records,
     rows,
@@ -199,3 +200,25 @@ def test_an_interrupted_trial(
     assert letsam_run(*TRIAL, "--out", "other", "--resume")[0] == 0
     assert records(out / "results.json") == records(trial / "results.json")
     assert (out / "report.html").exists()
+
+
+def test_a_finished_trial_is_run_again_with_more_epochs(here: Path, letsam_run: Any) -> None:
+    command = ("trial", MINE, "--methods", "sgd,lets-sam", "--seeds", "1")
+    assert letsam_run(*command, "--epochs", "1", "--out", "o")[0] == 0
+    short = Path("o/results.json").read_bytes()
+    status, _, err = letsam_run(*command, "--epochs", "2", "--out", "o", "--resume")
+    kept = Path("o/results-1-epochs.json")
+    assert status == 0
+    assert err.startswith(
+        f"a trial keeps no checkpoints: all runs are trained again with 2 epochs; those with 1 are in {kept}\n"
+    )
+    assert kept.read_bytes() == short
+    assert letsam_run(*command, "--epochs", "2", "--out", "whole")[0] == 0
+    assert records(Path("o/results.json")) == records(Path("whole/results.json"))
+    looks = [look["epochs"] for look in json.loads(Path("o/results.json").read_text())["decision"]["looks"]]
+    assert looks == [1, 2], "the first verdict counts as a look"
+
+    before = files(here)
+    check_error(letsam_run(*command, "--epochs", "1", "--out", "o", "--resume"), "its epochs is 2, got 1")
+    check_error(letsam_run(*command, "--out", "whole", "--resume"), "its epochs is 2, got 3")
+    assert files(here) == before

@@ -50,6 +50,17 @@ def test_bounds_that_say_nothing_are_left_out():
     assert "true value" not in found.comparisons[0][1]
 
 
+def test_runs_with_another_number_of_epochs_are_told():
+    results = trial({"sgd": [0.7, 0.71, 0.72], "lets-sam": [0.9, 0.91, 0.92]})
+    assert not any("Continued" in caveat for caveat in verdict(results).caveats)
+    runs = tuple(dataclasses.replace(run, continued_at=(40,)) if run.seed == 1 else run for run in results.runs)
+    found = verdict(dataclasses.replace(results, runs=runs))
+    assert (
+        "Continued with another number of epochs, so the learning rate rose again: sgd with seed 1 and lets-sam with "
+        "seed 1. A run of all these epochs from its start may end elsewhere."
+    ) in found.caveats
+
+
 def test_a_lead_over_all_others_is_told():
     rows = {"sgd": [0.70, 0.71, 0.72], "sam": [0.80, 0.81, 0.82], "lets-sam": [0.90, 0.91, 0.92]}
     assert verdict(trial(rows)).headline.endswith("Its lead over each of the others is larger than chance explains.")

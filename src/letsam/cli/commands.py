@@ -19,6 +19,7 @@ from letsam.cli.terminal import (
     interruptible,
     print_inferred,
     print_line,
+    print_note,
     print_results,
     print_table,
     print_verdict,
@@ -124,14 +125,22 @@ def _run_trial(
     if fabric.is_global_zero:
         print_inferred(task.inferred)
     with locked_folder(folder) if fabric.is_global_zero else nullcontext():
-        results = trial.open_results(folder, config, trial.environment(fabric), task.inferred, resume=run.resume)
+        surroundings, more = trial.environment(fabric), run.epochs is not None
+        results = trial.open_results(folder, config, surroundings, task.inferred, resume=run.resume, more_epochs=more)
         fabric.barrier()  # all ranks must have read the folder before the first of them writes
+        results, shorter = trial.without_shorter_runs(results, config)
         check_compared(verdict, [*(row.name for row in trial.planned(config)), *results.methods])
         keys = {row.key for row in trial.planned(config)}
         known = {row.key for row in results.runs}
         missing = [row for row in trial.planned(config) if row.key not in known]
         if not elsewhere:
             rehearse(config, fabric, splits, missing)
+        if shorter is not None and fabric.is_global_zero:
+            kept = trial.set_aside(folder, shorter)
+            print_note(
+                f"a trial keeps no checkpoints: all runs are trained again with {config.epochs} epochs; those with "
+                f"{shorter} are in {kept}"
+            )
         searches = None if config.search is None else Searches(config, task, storage, folder)
         state: Callable[[], str] = lambda: f"{len(results.runs)} of {len(keys)} runs are finished"  # noqa: E731
         if logs is not None and fabric.is_global_zero and not elsewhere:
@@ -198,7 +207,8 @@ def _train(
     if fabric.is_global_zero:
         print_inferred(task.inferred)
     with locked_folder(folder) if fabric.is_global_zero else nullcontext():
-        _train_in(folder, task, config, fabric, resume=run.resume, steps=steps, export=export, logs=logs)
+        how = {"resume": run.resume, "more_epochs": run.epochs is not None}
+        _train_in(folder, task, config, fabric, **how, steps=steps, export=export, logs=logs)
 
 
 def _train_in(
@@ -208,6 +218,7 @@ def _train_in(
     fabric: Fabric,
     *,
     resume: bool,
+    more_epochs: bool,
     steps: int | None,
     export: str | None,
     logs: LogTo | None,
@@ -225,7 +236,8 @@ def _train_in(
 
     (run,) = planned(config)
     path = folder / "checkpoint.pt"
-    earlier = open_results(folder, config, environment(fabric), task.inferred, resume=resume)
+    surroundings = environment(fabric)
+    earlier = open_results(folder, config, surroundings, task.inferred, resume=resume, more_epochs=more_epochs)
     if any(other.key != run.key for other in earlier.runs):
         raise ValueError(
             f"{folder / RESULTS}: holds other runs than {run.name} with seed {run.seed}; choose another --out"
@@ -236,7 +248,7 @@ def _train_in(
     rehearse(config, fabric, SplitCache(task, **config.split_options), [run])
     training = Training(task, run.method, run.seed, config, fabric)
     if path.exists():
-        state = load_checkpoint(path, identity, config.data)
+        state = load_checkpoint(path, identity, config.data, more_epochs=more_epochs)
         try:
             training.load_state_dict(state)
         except (RuntimeError, ValueError, KeyError, TypeError) as error:

@@ -31,7 +31,7 @@ def print_results(results: Results) -> None:
         print_table(further)
     note = skipped_steps_note(results)
     if note is not None:
-        print(f"warning: {printable(note)}", file=sys.stderr)
+        print_note(f"warning: {note}")
 
 
 def print_verdict(found: Decision, *, numbers: bool) -> None:
@@ -70,6 +70,11 @@ def print_inferred(inferred: Sequence[tuple[str, str]]) -> None:
 def print_line(text: str) -> None:
     """Print on stdout. What a terminal would act on is written as an escape."""
     print(printable(text))
+
+
+def print_note(text: str) -> None:
+    """Print on stderr. What a terminal would act on is written as an escape."""
+    print(printable(text), file=sys.stderr)
 
 
 def print_table(table: Table | Text) -> None:

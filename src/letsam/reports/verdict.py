@@ -213,6 +213,12 @@ def _caveats(results: Results, summaries: Sequence[Summary]) -> tuple[str, ...]:
     if results.lower_is_better:
         caveats.append(f"A lower {results.metric} is better.")
     caveats += _model_note(results)
+    continued = [f"{run.method} with seed {run.seed}" for run in results.runs if run.continued_at]
+    if continued:
+        caveats.append(
+            f"Continued with another number of epochs, so the learning rate rose again: {_listed(continued)}. A run of "
+            "all these epochs from its start may end elsewhere."
+        )
     search, count = results.config.get("search"), results.config.get("search_trials")
     if isinstance(search, list) and isinstance(count, int):
         caveats.append(

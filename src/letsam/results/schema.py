@@ -132,6 +132,10 @@ def _run(value: Any, where: str) -> dict[str, Any]:
     if "hyperparameters" in fields:
         named = _object(fields["hyperparameters"], f"{where}.hyperparameters")
         values["hyperparameters"] = {n: _number(v, f"{where}.hyperparameters.{n}") for n, v in named.items()}
+    if "continued_at" in fields:
+        where_at = f"{where}.continued_at"
+        items = _array(fields["continued_at"], where_at)
+        values["continued_at"] = tuple(_integer(item, f"{where_at}[{i}]") for i, item in enumerate(items))
     if "lower_is_better" in fields:
         values["lower_is_better"] = _boolean(fields["lower_is_better"], f"{where}.lower_is_better")
     return values

@@ -33,13 +33,16 @@ def save_checkpoint(path: Path, state: dict[str, Any], identity: dict[str, Any])
             raise OSError(" ".join(str(error).split("\n")[0].split())) from error
 
 
-def load_checkpoint(path: Path, identity: dict[str, Any], data: DataRecord | None = None) -> dict[str, Any]:
+def load_checkpoint(
+    path: Path, identity: dict[str, Any], data: DataRecord | None = None, *, more_epochs: bool = False
+) -> dict[str, Any]:
     """Read a checkpoint of the same run.
 
     Args:
         path: the file.
         identity: which run it must be.
         data: the data that it must have been trained on; None: any.
+        more_epochs: whether it may have been made with fewer epochs than `identity` has.
 
     Returns:
         The state.
@@ -62,6 +65,8 @@ def load_checkpoint(path: Path, identity: dict[str, Any], data: DataRecord | Non
         raise ValueError(f"{path}: expected a letsam checkpoint, got another file")
     for name, value in identity.items():
         found = content["identity"].get(name)
+        if name == "epochs" and more_epochs and isinstance(found, int) and found < value:
+            continue
         if found != value and name != "data":
             raise ValueError(f"{path}: expected a checkpoint with {name} {value!r}, got {found!r}")
     if data is not None and (difference := data.difference(content["identity"].get("data"))):

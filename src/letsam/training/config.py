@@ -219,15 +219,18 @@ class TrialConfig:
         searched = {"search": None if self.search is None else list(self.search)}
         return {**values, **texts, **options, **searched, "data": data}
 
-    def check_continues(self, earlier: Mapping[str, Any]) -> None:
+    def check_continues(self, earlier: Mapping[str, Any], *, more_epochs: bool = False) -> None:
         """Raise unless runs with these options can be added to results with the options `earlier`.
 
-        Methods and seeds may differ.
+        Methods and seeds may differ; with `more_epochs` there may be more epochs than earlier.
 
         Raises:
             ValueError: naming the first option that differs, or the data if they do.
         """
         for name, value in self.as_json().items():
+            found = earlier.get(name)
+            if name == "epochs" and more_epochs and isinstance(found, int) and found < value:
+                continue
             if name not in _CHECKED_OTHERWISE and earlier.get(name) != value:
                 raise ValueError(f"holds another trial: its {name} is {earlier.get(name)!r}, got {value!r}")
         if self.data_options is not None:

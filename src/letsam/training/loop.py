@@ -109,6 +109,7 @@ class Training:
         self.scheduler = LambdaLR(self.optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step / steps, 1))))
 
         self.epoch, self.step, self.passes, self.seconds = 0, 0, 0.0, 0.0
+        self.plans = [[0, self.epochs]]  # the epoch from which a number of epochs was planned, and that number
         self.skipped_steps = 0
         self.metrics: dict[str, float] = {}  # of the last evaluation, on the test set
         self.rho_schedule: list[float] | list[list[float]] = []
@@ -303,6 +304,7 @@ class Training:
             skipped_steps=self.skipped_steps,
             metrics=dict(self.metrics),
             lower_is_better=self.task.lower_is_better,
+            continued_at=tuple(epoch for epoch, _ in self.plans[1:]),
         )
 
     def finish(self) -> Finished:
@@ -345,9 +347,25 @@ class Training:
             for name, (_, put) in self._generators().items():
                 if name in random:  # on another type of device the run continues, but not bit for bit
                     put(random[name])
-        progress = {"skipped_steps": 0, "metrics": {}} | state["progress"]  # older checkpoints have none
+        # Older checkpoints lack these.
+        progress = {"skipped_steps": 0, "metrics": {}, "plans": self.plans} | state["progress"]
         for name in _PROGRESS:
             setattr(self, name, progress[name])
+        if self.plans[-1][1] != self.epochs:
+            self._replan()
+
+    def _replan(self) -> None:
+        """Go on with another number of epochs: from here on, the learning rate is that of a run with so many."""
+        self.plans = [*self.plans, [self.epoch, self.epochs]]
+        for group, start, decay in zip(
+            self.optimizer.param_groups, self.scheduler.base_lrs, self.scheduler.lr_lambdas, strict=True
+        ):
+            lr = start * decay(self.scheduler.last_epoch)
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(lr)
+            else:
+                group["lr"] = lr
+        self.scheduler._last_lr = [group["lr"] for group in self.optimizer.param_groups]
 
     def _scattered_optimizer(self, state: dict[str, Any]) -> dict[str, Any]:
         """The state of the optimizer, with the tensors of each parameter sharded like the parameter."""
@@ -378,7 +396,18 @@ class Training:
         return cpu | {"cuda": (lambda: cuda.get_rng_state(device), lambda state: cuda.set_rng_state(state, device))}
 
 
-_PROGRESS = ("epoch", "step", "skipped_steps", "metrics", "passes", "seconds", "rho_schedule", "slopes", "history")
+_PROGRESS = (
+    "plans",
+    "epoch",
+    "step",
+    "skipped_steps",
+    "metrics",
+    "passes",
+    "seconds",
+    "rho_schedule",
+    "slopes",
+    "history",
+)
 _HISTORY = (
     "epoch",
     "train_loss",

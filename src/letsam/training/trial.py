@@ -54,6 +54,7 @@ def open_results(
     inferred: tuple[tuple[str, str], ...] = (),
     *,
     resume: bool,
+    more_epochs: bool = False,
 ) -> Results:
     """The results to add runs to: with `resume` those in the folder, else empty ones.
 
@@ -63,6 +64,7 @@ def open_results(
         environment: versions, platform and device.
         inferred: what was inferred from files of data, `Task.inferred`.
         resume: whether finished runs are kept.
+        more_epochs: whether the runs in the folder may have had fewer epochs. They are returned as well.
 
     Returns:
         Results with the options of this trial.
@@ -78,13 +80,31 @@ def open_results(
         raise ValueError(f"{path}: holds results already; add --resume to complete them, or choose another --out")
     earlier = Results.load(path)
     try:
-        config.check_continues(earlier.config)
+        config.check_continues(earlier.config, more_epochs=more_epochs)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     # Where the refit is asked for, its search is needed with the whole schedule: of many radii, each of them.
     searches = {row.search.key: row.method.kind.per for row in planned(config) if row.refit}
     runs = tuple(run for run in earlier.runs if run.key not in searches or _has_schedule(run, searches[run.key]))
     return Results(config.task, config.as_json(), environment, runs, inferred, config.name, earlier.decision)
+
+
+def without_shorter_runs(results: Results, config: TrialConfig) -> tuple[Results, int | None]:
+    """Leave out runs of fewer epochs: a trial keeps no checkpoints from which they could go on.
+
+    Returns:
+        The other runs, and the epochs of those that are left out; None where there are none.
+    """
+    lengths = {run.history["epoch"][-1] for run in results.runs if run.history["epoch"]}
+    shorter = [length for length in lengths if length < (config.epochs or 0)]
+    return (dataclasses.replace(results, runs=()), max(shorter)) if shorter else (results, None)
+
+
+def set_aside(out: Path, epochs: int) -> Path:
+    """Rename the results of a trial with so many epochs, so that one with more does not replace them."""
+    kept = out / f"results-{epochs}-epochs.json"
+    (out / RESULTS).replace(kept)
+    return kept
 
 
 def run_trial(
