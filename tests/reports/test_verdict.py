@@ -50,6 +50,12 @@ def test_bounds_that_say_nothing_are_left_out():
     assert "true value" not in found.comparisons[0][1]
 
 
+def test_many_pairs_are_said_to_need_stronger_evidence(five):
+    told = "All 10 pairs of methods are compared here, so each needs stronger evidence than a verdict on two of them."
+    assert told in verdict(five).caveats
+    assert not any("pairs" in caveat for caveat in verdict(trial({"sgd": [0.7] * 3, "sam": [0.8] * 3})).caveats)
+
+
 def test_runs_with_another_number_of_epochs_are_told():
     results = trial({"sgd": [0.7, 0.71, 0.72], "lets-sam": [0.9, 0.91, 0.92]})
     assert not any("Continued" in caveat for caveat in verdict(results).caveats)

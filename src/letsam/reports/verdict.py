@@ -231,6 +231,12 @@ def _caveats(results: Results, summaries: Sequence[Summary]) -> tuple[str, ...]:
             f"any statement about a lead or a clear difference here is wrong has a probability of at most "
             f"{100 * LEVEL:g} %, if the differences between runs are roughly normal."
         )
+    if len(summaries) > 2:
+        pairs = len(summaries) * (len(summaries) - 1) // 2
+        caveats.append(
+            f"All {pairs} pairs of methods are compared here, so each needs stronger evidence than a verdict on two of "
+            "them."
+        )
     if summaries:
         caveats.append("All this holds for this task, this test set and these settings.")
     return tuple(caveats)
