@@ -104,9 +104,6 @@ def rebuild(config: dict[str, Any], folder: Path) -> nn.Module:
     if "rescaled" in config:
         inner = {name: value for name, value in config.items() if name != "rescaled"}
         return Rescaled(rebuild(inner, folder), **config["rescaled"])
-    if "rescaled" in config:
-        inner = {name: value for name, value in config.items() if name != "rescaled"}
-        return Rescaled(rebuild(inner, folder), **config["rescaled"])
     family = config.get("family")
     if family == "transformers":
         return saved_network(folder / "network", config["modality"])

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-MODALITIES = ("table", "text", "image", "audio", "tensors")
-
 
 @dataclass(frozen=True, kw_only=True)
 class DataDescription:

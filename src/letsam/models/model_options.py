@@ -18,7 +18,7 @@ class ModelOptions:
     """Which model is trained, and with which base optimizer; None: the default of the model or the task.
 
     Args:
-        name: "auto", a name of `letsam.models.NAMES` for the kind of data, or "timm:NAME".
+        name: "auto", a name of `letsam.models.MODELS` for the kind of data, or "timm:NAME".
         pretrained: folder or hub name of a model of `transformers`, or "timm:NAME" for pretrained weights of timm.
         lora: whether only low-rank adapters and the new head of the pretrained model are trained (`peft`).
         lora_rank: rank of the adapters, >= 1.

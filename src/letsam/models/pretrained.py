@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 MAX_LENGTH = 256  # tokens, where the model allows more: the time of a pass grows with it
 CLASSES = {"text": "AutoModelForSequenceClassification", "image": "AutoModelForImageClassification"}
-EXTRA = '`pip install "letsam[tasks]"`'
 
 
 @dataclass(frozen=True)
