@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from letsam.data import DataError, DataOptions, LoadedData, load_preparation, read_data
-from letsam.data.pictures import pixels_of
+from letsam.data.pictures import PixelFormat, pixels_of
 from letsam.tasks import targets_of
 from letsam.tasks.label_noise import targets_of as known_targets
 from letsam.tasks.task import Task
@@ -289,6 +289,18 @@ def test_what_does_not_fit_into_memory_is_read_from_files(tmp_path: Path) -> Non
             torch.manual_seed(i)
             assert torch.equal(other[i][0], expected[0])
             assert other[i][1] == expected[1]
+
+
+def test_each_picture_that_is_kept_in_memory_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[Any] = []
+
+    def counted(content: Any, form: PixelFormat) -> torch.Tensor:
+        decoded.append(content)
+        return pixels_of(content, form)
+
+    monkeypatch.setattr("letsam.data.pictures.pixels_of", counted)
+    loaded(folder(tmp_path))
+    assert len(decoded) == len(set(decoded)) == 12
 
 
 def test_a_file_that_goes_away_is_named(tmp_path: Path) -> None:

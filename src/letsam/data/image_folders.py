@@ -28,6 +28,7 @@ from letsam.data.pictures import (
     look,
 )
 from letsam.data.preparation import Preparation
+from letsam.data.threads import evenly_spaced, in_threads
 from letsam.models.pretrained import pretrained_pixels
 from letsam.models.timm_models import PREFIX
 from letsam.tasks.imagenet import MEAN, STD
@@ -103,12 +104,14 @@ def load_pictures(parts: DataParts[Look], options: DataOptions) -> LoadedData:
     """Prepare pictures: what fits into `options.memory` is decoded now, the rest when it is read."""
     looks = [one for part in parts.known() for one in part.looks]
     form, given, rows = _form(parts.train.looks, looks, options)
-    train = PictureReader(parts.train.files.contents, parts.train.files.names, form)
-    scale = given or PixelScale.of(train.some(MEASURED))
-    augmentation = _augmentation(options.augment, form)
+    reader = PictureReader(parts.train.files.contents, parts.train.files.names, form)
     size = len(looks) * math.prod(form.shape)
     in_memory = size <= options.memory * 2**30
-    sets = [_pictures(part, train, scale, in_memory=in_memory) for part in parts.known()]
+    stored = reader.all() if in_memory else None
+    places = evenly_spaced(len(reader.names), MEASURED)
+    scale = given or PixelScale.of(in_threads(reader, places) if stored is None else (stored[i] for i in places))
+    augmentation = _augmentation(options.augment, form)
+    sets = [_pictures(part, reader, scale, stored) for part in parts.known()]
     training = Pictures(sets[0].pixels, sets[0].targets, scale, augmentation)
     rows += [
         ("augmentation", "none" if augmentation is None else augmentation.text),
@@ -126,9 +129,12 @@ def load_pictures(parts: DataParts[Look], options: DataOptions) -> LoadedData:
     )
 
 
-def _pictures(part: DataPart[Look], reader: PictureReader, scale: PixelScale, *, in_memory: bool) -> Pictures:
+def _pictures(part: DataPart[Look], reader: PictureReader, scale: PixelScale, stored: Tensor | None) -> Pictures:
+    """The data set of a part; `stored` are the pixels of the training data, where they are kept in memory."""
     mine = reader.with_contents(part.files.contents, part.files.names)
-    return Pictures(mine.all() if in_memory else mine, part.targets, scale)
+    if stored is None:
+        return Pictures(mine, part.targets, scale)
+    return Pictures(stored if part.files.contents is reader.contents else mine.all(), part.targets, scale)
 
 
 def _form(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from letsam.data.labelled_files import Content
 from letsam.data.numbered import NumberedDataset, StoredBatches
 from letsam.data.problems import DataError
-from letsam.data.threads import evenly_spaced, in_threads
+from letsam.data.threads import in_threads
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -285,10 +285,6 @@ class PictureReader:
         for index, pixels in enumerate(in_threads(self, range(len(self.contents)))):
             found[index] = pixels
         return found
-
-    def some(self, most: int) -> Iterator[Tensor]:
-        """Up to `most` pictures, evenly spaced."""
-        return in_threads(self, evenly_spaced(len(self.contents), most))
 
     def with_contents(self, contents: Sequence[Content], names: Sequence[str]) -> PictureReader:
         """The same for other pictures."""
