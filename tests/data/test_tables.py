@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 from letsam.data import DataError, DataOptions, LoadedData, load_preparation, read_data
-from letsam.data.columns import categories_in, column_transformer, numbers_in, tell_columns
+from letsam.data.columns import categories_in, column_transformer, kind_of_column, numbers_in, tell_columns
 from letsam.data.tables import TablePreparation
 from letsam.tasks.weighted import WeightedRows, WeightedTarget
 
@@ -80,12 +80,25 @@ def test_kinds_of_columns(mixed: DataOptions) -> None:
     assert (data.modality, data.kind, data.classes, data.outputs) == ("table", "classification", ("old", "young"), 2)
 
 
+def test_each_column_is_looked_at_once(mixed: DataOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def counted(column: pd.Series, name: str, path: str) -> str:
+        seen.append(name)
+        return kind_of_column(column, name, path)
+
+    for module in ("columns", "divided"):
+        monkeypatch.setattr(f"letsam.data.{module}.kind_of_column", counted)
+    read_data(mixed)
+    assert sorted(seen) == sorted(set(mixed_frame().columns) - {"label"})
+
+
 def test_inputs_are_those_of_scikit_learn(mixed: DataOptions) -> None:
     frame, path = mixed_frame().drop(columns="label"), "mixed.csv"
     columns = tell_columns(frame, path)
     train, test = frame.iloc[:150].reset_index(drop=True), frame.iloc[150:].reset_index(drop=True)
     test.loc[0, "city"], test.loc[1, "plan"] = "Paris", "unknown"
-    preparation = TablePreparation.fitted(train, columns, mixed)
+    preparation, made = TablePreparation.fitted(train, columns, mixed)
 
     numbers, categories = numbers_in(train, columns, path), categories_in(train, columns)
     fitted = column_transformer(list(numbers), list(categories), len(train)).fit(
@@ -95,6 +108,7 @@ def test_inputs_are_those_of_scikit_learn(mixed: DataOptions) -> None:
         both = pd.concat([numbers_in(part, columns, path), categories_in(part, columns)], axis=1)
         expected = torch.from_numpy(fitted.transform(both)).float()
         assert preparation.inputs(part, path).equal(expected)
+    assert preparation.inputs(train, path).equal(made)
     inputs = preparation.inputs(train, path)
     assert bool(inputs.isfinite().all())
     assert inputs[:, 0].mean().item() == pytest.approx(0, abs=1e-6)

@@ -45,8 +45,13 @@ class TableColumns:
     left_out: Mapping[str, str]
 
 
-def tell_columns(frame: Frame, path: str) -> TableColumns:
+def tell_columns(frame: Frame, path: str, known: Mapping[str, str] | None = None) -> TableColumns:
     """Tell the kinds of the columns of a table.
+
+    Args:
+        frame: the table.
+        path: of its file, for errors.
+        known: what `kind_of_column` has given for some of the columns, so that they are not looked at again.
 
     Raises:
         DataError: a column holds what cannot be an input, or none can; one line.
@@ -54,7 +59,7 @@ def tell_columns(frame: Frame, path: str) -> TableColumns:
     kinds: dict[str, list[str]] = {"number": [], "date": [], "category": []}
     left_out: dict[str, str] = {}
     for name in frame.columns:
-        found = kind_of_column(frame[name], name, path)
+        found = known[name] if known and name in known else kind_of_column(frame[name], name, path)
         if found in kinds:
             kinds[found].append(name)
         else:
@@ -80,12 +85,14 @@ def kind_of_column(column: Column, name: str, path: str) -> str:
             )
     if present.nunique() == 1 and len(present) == len(column):
         return "constant"
-    if types.is_bool_dtype(column) or set(map(str, present.unique())) <= {"True", "False"}:
+    if types.is_bool_dtype(column):
         return "number"
     if types.is_numeric_dtype(column):
         return UNIQUE if _counts_rows(present) and len(present) == len(column) else "number"
     if types.is_datetime64_any_dtype(column):
         return "date"
+    if set(map(str, present.unique())) <= {"True", "False"}:
+        return "number"
     return _kind_of_text(present, name, path)
 
 
@@ -122,9 +129,10 @@ def _counts_rows(present: Column) -> bool:
 def _as_dates(values: Any) -> Any:
     pandas = import_pandas()
 
-    return pandas.to_datetime(values, errors="coerce", utc=True, format="ISO8601").fillna(
-        pandas.to_datetime(values, errors="coerce", utc=True, format="mixed")
-    )
+    dates = pandas.to_datetime(values, errors="coerce", utc=True, format="ISO8601")
+    if not dates.isna().any():
+        return dates
+    return dates.fillna(pandas.to_datetime(values, errors="coerce", utc=True, format="mixed"))
 
 
 def numbers_in(frame: Frame, columns: TableColumns, path: str) -> Frame:

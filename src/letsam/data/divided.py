@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,7 @@ class DividedTable:
         weights: likewise, >= 0.
         test_weights: of the test rows, or None.
         test_names: of the test rows: their places in their file, from 1.
+        kinds: what `kind_of_column` has given for input columns that were looked at.
         inferred: what was found, for the table that is shown before training.
     """
 
@@ -50,6 +52,7 @@ class DividedTable:
     weights: Tensor | None
     test_weights: Tensor | None
     test_names: tuple[str, ...]
+    kinds: Mapping[str, str]
     inferred: Inferred
 
 
@@ -89,7 +92,7 @@ def read_divided(options: DataOptions) -> DividedTable:
         test_weights = _weights(other, options, options.test) if weighed else None
         _check_shared_groups(frame, other, options)
         parts = [frame, other]
-    _note_repeated(parts, options, inferred)
+    kinds = _note_repeated(parts, options, inferred)
     rows = f"{len(targets):,} for training, {len(test_targets):,} for the test"
     few = len(targets) + len(test_targets) < FEW
     inferred.append(("rows", rows + (", so few that the numbers of single seeds say little" if few else "")))
@@ -105,6 +108,7 @@ def read_divided(options: DataOptions) -> DividedTable:
         **given,
         test_weights=test_weights,
         test_names=test_names,
+        kinds=kinds,
         inferred=inferred,
     )
 
@@ -259,17 +263,19 @@ def _check_shared_groups(frame: Frame, test: Frame, options: DataOptions) -> Non
         )
 
 
-def _note_repeated(parts: list[Frame], options: DataOptions, inferred: Inferred) -> None:
-    """Refuse test data that are all in the training data, and tell of those that are."""
+def _note_repeated(parts: list[Frame], options: DataOptions, inferred: Inferred) -> dict[str, str]:
+    """Refuse test data that are all in the training data, and tell of those that are; the kinds of the columns."""
     pandas = import_pandas()
 
+    kinds: dict[str, str] = {}
     skipped = {options.weight, options.group, options.time, *options.drop}
     if options.text is not None:
         shared = [options.text, *options.targets]
     else:  # the number of a row does not make it another one
         known = [name for name in parts[0].columns if name in parts[1].columns and name not in skipped]
         whole = pandas.concat(parts) if options.test is None else parts[0]
-        shared = [n for n in known if n in options.targets or kind_of_column(whole[n], n, options.path) != UNIQUE]
+        kinds = {n: kind_of_column(whole[n], n, options.path) for n in known if n not in options.targets}
+        shared = [name for name in known if kinds.get(name) != UNIQUE]
     texts = [part[shared].astype("string").fillna("") for part in parts]
     train, test = (pandas.util.hash_pandas_object(part, index=False) for part in texts)
     count = int(test.isin(train).sum())
@@ -281,3 +287,4 @@ def _note_repeated(parts: list[Frame], options: DataOptions, inferred: Inferred)
         inferred.append(
             ("test rows that equal a training row", f"{count:,} of {len(test):,}; they do not tell about new data")
         )
+    return kinds

@@ -75,10 +75,11 @@ class TablePreparation(Preparation):
         self.columns, self.numbers, self.categories, self.missing = columns, numbers, categories, missing
 
     @classmethod
-    def fitted(cls, frame: Frame, columns: TableColumns, options: DataOptions) -> TablePreparation:
-        """Fit it to the training rows."""
+    def fitted(cls, frame: Frame, columns: TableColumns, options: DataOptions) -> tuple[TablePreparation, Tensor]:
+        """Fit it to the training rows, and give their inputs."""
         numbers, categories = numbers_in(frame, columns, options.path), categories_in(frame, columns)
-        return cls(columns, *fit_columns(numbers, categories), options.missing)
+        preparation = cls(columns, *fit_columns(numbers, categories), options.missing)
+        return preparation, preparation._inputs(numbers, categories)
 
     def inputs(self, frame: Frame, path: str) -> Tensor:
         """The inputs of the rows of a table, float32, shape ``(n, inputs)``.
@@ -90,8 +91,10 @@ class TablePreparation(Preparation):
         absent = [name for name in wanted if name not in frame.columns]
         if absent:
             raise DataError(f"{path}: expected the columns of the training data, got none of the name {absent[0]!r}")
-        numbers = numbers_in(frame, self.columns, path)
-        made = inputs_of(numbers, categories_in(frame, self.columns), self.numbers, self.categories)
+        return self._inputs(numbers_in(frame, self.columns, path), categories_in(frame, self.columns))
+
+    def _inputs(self, numbers: Frame, categories: Frame) -> Tensor:
+        made = inputs_of(numbers, categories, self.numbers, self.categories)
         return torch.from_numpy(made).clamp(-LARGEST, LARGEST).float()
 
     def read(self, path: str) -> Dataset[Any]:
@@ -132,10 +135,9 @@ def read_columns(options: DataOptions) -> LoadedData:
     pandas = import_pandas()
 
     everything = table.train if options.test is not None else pandas.concat([table.train, table.test])
-    columns = tell_columns(everything.reset_index(drop=True), options.path)
-    preparation = TablePreparation.fitted(table.train, columns, options)
+    columns = tell_columns(everything.reset_index(drop=True), options.path, table.kinds)
+    preparation, inputs = TablePreparation.fitted(table.train, columns, options)
     preparation.classes = table.plan.classes
-    inputs = preparation.inputs(table.train, options.path)
     test_inputs = preparation.inputs(table.test, options.test or options.path)
     return LoadedData(
         name=name_of(options.path),
