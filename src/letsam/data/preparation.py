@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,6 +28,27 @@ _CLASSES: dict[str, str] = {
     "text": "letsam.data.text_files:TextPreparation",
     "tensors": "letsam.data.tensor_files:TensorPreparation",
 }
+
+
+class InputRows(Dataset[Any]):
+    """Prepared inputs in memory: the rows of a tensor, or of each tensor of a dict.
+
+    Args:
+        inputs: shape ``(n, ...)``.
+    """
+
+    def __init__(self, inputs: Tensor | Mapping[str, Tensor]) -> None:
+        self.inputs = inputs
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self.inputs if isinstance(self.inputs, Tensor) else next(iter(self.inputs.values())))
+
+    def __getitem__(self, index: int) -> Any:
+        """The input of one row."""
+        if isinstance(self.inputs, Tensor):
+            return self.inputs[index]
+        return {name: rows[index] for name, rows in self.inputs.items()}
 
 
 class Preparation:

@@ -23,7 +23,7 @@ from letsam.data.columns import (
 from letsam.data.data_options import DataOptions
 from letsam.data.divided import DividedTable, read_divided
 from letsam.data.loaded import LoadedData
-from letsam.data.preparation import Preparation
+from letsam.data.preparation import InputRows, Preparation
 from letsam.data.problems import DataError
 from letsam.data.reading import name_of
 from letsam.data.table_files import Frame, import_pandas, read_frame
@@ -32,25 +32,6 @@ from letsam.tasks.weighted import WeightedRows
 
 LARGEST = 1e6  # of an input, so that a mistyped number far outside does not become infinite in float32
 SHOWN = 8  # names of columns in a row of the table of what was inferred
-
-
-class InputRows(Dataset[Tensor]):
-    """The inputs of the rows of a table.
-
-    Args:
-        inputs: float32, shape ``(n, inputs)``.
-    """
-
-    def __init__(self, inputs: Tensor) -> None:
-        self.inputs = inputs
-
-    def __len__(self) -> int:
-        """The number of rows."""
-        return len(self.inputs)
-
-    def __getitem__(self, index: int) -> Tensor:
-        """The inputs of one row."""
-        return self.inputs[index]
 
 
 class TablePreparation(Preparation):

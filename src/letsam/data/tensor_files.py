@@ -19,7 +19,7 @@ from letsam.data.labelled_files import LabelledFiles
 from letsam.data.labels import Labels
 from letsam.data.loaded import LoadedData
 from letsam.data.pictures import Augmentation, Pictures, PixelScale
-from letsam.data.preparation import Preparation
+from letsam.data.preparation import InputRows, Preparation
 from letsam.data.problems import DataError
 
 SUFFIXES = (".npz", ".pt", ".pth", ".safetensors")
@@ -119,7 +119,7 @@ class TensorPreparation(Preparation):
         if tuple(inputs.shape[1:]) != self.form.shape:
             expected = " x ".join(map(str, self.form.shape)) or "one number"
             raise DataError(f"{path}: expected samples of {expected} in {name}, got the shape {tuple(inputs.shape)}")
-        return InputTensors(self.form.prepared(inputs))
+        return InputRows(self.form.prepared(inputs))
 
 
 @dataclass(frozen=True)
@@ -135,25 +135,6 @@ class ArraySample:
     digest: str
     place: int
     problem: str | None = None
-
-
-class InputTensors(Dataset[Tensor]):
-    """Inputs without targets, in memory.
-
-    Args:
-        inputs: shape ``(n, ...)``.
-    """
-
-    def __init__(self, inputs: Tensor) -> None:
-        self.inputs = inputs
-
-    def __len__(self) -> int:
-        """The number of samples."""
-        return len(self.inputs)
-
-    def __getitem__(self, index: int) -> Tensor:
-        """An input."""
-        return self.inputs[index]
 
 
 def read_tensors(options: DataOptions) -> LoadedData:

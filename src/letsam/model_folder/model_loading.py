@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from letsam.data import DataError, Preparation, load_preparation
+from letsam.data.preparation import InputRows
 from letsam.model_folder.manifest import ModelFolderError, check_manifest, fingerprint
 from letsam.model_folder.prediction_table import PredictionTable
 from letsam.models import rebuild
@@ -67,7 +68,7 @@ class LoadedModel:
             TypeError: data of another type, or a file for a model without a preparation.
         """
         with self._inputs(data) as inputs:
-            collate = None if self.preparation is None or isinstance(inputs, _Rows) else self.preparation.collate
+            collate = None if self.preparation is None or isinstance(inputs, InputRows) else self.preparation.collate
             loader = DataLoader(inputs, batch_size=batch_size, collate_fn=collate)
             outputs = [self._outputs(batch) for batch in loader]
             names = tuple(map(str, getattr(inputs, "names", ())))
@@ -84,7 +85,7 @@ class LoadedModel:
     @contextlib.contextmanager
     def _inputs(self, data: Any) -> Iterator[Dataset[Any]]:
         if isinstance(data, (Tensor, Mapping)):
-            yield _Rows(cast("Any", data))
+            yield InputRows(cast("Any", data))
         elif isinstance(data, Dataset):
             yield cast("Dataset[Any]", data)
         elif self.preparation is None:
@@ -148,21 +149,6 @@ def load(folder: str | Path, *, device: str | torch.device = "cpu", network: nn.
         fingerprint=fingerprint(place),
         preparation=preparation,
     )
-
-
-class _Rows(Dataset[Any]):
-    """Prepared inputs: the rows of a tensor, or of each tensor of a dict."""
-
-    def __init__(self, inputs: Tensor | Mapping[str, Tensor]) -> None:
-        self.inputs = inputs
-
-    def __len__(self) -> int:
-        return len(self.inputs if isinstance(self.inputs, Tensor) else next(iter(self.inputs.values())))
-
-    def __getitem__(self, index: int) -> Any:
-        if isinstance(self.inputs, Tensor):
-            return self.inputs[index]
-        return {name: rows[index] for name, rows in self.inputs.items()}
 
 
 def _folder_of(folder: Path) -> Path:
