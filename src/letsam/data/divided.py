@@ -6,15 +6,19 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from letsam.data.columns import UNIQUE, kind_of_column
 from letsam.data.data_options import DataOptions
+from letsam.data.loaded import LoadedData
 from letsam.data.problems import DataError
 from letsam.data.table_files import Frame, import_pandas, need_columns, read_frame
-from letsam.data.targets import TargetPlan, class_name, plan_targets
+from letsam.data.targets import TargetPlan, class_counts, class_name, plan_targets
+from letsam.tasks.weighted import WeightedRows
 from letsam.validation import held_out_split
 
 SEED = 20_905  # of the division, which must not depend on the seed of a trial
@@ -54,6 +58,28 @@ class DividedTable:
     test_names: tuple[str, ...]
     kinds: Mapping[str, str]
     inferred: Inferred
+
+    def loaded(self, train: Dataset[Any], test: Dataset[Any], **fields: Any) -> LoadedData:
+        """The data of `train` and `test`, with what is known of targets and rows filled in."""
+        rows = (*self.inferred, *class_counts(self.plan.classes, self.targets), *fields.pop("inferred", ()))
+        return LoadedData(
+            kind=self.plan.kind,
+            classes=self.plan.classes,
+            outputs=self.plan.outputs,
+            train=_with_weights(train, self.targets, self.weights),
+            test=_with_weights(test, self.test_targets, self.test_weights),
+            test_names=self.test_names,
+            groups=self.groups,
+            times=self.times,
+            weights=self.weights,
+            inferred=rows,
+            **fields,
+        )
+
+
+def _with_weights(dataset: Dataset[Any], targets: Tensor, weights: Tensor | None) -> Dataset[Any]:
+    """The data set, with weights of its samples where there are any."""
+    return dataset if weights is None else WeightedRows(dataset, targets, weights)
 
 
 def read_divided(options: DataOptions) -> DividedTable:

@@ -27,8 +27,6 @@ from letsam.data.preparation import InputRows, Preparation
 from letsam.data.problems import DataError
 from letsam.data.reading import name_of
 from letsam.data.table_files import Frame, import_pandas, read_frame
-from letsam.data.targets import class_counts
-from letsam.tasks.weighted import WeightedRows
 
 LARGEST = 1e6  # of an input, so that a mistyped number far outside does not become infinite in float32
 SHOWN = 8  # names of columns in a row of the table of what was inferred
@@ -120,31 +118,15 @@ def read_columns(options: DataOptions) -> LoadedData:
     preparation, inputs = TablePreparation.fitted(table.train, columns, options)
     preparation.classes = table.plan.classes
     test_inputs = preparation.inputs(table.test, options.test or options.path)
-    return LoadedData(
+    return table.loaded(
+        TensorDataset(inputs, table.targets),
+        TensorDataset(test_inputs, table.test_targets),
         name=name_of(options.path),
         modality="table",
-        kind=table.plan.kind,
-        train=with_weights(TensorDataset(inputs, table.targets), table.targets, table.weights),
-        test=with_weights(TensorDataset(test_inputs, table.test_targets), table.test_targets, table.test_weights),
         preparation=preparation,
-        classes=table.plan.classes,
-        outputs=table.plan.outputs,
         input_shape=(inputs.shape[1],),
-        test_names=table.test_names,
-        groups=table.groups,
-        times=table.times,
-        weights=table.weights,
-        inferred=(
-            *table.inferred,
-            *class_counts(table.plan.classes, table.targets),
-            *_described(table, columns, inputs),
-        ),
+        inferred=_described(table, columns, inputs),
     )
-
-
-def with_weights(dataset: Dataset[Any], targets: Tensor, weights: Tensor | None) -> Dataset[Any]:
-    """The data set, with weights of its samples where there are any."""
-    return dataset if weights is None else WeightedRows(dataset, targets, weights)
 
 
 def _described(table: DividedTable, columns: TableColumns, inputs: Tensor) -> list[tuple[str, str]]:

@@ -16,8 +16,6 @@ from letsam.data.preparation import Preparation
 from letsam.data.problems import DataError
 from letsam.data.reading import name_of
 from letsam.data.table_files import Column, Frame, import_pandas, read_frame
-from letsam.data.tables import with_weights
-from letsam.data.targets import class_counts
 from letsam.models import pretrained_tokens
 from letsam.tasks.text import PAD, SPECIAL, UNK, load_package
 
@@ -164,24 +162,17 @@ def read_texts(options: DataOptions) -> LoadedData:
     rows += [("texts without a word", f"{empty:,}")] if empty else []
     others = [str(name) for name in table.train.columns if name != options.text]
     rows += [("columns left out", ", ".join(others[:10]) + (", ..." if len(others) > 10 else ""))] if others else []
-    return LoadedData(
+    return table.loaded(
+        TextRows(ids, table.targets),
+        TextRows(test_ids, table.test_targets),
         name=name_of(options.path),
         modality="text",
-        kind=table.plan.kind,
-        train=with_weights(TextRows(ids, table.targets), table.targets, table.weights),
-        test=with_weights(TextRows(test_ids, table.test_targets), table.test_targets, table.test_weights),
         preparation=preparation,
-        classes=table.plan.classes,
-        outputs=table.plan.outputs,
         input_shape=(preparation.max_length,),
         vocabulary=preparation.tokenizer.get_vocab_size(),
         pad_id=preparation.pad_id,
         collate=preparation.collate,
-        test_names=table.test_names,
-        groups=table.groups,
-        times=table.times,
-        weights=table.weights,
-        inferred=(*table.inferred, *class_counts(table.plan.classes, table.targets), *rows),
+        inferred=rows,
     )
 
 
