@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from letsam.data.columns import UNIQUE, kind_of_column
 from letsam.data.data_options import DataOptions
-from letsam.data.loaded import LoadedData
+from letsam.data.loaded import LoadedData, sizes_text
 from letsam.data.problems import DataError
 from letsam.data.table_files import Frame, import_pandas, need_columns, read_frame
 from letsam.data.targets import TargetPlan, class_counts, class_name, plan_targets
@@ -22,7 +22,6 @@ from letsam.tasks.weighted import WeightedRows
 from letsam.validation import held_out_split
 
 SEED = 20_905  # of the division, which must not depend on the seed of a trial
-FEW = 100  # rows, with fewer of which the results of one seed say little
 
 Inferred = list[tuple[str, str]]
 
@@ -119,9 +118,7 @@ def read_divided(options: DataOptions) -> DividedTable:
         _check_shared_groups(frame, other, options)
         parts = [frame, other]
     kinds = _note_repeated(parts, options, inferred)
-    rows = f"{len(targets):,} for training, {len(test_targets):,} for the test"
-    few = len(targets) + len(test_targets) < FEW
-    inferred.append(("rows", rows + (", so few that the numbers of single seeds say little" if few else "")))
+    inferred.append(("rows", sizes_text(len(targets), len(test_targets))))
     used = {*options.targets, options.group, options.time, options.weight, *options.drop}
     inputs = [part[[name for name in part.columns if name not in used]] for part in parts]
     test_names = tuple(f"row {place + 1}" for place in places.tolist())

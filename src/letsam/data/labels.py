@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from letsam.data.loaded import sizes_text
 from letsam.data.problems import DataError
+from letsam.data.targets import MOST_CLASSES
 
-MOST_CLASSES = 20  # of whole numbers; more different ones are numbers to predict
-FEW = 100  # samples
 IMBALANCE = 3.0  # from this ratio of the largest class to the smallest on, the table says so
 
 
@@ -63,9 +63,9 @@ class Labels:
             return cls(found, tuple(names if len(names) == count else map(str, range(count))))
         classes = sorted({_plain(value) for value in values}, key=_order)
         if len(classes) < 2:
-            found_one = f"{_name(classes[0])} alone" if classes else "none"
+            found_one = f"{classes[0]} alone" if classes else "none"
             raise DataError(f"{place}: expected at least 2 classes, got {found_one}")
-        return cls(found, tuple(map(_name, classes)))
+        return cls(found, tuple(map(str, classes)))
 
     def targets(self, values: Sequence[Any], place: str) -> Tensor:
         """The targets: classes from 0, rows of 0.0 and 1.0, or numbers.
@@ -80,7 +80,7 @@ class Labels:
             except (TypeError, ValueError) as error:
                 raise DataError(f"{place}: expected numbers, got {' '.join(str(error).split())}") from error
         places = {name: number for number, name in enumerate(self.classes)}
-        names = [_name(_plain(value)) for value in values]
+        names = [str(_plain(value)) for value in values]
         unseen = [name for name in names if name not in places]
         if unseen:
             raise DataError(
@@ -113,8 +113,7 @@ class Labels:
             rows.append(("labels", _shown_sizes(self.classes, train.sum(0).long().tolist())))
         else:
             rows.append(("target", f"{float(train.min()):.4g} to {float(train.max()):.4g}, mean {train.mean():.4g}"))
-        few = ", so few that the numbers of single seeds say little" if len(train) + len(test) < FEW else ""
-        rows.append(("samples", f"{len(train):,} for training, {len(test):,} for the test{few}"))
+        rows.append(("samples", sizes_text(len(train), len(test))))
         return rows
 
 
@@ -141,10 +140,6 @@ def _is_row(value: object) -> bool:
 def _plain(value: Any) -> Any:
     """A number that is whole is the same class as that number with a decimal point."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _name(value: Any) -> str:
-    return str(value)
 
 
 def _order(value: Any) -> tuple[int, float, str]:

@@ -11,6 +11,14 @@ from torch.utils.data import Dataset
 
 from letsam.data.preparation import Preparation
 
+FEW = 100  # samples, with fewer of which the results of one seed say little
+
+
+def sizes_text(train: int, test: int) -> str:
+    """How many samples there are, for the table that is shown before training."""
+    few = ", so few that the numbers of single seeds say little" if train + test < FEW else ""
+    return f"{train:,} for training, {test:,} for the test{few}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedData:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def need_columns(path: str, frame: Frame, names: dict[str, tuple[str, ...]]) -> 
     for option, columns in names.items():
         for column in columns:
             if column not in frame.columns:
-                known = _listed([str(name) for name in frame.columns])
+                known = first_names([str(name) for name in frame.columns], 30)
                 raise DataError(f"{path}: `{option}` must name one of its columns {known}, got {column!r}")
 
 
@@ -101,6 +102,12 @@ def _separated(pandas: Any, path: str, missing: tuple[str, ...]) -> Frame:
     return with_comma if numbers[1] > numbers[0] else frame
 
 
-def _listed(names: list[str], most: int = 30) -> str:
+def first_names(names: Sequence[str], most: int) -> str:
+    """The first names, and how many there are more.
+
+    Example:
+        >>> first_names(["a", "b", "c"], 2)
+        'a, b and 1 more'
+    """
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -26,7 +26,7 @@ from letsam.data.loaded import LoadedData
 from letsam.data.preparation import InputRows, Preparation
 from letsam.data.problems import DataError
 from letsam.data.reading import name_of
-from letsam.data.table_files import Frame, import_pandas, read_frame
+from letsam.data.table_files import Frame, first_names, import_pandas, read_frame
 
 LARGEST = 1e6  # of an input, so that a mistyped number far outside does not become infinite in float32
 SHOWN = 8  # names of columns in a row of the table of what was inferred
@@ -131,19 +131,17 @@ def read_columns(options: DataOptions) -> LoadedData:
 
 def _described(table: DividedTable, columns: TableColumns, inputs: Tensor) -> list[tuple[str, str]]:
     kinds = {"numbers": columns.numbers, "dates": columns.dates, "categories": columns.categories}
-    rows = [(f"columns of {kind}", f"{len(names)}: {_listed(names)}") for kind, names in kinds.items() if names]
+    rows = [
+        (f"columns of {kind}", f"{len(names)}: {first_names(names, SHOWN)}") for kind, names in kinds.items() if names
+    ]
     used = [name for names in kinds.values() for name in names]
     absent = {name: int(table.train[name].isna().sum()) for name in used}
     if any(absent.values()):
         texts = [f"{name} {count:,}" for name, count in absent.items() if count]
-        rows.append(("missing in training rows", _listed(texts)))
+        rows.append(("missing in training rows", first_names(texts, SHOWN)))
     if columns.left_out:
-        rows.append(("columns left out", _listed([f"{name} ({why})" for name, why in columns.left_out.items()])))
+        texts = [f"{name} ({why})" for name, why in columns.left_out.items()]
+        rows.append(("columns left out", first_names(texts, SHOWN)))
     if any(why == "sentences" for why in columns.left_out.values()):
         rows.append(("note", "--text COLUMN trains on the sentences of a column instead"))
     return [*rows, ("inputs of a row", str(inputs.shape[1]))]
-
-
-def _listed(names: Any) -> str:
-    shown = ", ".join(list(names)[:SHOWN])
-    return shown if len(names) <= SHOWN else f"{shown} and {len(names) - SHOWN} more"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from letsam.data.problems import DataError
-from letsam.data.table_files import Column, Frame, import_pandas
+from letsam.data.table_files import Column, Frame, first_names, import_pandas
 
 MOST_CLASSES = 20  # of whole numbers; more are numbers to predict
 ROWS_PER_CLASS = 5  # on average; fewer mean that the values do not repeat
@@ -232,9 +232,8 @@ def class_counts(classes: tuple[str, ...], targets: Tensor) -> list[tuple[str, s
         return [("target", f"{low:g} to {high:g}, mean {mean:g}")]
     labels = targets.ndim > 1
     counts = (targets.sum(dim=0).long() if labels else torch.bincount(targets, minlength=len(classes))).tolist()
-    shown = ", ".join(f"{name} {count:,}" for name, count in list(zip(classes, counts, strict=True))[:SHOWN])
-    more = f" and {len(classes) - SHOWN} more" if len(classes) > SHOWN else ""
-    rows = [("labels" if labels else "classes", f"{len(classes)}: {shown}{more}")]
+    shown = first_names([f"{name} {count:,}" for name, count in zip(classes, counts, strict=True)], SHOWN)
+    rows = [("labels" if labels else "classes", f"{len(classes)}: {shown}")]
     if not labels and min(counts) > 0:
         rows.append(("largest class", f"{max(counts) / min(counts):.3g} times the smallest"))
     return rows
