@@ -13,7 +13,7 @@ from letsam.data.problems import DataError
 from letsam.data.recordings import SUFFIXES as RECORDINGS
 
 TABLES = (".parquet", ".arrow", ".csv", ".tsv", ".json", ".jsonl")
-SAVED = ("dataset_dict.json", "state.json")  # by `save_to_disk` of the library `datasets`
+SAVED = ("dataset_dict.json", "state.json")
 
 _READERS = {
     "images": "letsam.data.image_folders:read_images",
@@ -33,9 +33,9 @@ def read_folder(options: DataOptions) -> LoadedData:
 
 
 def _content(folder: Path) -> str:
-    suffixes = suffixes_below(folder)
-    if any((folder / name).is_file() for name in SAVED):
+    if was_saved(folder):
         return "tables"
+    suffixes = suffixes_below(folder)
     kinds = {"images": IMAGES, "recordings": RECORDINGS, "tables": TABLES}
     found = [kind for kind, known in kinds.items() if suffixes & set(known)]
     if "images" in found and "recordings" in found:
@@ -44,3 +44,8 @@ def _content(folder: Path) -> str:
         got = ", ".join(sorted(suffixes)) if suffixes else "no files"
         raise DataError(f"{folder}: expected a folder of images, recordings or tables, got {got}")
     return found[0]
+
+
+def was_saved(folder: Path) -> bool:
+    """Whether `save_to_disk` of the library `datasets` wrote the folder."""
+    return any((folder / name).is_file() for name in SAVED)

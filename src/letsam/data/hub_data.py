@@ -11,13 +11,22 @@ from typing import TYPE_CHECKING, Any
 from letsam.data.audio_folders import load_sounds
 from letsam.data.data_options import DataOptions
 from letsam.data.data_parts import looked_at
+from letsam.data.folders import was_saved
 from letsam.data.image_folders import load_pictures
-from letsam.data.labelled_files import TARGET_COLUMNS, LabelledFiles, column_codes, column_moments, split_of
+from letsam.data.labelled_files import (
+    TARGET_COLUMNS,
+    LabelledFiles,
+    column_codes,
+    column_moments,
+    split_of,
+    with_test,
+)
 from letsam.data.loaded import LoadedData
 from letsam.data.pictures import look
 from letsam.data.problems import DataError
 from letsam.data.reading import HUB, read_data
 from letsam.data.recordings import hear
+from letsam.data.table_files import import_pandas
 from letsam.tasks.hub import INSTALL, quiet_datasets
 
 if TYPE_CHECKING:
@@ -117,9 +126,7 @@ def _table(parts: dict[str, datasets.Dataset], targets: Sequence[str], options: 
             frames[name][column] = _named(part, column, frames[name][column].tolist())
     rows = [("columns", f"target {', '.join(targets)}")]
     if "validation" in frames:
-        import pandas as pd
-
-        frames["train"] = pd.concat([frames["train"], frames.pop("validation")])
+        frames["train"] = import_pandas().concat([frames["train"], frames.pop("validation")])
         rows.append(("validation data", "joined to the training data"))
     text = options.text or _text_column(frames["train"], targets, options)
     with tempfile.TemporaryDirectory() as folder:
@@ -179,9 +186,7 @@ def _parts(path: str) -> tuple[dict[str, datasets.Dataset], list[tuple[str, str]
         return {"train": next(iter(loaded.values()))}, []
     if "train" not in found:
         raise DataError(f"{path}: expected a split train, got {', '.join(map(str, loaded))}")
-    if "test" not in found and "validation" in found:
-        found["test"] = found.pop("validation")
-    return found, [("splits not used", ", ".join(unused))] if unused else []
+    return with_test(found), [("splits not used", ", ".join(unused))] if unused else []
 
 
 def _loaded(path: str) -> Any:
@@ -195,7 +200,7 @@ def _loaded(path: str) -> Any:
             if path.startswith(HUB):
                 name, _, configuration = path.removeprefix(HUB).partition(":")
                 return datasets.load_dataset(name, configuration or None)
-            if any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):
+            if was_saved(folder):
                 return datasets.load_from_disk(path)
             return datasets.load_dataset(path)
     except Exception as error:  # datasets raises many types, including those of pyarrow and fsspec

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from letsam.data.problems import DataError
+from letsam.data.table_files import import_pandas
 
 TABLES = ("metadata.csv", "metadata.tsv", "metadata.jsonl", "metadata.parquet")
 NAME_COLUMNS = ("file_name", "filename", "file", "path", "image", "audio")
@@ -23,8 +25,16 @@ _SPLITS = {
 }
 
 
+P = TypeVar("P")
+
 Content = Path | bytes
 """An encoded picture or recording."""
+
+
+def read_content(content: Content) -> tuple[bytes, str]:
+    """What an encoded picture or recording holds, and its digest."""
+    data = content if isinstance(content, bytes) else content.read_bytes()
+    return data, hashlib.sha256(data).hexdigest()
 
 
 @dataclass
@@ -129,11 +139,20 @@ def split_of(name: str) -> str | None:
     return next((part for part, names in _SPLITS.items() if name.lower() in names), None)
 
 
-def part_folders(root: Path) -> dict[str, Path]:
-    """The folders of "train", "test" and "validation", or of "train" alone: the folder itself.
+def with_test(parts: dict[str, P]) -> dict[str, P]:
+    """The parts of the data; without test data, validation data are the test data.
 
-    Without test data, validation data are the test data.
+    Example:
+        >>> with_test({"train": "a", "validation": "b"})
+        {'train': 'a', 'test': 'b'}
     """
+    if "test" not in parts and "validation" in parts:
+        parts["test"] = parts.pop("validation")
+    return parts
+
+
+def part_folders(root: Path) -> dict[str, Path]:
+    """The folders of "train", "test" and "validation", or of "train" alone: the folder itself."""
     folders = [path for path in _listed(root) if path.is_dir()]
     found: dict[str, Path] = {}
     for path in folders:
@@ -142,9 +161,7 @@ def part_folders(root: Path) -> dict[str, Path]:
             found.setdefault(part, path)
     if "train" not in found or len(found) < len(folders):  # a class may be named "train"
         return {"train": root}
-    if "test" not in found and "validation" in found:
-        found["test"] = found.pop("validation")
-    return found
+    return with_test(found)
 
 
 def labelled_files(root: Path, wanted: WantedFiles) -> LabelledFiles:
@@ -263,7 +280,7 @@ def _target_columns(table: Path, columns: list[str], name_column: str, wanted: W
 
 
 def _frame(table: Path) -> Any:
-    import pandas as pd
+    pd = import_pandas()
 
     readers: dict[str, Any] = {
         ".csv": pd.read_csv,
@@ -279,14 +296,14 @@ def _frame(table: Path) -> Any:
 
 def column_codes(column: Any) -> Tensor:
     """A whole number for each value of a column of pandas; equal values have the same."""
-    import pandas as pd
+    pd = import_pandas()
 
     return torch.from_numpy(pd.factorize(column, use_na_sentinel=False)[0].astype("int64"))
 
 
 def column_moments(column: Any, place: str, name: str) -> Tensor:
     """Numbers or dates of a column of pandas as float64; `place` and `name` say which, for errors."""
-    import pandas as pd
+    pd = import_pandas()
 
     try:
         numbers = column if pd.api.types.is_numeric_dtype(column) else pd.to_datetime(column).astype("int64")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from letsam.data.labelled_files import Content
+from letsam.data.labelled_files import Content, read_content
 from letsam.data.numbered import NumberedDataset, StoredBatches
 from letsam.data.problems import DataError
 from letsam.data.threads import in_threads
@@ -142,8 +141,7 @@ class PixelScale:
 def look(content: Content) -> Look:
     """Decode a picture to see whether it can be, and what it is."""
     image_module = import_pillow()
-    data = content if isinstance(content, bytes) else content.read_bytes()
-    digest = hashlib.sha256(data).hexdigest()
+    data, digest = read_content(content)
     if not data:
         return Look(digest, problem="the file is empty")
     try:

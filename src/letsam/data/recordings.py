@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import io
 import math
 import warnings
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from letsam.data.labelled_files import Content
+from letsam.data.labelled_files import Content, read_content
 from letsam.data.numbered import NumberedDataset
 from letsam.data.problems import DataError
 from letsam.data.threads import in_threads
@@ -93,8 +92,7 @@ class SoundFormat:
 def hear(content: Content) -> Heard:
     """Decode a recording to see whether it can be, and what it is."""
     soundfile = import_soundfile()
-    data = content if isinstance(content, bytes) else content.read_bytes()
-    digest = hashlib.sha256(data).hexdigest()
+    data, digest = read_content(content)
     if not data:
         return Heard(digest, problem="the file is empty")
     try:

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from letsam.data.data_options import DataOptions
 from letsam.data.data_parts import DataPart, DataParts, divided_parts
-from letsam.data.labelled_files import LabelledFiles
+from letsam.data.labelled_files import LabelledFiles, with_test
 from letsam.data.labels import Labels
 from letsam.data.loaded import LoadedData
 from letsam.data.pictures import Augmentation, Pictures, PixelScale
@@ -170,11 +170,11 @@ def read_tensors(options: DataOptions) -> LoadedData:
 
 
 def _loaded(parts: DataParts[ArraySample], inputs: dict[str, Tensor], options: DataOptions) -> LoadedData:
-    place = {"train": parts.train, "validation": parts.validation, "test": parts.test}
+    named = {"train": parts.train, "validation": parts.validation, "test": parts.test}
+    known = {name: part for name, part in named.items() if part is not None}
     chosen = {
         name: (inputs[name] if name in inputs else inputs["train"])[[sample.place for sample in part.looks]]
-        for name, part in place.items()
-        if part is not None
+        for name, part in known.items()
     }
     form = TensorForm.of(chosen["train"])
     rows = [("inputs", f"{' x '.join(map(str, form.shape)) or 'one number'} of type {str(chosen['train'].dtype)[6:]}")]
@@ -182,13 +182,12 @@ def _loaded(parts: DataParts[ArraySample], inputs: dict[str, Tensor], options: D
     rows.append(("augmentation", "none" if augmentation is None else augmentation.text))
     sets: dict[str, Dataset[Any]] = {}
     for name, values in chosen.items():
-        part = place[name]
-        assert part is not None
+        targets = known[name].targets
         if form.pixels:
             given = augmentation if name == "train" else None
-            sets[name] = Pictures(form.arranged(values), part.targets, PixelScale(form.mean, form.std), given)
+            sets[name] = Pictures(form.arranged(values), targets, PixelScale(form.mean, form.std), given)
         else:
-            sets[name] = TensorDataset(form.prepared(values), part.targets)
+            sets[name] = TensorDataset(form.prepared(values), targets)
     return parts.loaded(
         name=Path(options.path).stem,
         modality="tensors",
@@ -224,9 +223,8 @@ def _parts(path: Path) -> dict[str, tuple[Tensor, list[Any]]]:
             raise DataError(f"{path}: expected {lacking} for {has}, such as {known[0]}, got {_list(arrays)}")
     if "train" not in found:
         raise DataError(f"{path}: expected arrays with the names x and y, or x_train and y_train, got {_list(arrays)}")
-    if "test" not in found and "validation" in found:
-        found["test"] = found.pop("validation")
-    return {part: _pair(arrays[x], arrays[y], f"{path}: {x}", f"{path}: {y}") for part, (x, y) in found.items()}
+    named = with_test(found)
+    return {part: _pair(arrays[x], arrays[y], f"{path}: {x}", f"{path}: {y}") for part, (x, y) in named.items()}
 
 
 def _pair(inputs: Any, targets: Any, place: str, target_place: str) -> tuple[Tensor, list[Any]]:
