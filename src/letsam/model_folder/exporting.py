@@ -44,6 +44,11 @@ def check_export(export: str | None) -> None:
                 ) from None
 
 
+def exported_file(folder: Path, export: str) -> Path:
+    """Where the network of a model's folder is exported to."""
+    return folder / FOLDER / EXPORTS[export]
+
+
 def export_model(network: nn.Module, example: Any, folder: Path, export: str) -> str:
     """Write the network as another program can read it; the number of samples in a batch stays free.
 
@@ -60,7 +65,7 @@ def export_model(network: nn.Module, example: Any, folder: Path, export: str) ->
         ExportError: the network cannot be exported, or the outputs of the file differ from its own by more than 1e-4
             of their size.
     """
-    path = folder / FOLDER / EXPORTS[export]
+    path = exported_file(folder, export)
     path.parent.mkdir(parents=True, exist_ok=True)
     wrapped = _LogitsOnly(network).eval()
     other = _shuffled(example)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from letsam._version import __version__
+from letsam.data import DataOptions
 from letsam.model_folder.exporting import ExportError, export_model
 from letsam.model_folder.manifest import FORMAT, write_manifest
 from letsam.model_folder.model_card import model_card
@@ -122,32 +123,35 @@ class TrainedModel:
         """The network on the CPU, with the trained weights."""
         with torch.random.fork_rng(devices=[]):
             network = self.training.task.model()
-        if any(tensor.dtype == torch.float64 for tensor in self.weights.values()):
+        if self._double:
             network.double()
         network.load_state_dict(self.weights)
         return network.eval()
 
+    @property
+    def _double(self) -> bool:
+        return any(tensor.dtype == torch.float64 for tensor in self.weights.values())
+
     def _config(self, outputs: Any) -> dict[str, Any]:
         task, config = self.training.task, self.results.config
         network = task.model_config or {"family": "task", **_task_options(config)}
-        target = (config.get("data_options") or {}).get("target")
-        columns = [] if target is None or task.kind != "regression" else [part.strip() for part in target.split(",")]
-        double = any(tensor.dtype == torch.float64 for tensor in self.weights.values())
+        options = config.get("data_options")
+        columns = DataOptions.from_json(options).targets if options and task.kind == "regression" else ()
         return {
             "format": FORMAT,
             "network": network,
             "task": task.name,
             "kind": task.kind,
             "classes": list(task.classes),
-            "columns": columns,
+            "columns": list(columns),
             "outputs": outputs.flatten(1).shape[1] if isinstance(outputs, Tensor) and outputs.ndim else None,
-            "dtype": "float64" if double else "float32",
+            "dtype": "float64" if self._double else "float32",
             "metric": task.metric_name,
             "lower_is_better": task.lower_is_better,
             "method": self.results.runs[0].method,
             "seed": self.training.seed,
             "chosen_by": self.chosen_by,
-            "data_options": config.get("data_options"),
+            "data_options": options,
             "model_options": config.get("model_options"),
             "versions": _versions(network["family"], getattr(task.preparation, "modality", "")),
         }

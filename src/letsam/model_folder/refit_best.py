@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lightning_fabric import Fabric
 
+from letsam.model_folder.exporting import exported_file
 from letsam.model_folder.manifest import check_manifest
 from letsam.model_folder.model_loading import FOLDER, RESULTS
 from letsam.model_folder.model_writing import TrainedModel
@@ -74,5 +75,5 @@ def is_written(out: Path, results: Results, export: str | None) -> bool:
     search = MethodName.parse(winner.method).search
     (run,) = written.runs
     same = {**results.config, "methods": None, "seeds": None} == {**written.config, "methods": None, "seeds": None}
-    exported = export is None or any((folder / "exported").glob("*.onnx" if export == "onnx" else "*.pt2"))
+    exported = export is None or exported_file(folder, export).is_file()
     return same and exported and (MethodName.parse(run.method).search, run.seed) == (search, winner.seed)
