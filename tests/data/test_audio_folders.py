@@ -10,7 +10,8 @@ import pytest
 import scipy.signal
 import torch
 
-from letsam.data import DataError, DataOptions, LoadedData, load_preparation, read_data
+from data_cases import error, loaded
+from letsam.data import DataError, load_preparation
 from letsam.data.recordings import Recordings, SoundFormat, hear, log_mel, wave_of
 from letsam.tasks import targets_of
 from letsam.training.feed import Batches
@@ -37,17 +38,6 @@ def folder(root: Path, each: int = 5, **options: Any) -> Path:
         for i in range(each):
             save(root / name / f"{i}.wav", tone(hertz + 10 * i, **options), options.get("rate", 8000))
     return root
-
-
-def loaded(path: Path, **options: Any) -> LoadedData:
-    return read_data(DataOptions(path=str(path), **options))
-
-
-def error(path: Path, **options: Any) -> str:
-    with pytest.raises(DataError) as caught:
-        loaded(path, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value).replace(str(path), "FOLDER")
 
 
 def test_a_folder_of_recordings(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from letsam.data import DataError, DataOptions, LoadedData, read_data
+from data_cases import error, loaded
+from letsam.data import DataError
 from letsam.tasks import targets_of
 from picture_files import pixels
 
@@ -21,17 +22,6 @@ datasets = pytest.importorskip("datasets")
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-
-
-def loaded(path: Path | str, **options: Any) -> LoadedData:
-    return read_data(DataOptions(path=str(path), **options))
-
-
-def error(path: Path, **options: Any) -> str:
-    with pytest.raises(DataError) as caught:
-        loaded(path, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value).replace(str(path), "FOLDER")
 
 
 def png(number: int) -> bytes:

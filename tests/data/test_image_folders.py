@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from letsam.data import DataError, DataOptions, LoadedData, load_preparation, read_data
+from data_cases import error, loaded
+from letsam.data import DataError, DataOptions, LoadedData, load_preparation
 from letsam.data.pictures import PixelFormat, pixels_of
 from letsam.tasks import targets_of
 from letsam.tasks.label_noise import targets_of as known_targets
@@ -20,20 +21,8 @@ from letsam.tasks.task import Task
 from picture_files import folder, pixels, save
 
 
-def loaded(path: Path, **options: Any) -> LoadedData:
-    return read_data(DataOptions(path=str(path), **options))
-
-
 def table(data: LoadedData) -> dict[str, str]:
     return dict(data.inferred)
-
-
-def error(path: Path, **options: Any) -> str:
-    with pytest.raises(DataError) as caught:
-        loaded(path, **options)
-    text = str(caught.value)
-    assert "\n" not in text
-    return text.replace(str(path), "FOLDER")
 
 
 def test_a_folder_for_each_class(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from letsam.data import DataError, DataOptions, LoadedData, load_preparation, read_data
+import data_cases
+from data_cases import loaded
+from letsam.data import DataError, load_preparation
 from letsam.tasks import targets_of
 
 X = np.random.default_rng(0).normal(3.0, 2.0, (40, 5))
@@ -23,15 +25,8 @@ def npz(folder: Path, **arrays: Any) -> Path:
     return folder / "data.npz"
 
 
-def loaded(path: Path, **options: Any) -> LoadedData:
-    return read_data(DataOptions(path=str(path), **options))
-
-
 def error(path: Path, **options: Any) -> str:
-    with pytest.raises(DataError) as caught:
-        loaded(path, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value).replace(str(path), "FILE")
+    return data_cases.error(path, "FILE", **options)
 
 
 def inputs(data: Any) -> Tensor:
