@@ -50,6 +50,17 @@ def test_texts_are_told_and_tokenized(options: DataOptions) -> None:
     assert "wonderful" in tokens
 
 
+def test_training_texts_are_cut_as_new_ones(options: DataOptions) -> None:
+    frame = reviews()
+    frame.loc[::9, "review"] = frame.loc[::9, "review"] * 80
+    frame.to_csv(options.path, index=False)
+    data = read_data(options)
+    known = {tuple(row["input_ids"].tolist()) for row in data.preparation.read(options.path)}  # type: ignore[attr-defined]
+    found = [data.train[i][0]["input_ids"] for i in range(len(data.train))]  # type: ignore[arg-type]
+    assert {tuple(ids.tolist()) for ids in found} <= known
+    assert max(map(len, found)) == data.input_shape[0] == 256
+
+
 def test_results_know_other_texts_with_the_same_targets(options: DataOptions) -> None:
     def record(texts: pd.DataFrame) -> DataRecord:
         texts.to_csv(options.path, index=False)

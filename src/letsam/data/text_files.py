@@ -109,7 +109,7 @@ class TextPreparation(Preparation):
     def tokens(self, texts: list[str]) -> list[Tensor]:
         """The tokens of each text; a text without any has one of padding, as a model needs at least one."""
         self.tokenizer.enable_truncation(self.max_length)
-        return [torch.tensor(row.ids or [self.pad_id], dtype=torch.int32) for row in self.tokenizer.encode_batch(texts)]
+        return _tokens(self.tokenizer, texts, self.pad_id)
 
     def read(self, path: str) -> Dataset[Any]:
         """The tokens of the texts of a file."""
@@ -153,9 +153,9 @@ def read_texts(options: DataOptions) -> LoadedData:
     for frame, path in ((table.train, options.path), (table.test, options.test or options.path)):
         _check_texts(frame[options.text], path)
     texts, test_texts = (texts_in(frame, options.text) for frame in (table.train, table.test))
-    preparation = _fitted(texts, options)
+    preparation, ids = _fitted(texts, options)
     preparation.classes = table.plan.classes
-    ids, test_ids = preparation.tokens(texts), preparation.tokens(test_texts)
+    test_ids = preparation.tokens(test_texts)
     empty = sum(not text.strip() for text in (*texts, *test_texts))
     rows = [("texts", f"{options.text}: {_lengths(ids)} tokens, cut after {preparation.max_length}")]
     rows.append(("vocabulary", f"{preparation.tokenizer.get_vocab_size():,} tokens, {_source(options)}"))
@@ -194,16 +194,23 @@ def _check_texts(column: Column, path: str) -> None:
         )
 
 
-def _fitted(texts: list[str], options: DataOptions) -> TextPreparation:
-    """The preparation with the tokenizer of the pretrained model, or one that is trained on the texts."""
+def _tokens(tokenizer: Any, texts: list[str], pad_id: int) -> list[Tensor]:
+    return [torch.tensor(row.ids or [pad_id], dtype=torch.int32) for row in tokenizer.encode_batch(texts)]
+
+
+def _fitted(texts: list[str], options: DataOptions) -> tuple[TextPreparation, list[Tensor]]:
+    """The preparation with the tokenizer of the pretrained model, or one trained on the texts; and their tokens."""
     assert options.text is not None
     if options.pretrained is not None:
         found = pretrained_tokens(options.pretrained)
-        return TextPreparation(found.tokenizer, options.text, found.max_length, found.pad_id, options.missing)
+        preparation = TextPreparation(found.tokenizer, options.text, found.max_length, found.pad_id, options.missing)
+        return preparation, preparation.tokens(texts)
     tokenizer = subword_tokenizer(texts)
-    lengths = sorted(len(row.ids) for row in tokenizer.encode_batch(texts))
+    ids = _tokens(tokenizer, texts, PAD)
+    lengths = sorted(len(row) for row in ids)
     longest = min(max(8, lengths[int(LONG_TEXTS * (len(lengths) - 1))]), LONGEST)
-    return TextPreparation(tokenizer, options.text, longest, PAD, options.missing)
+    # Cut as `tokens` cuts them: this tokenizer adds no special tokens.
+    return TextPreparation(tokenizer, options.text, longest, PAD, options.missing), [row[:longest] for row in ids]
 
 
 def subword_tokenizer(texts: list[str]) -> Any:
