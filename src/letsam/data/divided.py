@@ -196,7 +196,7 @@ def _division(
     if plan.kind != "classification":
         return kept, held
     if given["groups"] is None and given["times"] is None:
-        return _classes_on_both_sides(targets, kept, held, generator)
+        return _classes_on_both_sides(targets, held, generator)
     only = set(targets[held].tolist()) - set(targets[kept].tolist())
     if only:
         name = plan.classes[min(only)]
@@ -207,9 +207,7 @@ def _division(
     return kept, held
 
 
-def _classes_on_both_sides(
-    targets: Tensor, kept: Tensor, held: Tensor, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def _classes_on_both_sides(targets: Tensor, held: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Move single rows so that each class has a training row, and a test row as well if it has two."""
     is_test = torch.zeros(len(targets), dtype=torch.bool)
     is_test[held] = True

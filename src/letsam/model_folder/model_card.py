@@ -22,7 +22,7 @@ def model_card(results: Results, config: Mapping[str, Any], split: Mapping[str, 
         "---\nlibrary_name: letsam\ntags:\n- letsam\n- sharpness-aware-minimization\n---",
         f"# {_text(config['task'])}: {_text(run.method)}",
         _what(run, config),
-        f"## Numbers\n\n{_table(_numbers(run))}\n\n{_measured(run, config, split)}",
+        f"## Numbers\n\n{_table(_numbers(run))}\n\n{_measured(config, split)}",
         f"## Data\n\n{_table([*_samples(split), *((what, value) for what, value in results.inferred)])}",
         f"## Use\n\n{_use(config)}",
         "## Limits\n\n- The numbers hold for data like the test data. Data from another source or time may differ.\n"
@@ -61,7 +61,7 @@ def _numbers(run: Run) -> list[tuple[str, str]]:
     return [(name, _number(value)) for name, value in values.items() if value is not None]
 
 
-def _measured(run: Run, config: Mapping[str, Any], split: Mapping[str, Any]) -> str:
+def _measured(config: Mapping[str, Any], split: Mapping[str, Any]) -> str:
     count = split["samples"]["test"]
     text = f"Measured on the {count:,} test samples, which were not trained on. They come from one run with one seed."
     if config["chosen_by"] and "test" in config["chosen_by"]:
