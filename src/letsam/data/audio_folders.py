@@ -16,7 +16,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from letsam.data.data_options import DataOptions
 from letsam.data.data_parts import DataPart, DataParts, looked_at, parts_of_folder
-from letsam.data.labelled_files import Content, WantedFiles, unlabelled_files
+from letsam.data.labelled_files import WantedFiles, unlabelled_files
 from letsam.data.loaded import LoadedData
 from letsam.data.preparation import Preparation
 from letsam.data.recordings import (
@@ -69,12 +69,8 @@ class AudioPreparation(Preparation):
 
     def read(self, path: str) -> Dataset[Any]:
         """The inputs of a recording, or of all in a folder and the folders in it, in the order of their names."""
-        root, paths = unlabelled_files(Path(path), WANTED)
-        return self.inputs(paths, [str(one.relative_to(root)) for one in paths])
-
-    def inputs(self, contents: Sequence[Content], names: list[str]) -> Dataset[Any]:
-        """The inputs of encoded recordings, decoded when they are read."""
-        return SoundInputs(SoundReader(contents, names, self.form, self.filters), self.mean, self.std)
+        reader = SoundReader(*unlabelled_files(Path(path), WANTED), self.form, self.filters)
+        return SoundInputs(reader, self.mean, self.std)
 
 
 class SoundInputs(Dataset[Tensor]):

@@ -64,8 +64,7 @@ class ImagePreparation(Preparation):
 
     def read(self, path: str) -> Dataset[Any]:
         """The inputs of an image, or of all images in a folder and the folders in it, in the order of their names."""
-        root, paths = unlabelled_files(Path(path), WANTED)
-        return PictureInputs(paths, [str(one.relative_to(root)) for one in paths], self.form, self.scale)
+        return PictureInputs(*unlabelled_files(Path(path), WANTED), self.form, self.scale)
 
 
 class PictureInputs(Dataset[Tensor]):
@@ -183,8 +182,8 @@ def _range(sizes: Sequence[tuple[int, int]]) -> str:
 
 
 def _augmentation(name: str, form: PixelFormat) -> Augmentation | None:
-    """Shifts by an eighth of the side; flips only of pictures in colour, as digits and letters are grey."""
+    """Shifts; flips only of pictures in colour, as digits and letters are grey."""
     if name == "none":
         return None
     flip = form.channels == 3 if name == "auto" else name == "shift+flip"
-    return Augmentation(max(1, min(form.height, form.width) // 8), flip)
+    return Augmentation.of_size(form.height, form.width, flip=flip)

@@ -205,18 +205,18 @@ def labelled_files(root: Path, wanted: WantedFiles) -> LabelledFiles:
     return found
 
 
-def unlabelled_files(path: Path, wanted: WantedFiles) -> tuple[Path, list[Path]]:
-    """A file, or all files in a folder and the folders in it, in the order of their names, with their folder.
+def unlabelled_files(path: Path, wanted: WantedFiles) -> tuple[list[Path], list[str]]:
+    """A file, or all files in a folder and the folders in it, in the order of their names; with the names.
 
     Raises:
         DataError: there are none.
     """
     if path.is_file():
-        return path.parent, [path]
+        return [path], [path.name]
     paths = [one for one in _below(path) if one.suffix.lower() in wanted.suffixes] if path.is_dir() else []
     if not paths:
         raise DataError(f"{path}: expected {wanted.what}, got {'none' if path.exists() else 'no such file or folder'}")
-    return path, paths
+    return paths, [str(one.relative_to(path)) for one in paths]
 
 
 def suffixes_below(root: Path) -> set[str]:

@@ -77,6 +77,11 @@ class Augmentation:
     padding: int
     flip: bool
 
+    @classmethod
+    def of_size(cls, height: int, width: int, *, flip: bool) -> Augmentation:
+        """Shifts by up to an eighth of the shorter side."""
+        return cls(max(1, min(height, width) // 8), flip)
+
     @property
     def text(self) -> str:
         """What it does, for the table."""

@@ -206,7 +206,8 @@ def _augmentation(options: DataOptions, form: TensorForm, inputs: Tensor) -> Aug
         return None
     if not form.pixels:
         raise DataError(f"{options.path}: `augment` needs images of type uint8, got {str(inputs.dtype)[6:]}")
-    return Augmentation(max(1, min(form.arranged(inputs[:1]).shape[2:]) // 8), options.augment == "shift+flip")
+    height, width = form.arranged(inputs[:1]).shape[2:]
+    return Augmentation.of_size(height, width, flip=options.augment == "shift+flip")
 
 
 def _parts(path: Path) -> dict[str, tuple[Tensor, list[Any]]]:
