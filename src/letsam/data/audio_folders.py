@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
 from letsam.data.data_options import DataOptions
-from letsam.data.data_parts import DataPart, DataParts, looked_at, parts_of_folder
+from letsam.data.data_parts import DataPart, DataParts, fits_in_memory, looked_at, parts_of_folder
 from letsam.data.labelled_files import WantedFiles, unlabelled_files
 from letsam.data.loaded import LoadedData
 from letsam.data.preparation import Preparation
@@ -109,8 +109,7 @@ def load_sounds(parts: DataParts[Heard], options: DataOptions) -> LoadedData:
     heard = [one for part in parts.known() for one in part.looks]
     form = _form(parts.train.looks, options)
     reader = SoundReader(parts.train.files.contents, parts.train.files.names, form, form.filters())
-    size = 4 * len(heard) * math.prod(form.shape)
-    in_memory = size <= options.memory * 2**30
+    in_memory, reading = fits_in_memory(4 * len(heard) * math.prod(form.shape), options)
     stored = reader.all() if in_memory else None
     places = evenly_spaced(len(reader.names), MEASURED)
     mean, std = _mean_and_deviation(in_threads(reader, places) if stored is None else stored[places])
@@ -123,7 +122,7 @@ def load_sounds(parts: DataParts[Heard], options: DataOptions) -> LoadedData:
         ("channels", f"{stereo:,} of {len(heard):,} are averaged to one") if stereo else ("channels", "1"),
         ("length", f"{form.seconds:g} s: shorter ones are padded with silence, longer ones cut to their middle"),
         ("inputs", f"log-mel, {form.shape[1]} bands x {form.shape[2]} times, of {form.sample_rate:,} samples a second"),
-        ("reading", "kept in memory" if in_memory else f"decoded when read: {size / 2**20:,.0f} MiB in all"),
+        reading,
     ]
     return parts.loaded(
         name=Path(options.path).resolve().name,

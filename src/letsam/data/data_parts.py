@@ -87,6 +87,12 @@ class DataParts(Generic[L]):
         )
 
 
+def fits_in_memory(size: int, options: DataOptions) -> tuple[bool, tuple[str, str]]:
+    """Whether so many bytes of decoded files may be kept in memory, and what the table says about it."""
+    fits = size <= options.memory * 2**30
+    return fits, ("reading", "kept in memory" if fits else f"decoded when read: {size / 2**20:,.0f} MiB in all")
+
+
 def parts_of_folder(options: DataOptions, wanted: WantedFiles) -> dict[str, LabelledFiles]:
     """The files of the parts that a folder has, and those of `options.test`."""
     options.refuse(wanted.what, "weight", "text", "drop")

@@ -41,7 +41,8 @@ class DividedTable:
         weights: likewise, >= 0.
         test_weights: of the test rows, or None.
         test_names: of the test rows: their places in their file, from 1.
-        kinds: what `kind_of_column` has given for input columns that were looked at.
+        kinds: what `kind_of_column` has given for input columns: with test rows that are held out, for all of them, by
+            all rows; else for those that the test table has as well, by the training rows.
         inferred: what was found, for the table that is shown before training.
     """
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from letsam.data.data_options import DataOptions
-from letsam.data.data_parts import DataPart, DataParts, looked_at, parts_of_folder
+from letsam.data.data_parts import DataPart, DataParts, fits_in_memory, looked_at, parts_of_folder
 from letsam.data.labelled_files import Content, WantedFiles, unlabelled_files
 from letsam.data.loaded import LoadedData
 from letsam.data.pictures import (
@@ -104,8 +104,7 @@ def load_pictures(parts: DataParts[Look], options: DataOptions) -> LoadedData:
     looks = [one for part in parts.known() for one in part.looks]
     form, given, rows = _form(parts.train.looks, looks, options)
     reader = PictureReader(parts.train.files.contents, parts.train.files.names, form)
-    size = len(looks) * math.prod(form.shape)
-    in_memory = size <= options.memory * 2**30
+    in_memory, reading = fits_in_memory(len(looks) * math.prod(form.shape), options)
     stored = reader.all() if in_memory else None
     places = evenly_spaced(len(reader.names), MEASURED)
     scale = given or PixelScale.of(in_threads(reader, places) if stored is None else (stored[i] for i in places))
@@ -114,7 +113,7 @@ def load_pictures(parts: DataParts[Look], options: DataOptions) -> LoadedData:
     training = Pictures(sets[0].pixels, sets[0].targets, scale, augmentation)
     rows += [
         ("augmentation", "none" if augmentation is None else augmentation.text),
-        ("reading", "kept in memory" if in_memory else f"decoded when read: {size / 2**20:,.0f} MiB in all"),
+        reading,
     ]
     return parts.loaded(
         name=Path(options.path).resolve().name,

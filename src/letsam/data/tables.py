@@ -26,7 +26,7 @@ from letsam.data.loaded import LoadedData
 from letsam.data.preparation import InputRows, Preparation
 from letsam.data.problems import DataError
 from letsam.data.reading import name_of
-from letsam.data.table_files import Frame, first_names, import_pandas, read_frame
+from letsam.data.table_files import Frame, first_names, read_frame
 
 LARGEST = 1e6  # of an input, so that a mistyped number far outside does not become infinite in float32
 SHOWN = 8  # names of columns in a row of the table of what was inferred
@@ -111,10 +111,7 @@ def read_columns(options: DataOptions) -> LoadedData:
         DataError: the data cannot be used; one line.
     """
     table = read_divided(options)
-    pandas = import_pandas()
-
-    everything = table.train if options.test is not None else pandas.concat([table.train, table.test])
-    columns = tell_columns(everything.reset_index(drop=True), options.path, table.kinds)
+    columns = tell_columns(table.train, options.path, table.kinds)
     preparation, inputs = TablePreparation.fitted(table.train, columns, options)
     preparation.classes = table.plan.classes
     test_inputs = preparation.inputs(table.test, options.test or options.path)
