@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import re
-import shlex
 from pathlib import Path
 
 import pandas as pd
@@ -14,21 +13,13 @@ from letsam.cli import run
 from letsam.results import Results
 from letsam.tasks import TaskError
 from letsam.tasks.movie_snippets import parse_ratings, read_table
-from page_code import ROOT, run_code
+from page_code import commands_of, run_code, section_of
 
 PAGE = "docs/how-to/your-data.md"
-TEXT = (ROOT / PAGE).read_text(encoding="utf-8")
-
-
-def section(title: str) -> str:
-    return TEXT.split(f"## {title}\n")[1].split("\n## ")[0]
 
 
 def commands(title: str) -> list[list[str]]:
-    """The command lines of a section, without `letsam`."""
-    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", section(title), re.S | re.M)
-    lines = [line for language, block in blocks if not language for line in block.splitlines()]
-    return [shlex.split(line)[1:] for line in lines if line.startswith("letsam ")]
+    return commands_of(section_of(PAGE, title))
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +35,7 @@ def finished(command: list[str], *, epochs: int) -> Results:
 
 
 def test_tables(capsys: pytest.CaptureFixture[str]) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", section("Tables"), re.S)
+    (code,) = re.findall(r"```python\n(.*?)```", section_of(PAGE, "Tables"), re.S)
     run_code(code, PAGE, {})
     cancer, diabetes, exercise, train, predict = commands("Tables")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import os
 import re
-import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,20 +14,14 @@ from PIL import Image
 
 from letsam.cli import run
 from letsam.results import Results
-from page_code import ROOT, run_code
+from page_code import commands_of, run_code, section_of
 
 PAGE = "docs/how-to/your-data.md"
-TEXT = (ROOT / PAGE).read_text(encoding="utf-8")
 SHORT = ("--epochs", "3", "--seeds", "1", "--no-refit")  # of a trial
 
 
-def section(title: str) -> str:
-    return TEXT.split(f"## {title}\n")[1].split("\n## ")[0]
-
-
 def commands(title: str) -> list[list[str]]:
-    """The command lines of a section, without `letsam`."""
-    return [shlex.split(line)[1:] for line in section(title).splitlines() if line.startswith("letsam ")]
+    return commands_of(section_of(PAGE, title))
 
 
 def results(path: str) -> Results:
@@ -100,7 +93,7 @@ def test_recordings(tmp_path: Path) -> None:
 
 
 def code(title: str) -> str:
-    (found,) = re.findall(r"```python\n(.*?)```", section(title), re.S)
+    (found,) = re.findall(r"```python\n(.*?)```", section_of(PAGE, title), re.S)
     return found
 
 
@@ -125,7 +118,7 @@ def test_data_sets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_the_sides_that_the_page_names() -> None:
     from letsam.data.image_folders import LARGEST, SIDES
 
-    named = re.search(r"largest of ([\d, and]+)", " ".join(section("Images").split()))
+    named = re.search(r"largest of ([\d, and]+)", " ".join(section_of(PAGE, "Images").split()))
     assert named is not None
     assert [int(number) for number in re.findall(r"\d+", named[1])] == sorted(SIDES)
     assert max(SIDES) == LARGEST

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import shlex
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +12,7 @@ import letsam
 from letsam.cli import run
 from letsam.model_folder.manifest import FORMAT
 from letsam.models import MODELS, DataDescription, ModelOptions, choose
-from page_code import ROOT, blocks_of, run_code
+from page_code import ROOT, blocks_of, commands_of, run_code
 
 HOW_TO, FOLDER = "docs/how-to/models.md", "docs/model-folder.md"
 
@@ -27,16 +24,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def commands(page: str, keep: Callable[[str], bool] = lambda _: True) -> list[list[str]]:
-    found = re.findall(r"^letsam (.*)$", (ROOT / page).read_text(encoding="utf-8"), re.M)
-    return [shlex.split(command) for command in found if keep(command)]
+def commands(page: str) -> list[list[str]]:
+    return commands_of((ROOT / page).read_text(encoding="utf-8"))
 
 
 @pytest.mark.slow
 def test_the_how_to(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table, code = blocks_of(HOW_TO)
     run_code(table, HOW_TO, {})
-    wine = commands(HOW_TO, lambda command: "wine" in command)
+    wine = [command for command in commands(HOW_TO) if "wine" in " ".join(command)]
     assert [command[0] for command in wine] == ["train", "predict", "trial"]
     for command in wine:
         assert run(command) == 0, capsys.readouterr().err
