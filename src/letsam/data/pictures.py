@@ -15,6 +15,7 @@ from letsam.data.labelled_files import Content, read_content
 from letsam.data.numbered import NumberedDataset, StoredBatches
 from letsam.data.problems import DataError
 from letsam.data.threads import in_threads
+from letsam.tasks.images import normalised
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -127,8 +128,7 @@ class PixelScale:
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Inputs in float32, from pixels of type uint8 and shape ``(n, channels, height, width)``."""
-        mean, std = (pixels.new_tensor(values, dtype=torch.float32)[:, None, None] for values in (self.mean, self.std))
-        return pixels.float().div_(255).sub_(mean).div_(std)
+        return normalised(pixels, self.mean, self.std)
 
     @classmethod
     def of(cls, pictures: Iterable[Tensor]) -> PixelScale:

@@ -76,14 +76,14 @@ def normalised(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> T
         std: Standard deviation of each channel.
 
     Returns:
-        A new float32 tensor of the same shape.
+        A new float32 tensor of the same shape, on the same device.
 
     Example:
         >>> normalised(torch.tensor([[[0, 255]]], dtype=torch.uint8), mean=[0.5], std=[0.25])
         tensor([[[-2.,  2.]]])
     """
-    shape = (len(mean), 1, 1)
-    return images.float().div_(255).sub_(torch.tensor(mean).view(shape)).div_(torch.tensor(std).view(shape))
+    shifts, scales = (images.new_tensor(values, dtype=torch.float32)[:, None, None] for values in (mean, std))
+    return images.float().div_(255).sub_(shifts).div_(scales)
 
 
 def without_augmentation(dataset: Dataset[Any]) -> Dataset[Any]:
