@@ -28,7 +28,8 @@ from letsam.data.recordings import (
     hear,
     scaled_sound,
 )
-from letsam.data.threads import evenly_spaced, in_threads
+from letsam.data.threads import in_threads
+from letsam.tasks.subset import evenly_spaced
 
 WANTED = WantedFiles(SUFFIXES, "recordings")
 HIGHEST_RATE = 16000  # of speech models

@@ -28,10 +28,11 @@ from letsam.data.pictures import (
     look,
 )
 from letsam.data.preparation import Preparation
-from letsam.data.threads import evenly_spaced, in_threads
+from letsam.data.threads import in_threads
 from letsam.models.pretrained import pretrained_pixels
 from letsam.models.timm_models import PREFIX
 from letsam.tasks.imagenet import MEAN, STD
+from letsam.tasks.subset import evenly_spaced
 
 SIDES = (224, 192, 160, 128, 96, 64, 48, 32)  # for pictures of different sizes: the largest that most of them reach
 LARGEST = 224

@@ -11,16 +11,6 @@ One = TypeVar("One")
 CHUNK = 256  # items that are in work or wait to be taken
 
 
-def evenly_spaced(count: int, most: int) -> list[int]:
-    """Up to `most` places among `count`, from the first on.
-
-    Example:
-        >>> evenly_spaced(10, 4)
-        [0, 2, 5, 7]
-    """
-    return [place * count // min(most, count) for place in range(min(most, count))]
-
-
 def in_threads(function: Callable[[Any], One], items: Iterable[Any]) -> Iterator[One]:
     """The results for all items in order, computed by as many threads as there are cores.
 

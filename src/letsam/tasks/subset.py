@@ -1,4 +1,4 @@
-"""Fixed stratified subsets, the same in every trial."""
+"""Fixed subsets, the same in every trial: stratified, or evenly spaced."""
 
 import torch
 from torch import Tensor
@@ -31,6 +31,16 @@ def stratified_order(targets: Tensor, seed: int) -> Tensor:
         position[members] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
     # A stable sort of the shuffled positions keeps ties between classes in random order.
     return shuffled[torch.argsort(position[shuffled], stable=True)]
+
+
+def evenly_spaced(count: int, most: int) -> list[int]:
+    """Up to `most` places among `count`, from the first on.
+
+    Example:
+        >>> evenly_spaced(10, 4)
+        [0, 2, 5, 7]
+    """
+    return [place * count // min(most, count) for place in range(min(most, count))]
 
 
 def check_train_size(train_size: int | None, smallest: int, largest: int) -> int:

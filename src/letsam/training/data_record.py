@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, Subset
 
 from letsam.tasks import Task
 from letsam.tasks.images import without_augmentation
+from letsam.tasks.subset import evenly_spaced
 from letsam.tensors import lacks_float64
 from letsam.training.random_states import same_random_states
 
@@ -104,10 +105,8 @@ def _items(dataset: Dataset[Any]) -> tuple[float | None, ...]:
     if getattr(inner, "tensors", None) is not None:
         return ()
     plain: Any = without_augmentation(dataset)
-    count = len(plain)
-    read = min(ITEMS, count)
     with same_random_states():
-        return tuple(_item(plain, place * count // read) for place in range(read))
+        return tuple(_item(plain, place) for place in evenly_spaced(len(plain), ITEMS))
 
 
 def _item(dataset: Any, index: int) -> float | None:

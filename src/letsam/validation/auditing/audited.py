@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from letsam import checks
 from letsam.tasks import targets_of
+from letsam.tasks.subset import evenly_spaced
 from letsam.validation.drift.drift_features import features_of
 from letsam.validation.drift.inputs import InputForm
 
@@ -55,8 +56,8 @@ def audited_part(name: str, dataset: Dataset[Any], form: InputForm, *, labelled:
     count = len(samples)
     if not count:
         raise ValueError(f"`{name}` must have at least 1 sample, got 0")
-    places = torch.arange(min(count, MOST)) * count // min(count, MOST)
-    read = [samples[place] for place in places.tolist()]
+    places = evenly_spaced(count, MOST)
+    read = [samples[place] for place in places]
     pairs = labelled or (isinstance(read[0], (tuple, list)) and form.key == 0) or isinstance(read[0], dict)
     inputs = form.batch(read) if pairs else _stacked(read, form)
     opened = form.opened(inputs)
@@ -70,7 +71,7 @@ def audited_part(name: str, dataset: Dataset[Any], form: InputForm, *, labelled:
     targets = None
     if labelled:
         targets = targets_of(dataset).detach().cpu()[places] if form.key == 0 else _targets(read)
-    return AuditedPart(features, rows, digests, targets, places)
+    return AuditedPart(features, rows, digests, targets, torch.tensor(places))
 
 
 def projected(rows: Tensor) -> Tensor:

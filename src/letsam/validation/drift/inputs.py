@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
 from letsam import checks
+from letsam.tasks.subset import evenly_spaced
 from letsam.validation.drift.mixture import Mixture
 from letsam.validation.drift.text_shifts import TOKEN_SHIFTS
 
@@ -79,7 +80,7 @@ class InputForm:
             raise ValueError("`decode` and `encode` must be given together")
         form = cls(modality, key, decode=decode, encode=encode)
         if modality == "text" and not isinstance(one, str) and decode is None:
-            rows = [_tokens(samples[place][key]) for place in _spread(len(samples))]
+            rows = [_tokens(samples[place][key]) for place in evenly_spaced(len(samples), LOOKED_AT)]
             ends = [{row[end] for row in rows if len(row) > 2} for end in (0, -1)]
             return cls(modality, key, letters=False, special=(int(len(ends[0]) == 1), int(len(ends[1]) == 1)))
         if modality is None or modality == "text":
@@ -179,16 +180,10 @@ class InputForm:
 def some_inputs(dataset: Dataset[Any], key: Any = 0) -> Tensor:
     """Up to 1,000 inputs, evenly spaced, stacked."""
     samples = cast("Any", dataset)
-    count = len(samples)
-    places = _spread(count)
+    places = evenly_spaced(len(samples), LOOKED_AT)
     if type(dataset) is TensorDataset:
         return dataset.tensors[0][places].detach().cpu()
     return torch.stack([torch.as_tensor(samples[place][key]) for place in places]).detach().cpu()
-
-
-def _spread(count: int) -> list[int]:
-    """Up to 1,000 places in a data set, evenly spaced."""
-    return [i * count // min(count, LOOKED_AT) for i in range(min(count, LOOKED_AT))]
 
 
 def replaced(sample: Any, key: Any, value: Any) -> Any:
