@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Iterator
 
 import pytest
 import torch
 
+from frozen_imports import freeze
 from oracle.problems import network
 
 MANY = 200  # modules
@@ -21,8 +21,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Take what large imports have made out of garbage collections, see `frozen_imports`."""
     global _frozen
     if len(sys.modules) >= _frozen + MANY:
-        gc.collect()
-        gc.freeze()
+        freeze()
         _frozen = len(sys.modules)
 
 

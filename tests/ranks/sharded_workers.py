@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,7 @@ from learned_radius import learned_radius
 from letsam import MSAM, SAM, SharpnessAware
 from letsam.variants import VARIANTS
 from oracle.problems import BASES, batch, closure_on, flat, network, normalised_network
-from ranks.workers import RANKS, raised, share, train
+from ranks.workers import RANKS, in_group, raised, share, train
 
 RADII: dict[str, Callable[[], Any]] = {"fixed": lambda: 0.1, "learned": lambda: learned_radius(0.1, interval=1)}
 OPTIONS: dict[str, dict[str, Any]] = {  # masks that change within a run, and others that stay
@@ -153,13 +152,4 @@ def everything(rank: int) -> dict[str, Any]:
 
 
 def main(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo",
-        init_method=(folder / "store").as_uri(),
-        rank=rank,
-        world_size=RANKS,
-        timeout=datetime.timedelta(seconds=60),
-    )
-    torch.save(everything(rank), folder / f"{rank}.pt")
-    dist.destroy_process_group()
+    in_group(rank, folder, lambda: everything(rank))

@@ -351,7 +351,8 @@ def everything(rank: int, folder: Path) -> dict[str, Any]:
     return results
 
 
-def main(rank: int, folder: Path) -> None:
+def in_group(rank: int, folder: Path, work: Callable[[], Any]) -> None:
+    """Do the work of a rank in a process group of all ranks, and save its results for `warm.in_ranks`."""
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo",
@@ -360,5 +361,9 @@ def main(rank: int, folder: Path) -> None:
         world_size=RANKS,
         timeout=datetime.timedelta(seconds=60),
     )
-    torch.save(everything(rank, folder), folder / f"{rank}.pt")
+    torch.save(work(), folder / f"{rank}.pt")
     dist.destroy_process_group()
+
+
+def main(rank: int, folder: Path) -> None:
+    in_group(rank, folder, lambda: everything(rank, folder))
