@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 from letsam.tasks import load_task
 from letsam.validation import audit, shifted, split
+from letsam.validation.auditing.audited import audited_part
 from letsam.validation.auditing.radius_probe import perceptron, slope_noise
+from letsam.validation.drift.inputs import InputForm
 
 Pair = tuple[Tensor, Tensor]
 
@@ -168,6 +170,34 @@ def test_texts_are_audited() -> None:
     found = audit(train, validation, probe=False)  # pyright: ignore[reportArgumentType]
     assert "duplicates" in [one.code for one in found]
     assert found.places["duplicates"] == [(30, 4)]
+
+
+def test_samples_are_read_once() -> None:
+    """Reading one may mean decoding a file."""
+    inputs, targets = blobs(0, 40)
+    read: list[int] = []
+
+    class Files(Dataset[Any]):
+        def __len__(self) -> int:
+            return len(targets)
+
+        def __getitem__(self, index: int) -> tuple[Tensor, int]:
+            read.append(index)
+            return inputs[index], int(targets[index])
+
+    part = audited_part("train", Files(), InputForm.of(TensorDataset(inputs, targets), None))
+    assert read == list(range(40))
+    assert part.targets is not None
+    assert part.targets.equal(targets)
+
+
+def test_deployed_inputs_may_be_dicts_of_tokens() -> None:
+    def row(i: int) -> dict[str, Tensor]:
+        return {"input_ids": torch.arange(8) * (i % 7 + 1) + i}
+
+    data = [(row(i), i % 2) for i in range(60)]
+    found = audit(data[:40], data[40:], [row(i) for i in range(30)], probe=False)  # pyright: ignore[reportArgumentType]
+    assert "deployed_auc" in found.measures
 
 
 def test_what_cannot_be_audited_is_refused() -> None:

@@ -14,7 +14,7 @@ from letsam import checks
 from letsam.tasks import targets_of
 from letsam.tasks.subset import evenly_spaced
 from letsam.validation.drift.drift_features import features_of
-from letsam.validation.drift.inputs import InputForm
+from letsam.validation.drift.inputs import InputForm, unlabelled_inputs
 
 MOST = 20_000  # samples of a part
 WIDEST = 512  # numbers in a row
@@ -58,8 +58,7 @@ def audited_part(name: str, dataset: Dataset[Any], form: InputForm, *, labelled:
         raise ValueError(f"`{name}` must have at least 1 sample, got 0")
     places = evenly_spaced(count, MOST)
     read = [samples[place] for place in places]
-    pairs = labelled or (isinstance(read[0], (tuple, list)) and form.key == 0) or isinstance(read[0], dict)
-    inputs = form.batch(read) if pairs else _stacked(read, form)
+    inputs = form.batch(read) if labelled else unlabelled_inputs(read, form)
     opened = form.opened(inputs)
     features = features_of(opened, form.modality)
     if isinstance(opened, Tensor):
@@ -69,8 +68,8 @@ def audited_part(name: str, dataset: Dataset[Any], form: InputForm, *, labelled:
         rows = features
         digests = [hashlib.sha1(repr(one).encode()).hexdigest() for one in opened]
     targets = None
-    if labelled:
-        targets = targets_of(dataset).detach().cpu()[places] if form.key == 0 else _targets(read)
+    if labelled:  # not of the data set, which might decode all its samples once more
+        targets = targets_of(cast("Any", read)).detach().cpu() if form.key == 0 else _targets(read)
     return AuditedPart(features, rows, digests, targets, torch.tensor(places))
 
 
@@ -80,10 +79,6 @@ def projected(rows: Tensor) -> Tensor:
         return rows
     stream = torch.Generator().manual_seed(0)
     return rows @ (torch.randn(rows.shape[1], WIDEST, generator=stream) / WIDEST**0.5)
-
-
-def _stacked(inputs: list[Any], form: InputForm) -> Any:
-    return inputs if form.modality == "text" else torch.stack([torch.as_tensor(one) for one in inputs])
 
 
 def _bytes(inputs: Any) -> Tensor:

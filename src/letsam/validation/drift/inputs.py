@@ -177,6 +177,16 @@ class InputForm:
         return _with_tokens(before, [*old[: self.special[0]], *text, *old[len(old) - self.special[1] :]])
 
 
+def unlabelled_inputs(samples: list[Any], form: InputForm) -> Any:
+    """A batch of inputs from samples without targets: inputs alone, or samples in the form of the data set."""
+    pairs = bool(samples) and isinstance(samples[0], (tuple, list)) and form.key == 0
+    named = bool(samples) and isinstance(samples[0], dict) and form.key in samples[0]
+    inputs = [one[form.key] for one in samples] if pairs or named else samples
+    if form.modality == "text":
+        return inputs
+    return torch.stack([torch.as_tensor(one) for one in inputs]) if inputs else inputs
+
+
 def some_inputs(dataset: Dataset[Any], key: Any = 0) -> Tensor:
     """Up to 1,000 inputs, evenly spaced, stacked."""
     samples = cast("Any", dataset)

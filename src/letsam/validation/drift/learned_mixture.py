@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from letsam import checks
 from letsam.validation.drift.drift_features import features_of
-from letsam.validation.drift.inputs import InputForm
+from letsam.validation.drift.inputs import InputForm, unlabelled_inputs
 from letsam.validation.drift.known_shifts import shifts_of
 from letsam.validation.drift.mixture import Mixture, Step
 from letsam.validation.drift.shift import SEVERITIES
@@ -97,7 +97,12 @@ def learn_mixture(
         tuple(alternatives[place] for place in support.tolist()), tuple(w / total for w in kept), form.modality
     )
     as_it_is = Mixture(((),), (1.0,), form.modality)
-    told = {mixture: two_sample_test(features(mixture), known, seed).auc for mixture in (as_it_is, found)}
+    if found == as_it_is:
+        return found
+    told = {
+        mixture: two_sample_test(made, known, seed).auc
+        for mixture, made in ((as_it_is, rows[0]), (found, features(found)))
+    }
     return min(told, key=lambda mixture: told[mixture])
 
 
@@ -108,13 +113,7 @@ def deployed_inputs(deployed: Dataset[Any] | Tensor | Sequence[Any], form: Input
         raise TypeError(
             f"`deployed` must be a tensor, a sequence or a map-style data set, got {checks.shown(deployed)}"
         )
-    listed = [items[place] for place in range(len(items))]
-    pairs = bool(listed) and isinstance(listed[0], (tuple, list)) and form.key == 0
-    named = bool(listed) and isinstance(listed[0], dict) and form.key in listed[0]
-    inputs = [one[form.key] for one in listed] if pairs or named else listed
-    if form.modality == "text":
-        return inputs
-    return torch.stack([torch.as_tensor(one) for one in inputs]) if inputs else inputs
+    return unlabelled_inputs([items[place] for place in range(len(items))], form)
 
 
 def _possible(steps: tuple[Step, ...], form: InputForm) -> bool:
