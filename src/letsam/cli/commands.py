@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from letsam.doctor import Finding
-    from letsam.tasks import Task
     from letsam.training.config import TrialConfig
     from letsam.training.loggers import LogTo
+    from letsam.training.sampling import SplitCache
 
 __all__ = ["app"]
 
@@ -208,12 +208,12 @@ def _train(
         print_inferred(task.inferred)
     with locked_folder(folder) if fabric.is_global_zero else nullcontext():
         how = {"resume": run.resume, "more_epochs": run.epochs is not None}
-        _train_in(folder, task, config, fabric, **how, steps=steps, export=export, logs=logs)
+        _train_in(folder, splits, config, fabric, **how, steps=steps, export=export, logs=logs)
 
 
 def _train_in(
     folder: Path,
-    task: Task,
+    splits: SplitCache,
     config: TrialConfig,
     fabric: Fabric,
     *,
@@ -231,10 +231,9 @@ def _train_in(
     from letsam.training.loggers import logged
     from letsam.training.loop import Training
     from letsam.training.rehearsal import rehearse
-    from letsam.training.sampling import SplitCache
     from letsam.training.trial import REPORT, RESULTS, environment, open_results, planned
 
-    (run,) = planned(config)
+    (run,), task = planned(config), splits.task
     path = folder / "checkpoint.pt"
     surroundings = environment(fabric)
     earlier = open_results(folder, config, surroundings, task.inferred, resume=resume, more_epochs=more_epochs)
@@ -245,8 +244,9 @@ def _train_in(
     if not resume and path.exists():
         raise ValueError(f"{path}: holds a run already; add --resume to complete it, or choose another --out")
     identity = config.identity
-    rehearse(config, fabric, SplitCache(task, **config.split_options), [run])
-    training = Training(task, run.method, run.seed, config, fabric)
+    rehearse(config, fabric, splits, [run])
+    data = splits.get(run.seed, hold_out=run.method.is_learned)
+    training = Training(task, run.method, run.seed, config, fabric, splits=data)
     if path.exists():
         state = load_checkpoint(path, identity, config.data, more_epochs=more_epochs)
         try:
