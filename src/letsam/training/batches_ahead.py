@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from letsam.data.numbered import NumberedDataset, Source
 from letsam.tasks import TaskError
+from letsam.training.random_states import same_random_states
 from letsam.training.user_code import called
 
 MOST_WORKERS = 8  # chosen by themselves; more can be asked for
@@ -64,7 +65,7 @@ class SampleReader:
         if numbers is None:
             return [self.dataset[index] for index in indices]
         samples: list[Any] = []
-        with _kept_generators():
+        with same_random_states():
             for index, number in zip(indices, numbers, strict=True):
                 torch.default_generator.manual_seed(number)
                 random.seed(number)
@@ -184,18 +185,6 @@ class _Answers(Dataset[Any]):
 
 def _as_is(answer: Any) -> Any:
     return answer
-
-
-@contextlib.contextmanager
-def _kept_generators() -> Iterator[None]:
-    """The global generators are afterwards as they were before."""
-    states = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        yield
-    finally:
-        torch.set_rng_state(states[0])
-        random.setstate(states[1])
-        np.random.set_state(states[2])  # noqa: NPY002
 
 
 def worker_count(given: int | None, *, reads_files: bool) -> int:
