@@ -6,11 +6,12 @@ import torch
 from torch import nn
 
 from letsam.tasks import Task
-from letsam.training.drifted import with_drift
+from letsam.training.drifted import input_form
 from letsam.training.evaluation import evaluate_on
 from letsam.training.feed import Batches
 from letsam.validation import Mixture
 from letsam.validation.drift.shift import SEVERITIES
+from letsam.validation.drift.shifted_data import with_form
 
 SEED = 0  # all methods and seeds of a trial are tested on the same data
 
@@ -45,9 +46,11 @@ def shifted_metrics(task: Task, model: nn.Module, device: torch.device, text: st
     """
     if task.score is not None:
         raise ValueError("`evaluate_shift` needs a task whose metric is computed from outputs, got one with a `score`")
+    form = input_form(task)
     found: dict[str, float] = {}
     for shift in shifts_to_test(text):
-        batches = Batches(with_drift(task, task.test, shift, SEED), device, task.collate)
+        shifted = with_form(task.test, Mixture.parse(shift, form.modality), form, seed=SEED)
+        batches = Batches(shifted, device, task.collate)
         found[f"{task.metric_name} under {shift}"] = evaluate_on(task, model, batches, whole=True).metric
     mean = sum(found.values()) / len(found)
     if task.metric_name == "accuracy":
