@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +67,7 @@ def confusion_matrix_of(found: TrialOutputs, run: RunOutputs) -> NDArray[np.int6
     return confusion_matrix(found.classes, run.predicted, labels=range(len(found.names)))
 
 
-def shown_classes(scores: dict[tuple[str, int], ClassScores], count: int) -> list[int]:
+def shown_classes(scores: Mapping[tuple[str, int], ClassScores], count: int) -> list[int]:
     """The classes to show: all, or with many the ones with the lowest F1, on average over all runs."""
     if count <= SHOWN_CLASSES:
         return list(range(count))

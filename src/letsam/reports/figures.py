@@ -29,6 +29,7 @@ from letsam.reports.styles import method_styles
 from letsam.results import Results, Run, printable
 
 __all__ = [
+    "figure_title",
     "gap_over_time",
     "hypergradient_over_time",
     "learning_curves",
@@ -44,6 +45,8 @@ _TITLES = {
     "test_loss": "Test loss",
     "train_loss": "Training loss",
     "generalization_gap": "Generalization gap",
+    "rho": "Perturbation radius \N{GREEK SMALL LETTER RHO} (log scale)",
+    "hypergradient": "Hypergradient dU/d\N{GREEK SMALL LETTER RHO} (symmetric log scale)",
 }
 
 
@@ -60,7 +63,7 @@ def learning_curves(results: Results, metric: str = "test_accuracy", *, legend: 
     """
     scale = metric_scale(results).factor if metric == "test_accuracy" else 1.0
     styles = method_styles(results)
-    figure, axes = empty_figure(_title(results, metric))
+    figure, axes = empty_figure(figure_title(results, metric))
     drawn: list[str] = []
     for method, style in styles.items():
         points = _over_seeds(results.runs_of(method), metric, scale)
@@ -106,7 +109,7 @@ def radius_over_time(results: Results, *, legend: bool = True) -> Figure | None:
         The figure, or None if no method has a radius.
     """
     styles = method_styles(results)
-    figure, axes = empty_figure("Perturbation radius \N{GREEK SMALL LETTER RHO} (log scale)")
+    figure, axes = empty_figure(figure_title(results, "rho"))
     axes.set_yscale("log")
     drawn: dict[str, None] = {}
     for run in results.runs:
@@ -146,7 +149,7 @@ def hypergradient_over_time(results: Results, *, legend: bool = True) -> Figure 
         The figure, or None if no run recorded one.
     """
     styles = method_styles(results)
-    figure, axes = empty_figure("Hypergradient dU/d\N{GREEK SMALL LETTER RHO} (symmetric log scale)")
+    figure, axes = empty_figure(figure_title(results, "hypergradient"))
     drawn: dict[str, None] = {}
     sizes: list[float] = []
     for run in results.runs:
@@ -200,7 +203,7 @@ def method_comparison(results: Results, metric: str = "test_accuracy") -> Figure
     sign = 1 if metric == "test_accuracy" and not results.lower_is_better else -1
     # Worst first, because the vertical axis grows upwards; diverged methods count as worst.
     order = sorted(values, key=lambda m: _ranked(values[m], sign))
-    figure, axes = empty_figure(_title(results, metric), height=0.75 + 0.29 * max(len(order), 3))
+    figure, axes = empty_figure(figure_title(results, metric), height=0.75 + 0.29 * max(len(order), 3))
     for row, method in enumerate(order):
         style = styles[method]
         finite = [value for value in values[method] if drawable(value)]
@@ -260,7 +263,8 @@ def _ranked(values: Sequence[float], sign: int) -> float:
     return sign * statistics.fmean(values) if all(map(drawable, values)) else -math.inf
 
 
-def _title(results: Results, metric: str) -> str:
+def figure_title(results: Results, metric: str) -> str:
+    """The title of a figure of a column of the histories, or of a number of `Run`."""
     if metric != "test_accuracy":
         return _TITLES[metric]
     title = metric_title(results, "(%)")

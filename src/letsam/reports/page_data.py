@@ -9,8 +9,9 @@ from typing import Any
 
 from letsam.reports.class_scores import MATRIX_CLASSES, ClassScores, confusion_matrix_of
 from letsam.reports.drawing import drawable, finite_points, loss_limit
-from letsam.reports.figures import BANDS, radius_points
-from letsam.reports.metric_text import metric_scale, metric_title
+from letsam.reports.figures import BANDS, figure_title, radius_points
+from letsam.reports.metric_text import metric_scale
+from letsam.reports.prediction_figures import PREDICTION_TITLES
 from letsam.reports.reliability import reliability_of
 from letsam.reports.residuals import residual_edges, residuals_of
 from letsam.reports.styles import method_styles
@@ -69,33 +70,27 @@ def page_data(
 def live_figures(results: Results) -> dict[str, Any]:
     """What the script has to know of its figures, and of the table of results."""
     better = -1 if results.lower_is_better else 1
-    metric = metric_title(results, "(%)")
-    metric = metric[0].upper() + metric[1:]
     limit = loss_limit(results)
     losses = {"scale": 1, "limit": limit if math.isfinite(limit) else None, "better": -1, "bands": BANDS}
     shown = metric_scale(results)
     accuracies = {"scale": shown.factor, "limit": None, "better": better, "bands": BANDS, "column": "test_accuracy"}
-    gap = {**losses, "column": "generalization_gap", "title": "Generalization gap"}
+    titles = {name: figure_title(results, name) for name in (*_CURVES, "rho", "hypergradient")}
+    gap = {**losses, "column": "generalization_gap", "title": titles["generalization_gap"]}
     return {
         "scale": shown.factor,
         "digits": shown.digits,
         "lower": results.lower_is_better,
         "figures": {
-            "metric-dots": {**accuracies, "type": "dots", "title": metric},
+            "metric-dots": {**accuracies, "type": "dots", "title": titles["test_accuracy"]},
             "gap-dots": {**gap, "type": "dots"},
-            "metric": {**accuracies, "type": "curves", "title": metric},
-            "test-loss": {**losses, "type": "curves", "column": "test_loss", "title": "Test loss"},
-            "train-loss": {**losses, "type": "curves", "column": "train_loss", "title": "Training loss"},
+            "metric": {**accuracies, "type": "curves", "title": titles["test_accuracy"]},
+            "test-loss": {**losses, "type": "curves", "column": "test_loss", "title": titles["test_loss"]},
+            "train-loss": {**losses, "type": "curves", "column": "train_loss", "title": titles["train_loss"]},
             "gap": {**gap, "type": "curves"},
-            "radius": {"type": "radius", "title": "Perturbation radius \N{GREEK SMALL LETTER RHO} (log scale)"},
-            "hypergradient": {
-                "type": "hypergradient",
-                "title": "Hypergradient dU/d\N{GREEK SMALL LETTER RHO} (symmetric log scale)",
-            },
+            "radius": {"type": "radius", "title": titles["rho"]},
+            "hypergradient": {"type": "hypergradient", "title": titles["hypergradient"]},
             "classes": {"type": "classes", "title": ""},
-            "reliability": {"type": "reliability", "title": "Right answers (%) by confidence (%)"},
-            "fits": {"type": "fits", "title": "Prediction by target"},
-            "residuals": {"type": "residuals", "title": "Samples (%) by residual"},
+            **{name: {"type": name, "title": title} for name, title in PREDICTION_TITLES.items()},
         },
     }
 

@@ -12,13 +12,19 @@ from letsam.reports.styles import method_styles
 from letsam.reports.trial_outputs import TrialOutputs
 from letsam.results import Results
 
-__all__ = ["fits_figure", "reliability_figure", "residual_figure"]
+__all__ = ["PREDICTION_TITLES", "fits_figure", "reliability_figure", "residual_figure"]
+
+PREDICTION_TITLES = {
+    "reliability": "Right answers (%) by confidence (%)",
+    "fits": "Prediction by target",
+    "residuals": "Samples (%) by residual",
+}
 
 
 def reliability_figure(results: Results, found: TrialOutputs) -> Figure:
     """Draw the share of right answers by confidence, a line for each method with its seeds added up."""
     styles = method_styles(results)
-    figure, axes = empty_figure("Right answers (%) by confidence (%)")
+    figure, axes = empty_figure(PREDICTION_TITLES["reliability"])
     axes.plot([0, 100], [0, 100], ":", color=INK, lw=0.9, alpha=0.6)
     for method in found.methods:
         bins = [reliability_of(found, run) for run in found.runs_of(method)]
@@ -39,7 +45,7 @@ def reliability_figure(results: Results, found: TrialOutputs) -> Figure:
 def fits_figure(results: Results, found: TrialOutputs) -> Figure:
     """Draw predictions by target, a dot for each sample and method, a mean over its seeds."""
     styles, edges = method_styles(results), residual_edges(found)
-    figure, axes = empty_figure("Prediction by target")
+    figure, axes = empty_figure(PREDICTION_TITLES["fits"])
     for method in found.methods:
         left = [residuals_of(found, run, edges) for run in found.runs_of(method)]
         predicted = np.mean([one.predicted for one in left], axis=0)
@@ -54,7 +60,7 @@ def fits_figure(results: Results, found: TrialOutputs) -> Figure:
 def residual_figure(results: Results, found: TrialOutputs) -> Figure:
     """Draw how the residuals of each method are distributed, a mean over its seeds."""
     styles, edges = method_styles(results), residual_edges(found)
-    figure, axes = empty_figure("Samples (%) by residual")
+    figure, axes = empty_figure(PREDICTION_TITLES["residuals"])
     for method in found.methods:
         counts = np.mean([residuals_of(found, run, edges).counts for run in found.runs_of(method)], axis=0)
         style = styles[method]

@@ -101,7 +101,7 @@ def prediction_tables(
     methods = found.methods
     confused = best if best in methods else methods[0]
     regression, many = found.kind == "regression", len(found.names) > MATRIX_CLASSES
-    shown = [] if regression else shown_classes(dict(scores), len(found.names))
+    shown = [] if regression else shown_classes(scores, len(found.names))
     single = found.kind == "classification"
     return PredictionTables(
         kind=found.kind,
