@@ -104,10 +104,8 @@ def _clean_splits(
         train = with_label_noise(train, label_noise, generator=generator(seed, NOISE))
     total = len(train)  # pyright: ignore[reportArgumentType]
     everything = torch.arange(total)
-    if not hold_out:
+    if not hold_out or task.validation is not None:
         # Validation data of the task's own are measured on by all methods, so that they can be compared by them.
-        return Splits(train, task.validation, task.test, (everything, total))
-    if task.validation is not None:
         return Splits(train, task.validation, task.test, (everything, total))
     if folds is not None:
         times = None if task.groups is not None else task.times
@@ -125,7 +123,6 @@ def _clean_splits(
         times=task.times,
         name="validation_share",
     )
-    kept = kept.sort().values
     return Splits(select(train, kept), without_augmentation(select(train, held_out)), task.test, (kept, total))
 
 
