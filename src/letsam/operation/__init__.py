@@ -1,0 +1,6 @@
+"""Models in operation: watched, re-tuned, compared with their successors, and kept as versions.
+
+Each part works on folders of models (``docs/model-folder.md``) and writes plain files, for a scheduler to call.
+"""
+
+__all__: list[str] = []
