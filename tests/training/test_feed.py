@@ -237,6 +237,18 @@ def test_a_worker_that_ends_is_one_line() -> None:
     assert not re.search("\n", str(caught.value))
 
 
+@pytest.mark.parametrize("error", [ConnectionResetError, ConnectionRefusedError, EOFError, FileNotFoundError])
+def test_a_worker_that_ends_while_it_hands_over_a_batch(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(*_: object, **__: object) -> None:
+        raise error("cut")
+
+    monkeypatch.setattr(torch.utils.data.dataloader._MultiProcessingDataLoaderIter, "_try_get_data", cut)
+    with pytest.raises(TaskError, match=r"^one of the worker processes .* \(--workers\)"):
+        run(Files(), "sgd", workers=1)
+
+
 def test_workers_are_chosen_for_files_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(32)))
     assert [worker_count(given, reads_files=files) for given in (None, 0, 12) for files in (True, False)] == [

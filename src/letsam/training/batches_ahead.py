@@ -21,6 +21,10 @@ from letsam.training.user_code import called
 
 MOST_WORKERS = 8  # chosen by themselves; more can be asked for
 AHEAD = 2  # requests that each worker has in hand
+ENDED = (
+    "one of the worker processes that read the data has ended, most often for want of memory; use fewer (--workers) or "
+    "smaller batches (--batch-size)"
+)
 
 Wanted = tuple[str, list[int], list[int] | None]
 """A batch: the name of the data set, the indices of the samples, and their numbers (see `NumberedDataset`) or None."""
@@ -125,6 +129,8 @@ class ReadAhead:
                     raise TaskError(answer.message)
                 yield answer
             complete = True
+        except (ConnectionError, EOFError, FileNotFoundError) as error:  # it ended while it handed over a batch
+            raise TaskError(ENDED) from error
         finally:
             if not complete:  # its workers hold batches that nobody wants
                 self._close()
@@ -148,10 +154,7 @@ def ended_workers_are_named() -> Iterator[None]:
     except Exception as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise TaskError(
-            "one of the worker processes that read the data has ended, most often for want of memory; use fewer "
-            "(--workers) or smaller batches (--batch-size)"
-        ) from error
+        raise TaskError(ENDED) from error
 
 
 class _Requests:
