@@ -182,7 +182,7 @@ def labelled_files(root: Path, wanted: WantedFiles) -> LabelledFiles:
     loose: list[str] = []
     found = LabelledFiles(str(root), paths, [], [])
     for path in _listed(root):
-        below = list(_below(path)) if path.is_dir() else [path]
+        below = list(files_below(path)) if path.is_dir() else [path]
         mine = [one for one in below if one.suffix.lower() in wanted.suffixes]
         found.others += [str(one.relative_to(root)) for one in below if one.suffix.lower() not in wanted.suffixes]
         if not path.is_dir():
@@ -213,7 +213,7 @@ def unlabelled_files(path: Path, wanted: WantedFiles) -> tuple[list[Path], list[
     """
     if path.is_file():
         return [path], [path.name]
-    paths = [one for one in _below(path) if one.suffix.lower() in wanted.suffixes] if path.is_dir() else []
+    paths = [one for one in files_below(path) if one.suffix.lower() in wanted.suffixes] if path.is_dir() else []
     if not paths:
         raise DataError(f"{path}: expected {wanted.what}, got {'none' if path.exists() else 'no such file or folder'}")
     return paths, [str(one.relative_to(path)) for one in paths]
@@ -221,7 +221,7 @@ def unlabelled_files(path: Path, wanted: WantedFiles) -> tuple[list[Path], list[
 
 def suffixes_below(root: Path) -> set[str]:
     """The suffixes of all files in a folder and the folders in it, lower case."""
-    return {path.suffix.lower() for path in _below(root)}
+    return {path.suffix.lower() for path in files_below(root)}
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -229,7 +229,8 @@ def _listed(folder: Path) -> list[Path]:
     return sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=lambda p: p.name)
 
 
-def _below(folder: Path) -> Iterable[Path]:
+def files_below(folder: Path) -> Iterable[Path]:
+    """All files in a folder and the folders in it, by name, but for hidden ones."""
     for where, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(where) / name for name in sorted(names) if not name.startswith("."))
@@ -253,7 +254,7 @@ def _from_table(root: Path, table: Path, wanted: WantedFiles) -> LabelledFiles:
     if not names:
         raise DataError(f"{table}: expected at least 1 row, got 0")
     listed = set(paths)
-    others = [str(p.relative_to(root)) for p in _below(root) if p not in listed and p.name not in TABLES]
+    others = [str(p.relative_to(root)) for p in files_below(root) if p not in listed and p.name not in TABLES]
     return LabelledFiles(
         str(table),
         paths,

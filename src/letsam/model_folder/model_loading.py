@@ -17,13 +17,14 @@ from torch.utils.data import DataLoader, Dataset
 from letsam.data import DataError, Preparation, load_preparation
 from letsam.data.preparation import InputRows
 from letsam.model_folder.manifest import ModelFolderError, check_manifest, fingerprint
+from letsam.model_folder.model_places import CONFIG, model_place
 from letsam.model_folder.prediction_table import PredictionTable
 from letsam.models import rebuild
 from letsam.results import Results
 from letsam.tasks import load_task
 from letsam.tasks.model_outputs import logits_of, model_outputs
 
-FOLDER, CONFIG, WEIGHTS, PREPARATION = "model", "model.json", "weights.safetensors", "preparation"
+WEIGHTS, PREPARATION = "weights.safetensors", "preparation"
 RESULTS = "results.json"
 
 
@@ -114,7 +115,7 @@ def load(folder: str | Path, *, device: str | torch.device = "cpu", network: nn.
     is not needed.
 
     Args:
-        folder: of the model, or of the results that hold it as ``model``.
+        folder: of the model, or of the results that hold it as ``model``; or of versions: the current one is read.
         device: where the network goes.
         network: of the same architecture; it gets the weights. None: it is built as the folder says.
 
@@ -129,7 +130,7 @@ def load(folder: str | Path, *, device: str | torch.device = "cpu", network: nn.
         Traceback (most recent call last):
         letsam.model_folder.manifest.ModelFolderError: nowhere: expected the folder of a model, but there is none
     """
-    place = _folder_of(Path(folder))
+    place = model_place(folder)
     check_manifest(place)
     try:
         config: dict[str, Any] = json.loads((place / CONFIG).read_text(encoding="utf-8"))
@@ -149,16 +150,6 @@ def load(folder: str | Path, *, device: str | torch.device = "cpu", network: nn.
         fingerprint=fingerprint(place),
         preparation=preparation,
     )
-
-
-def _folder_of(folder: Path) -> Path:
-    if (folder / CONFIG).is_file():
-        return folder
-    if (folder / FOLDER).is_dir():
-        return folder / FOLDER
-    if folder.is_dir():
-        raise ModelFolderError(f"{folder}: expected the folder of a model, but it has no {CONFIG}")
-    raise ModelFolderError(f"{folder}: expected the folder of a model, but there is none")
 
 
 def _network(config: Mapping[str, Any], folder: Path) -> nn.Module:

@@ -16,10 +16,13 @@ from torch.utils.data import default_collate
 
 from letsam._version import __version__
 from letsam.data import DataOptions
+from letsam.model_folder.data_hashes import hashes_of
 from letsam.model_folder.exporting import ExportError, export_model
 from letsam.model_folder.manifest import FORMAT, write_manifest
 from letsam.model_folder.model_card import model_card
-from letsam.model_folder.model_loading import CONFIG, FOLDER, PREPARATION, RESULTS, WEIGHTS, inputs_for
+from letsam.model_folder.model_loading import PREPARATION, RESULTS, WEIGHTS, inputs_for
+from letsam.model_folder.model_places import CONFIG, FOLDER
+from letsam.model_folder.version_record import VersionRecord, measured_numbers
 from letsam.models import save_network
 from letsam.results import Results, replacing_folder, write_atomically
 from letsam.tasks import Task
@@ -117,6 +120,7 @@ class TrainedModel:
         for name, values in ((CONFIG, config), (SPLIT, self.split()), (RADIUS, self.radius())):
             write_atomically(folder / name, json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
         write_atomically(folder / CARD, card)
+        self.version().save(folder)
         write_manifest(folder)
 
     def _network(self) -> nn.Module:
@@ -183,6 +187,20 @@ class TrainedModel:
             "final": run.rho_final,
             "schedule": None if schedule is None else list(schedule),
         }
+
+    def version(self) -> VersionRecord:
+        """The record of the version: the first, as it was trained from its initial weights."""
+        run, options = self.results.runs[0], self.results.config
+        return VersionRecord(
+            version=1,
+            parent=None,
+            made_by="train",
+            data=hashes_of(options),
+            radius={"initial": run.rho_initial, "final": run.rho_final},
+            seed=run.seed,
+            options=options,
+            numbers=measured_numbers(run),
+        )
 
     @property
     def _held_out(self) -> Tensor | None:

@@ -10,7 +10,8 @@ from lightning_fabric import Fabric
 
 from letsam.model_folder.exporting import exported_file
 from letsam.model_folder.manifest import check_manifest
-from letsam.model_folder.model_loading import FOLDER, RESULTS
+from letsam.model_folder.model_loading import RESULTS
+from letsam.model_folder.model_places import FOLDER
 from letsam.model_folder.model_writing import TrainedModel
 from letsam.model_folder.winner import winner_of
 from letsam.results import MethodName, Results
