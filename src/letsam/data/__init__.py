@@ -5,6 +5,7 @@
 - `data_options`: what the user says about the data
 - `reading`: which reader a path needs; one module for each modality
 - `loaded`, `preparation`: prepared data, and how inputs of new files are prepared in the same way
+- `new_targets`: the targets of new data for a trained model
 - `as_task`: the task
 - `problems`: the error for data that cannot be used
 

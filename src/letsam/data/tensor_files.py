@@ -228,6 +228,22 @@ def _parts(path: Path) -> dict[str, tuple[Tensor, list[Any]]]:
     return {part: _pair(arrays[x], arrays[y], f"{path}: {x}", f"{path}: {y}") for part, (x, y) in named.items()}
 
 
+def array_targets(path: Path) -> list[Any]:
+    """The targets of a file of arrays, one for each of the inputs that `TensorPreparation.read` takes from it.
+
+    Raises:
+        DataError: the file has no targets, or another number of them.
+    """
+    arrays = read_arrays(path)
+    for part in ("", "test", "train", "validation"):
+        inputs, targets = _named(arrays, INPUTS, part), _named(arrays, TARGETS, part)
+        if inputs is not None and targets is not None:
+            return _pair(arrays[inputs], arrays[targets], f"{path}: {inputs}", f"{path}: {targets}")[1]
+        if inputs is not None:
+            break
+    raise DataError(f"{path}: expected targets under one of the names {', '.join(TARGETS)}, got {_list(arrays)}")
+
+
 def _pair(inputs: Any, targets: Any, place: str, target_place: str) -> tuple[Tensor, list[Any]]:
     values = _numbers(inputs, place)
     shape = tuple(targets.shape)

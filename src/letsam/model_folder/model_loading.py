@@ -8,13 +8,13 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from letsam.data import DataError, Preparation, load_preparation
+from letsam.data import DataError, DataOptions, Preparation, load_preparation
 from letsam.data.preparation import InputRows
 from letsam.model_folder.manifest import ModelFolderError, check_manifest, fingerprint
 from letsam.model_folder.model_places import CONFIG, model_place
@@ -23,6 +23,9 @@ from letsam.models import rebuild
 from letsam.results import Results
 from letsam.tasks import load_task
 from letsam.tasks.model_outputs import logits_of, model_outputs
+
+if TYPE_CHECKING:
+    from letsam.data.new_targets import KnownTargets
 
 WEIGHTS, PREPARATION = "weights.safetensors", "preparation"
 RESULTS = "results.json"
@@ -78,6 +81,28 @@ class LoadedModel:
         columns = self.classes if self.classes else tuple(self.config.get("columns") or ())
         return PredictionTable(self.kind, table, columns if len(columns) == width else (), names)
 
+    def targets(self, data: Any) -> KnownTargets:
+        """The targets that new data hold, in the form of the outputs.
+
+        Args:
+            data: a file or folder of the same form as the training data, or a pandas `DataFrame`.
+
+        Returns:
+            The targets of the samples that have one, with the places of these samples in `data`.
+
+        Raises:
+            DataError: there are none, or one is of a class that the training data do not have; one line that names it.
+            TypeError: data of another type, or a model without a preparation.
+        """
+        from letsam.data.new_targets import read_targets
+
+        options = self.config.get("data_options")
+        if self.preparation is None or not options:
+            raise TypeError(f"`data`: the model of the task {self.results.task!r}, which is no file of data, has none")
+        with self._as_file(data) as path:
+            known = DataOptions.from_json(options)
+            return read_targets(path, known, self.preparation.modality, self.kind, self.classes)
+
     @torch.no_grad()
     def _outputs(self, inputs: Any) -> Tensor:
         outputs = logits_of(model_outputs(self.model, inputs_for(self.model, inputs)))
@@ -95,16 +120,22 @@ class LoadedModel:
                 f"`data` must be prepared inputs (tensors or a data set), as the task {task!r} is no file of data, "
                 f"got {type(data).__name__}"
             )
-        elif isinstance(data, (str, Path)):
-            yield self.preparation.read(str(data))
         else:
-            with tempfile.TemporaryDirectory(prefix="letsam-") as folder:
-                path = str(_written(data, self.config, Path(folder)))
-                try:
-                    inputs = self.preparation.read(path)
-                except DataError as error:
-                    raise DataError(str(error).replace(path, "`data`")) from error
-                yield inputs
+            with self._as_file(data) as path:
+                yield self.preparation.read(path)
+
+    @contextlib.contextmanager
+    def _as_file(self, data: Any) -> Iterator[str]:
+        """The path of data; those in memory are written, so that they are read and checked as a file is."""
+        if isinstance(data, (str, Path)):
+            yield str(data)
+            return
+        with tempfile.TemporaryDirectory(prefix="letsam-") as folder:
+            path = str(_written(data, self.config, Path(folder)))
+            try:
+                yield path
+            except DataError as error:
+                raise DataError(str(error).replace(path, "`data`")) from error
 
 
 def load(folder: str | Path, *, device: str | torch.device = "cpu", network: nn.Module | None = None) -> LoadedModel:
