@@ -115,3 +115,37 @@ def test_arrays(tmp_path: Path) -> None:
     np.savez(path, x=inputs)
     with pytest.raises(DataError, match=r"expected targets under one of the names y, .* got x$"):
         read_targets(str(path), options, "tensors", "regression")
+
+
+def test_new_classes_get_numbers_after_the_known_ones(tmp_path: Path) -> None:
+    path, options = tmp_path / "new.csv", DataOptions(path="old.csv", target="kind")
+    path.write_text("x,kind\n1,emu\n2,cat\n3,\n4,ant\n")
+    found = read_targets(str(path), options, "table", "classification", ("cat", "dog"), new_classes=True)
+    assert (found.values.tolist(), found.places.tolist(), found.unseen) == ([3, 0, 2], [0, 1, 3], ("ant", "emu"))
+    with pytest.raises(DataError, match=r"expected classes such as owl, got others alone: ant, cat, emu$"):
+        read_targets(str(path), options, "table", "classification", ("owl",), new_classes=True)
+    images(tmp_path / "new", ["dark/a.png", "red/a.png"])
+    options = DataOptions(path="old")
+    found = read_targets(str(tmp_path / "new"), options, "image", "classification", ("dark", "light"), new_classes=True)
+    assert (found.values.tolist(), found.unseen) == ([0, 2], ("red",))
+
+
+def test_new_labels_are_named_alone(tmp_path: Path) -> None:
+    path = tmp_path / "new.csv"
+    path.write_text("x,tags\n1,red|wet\n2,\n3,round\n")
+    options = DataOptions(path="old.csv", target="tags", kind="multilabel")
+    found = read_targets(str(path), options, "table", "multilabel", ("red", "round"), new_classes=True)
+    assert (found.values.tolist(), found.unseen) == ([[1, 0], [0, 0], [0, 1]], ("wet",))
+
+
+def test_weights_come_with_the_targets(tmp_path: Path) -> None:
+    path, options = tmp_path / "new.csv", DataOptions(path="old.csv", target="y", weight="w")
+    path.write_text("x,y,w\n1,2.5,1\n2,,9\n3,1.5,2\n")
+    found = read_targets(str(path), options, "table", "regression")
+    assert found.weights is not None
+    assert found.weights.tolist() == [1, 2]
+    path.write_text("x,y\n1,2.5\n")
+    assert read_targets(str(path), options, "table", "regression").weights is None
+    path.write_text("x,y,w\n1,2.5,-1\n")
+    with pytest.raises(DataError, match="expected weights >= 0 in 'w', got others"):
+        read_targets(str(path), options, "table", "regression")

@@ -80,7 +80,7 @@ class Labels:
             except (TypeError, ValueError) as error:
                 raise DataError(f"{place}: expected numbers, got {' '.join(str(error).split())}") from error
         places = {name: number for number, name in enumerate(self.classes)}
-        names = [str(_plain(value)) for value in values]
+        names = [label_name(value) for value in values]
         unseen = [name for name in names if name not in places]
         if unseen:
             raise DataError(
@@ -135,6 +135,16 @@ def _kind_of(values: Sequence[Any]) -> str:
 
 def _is_row(value: object) -> bool:
     return isinstance(value, list | tuple)
+
+
+def label_name(value: Any) -> str:
+    """A value as the name of a class; a whole number has no decimals.
+
+    Example:
+        >>> label_name(2.0), label_name("cat")
+        ('2', 'cat')
+    """
+    return str(_plain(value))
 
 
 def _plain(value: Any) -> Any:

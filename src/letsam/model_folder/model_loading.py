@@ -81,11 +81,12 @@ class LoadedModel:
         columns = self.classes if self.classes else tuple(self.config.get("columns") or ())
         return PredictionTable(self.kind, table, columns if len(columns) == width else (), names)
 
-    def targets(self, data: Any) -> KnownTargets:
+    def targets(self, data: Any, *, new_classes: bool = False) -> KnownTargets:
         """The targets that new data hold, in the form of the outputs.
 
         Args:
             data: a file or folder of the same form as the training data, or a pandas `DataFrame`.
+            new_classes: take classes that the training data do not have, as long as some are known.
 
         Returns:
             The targets of the samples that have one, with the places of these samples in `data`.
@@ -101,7 +102,8 @@ class LoadedModel:
             raise TypeError(f"`data`: the model of the task {self.results.task!r}, which is no file of data, has none")
         with self._as_file(data) as path:
             known = DataOptions.from_json(options)
-            return read_targets(path, known, self.preparation.modality, self.kind, self.classes)
+            modality = self.preparation.modality
+            return read_targets(path, known, modality, self.kind, self.classes, new_classes=new_classes)
 
     @torch.no_grad()
     def _outputs(self, inputs: Any) -> Tensor:
