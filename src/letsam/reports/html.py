@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from letsam.decision import Decision, explanation, headline, numbers_beneath
@@ -23,6 +22,7 @@ from letsam.reports.page_data import json_for_page, live_figures, page_data
 from letsam.reports.panels import class_panel, reliability_panel, residual_panels, sections_of
 from letsam.reports.plotly_bundle import packed_plotly, script_hash
 from letsam.reports.prediction_tables import prediction_tables, scores_of_runs
+from letsam.reports.static_page import page_environment, page_style
 from letsam.reports.styles import method_styles
 from letsam.reports.trial_outputs import TrialOutputs, trial_outputs
 from letsam.reports.verdict import verdict
@@ -57,44 +57,41 @@ def render_report(results: Results, predictions: Sequence[Predictions] = ()) -> 
         results: the trial.
         predictions: of its runs on the test set, for results by class, calibration and disagreement.
     """
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     found = trial_outputs(predictions)
     sections = sections_of(results)
     rows = table.table_rows(results)
-    page = environment.get_template("template.html.j2").render(
-        task=results.title,
-        facts=_facts(results),
-        decision=_decision(results),
-        verdict=verdict(results),
-        metric=results.metric,
-        percent=percent(results),
-        hundredths=metric_scale(results).factor != 1,
-        lower=results.lower_is_better,
-        further=table.further_metrics(results),
-        columns=table.columns(results),
-        rows=rows,
-        seeds=sorted({run.seed for run in results.runs}),
-        styles=method_styles(results),
-        sections=sections,
-        inferred=results.inferred,
-        contents=[
-            *([("results", "Results")] if rows else []),
-            *([("data", "Data")] if rows and results.inferred else []),
-            *([(one.anchor, one.heading) for one in sections] if rows else []),
-            *(_anchors(found) if rows else []),
-            ("setup", "Configuration"),
-            ("definitions", "Definitions"),
-        ],
-        config=_pairs(results.config),
-        environment=_pairs(results.environment),
-        **_of_predictions(results, found),
-        **_scripts(),
+    page = (
+        page_environment()
+        .get_template("template.html.j2")
+        .render(
+            task=results.title,
+            facts=_facts(results),
+            decision=_decision(results),
+            verdict=verdict(results),
+            metric=results.metric,
+            percent=percent(results),
+            hundredths=metric_scale(results).factor != 1,
+            lower=results.lower_is_better,
+            further=table.further_metrics(results),
+            columns=table.columns(results),
+            rows=rows,
+            seeds=sorted({run.seed for run in results.runs}),
+            styles=method_styles(results),
+            sections=sections,
+            inferred=results.inferred,
+            contents=[
+                *([("results", "Results")] if rows else []),
+                *([("data", "Data")] if rows and results.inferred else []),
+                *([(one.anchor, one.heading) for one in sections] if rows else []),
+                *(_anchors(found) if rows else []),
+                ("setup", "Configuration"),
+                ("definitions", "Definitions"),
+            ],
+            config=_pairs(results.config),
+            environment=_pairs(results.environment),
+            **_of_predictions(results, found),
+            **_scripts(),
+        )
     )
     return printable(page, page=True)
 
@@ -137,7 +134,7 @@ def _scripts() -> dict[str, Any]:
         f"default-src 'none'; script-src {script_hash(script)} {plotly}; style-src 'unsafe-inline'; img-src data: blob:"
     )
     return {
-        "css": Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
+        "css": page_style(),
         "script": Markup(script),
         "plotly": packed,
         "policy": Markup(policy),
