@@ -3,4 +3,6 @@
 Each part works on folders of models (``docs/model-folder.md``) and writes plain files, for a scheduler to call.
 """
 
-__all__: list[str] = []
+from letsam.operation.assignment import assigned
+
+__all__ = ["assigned"]
