@@ -76,6 +76,7 @@ RUN_FIELDS = [
     "lower_is_better",
     "hyperparameters",
     "continued_at",
+    "shifted",
 ]
 TRIAL = ("trial", "my_task.py:make_task", "--methods", "sgd,sam:0.1,lets-sam", "--seeds", "2")
 ROWS = [(row, seed) for seed in (0, 1) for row in ("sgd", "sam:0.1", "lets-sam", "lets-sam+refit")]

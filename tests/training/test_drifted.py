@@ -12,12 +12,8 @@ from letsam.data import DataOptions, data_task
 from letsam.models import ModelOptions
 from letsam.tasks import load_task
 from letsam.training.config import TrialConfig
-from letsam.training.devices import make_fabric
 from letsam.training.drifted import with_drift
-from letsam.training.loop import Training
-from letsam.training.methods import Method
 from letsam.training.sampling import make_splits
-from letsam.training.shifted_tests import shifts_to_test
 from letsam.validation import shifted
 
 OPTIONS = {"label_noise": 0.0, "validation_share": 0.2, "hold_out": True}
@@ -63,23 +59,3 @@ def test_shifts_that_do_not_fit_are_refused() -> None:
     task = load_task("digits", train_size=50)
     with pytest.raises(ValueError, match=r"`shift` must be of clean, noise, .* for image data, got 'typos'"):
         make_splits(task, 0, validation_shift="typos:2", **OPTIONS)  # pyright: ignore[reportArgumentType]
-
-
-def test_a_run_is_tested_on_shifted_data_as_well() -> None:
-    task = load_task("digits", train_size=300)
-    config = TrialConfig(task="digits", epochs=15, evaluate_shift="noise,blur:2").for_task(task)
-    run = Training(task, Method.parse("sgd"), 0, config, make_fabric("cpu"))
-    while not run.finished:
-        run.advance()
-    metrics = run.finish().run.metrics
-    shifts = shifts_to_test("noise,blur:2")
-    assert len(shifts) == 6
-    accuracies = [metrics[f"accuracy under {shift}"] for shift in shifts]
-    assert metrics["mean corruption error"] == pytest.approx(1 - sum(accuracies) / 6)
-    inputs, targets = with_drift(task, task.test, "noise:5", 0)[:]
-    with torch.no_grad():
-        expected = (run.model.eval()(inputs).argmax(1) == targets).float().mean()
-    assert accuracies[4] == pytest.approx(float(expected))
-    assert accuracies[4] < accuracies[0]
-    with pytest.raises(ValueError, match="`shift` must be of clean"):
-        TrialConfig(task="digits", evaluate_shift="wind:2")

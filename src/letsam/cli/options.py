@@ -95,7 +95,9 @@ class RunArguments:
     ] = None
     evaluate_shift: Annotated[
         str | None,
-        typer.Option(help="Test under drift as well, such as noise,blur:2; without a number, all severities."),
+        typer.Option(
+            help="Test under drift as well, such as noise,blur:2; without a number, all severities; all: all shifts."
+        ),
     ] = None
     train_size: Annotated[int | None, typer.Option(help="Training samples, for tasks that offer a choice.")] = None
     data_dir: Annotated[Path | None, typer.Option(help="Folder with the data, for tasks that read files.")] = None

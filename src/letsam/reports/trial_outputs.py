@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from letsam.results.confidence import probabilities_of
 from letsam.results.predicted import Kind, Predictions
 
 __all__ = ["RunOutputs", "TrialOutputs", "trial_outputs"]
@@ -94,25 +95,7 @@ def trial_outputs(predictions: Sequence[Predictions]) -> TrialOutputs | None:
         kind=first.kind,
         names=first.names,
         targets=first.targets,
-        runs=tuple(RunOutputs(one.method, one.seed, _values(one)) for one in same),
+        runs=tuple(RunOutputs(one.method, one.seed, probabilities_of(one)) for one in same),
         samples=first.samples,
         left_out=tuple(one.key for one in predictions if one.key not in kept),
     )
-
-
-def _values(one: Predictions) -> Numbers:
-    """Probabilities; of a regression the outputs themselves.
-
-    Scores become probabilities by the softmax, or by the sigmoid where labels do not exclude each other. A model that
-    returns probabilities already, as some do, is taken at its word.
-    """
-    scores = one.outputs.astype(np.float64)
-    if one.kind == "regression":
-        return scores
-    bounded = bool(((scores >= 0) & (scores <= 1)).all())
-    if one.kind == "multilabel":
-        return scores if bounded else np.exp(-np.logaddexp(0, -scores))
-    if bounded and np.allclose(scores.sum(axis=1), 1, atol=1e-3):
-        return scores
-    raised = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return raised / raised.sum(axis=1, keepdims=True)

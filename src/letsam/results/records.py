@@ -47,6 +47,8 @@ class Run:
         metric: what ``test_accuracy`` holds, "accuracy" in most tasks; such as "BLEU", then a fraction of 1 as well.
         metrics: further metrics on the test set after training, by name; empty where the task has none.
         lower_is_better: whether a lower ``test_accuracy`` is better, as for an error.
+        shifted: for the test data as they are (``"clean"``) and under each shift of ``evaluate_shift``: ``metric``,
+            ``loss`` and ``calibration_error`` (None where it is not defined); empty where that was not asked for.
         continued_at: after which epochs the run went on with another number of planned epochs, as ``--epochs`` with
             ``--resume`` does; from there on, the learning rate was that of a run with so many.
         hyperparameters: what a search has chosen for the base optimizer of this method, by name; empty without one.
@@ -71,6 +73,7 @@ class Run:
     lower_is_better: bool = False
     hyperparameters: Mapping[str, float] = field(default_factory=dict[str, float])
     continued_at: tuple[int, ...] = ()
+    shifted: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict[str, Mapping[str, float | None]])
 
     @property
     def key(self) -> tuple[str, int]:

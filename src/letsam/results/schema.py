@@ -136,9 +136,18 @@ def _run(value: Any, where: str) -> dict[str, Any]:
         where_at = f"{where}.continued_at"
         items = _array(fields["continued_at"], where_at)
         values["continued_at"] = tuple(_integer(item, f"{where_at}[{i}]") for i, item in enumerate(items))
+    if "shifted" in fields:
+        tests = _object(fields["shifted"], f"{where}.shifted")
+        values["shifted"] = {name: _shifted(test, f"{where}.shifted.{name}") for name, test in tests.items()}
     if "lower_is_better" in fields:
         values["lower_is_better"] = _boolean(fields["lower_is_better"], f"{where}.lower_is_better")
     return values
+
+
+def _shifted(value: Any, where: str) -> dict[str, float | None]:
+    fields = _object(value, where)
+    numbers = {name: _field(fields, name, where, _number) for name in ("metric", "loss")}
+    return numbers | {"calibration_error": _field(fields, "calibration_error", where, _optional_number)}
 
 
 def _pairs(value: Any, where: str) -> tuple[tuple[str, str], ...]:

@@ -17,6 +17,7 @@ from letsam.tasks import Task, load_task
 from letsam.training.data_record import DataRecord
 from letsam.training.devices import PRECISIONS
 from letsam.training.methods import Method
+from letsam.training.shifted_tests import ALL, check_shifted_tests
 from letsam.validation import Mixture
 
 _GRIDS = {"sam": ("0.05", "0.1", "0.2", "0.5"), "asam": ("0.2", "1", "2", "5")}
@@ -49,7 +50,8 @@ class TrialConfig:
         validation_share: fraction of the training data held out for learned radii, between 0 and 1.
         folds: >= 2; hold out one of so many folds, another one in each third of the epochs; None: a fixed share.
         validation_shift: simulated drift of the validation data, such as "noise:2,blur:1"; None: none.
-        evaluate_shift: shifts of further test sets, such as "noise,blur:2", see `shifts_to_test`; None: none.
+        evaluate_shift: shifts of further test sets, such as "noise,blur:2" (see `shifts_to_test`), or "all" that the
+            data can have; None: none.
         refit: replay each learned schedule on all the training data, as another run.
         train_size: training samples, for tasks that offer a choice; None: the task's.
         data_dir: folder with the data, for tasks that read files.
@@ -122,7 +124,8 @@ class TrialConfig:
             checks.whole("folds", self.folds, 2)
         if self.evaluate_shift is not None:
             for part in self.evaluate_shift.split(","):
-                Mixture.parse(part)
+                if part.strip() != ALL:
+                    Mixture.parse(part)
         if self.validation_shift is not None and Mixture.parse(self.validation_shift).resampling and self.folds:
             raise ValueError("`validation_shift` must not resample labels or groups with `folds`")
         if self.workers is not None:
@@ -182,6 +185,8 @@ class TrialConfig:
         """The same options with the defaults of the task filled in, for the record."""
         if self.folds is not None and task.validation is not None:
             raise ValueError(f"`folds` must not be given for a task with validation data of its own, got {self.folds}")
+        if self.evaluate_shift is not None:
+            check_shifted_tests(task, self.evaluate_shift)
         return dataclasses.replace(
             self,
             epochs=self.epochs or task.epochs,

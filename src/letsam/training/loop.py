@@ -34,7 +34,7 @@ from letsam.training.feed import Batches, Feed
 from letsam.training.methods import Method, PlannedRun
 from letsam.training.predictions import Finished, OutputCollector
 from letsam.training.sampling import RANKS, Splits, generator, make_splits
-from letsam.training.shifted_tests import shifted_metrics
+from letsam.training.shifted_tests import evaluate_under_shifts, mean_of_shifted_tests
 from letsam.training.user_code import called
 
 
@@ -311,8 +311,9 @@ class Training:
         """The record of the finished run with its predictions; a run restored at its end evaluates for them again."""
         run = self.result()
         if self.evaluate_shift is not None:
-            shifted = shifted_metrics(self.task, self.model, self.fabric.device, self.evaluate_shift)
-            run = dataclasses.replace(run, metrics={**run.metrics, **shifted})
+            tests = evaluate_under_shifts(self.task, self.model, self.fabric.device, self.evaluate_shift)
+            mean = mean_of_shifted_tests(self.task, tests)
+            run = dataclasses.replace(run, metrics={**run.metrics, **mean}, shifted=tests)
         if self.outputs is None:
             self.outputs = OutputCollector(self.task)
             evaluate_on(self.task, self.model, self.test, collector=self.outputs)
