@@ -16,6 +16,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from letsam.data.data_options import DataOptions
 from letsam.data.data_parts import DataPart, DataParts, fits_in_memory, looked_at, parts_of_folder
+from letsam.data.known_form import KnownForm
 from letsam.data.labelled_files import WantedFiles, unlabelled_files
 from letsam.data.loaded import LoadedData
 from letsam.data.preparation import Preparation
@@ -95,25 +96,30 @@ class SoundInputs(Dataset[Tensor]):
         return scaled_sound(self._read(range(len(self))[index]), self._mean, self._std)
 
 
-def read_recordings(options: DataOptions) -> LoadedData:
+def read_recordings(options: DataOptions, known: KnownForm | None = None) -> LoadedData:
     """Read and prepare a folder of recordings.
 
     Raises:
         DataError: a file cannot be read, or has no label; there is one class alone; a test class is unknown.
     """
     options.refuse("recordings", "image_size", "augment", "pretrained")
-    return load_sounds(looked_at(parts_of_folder(options, WANTED), hear, options), options)
+    return load_sounds(looked_at(parts_of_folder(options, WANTED), hear, options, known), options, known)
 
 
-def load_sounds(parts: DataParts[Heard], options: DataOptions) -> LoadedData:
+def load_sounds(parts: DataParts[Heard], options: DataOptions, known: KnownForm | None = None) -> LoadedData:
     """Prepare recordings: what fits into `options.memory` is decoded now, the rest when it is read."""
     heard = [one for part in parts.known() for one in part.looks]
-    form = _form(parts.train.looks, options)
-    reader = SoundReader(parts.train.files.contents, parts.train.files.names, form, form.filters())
+    fitted = None if known is None else known.prepared_by(AudioPreparation, options.path)
+    form = _form(parts.train.looks, options) if fitted is None else fitted.form
+    filters = form.filters() if fitted is None else fitted.filters
+    reader = SoundReader(parts.train.files.contents, parts.train.files.names, form, filters)
     in_memory, reading = fits_in_memory(4 * len(heard) * math.prod(form.shape), options)
     stored = reader.all() if in_memory else None
     places = evenly_spaced(len(reader.names), MEASURED)
-    mean, std = _mean_and_deviation(in_threads(reader, places) if stored is None else stored[places])
+    if fitted is None:
+        mean, std = _mean_and_deviation(in_threads(reader, places) if stored is None else stored[places])
+    else:
+        mean, std = fitted.mean, fitted.std
     sets = [_sounds(part, reader, mean, std, stored) for part in parts.known()]
     lengths = [one.seconds for one in heard]
     rates = Counter(one.sample_rate for one in heard)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from letsam.data.data_options import DataOptions
+from letsam.data.known_form import KnownForm
 from letsam.data.labelled_files import Content, LabelledFiles, WantedFiles, labelled_files, part_folders
 from letsam.data.labels import Labels, shared_between
 from letsam.data.loaded import LoadedData
@@ -103,13 +104,19 @@ def parts_of_folder(options: DataOptions, wanted: WantedFiles) -> dict[str, Labe
     return {name: labelled_files(folder, wanted) for name, folder in folders.items()}
 
 
-def looked_at(found: Mapping[str, LabelledFiles], look: Callable[[Content], L], options: DataOptions) -> DataParts[L]:
+def looked_at(
+    found: Mapping[str, LabelledFiles],
+    look: Callable[[Content], L],
+    options: DataOptions,
+    known: KnownForm | None = None,
+) -> DataParts[L]:
     """Read all files once, make targets of the labels, and hold out test data where there are none.
 
     Args:
         found: the files of "train", and of "test" and "validation" where there are any.
         look: reads a file.
         options: what the user says.
+        known: how targets are made; None: this is told from the labels of the training data.
 
     Raises:
         DataError: a file cannot be read; a label is missing; there is one class alone; a class is unknown.
@@ -121,7 +128,7 @@ def looked_at(found: Mapping[str, LabelledFiles], look: Callable[[Content], L], 
         files[name], looks[name], skipped = _readable(part, look, options)
         rows += [*part.rows(), *skipped]
     train = files["train"]
-    labels = Labels.of(train.labels, options.kind, train.place, train.columns)
+    labels = known.labels if known else Labels.of(train.labels, options.kind, train.place, train.columns)
     targets = {name: labels.targets(part.labels, part.place) for name, part in files.items()}
     parts = {name: DataPart(files[name], looks[name], targets[name]) for name in files}
     return divided_parts(parts, labels, options, rows)
@@ -192,7 +199,7 @@ def _divided(part: DataPart[L], labels: Labels, options: DataOptions) -> tuple[D
         raise DataError(f"{files.place}: {error}") from error
     in_test = torch.zeros(len(places), dtype=torch.bool)
     in_test[places[divided][held]] = True
-    gone = set(range(len(labels.classes))) - set(targets[~in_test].tolist()) if targets.ndim == 1 else set[int]()
+    gone = set(targets.tolist()) - set(targets[~in_test].tolist()) if labels.kind == "classification" else set[int]()
     if gone:
         raise DataError(
             f"{files.place}: the split ({_split_text(options)}) leaves no training sample of the class "

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from letsam.data.columns import UNIQUE, kind_of_column
 from letsam.data.data_options import DataOptions
+from letsam.data.known_form import KnownForm
 from letsam.data.loaded import LoadedData, sizes_text
 from letsam.data.problems import DataError
 from letsam.data.table_files import Frame, import_pandas, need_columns, read_frame
@@ -82,8 +83,12 @@ def _with_weights(dataset: Dataset[Any], targets: Tensor, weights: Tensor | None
     return dataset if weights is None else WeightedRows(dataset, targets, weights)
 
 
-def read_divided(options: DataOptions) -> DividedTable:
+def read_divided(options: DataOptions, known: KnownForm | None = None) -> DividedTable:
     """Read a table, and the test table if there is one, and divide the rows.
+
+    Args:
+        options: how it is read.
+        known: how targets are made; None: this is told from them.
 
     Raises:
         DataError: the data cannot be used; one line.
@@ -91,11 +96,14 @@ def read_divided(options: DataOptions) -> DividedTable:
     frame = _checked(options, read_frame(options.path, options.missing), options.path)
     inferred: Inferred = [("data", f"{options.path}: {len(frame):,} rows, {len(frame.columns)} columns")]
     frame, places = _with_targets(frame, options, options.path, inferred)
-    plan = plan_targets(frame, options.targets, options.kind, options.path)
+    if known is None:
+        plan = plan_targets(frame, options.targets, options.kind, options.path)
+    else:
+        plan = known.plan(frame, options.targets, options.path)
     targets = plan.encode(frame, options.path)
     names = ", ".join(plan.columns)
     inferred.append(
-        ("task", f"{_KIND_NAMES[plan.kind]} of {names}" + ("" if options.kind else ", told from its values"))
+        ("task", f"{_KIND_NAMES[plan.kind]} of {names}" + ("" if options.kind or known else ", told from its values"))
     )
     given = {
         "groups": _groups(frame, options, options.path),

@@ -6,6 +6,7 @@ import importlib
 from pathlib import Path
 
 from letsam.data.data_options import DataOptions
+from letsam.data.known_form import KnownForm
 from letsam.data.labelled_files import suffixes_below
 from letsam.data.loaded import LoadedData
 from letsam.data.pictures import SUFFIXES as IMAGES
@@ -22,14 +23,14 @@ _READERS = {
 }
 
 
-def read_folder(options: DataOptions) -> LoadedData:
+def read_folder(options: DataOptions, known: KnownForm | None = None) -> LoadedData:
     """Read a folder.
 
     Raises:
         DataError: it holds nothing that is read, or images and recordings.
     """
     module, _, name = _READERS[_content(Path(options.path))].partition(":")
-    return getattr(importlib.import_module(module), name)(options)
+    return getattr(importlib.import_module(module), name)(options, known)
 
 
 def _content(folder: Path) -> str:

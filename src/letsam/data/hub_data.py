@@ -13,6 +13,7 @@ from letsam.data.data_options import DataOptions
 from letsam.data.data_parts import looked_at
 from letsam.data.folders import was_saved
 from letsam.data.image_folders import load_pictures
+from letsam.data.known_form import KnownForm
 from letsam.data.labelled_files import (
     TARGET_COLUMNS,
     LabelledFiles,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 WORDS = 3  # on average, from which on strings are texts and not names
 
 
-def read_hub(options: DataOptions) -> LoadedData:
+def read_hub(options: DataOptions, known: KnownForm | None = None) -> LoadedData:
     """Read and prepare ``hf:NAME``, ``hf:NAME:CONFIGURATION`` or a folder.
 
     Raises:
@@ -55,15 +56,15 @@ def read_hub(options: DataOptions) -> LoadedData:
             raise DataError(f"{options.path}: expected the column {absent[0]} in {name}, got {found}")
     encoded = next((c for c in train.column_names if type(train.features[c]).__name__ in ("Image", "Audio")), None)
     if encoded is None:
-        data = _table(parts, targets, options)
+        data = _table(parts, targets, options, known)
     else:
         files = {name: _files(part, name, encoded, targets, options) for name, part in parts.items()}
         if type(train.features[encoded]).__name__ == "Image":
             options.refuse("images", "sample_rate", "seconds", "weight", "text", "drop")
-            data = load_pictures(looked_at(files, look, options), options)
+            data = load_pictures(looked_at(files, look, options, known), options, known)
         else:
             options.refuse("recordings", "image_size", "augment", "pretrained", "weight", "text", "drop")
-            data = load_sounds(looked_at(files, hear, options), options)
+            data = load_sounds(looked_at(files, hear, options, known), options, known)
         rows.append(("columns", f"{encoded} to predict {', '.join(targets)}"))
     return dataclasses.replace(data, name=_name(options.path), inferred=(*rows, *data.inferred))
 
@@ -117,7 +118,9 @@ def _named(part: datasets.Dataset, column: str, values: list[Any]) -> list[Any]:
     return [None if value is None or value < 0 else feature.names[int(value)] for value in values]
 
 
-def _table(parts: dict[str, datasets.Dataset], targets: Sequence[str], options: DataOptions) -> LoadedData:
+def _table(
+    parts: dict[str, datasets.Dataset], targets: Sequence[str], options: DataOptions, known: KnownForm | None
+) -> LoadedData:
     """Tables and texts, as the reader of files reads them."""
     frames: dict[str, Any] = {}
     for name, part in parts.items():
@@ -136,7 +139,7 @@ def _table(parts: dict[str, datasets.Dataset], targets: Sequence[str], options: 
         test = str(paths["test"]) if "test" in paths else None
         changed = dataclasses.replace(options, path=str(paths["train"]), test=test, target=",".join(targets), text=text)
         try:
-            data = read_data(changed)
+            data = read_data(changed, known)
         except DataError as error:
             raise DataError(_renamed(str(error), paths, options.path)) from error
         shown = [(what, _renamed(value, paths, options.path)) for what, value in data.inferred]

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from letsam.data.data_options import DataOptions
 from letsam.data.data_parts import DataPart, DataParts, fits_in_memory, looked_at, parts_of_folder
+from letsam.data.known_form import KnownForm
 from letsam.data.labelled_files import Content, WantedFiles, unlabelled_files
 from letsam.data.loaded import LoadedData
 from letsam.data.pictures import (
@@ -90,20 +91,20 @@ class PictureInputs(Dataset[Tensor]):
         return self._scale(self._read(range(len(self))[index])[None])[0]
 
 
-def read_images(options: DataOptions) -> LoadedData:
+def read_images(options: DataOptions, known: KnownForm | None = None) -> LoadedData:
     """Read and prepare a folder of images.
 
     Raises:
         DataError: a file cannot be read, or has no label; there is one class alone; a test class is unknown.
     """
     options.refuse("images", "sample_rate", "seconds")
-    return load_pictures(looked_at(parts_of_folder(options, WANTED), look, options), options)
+    return load_pictures(looked_at(parts_of_folder(options, WANTED), look, options, known), options, known)
 
 
-def load_pictures(parts: DataParts[Look], options: DataOptions) -> LoadedData:
+def load_pictures(parts: DataParts[Look], options: DataOptions, known: KnownForm | None = None) -> LoadedData:
     """Prepare pictures: what fits into `options.memory` is decoded now, the rest when it is read."""
     looks = [one for part in parts.known() for one in part.looks]
-    form, given, rows = _form(parts.train.looks, looks, options)
+    form, given, rows = _form(parts.train.looks, looks, options, known)
     reader = PictureReader(parts.train.files.contents, parts.train.files.names, form)
     in_memory, reading = fits_in_memory(len(looks) * math.prod(form.shape), options)
     stored = reader.all() if in_memory else None
@@ -137,24 +138,27 @@ def _pictures(part: DataPart[Look], reader: PictureReader, scale: PixelScale, st
 
 
 def _form(
-    train: Sequence[Look], looks: Sequence[Look], options: DataOptions
+    train: Sequence[Look], looks: Sequence[Look], options: DataOptions, known: KnownForm | None
 ) -> tuple[PixelFormat, PixelScale | None, list[tuple[str, str]]]:
-    """The form of the pixels, by the training data or the pretrained model, with its scale; rows of the table."""
+    """The form of the pixels: as known, or by the training data or the pretrained model; its scale; rows."""
     sizes = Counter(one.size for one in looks)
     grey = sum(one.grey for one in looks)
     bits = max(one.bits for one in train)
     channels = 1 if all(one.grey for one in train) else 3
     side = options.image_size or _side([one.size for one in train])
     form, scale = PixelFormat(side, side, channels, bits), None
-    if options.pretrained is not None:
+    if known is not None:
+        fitted = known.prepared_by(ImagePreparation, options.path)
+        form, scale = fitted.form, fitted.scale
+    elif options.pretrained is not None:
         form, scale = _pretrained_form(options, bits)
     colours = "grey" if form.channels == 1 else "colour"
     if 0 < grey < len(looks):
         colours += f", with {grey:,} grey images among {len(looks):,}"
     found = " x ".join(map(str, next(iter(sizes)))) if len(sizes) == 1 else _range(list(sizes))
     rows = [("images", f"{found} pixels, {colours}"), ("image size", f"{form.width} x {form.height} pixels")]
-    if bits > 8:
-        rows.append(("brightness", f"values up to {2**bits - 1:,}, scaled to 8 bits"))
+    if form.bits > 8:
+        rows.append(("brightness", f"values up to {2**form.bits - 1:,}, scaled to 8 bits"))
     return form, scale, rows
 
 

@@ -6,6 +6,7 @@ import importlib
 from pathlib import Path
 
 from letsam.data.data_options import DataOptions
+from letsam.data.known_form import KnownForm
 from letsam.data.loaded import LoadedData
 from letsam.data.problems import DataError
 from letsam.tasks import available_tasks
@@ -43,8 +44,12 @@ def is_data(task: str) -> bool:
     return bool(task) and (Path(task).exists() or modality_of_suffix(task) is not None)
 
 
-def read_data(options: DataOptions) -> LoadedData:
+def read_data(options: DataOptions, known: KnownForm | None = None) -> LoadedData:
     """Read and prepare the data.
+
+    Args:
+        options: how they are read.
+        known: how inputs and targets are made; None: this is told from the training data.
 
     Raises:
         DataError: they cannot be used; one line that says what was expected and what came.
@@ -53,7 +58,7 @@ def read_data(options: DataOptions) -> LoadedData:
     if modality not in _READERS:
         raise DataError(f"{options.path}: expected data of one of the kinds {', '.join(_READERS)}, got {modality}")
     module, _, name = _READERS[modality].partition(":")
-    return getattr(importlib.import_module(module), name)(options)
+    return getattr(importlib.import_module(module), name)(options, known)
 
 
 def name_of(path: str) -> str:

@@ -22,6 +22,7 @@ from letsam.data.columns import (
 )
 from letsam.data.data_options import DataOptions
 from letsam.data.divided import DividedTable, read_divided
+from letsam.data.known_form import KnownForm
 from letsam.data.loaded import LoadedData
 from letsam.data.preparation import InputRows, Preparation
 from letsam.data.problems import DataError
@@ -104,16 +105,21 @@ class TablePreparation(Preparation):
         return cls(columns, numbers, categories, tuple(values["missing"]))
 
 
-def read_columns(options: DataOptions) -> LoadedData:
+def read_columns(options: DataOptions, known: KnownForm | None = None) -> LoadedData:
     """Read a table whose columns are inputs.
 
     Raises:
         DataError: the data cannot be used; one line.
     """
-    table = read_divided(options)
-    columns = tell_columns(table.train, options.path, table.kinds)
-    preparation, inputs = TablePreparation.fitted(table.train, columns, options)
-    preparation.classes = table.plan.classes
+    fitted = None if known is None else known.prepared_by(TablePreparation, options.path)
+    table = read_divided(options, known)
+    if fitted is None:
+        columns = tell_columns(table.train, options.path, table.kinds)
+        preparation, inputs = TablePreparation.fitted(table.train, columns, options)
+        preparation.classes = table.plan.classes
+    else:
+        preparation, columns = fitted, fitted.columns
+        inputs = preparation.inputs(table.train, options.path)
     test_inputs = preparation.inputs(table.test, options.test or options.path)
     return table.loaded(
         TensorDataset(inputs, table.targets),

@@ -116,6 +116,31 @@ def plan_targets(frame: Frame, columns: tuple[str, ...], kind: str | None, path:
     return TargetPlan("classification", columns, classes)
 
 
+def known_plan(frame: Frame, columns: tuple[str, ...], kind: str, classes: tuple[str, ...], path: str) -> TargetPlan:
+    """How a target is encoded whose kind and classes are known.
+
+    Args:
+        frame: rows whose target is not missing.
+        columns: of the target.
+        kind: "classification", "multilabel" or "regression".
+        classes: names of the classes or labels.
+        path: of the file, for errors.
+
+    Raises:
+        DataError: the labels of a cell are divided by none of the usual marks.
+    """
+    if kind != "multilabel" or columns == classes:
+        return TargetPlan(kind, columns, classes)
+    cells = {str(value) for value in frame[columns[0]].unique()}
+    for mark in (*DELIMITERS, ","):
+        if all(set(_parts(cell, mark)) <= set(classes) for cell in cells):
+            return TargetPlan(kind, columns, classes, mark)
+    for mark in (*DELIMITERS, ","):  # the class that is not known is named where cells are encoded
+        if any(mark in cell for cell in cells):
+            return TargetPlan(kind, columns, classes, mark)
+    return TargetPlan(kind, columns, classes, DELIMITERS[0])
+
+
 def class_name(value: Any) -> str:
     """A value as the name of a class: whole numbers have no decimals, whatever their type.
 

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from letsam.data.data_options import DataOptions
 from letsam.data.data_parts import DataPart, DataParts, divided_parts
+from letsam.data.known_form import KnownForm
 from letsam.data.labelled_files import LabelledFiles, with_test
 from letsam.data.labels import Labels
 from letsam.data.loaded import LoadedData
@@ -137,7 +138,7 @@ class ArraySample:
     problem: str | None = None
 
 
-def read_tensors(options: DataOptions) -> LoadedData:
+def read_tensors(options: DataOptions, known: KnownForm | None = None) -> LoadedData:
     """Read and prepare a file of arrays.
 
     The names are ``x`` and ``y``, or others that are usual, with ``train``, ``test`` or ``val`` before or behind them
@@ -149,16 +150,19 @@ def read_tensors(options: DataOptions) -> LoadedData:
     options.refuse("arrays", "target", "text", "group", "time", "weight", "drop")
     options.refuse("arrays", "sample_rate", "seconds", "image_size", "pretrained", "skip_broken")
     path = Path(options.path)
+    fitted = None if known is None else known.prepared_by(TensorPreparation, options.path)
     found = _parts(path)
     if options.test is not None:
         other = _parts(Path(options.test))
         found["test"] = other.get("test") or other["train"]
     inputs = {name: pair[0] for name, pair in found.items()}
-    shape = tuple(inputs["train"].shape[1:])
+    shape = tuple(inputs["train"].shape[1:]) if fitted is None else fitted.form.shape
     for values in inputs.values():
         if tuple(values.shape[1:]) != shape:
+            if fitted is not None:
+                raise DataError(f"{path}: expected samples of the shape {shape}, got {tuple(values.shape[1:])}")
             raise DataError(f"{path}: expected samples of one shape, got {shape} and {tuple(values.shape[1:])}")
-    labels = Labels.of(found["train"][1], options.kind, str(path))
+    labels = known.labels if known is not None else Labels.of(found["train"][1], options.kind, str(path))
     parts: dict[str, DataPart[ArraySample]] = {}
     for name, (values, given) in found.items():
         places = range(len(values))
@@ -166,17 +170,19 @@ def read_tensors(options: DataOptions) -> LoadedData:
         digests = [hashlib.sha256(row).hexdigest() for row in values.reshape(len(values), -1).numpy()]
         samples = [ArraySample(digest, i) for i, digest in enumerate(digests)]
         parts[name] = DataPart(files, samples, labels.targets(given, files.place))
-    return _loaded(divided_parts(parts, labels, options), inputs, options)
+    return _loaded(divided_parts(parts, labels, options), inputs, options, fitted)
 
 
-def _loaded(parts: DataParts[ArraySample], inputs: dict[str, Tensor], options: DataOptions) -> LoadedData:
+def _loaded(
+    parts: DataParts[ArraySample], inputs: dict[str, Tensor], options: DataOptions, fitted: TensorPreparation | None
+) -> LoadedData:
     named = {"train": parts.train, "validation": parts.validation, "test": parts.test}
     known = {name: part for name, part in named.items() if part is not None}
     chosen = {
         name: (inputs[name] if name in inputs else inputs["train"])[[sample.place for sample in part.looks]]
         for name, part in known.items()
     }
-    form = TensorForm.of(chosen["train"])
+    form = TensorForm.of(chosen["train"]) if fitted is None else fitted.form
     rows = [("inputs", f"{' x '.join(map(str, form.shape)) or 'one number'} of type {str(chosen['train'].dtype)[6:]}")]
     augmentation = _augmentation(options, form, chosen["train"])
     rows.append(("augmentation", "none" if augmentation is None else augmentation.text))

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset, default_collate
 
 from letsam.data.data_options import DataOptions
 from letsam.data.divided import read_divided
+from letsam.data.known_form import KnownForm
 from letsam.data.loaded import LoadedData
 from letsam.data.preparation import Preparation
 from letsam.data.problems import DataError
@@ -142,23 +143,25 @@ class TextPreparation(Preparation):
         return cls(tokenizer, values["column"], values["max_length"], values["pad_id"], tuple(values["missing"]))
 
 
-def read_texts(options: DataOptions) -> LoadedData:
+def read_texts(options: DataOptions, known: KnownForm | None = None) -> LoadedData:
     """Read a table with a column of texts. Its other columns are no inputs.
 
     Raises:
         DataError: the data cannot be used; one line.
     """
     assert options.text is not None, "the reader of tables is for data without texts"
-    table = read_divided(options)
+    fitted = None if known is None else known.prepared_by(TextPreparation, options.path)
+    table = read_divided(options, known)
     for frame, path in ((table.train, options.path), (table.test, options.test or options.path)):
         _check_texts(frame[options.text], path)
     texts, test_texts = (texts_in(frame, options.text) for frame in (table.train, table.test))
-    preparation, ids = _fitted(texts, options)
+    preparation, ids = _fitted(texts, options) if fitted is None else (fitted, fitted.tokens(texts))
     preparation.classes = table.plan.classes
     test_ids = preparation.tokens(test_texts)
     empty = sum(not text.strip() for text in (*texts, *test_texts))
     rows = [("texts", f"{options.text}: {_lengths(ids)} tokens, cut after {preparation.max_length}")]
-    rows.append(("vocabulary", f"{preparation.tokenizer.get_vocab_size():,} tokens, {_source(options)}"))
+    source = _source(options) if fitted is None else "those of the model"
+    rows.append(("vocabulary", f"{preparation.tokenizer.get_vocab_size():,} tokens, {source}"))
     rows += [("texts without a word", f"{empty:,}")] if empty else []
     others = [str(name) for name in table.train.columns if name != options.text]
     rows += [("columns left out", ", ".join(others[:10]) + (", ..." if len(others) > 10 else ""))] if others else []
