@@ -103,6 +103,8 @@ def read_recordings(options: DataOptions, known: KnownForm | None = None) -> Loa
         DataError: a file cannot be read, or has no label; there is one class alone; a test class is unknown.
     """
     options.refuse("recordings", "image_size", "augment", "pretrained")
+    if known is not None:
+        known.prepared_by(AudioPreparation, options.path)
     return load_sounds(looked_at(parts_of_folder(options, WANTED), hear, options, known), options, known)
 
 

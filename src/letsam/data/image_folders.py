@@ -98,6 +98,8 @@ def read_images(options: DataOptions, known: KnownForm | None = None) -> LoadedD
         DataError: a file cannot be read, or has no label; there is one class alone; a test class is unknown.
     """
     options.refuse("images", "sample_rate", "seconds")
+    if known is not None:
+        known.prepared_by(ImagePreparation, options.path)
     return load_pictures(looked_at(parts_of_folder(options, WANTED), look, options, known), options, known)
 
 
