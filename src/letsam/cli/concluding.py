@@ -103,12 +103,9 @@ def _measure(results: Results, predictions: Sequence[Predictions]) -> Measure | 
     """The metric as a function of arrays; None where it is none of those that are computed on whole test sets."""
     if not predictions:
         return None
-    import torch
-
-    from letsam.tasks.metrics import find_metric
+    from letsam.tasks.metrics import array_measure
 
     try:
-        function = find_metric(results.metric, predictions[0].kind).function
+        return array_measure(results.metric, predictions[0].kind)
     except ValueError:
         return None
-    return lambda outputs, targets: function(torch.from_numpy(outputs), torch.from_numpy(targets))

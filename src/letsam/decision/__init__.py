@@ -15,6 +15,7 @@ each of which is wrong with a probability of at most 5 %, however often seeds ar
 - `sampling_noise`: how much another test set would change the difference
 - `inference`: bounds, power, how many seeds are needed
 - `decision_record`: `Decision`, and its JSON in ``results.json``
+- `sample_gains`, `matched_pairs`: the bounds of the difference of two trained models, over the choice of samples
 - `wording`: what a decision says, as sentences
 """
 
@@ -22,7 +23,9 @@ from letsam.decision.deciding import LEVEL, PLANNED_SEEDS, POWER, decide
 from letsam.decision.decision_record import Decision, TrialLook, earlier_looks
 from letsam.decision.inference import Noise, bounds, detectable_effect, go_probability
 from letsam.decision.looks import FEWEST_SEEDS, critical_values
+from letsam.decision.matched_pairs import combined_bounds, matched_bounds, mcnemar
 from letsam.decision.pairing import Pairs, paired
+from letsam.decision.sample_gains import SampleGain, sample_gain
 from letsam.decision.wording import explanation, headline, numbers_beneath
 
 __all__ = [
@@ -33,8 +36,10 @@ __all__ = [
     "Decision",
     "Noise",
     "Pairs",
+    "SampleGain",
     "TrialLook",
     "bounds",
+    "combined_bounds",
     "critical_values",
     "decide",
     "detectable_effect",
@@ -42,6 +47,9 @@ __all__ = [
     "explanation",
     "go_probability",
     "headline",
+    "matched_bounds",
+    "mcnemar",
     "numbers_beneath",
     "paired",
+    "sample_gain",
 ]

@@ -175,3 +175,20 @@ def find_metric(name: str, kind: str) -> Metric:
             return metric
     names = ", ".join(metric.name for metric in METRICS[kind])
     raise ValueError(f"`metric` must be one of {names} for {kind}, got {name!r}")
+
+
+def array_measure(name: str, kind: str) -> Callable[[Any, Any], float]:
+    """The metric of this name as a function of arrays of outputs and targets.
+
+    Raises:
+        ValueError: as for `find_metric`.
+
+    Example:
+        >>> import numpy as np
+        >>> array_measure("MAE", "regression")(np.array([[1.0], [2.0]]), np.array([[2.0], [2.0]]))
+        0.5
+    """
+    import torch
+
+    function = find_metric(name, kind).function
+    return lambda outputs, targets: function(torch.from_numpy(outputs), torch.from_numpy(targets))
