@@ -42,12 +42,16 @@ class KindLoss:
             outputs: logits, shape ``(batch, classes)`` or ``(batch, labels)``, or numbers, ``(batch, columns)``.
             targets: classes ``(batch,)``, labels of 0 and 1 ``(batch, labels)``, or numbers; or a `WeightedTarget`.
         """
+        return self.each(outputs, targets).mean()
+
+    def each(self, outputs: Any, targets: Any) -> Tensor:
+        """The loss of each sample times its weight, shape ``(batch,)``; their mean is the loss of the batch."""
         outputs = logits_of(outputs)
         plain, weights = plain_targets(targets)
         losses = self._each(outputs, plain)
         if self.class_weights is not None:
             losses = losses * _on_device(self.class_weights, outputs.device, losses.dtype)[plain]
-        return (losses if weights is None else losses * weights).mean()
+        return losses if weights is None else losses * weights
 
     def _each(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The loss of each sample, without weights."""

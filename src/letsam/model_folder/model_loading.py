@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from letsam.data import DataError, DataOptions, Preparation, load_preparation
 from letsam.data.preparation import InputRows
@@ -71,10 +71,8 @@ class LoadedModel:
             DataError: the data lack something that the training data had; one line that names it.
             TypeError: data of another type, or a file for a model without a preparation.
         """
-        with self._inputs(data) as inputs:
-            collate = None if self.preparation is None or isinstance(inputs, InputRows) else self.preparation.collate
-            loader = DataLoader(inputs, batch_size=batch_size, collate_fn=collate)
-            outputs = [self._outputs(batch) for batch in loader]
+        with self.inputs(data) as inputs:
+            outputs = [self._outputs(batch) for batch in self.batches(inputs, batch_size)]
             names = tuple(map(str, getattr(inputs, "names", ())))
         width = int(self.config["outputs"])
         table = torch.cat(outputs) if outputs else torch.empty(0, width)
@@ -107,11 +105,25 @@ class LoadedModel:
 
     @torch.no_grad()
     def _outputs(self, inputs: Any) -> Tensor:
-        outputs = logits_of(model_outputs(self.model, inputs_for(self.model, inputs)))
+        outputs = logits_of(model_outputs(self.model, inputs))
         return outputs.detach().to("cpu", torch.promote_types(outputs.dtype, torch.float32)).flatten(1)
 
+    def batches(self, inputs: Dataset[Any], size: int = 256, places: Sequence[int] | None = None) -> Iterator[Any]:
+        """Batches of prepared inputs, as the network takes them.
+
+        Args:
+            inputs: as `inputs` gives them.
+            size: of a batch, >= 1.
+            places: of the inputs, in order; None: all.
+        """
+        collate = None if self.preparation is None or isinstance(inputs, InputRows) else self.preparation.collate
+        chosen = inputs if places is None else Subset(inputs, places)
+        for batch in DataLoader(chosen, batch_size=size, collate_fn=collate):
+            yield inputs_for(self.model, batch)
+
     @contextlib.contextmanager
-    def _inputs(self, data: Any) -> Iterator[Dataset[Any]]:
+    def inputs(self, data: Any) -> Iterator[Dataset[Any]]:
+        """Prepared inputs of new data, see `predict`; files are read while the block runs."""
         if isinstance(data, (Tensor, Mapping)):
             yield InputRows(cast("Any", data))
         elif isinstance(data, Dataset):

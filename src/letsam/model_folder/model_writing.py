@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,10 @@ from letsam.model_folder.manifest import FORMAT, write_manifest
 from letsam.model_folder.model_card import model_card
 from letsam.model_folder.model_loading import PREPARATION, RESULTS, WEIGHTS, inputs_for
 from letsam.model_folder.model_places import CONFIG, FOLDER
+from letsam.model_folder.reference_making import reference_of_run
 from letsam.model_folder.version_record import VersionRecord, measured_numbers
 from letsam.models import save_network
-from letsam.results import Results, replacing_folder, write_atomically
+from letsam.results import Results, Run, replacing_folder, write_atomically
 from letsam.tasks import Task
 from letsam.tasks.model_outputs import logits_of, model_outputs
 from letsam.training.devices import gathered
@@ -51,15 +52,19 @@ class TrainedModel:
         weights: of the whole network, on the CPU.
         results: with this run alone.
         chosen_by: in words, what chose the method among others; None: the user did.
+        seeds: the runs of the same method with all seeds of the trial; empty: there is no other.
     """
 
     training: Training
     weights: dict[str, Tensor]
     results: Results
     chosen_by: str | None = None
+    seeds: tuple[Run, ...] = ()
 
     @classmethod
-    def of(cls, training: Training, results: Results, chosen_by: str | None = None) -> TrainedModel:
+    def of(
+        cls, training: Training, results: Results, chosen_by: str | None = None, seeds: Sequence[Run] = ()
+    ) -> TrainedModel:
         """The model of a run.
 
         Raises:
@@ -69,7 +74,8 @@ class TrainedModel:
         for name, value in state.items():
             if not isinstance(value, Tensor):
                 raise ValueError(f"`model` must keep tensors alone in its state, got {name!r}: {type(value).__name__}")
-        return cls(training, {name: tensor.detach().cpu() for name, tensor in state.items()}, results, chosen_by)
+        weights = {name: tensor.detach().cpu() for name, tensor in state.items()}
+        return cls(training, weights, results, chosen_by, tuple(seeds))
 
     def save(self, out: Path, export: str | None = None) -> Path:
         """Write ``OUT/model``; a reader sees the old folder or the new one, whenever this is interrupted.
@@ -107,6 +113,9 @@ class TrainedModel:
 
         task = self.training.task
         card = model_card(self.results, config, self.split())
+        reference = reference_of_run(self.training, network, self.seeds or self.results.runs)
+        if reference is not None:
+            reference.save(folder)
         if config["network"]["family"] == "transformers":
             save_network(network, folder)
         else:

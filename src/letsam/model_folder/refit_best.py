@@ -61,7 +61,7 @@ def train_winner(
             callback(row, training.epoch, training.epochs)
     trained = dataclasses.replace(training.result(), hyperparameters=found)
     record = dataclasses.replace(results, runs=(trained,), decision=None)
-    return TrainedModel.of(training, record, winner.chosen_by)
+    return TrainedModel.of(training, record, winner.chosen_by, results.runs_of(winner.method))
 
 
 def is_written(out: Path, results: Results, export: str | None) -> bool:
