@@ -74,7 +74,8 @@ def test_it_can_be_read_from_either_folder_and_is_the_same_twice(out: Path) -> N
 def test_what_the_folder_holds(out: Path) -> None:
     names = {path.relative_to(out / "model").as_posix() for path in (out / "model").rglob("*") if path.is_file()}
     plain = {"README.md", "manifest.json", "model.json", "radius.json", "results.json", "split.json", "version.json"}
-    assert names == plain | {"weights.safetensors", "split.safetensors"}
+    tensors = {"weights.safetensors", "split.safetensors", "reference.safetensors"}
+    assert names == plain | tensors | {"reference.json"}
     run = Results.load(out / "model" / "results.json").runs[0]
     radius = json.loads((out / "model" / "radius.json").read_text())
     assert radius["schedule"] == run.history["rho_schedule"]

@@ -26,7 +26,7 @@ SHARPNESS_RHO = 0.05
 GROUP = 32  # samples of a gradient of the sharpness
 
 
-class ReferenceError(ValueError):
+class ModelReferenceError(ValueError):
     """A model has no usable reference; the message is one line."""
 
 
@@ -48,7 +48,7 @@ class FeatureColumn:
 
 
 @dataclass(frozen=True)
-class Reference:
+class ModelReference:
     """The reference of a model.
 
     Args:
@@ -113,11 +113,11 @@ class Reference:
         write_atomically(folder / VALUES, json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
 
     @classmethod
-    def load(cls, folder: Path) -> Reference | None:
+    def load(cls, folder: Path) -> ModelReference | None:
         """Read the files of a folder; None where it has none.
 
         Raises:
-            ReferenceError: they are damaged, or of another format.
+            ModelReferenceError: they are damaged, or of another format.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -128,7 +128,7 @@ class Reference:
         try:
             content: Any = json.loads(path.read_text(encoding="utf-8"))
             if content["format"] != REFERENCE_FORMAT:
-                raise ReferenceError(
+                raise ModelReferenceError(
                     f"{path}: expected the format {REFERENCE_FORMAT!r}, got {content['format']!r}; another version of "
                     "letsam has it"
                 )
@@ -155,9 +155,9 @@ class Reference:
                 form=dict(content["form"]),
             )
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-            if isinstance(error, ReferenceError):
+            if isinstance(error, ModelReferenceError):
                 raise
-            raise ReferenceError(f"{path}: expected the reference of a model, got {error!r}") from None
+            raise ModelReferenceError(f"{path}: expected the reference of a model, got {error!r}") from None
 
 
 def _fits_half(values: Tensor) -> bool:

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import default_collate
 
 from letsam.data import DataError
 from letsam.data.loss_by_kind import KindLoss
 from letsam.model_folder.activations import Activations, activations_of
 from letsam.model_folder.input_features import InputFeatures, columns_of
 from letsam.model_folder.model_loading import inputs_for
-from letsam.model_folder.reference import GROUP, SHARPNESS_RHO, Reference
+from letsam.model_folder.reference import GROUP, SHARPNESS_RHO, ModelReference
 from letsam.results import Run, finite_spread
 from letsam.sharpness import ascent_sharpness
 from letsam.tasks.model_outputs import model_outputs
@@ -32,7 +31,7 @@ MOST_GROUPS = 16  # of the sharpness
 BATCH = 250
 
 
-def reference_of_run(training: Training, network: nn.Module, seeds: Sequence[Run]) -> Reference | None:
+def reference_of_run(training: Training, network: nn.Module, seeds: Sequence[Run]) -> ModelReference | None:
     """The reference of a finished run.
 
     Args:
@@ -87,7 +86,7 @@ def reference_of_run(training: Training, network: nn.Module, seeds: Sequence[Run
     )
 
 
-def reference_of_data(model: LoadedModel, data: Any, targets: KnownTargets | None, name: str) -> Reference:
+def reference_of_data(model: LoadedModel, data: Any, targets: KnownTargets | None, name: str) -> ModelReference:
     """A reference for a model whose folder has none.
 
     Args:
@@ -194,9 +193,9 @@ def _reference(
     targets: Tensor,
     weights: Tensor | None,
     **facts: Any,
-) -> Reference:
+) -> ModelReference:
     modality = None if features is None else features.form.modality
-    return Reference(
+    return ModelReference(
         modality=modality,
         features=rows,
         columns=() if features is None else columns_of(rows, modality, preparation),
