@@ -95,6 +95,36 @@ def test_the_shift_of_a_sample_depends_on_the_seed_and_its_place_alone(modality:
     assert any(str(changed[place]) != str(found[place]) for place in range(24))
 
 
+@pytest.mark.parametrize("modality", ["image", "table", "audio", "log-mel"])
+def test_clean_samples_of_a_mixture_stay_as_they_are(modality: str) -> None:
+    name = next(name for kind, name in ROWS if kind == modality)
+    data = TensorDataset(INPUTS[modality] * 1.7 - 0.31, TARGETS)
+    mixture = Mixture.parse(f"clean,{name}:3", modality)
+    clean = (mixture.chosen(5, torch.arange(24)) == 0).tolist()
+    found = shifted(data, mixture, modality=modality, seed=5, scale=(0.3, 1.7))
+    same = [torch.equal(found[i][0], data[i][0]) for i in range(24)]
+    assert 0 < sum(clean) < 24
+    assert all(one for one, kept in zip(same, clean, strict=True) if kept)
+    assert not all(same)
+
+
+def test_clean_texts_keep_tokens_that_decoding_would_lose() -> None:
+    rows = [{"input_ids": torch.tensor([5, 1, 6 + i]), "attention_mask": torch.ones(3).long()} for i in range(24)]
+    found = shifted(
+        Listed(rows),
+        "clean,dropped:5",
+        seed=5,
+        decode=lambda one: " ".join(str(i) for i in one["input_ids"].tolist() if i != 1),  # 1: unknown
+        encode=lambda text: {
+            "input_ids": torch.tensor([int(i) for i in text.split()]),
+            "attention_mask": torch.ones(len(text.split())).long(),
+        },
+    )
+    clean = Mixture.parse("clean,dropped:5", "text").chosen(5, torch.arange(24)) == 0
+    same = [torch.equal(found[i][0]["input_ids"], rows[i]["input_ids"]) for i in range(24)]
+    assert same == clean.tolist()
+
+
 def test_a_tensor_dataset_is_shifted_at_once() -> None:
     data = TensorDataset(INPUTS["image"], TARGETS)
     found = shifted(data, "noise:3,blur:2", seed=1)

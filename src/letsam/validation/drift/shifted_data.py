@@ -158,6 +158,7 @@ class ShiftedDataset(Dataset[Any]):
         batch = self._form.opened(inputs)
         alternatives = self._alternatives[indices]
         device = batch.device if isinstance(batch, Tensor) else torch.device("cpu")
+        changed = torch.zeros(len(indices), dtype=torch.bool)
         for number in alternatives.unique().tolist():
             steps = self.mixture.of_inputs(number)
             if not steps:
@@ -171,7 +172,12 @@ class ShiftedDataset(Dataset[Any]):
                 part = shifts_of(self._form.modality or "")[name].apply(part, severity, Draws(numbers), reference)
                 part = self._form.limited(part)
             batch = self._form.put(batch, members, part)
-        return self._form.closed(batch, inputs)
+            changed[members] = True
+        members = torch.nonzero(changed).flatten()
+        if not len(members):
+            return inputs
+        part = self._form.closed(self._form.taken(batch, members), self._form.taken(inputs, members))
+        return self._form.put(inputs.clone() if isinstance(inputs, Tensor) else list(inputs), members, part)
 
     def in_memory(self, device: torch.device | str | None = None) -> TensorDataset:
         """All samples, shifted at once, for inputs that are tensors of one shape.
