@@ -1,4 +1,5 @@
 # `make demo`: a trial on real data, from nothing.  `make test`: all tests, from nothing.  `make lint`: lint, format, types.
+# `make docs`: the documentation site, into `site`.
 PYTHON ?= python3
 VENV ?= .venv
 OUT ?= runs/demo
@@ -7,7 +8,7 @@ BIN := $(VENV)/bin
 # Small networks on few cores run faster on one thread each than when threads wait for each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint format evidence flatness fidelity search variants speed reading clean
+.PHONY: demo test lint format docs evidence flatness fidelity search variants speed reading clean
 
 demo: $(VENV)/.trial
 	$(BIN)/letsam trial digits --label-noise 0.4 --jobs 2 --out $(OUT) --resume
@@ -23,6 +24,9 @@ lint: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+docs: $(VENV)/.dev
+	$(BIN)/python tools/build_site.py
 
 # The results are in the repository: these measure them again. `.dev` holds what they need.
 evidence variants: $(VENV)/.dev
@@ -48,4 +52,4 @@ $(VENV)/.dev: $(VENV)/.venv pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs .pytest_cache .ruff_cache
+	rm -rf $(VENV) runs site .pytest_cache .ruff_cache

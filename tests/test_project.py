@@ -34,12 +34,14 @@ def test_make_test_and_lint_set_up_from_nothing(tmp_path: Path) -> None:
     assert "pip install" in dry_run("test", tmp_path)
     for tool in ("ruff check", "ruff format --check", "pyright"):
         assert tool in dry_run("lint", tmp_path)
+    assert "tools/build_site.py" in dry_run("docs", tmp_path)
 
 
 def test_ci_calls_the_readmes_commands() -> None:
     script = (ROOT / ".ci" / "run").read_text()
     assert "make test" in script
     assert "make lint" in script
+    assert "make docs" in script[script.index("make lint") :]
     assert "make test" in (ROOT / "README.md").read_text()
 
 

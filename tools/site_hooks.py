@@ -1,0 +1,151 @@
+"""What the documentation site has beside the pages in `docs`; mkdocs calls these functions (`mkdocs.yml`).
+
+- The README is the first page; the changelog and the contributing guide are pages.
+- Links to other files of the repository, such as examples, lead to pages with their text.
+- Pages of a further language may link English pages and pictures as they lie in the repository.
+- Formulas are written as MathML when the site is built, so that a browser needs no script for them.
+"""
+
+from __future__ import annotations
+
+import html as entities
+import posixpath
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from latex2mathml.converter import convert
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = "docs"
+DOCUMENTS = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
+LINK = re.compile(r"(!?)\[((?:[^][]|\[[^][]*\])*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
+CODE = re.compile(r"^( *)(`{3,}|~{3,}).*?^\1\2 *$|`[^`\n]+`(?!\])", re.M | re.S)
+LANGUAGES = {".py": "python", ".json": "json", ".toml": "toml", ".yml": "yaml", ".md": "markdown"}
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the documents of the repository, and a page for each file or folder outside of `docs` that is linked."""
+    if _home(config) == DOCS:
+        for name, page in DOCUMENTS.items():
+            files.append(File.generated(config, page, content=(ROOT / name).read_text(encoding="utf-8")))
+        for path in sorted(set(_linked())):
+            files.append(File.generated(config, _page_of(path), content=_source_text(path)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Turn links that leave the folder of the pages into links to the pages that stand for their targets."""
+    home = _home(config)
+    origin = _origin(home, page.file.src_uri)
+
+    def changed(match: re.Match[str]) -> str:
+        image, text, link, place = match.groups(default="")
+        target = _target(origin, link)
+        if target is None:
+            return match[0]
+        if home == DOCS:
+            path = posixpath.relpath(_page_of(target), posixpath.dirname(page.file.src_uri) or ".")
+            return f"{image}[{text}]({path}{place})"
+        if target.startswith(f"{home}/"):
+            return match[0]
+        up = "../" * (page.url.count("/") + home.count("/"))
+        address = up + re.sub(r"(^|/)index\.md$|\.md$", "/", _page_of(target)).lstrip("/") + place
+        return f'<img src="{address}" alt="{text}">' if image else f'<a href="{address}">{text}</a>'
+
+    return _outside_of_code(changed, markdown)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Write formulas as MathML."""
+    html = re.sub(r'<span class="arithmatex">\\\((.*?)\\\)</span>', _inline, html, flags=re.S)
+    return re.sub(r'<div class="arithmatex">\s*\\\[(.*?)\\\]\s*</div>', _block, html, flags=re.S)
+
+
+def _inline(match: re.Match[str]) -> str:
+    return convert(entities.unescape(match[1]))
+
+
+def _block(match: re.Match[str]) -> str:
+    return convert(entities.unescape(match[1]).strip(), display="block")
+
+
+def _home(config: MkDocsConfig) -> str:
+    """The folder of the pages in the repository: that of English or of a further language."""
+    return Path(config.docs_dir).relative_to(ROOT).as_posix()
+
+
+def _outside_of_code(replace: Any, text: str) -> str:
+    """Replace links in all of a page but its code."""
+    parts, start = list[str](), 0
+    for code in CODE.finditer(text):
+        if LINK.search(text, start) is None:
+            break
+        if any(link.start() < code.start() < link.end() for link in LINK.finditer(text, start)):
+            continue  # code within the text of a link
+        parts += [LINK.sub(replace, text[start : code.start()]), code[0]]
+        start = code.end()
+    return "".join([*parts, LINK.sub(replace, text[start:])])
+
+
+def _origin(home: str, page: str) -> str:
+    """The path in the repository of what a page is made of."""
+    if home == DOCS:
+        for name, made in DOCUMENTS.items():
+            if page == made:
+                return name
+    return f"{home}/{page}"
+
+
+def _target(origin: str, link: str) -> str | None:
+    """The path in the repository that a link leads to; None if it may stay as it is."""
+    if ":" in link or link.startswith("/") or origin.startswith(f"{DOCS}/source/"):
+        return None
+    path = posixpath.normpath(posixpath.join(posixpath.dirname(origin), link))
+    if not (ROOT / path).exists() or path.startswith("../"):
+        return None  # mkdocs reports it
+    return path
+
+
+def _is_page(path: str) -> bool:
+    """Whether a file of the repository is on the site under its own name."""
+    return path.startswith(f"{DOCS}/") and (ROOT / path).is_file() and not path.endswith(".py")
+
+
+def _page_of(path: str) -> str:
+    """The page, relative to `docs`, that stands for a path in the repository."""
+    if path in DOCUMENTS:
+        return DOCUMENTS[path]
+    if _is_page(path):
+        return path.removeprefix(f"{DOCS}/")
+    return f"source/{path}/index.md" if (ROOT / path).is_dir() else f"source/{path}.md"
+
+
+def _linked() -> Iterator[str]:
+    """The files and folders of the repository that pages link and that are no pages themselves."""
+    names = [*DOCUMENTS, *(str(path.relative_to(ROOT)) for path in sorted((ROOT / DOCS).rglob("*.md")))]
+    for name in names:
+        for match in LINK.finditer((ROOT / name).read_text(encoding="utf-8")):
+            path = _target(name, match[3])
+            if path is not None and _page_of(path).startswith("source/"):
+                yield path
+
+
+def _source_text(path: str) -> str:
+    """The text of a file as a block of code; the list of what is in a folder."""
+    place = ROOT / path
+    if place.is_dir():
+        names = sorted(one.name for one in place.iterdir() if one.is_file() and one.suffix in LANGUAGES)
+        return "\n".join([f"# {path}", "", *(f"- `{name}`{_summary(place / name)}" for name in names), ""])
+    text = place.read_text(encoding="utf-8")
+    return f"# {path}\n\n``````{LANGUAGES.get(place.suffix, '')}\n{text.rstrip()}\n``````\n"
+
+
+def _summary(path: Path) -> str:
+    """The first line of a module's docstring."""
+    found = re.match(r'"""(.+?)(\n|""")', path.read_text(encoding="utf-8")) if path.suffix == ".py" else None
+    return f": {found[1]}" if found else ""
