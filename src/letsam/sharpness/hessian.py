@@ -88,7 +88,7 @@ def hessian_spectrum(
         import hessian_eigenthings as library  # an optional dependency
     except ImportError as error:
         raise ImportError(
-            '`hessian_spectrum` needs hessian-eigenthings; install it with `pip install "letsam[evidence]"`'
+            '`hessian_spectrum` needs hessian-eigenthings; install it with `pip install "letsam[sharpness]"`'
         ) from error
     parts = shares(batches)
     with measured(model), sdpa_kernel(SDPBackend.MATH):
