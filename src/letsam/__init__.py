@@ -23,6 +23,7 @@ from .groups import param_groups
 from .hypergradient import Diagonal, FiniteDifference, Secant
 from .optimizer import SharpnessAware
 from .radius import *  # noqa: F403
+from .recording import RadiusRecord
 from .step.replay import ReplayedRandomness
 from .step.snapshot import frozen_statistics
 from .tangent import register_update_rule
@@ -35,6 +36,7 @@ __all__ = [
     "Diagonal",
     "DistributedState",
     "FiniteDifference",
+    "RadiusRecord",
     "ReplayedRandomness",
     "Secant",
     "SharpnessAware",

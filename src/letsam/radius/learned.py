@@ -2,7 +2,7 @@
 
 The lower level is the step of the optimizer on a training batch, theta'(rho) = theta - lr P g_rho. The upper level
 changes rho to decrease an objective at theta'(rho). The step builds Z = d theta' / d rho = -lr P H_rho eps_hat
-(`letsam.tangent`). The radius is given scalars: losses, and the slopes of the losses along Z. Its parts:
+(`letsam.tangent`); the radius is given losses and their slopes along Z, scalars. Its parts:
 
     objective         what is minimized: `ValidationLoss`, `CalibratedLoss`, or the paper's `SquaredGap`
     hypergradient     estimates H_rho eps_hat (`Secant`, `FiniteDifference`, `Diagonal`)
@@ -42,12 +42,11 @@ class LearnedRadius(FixedParts, Radius):
         objective: what the upper level minimizes; None: `ValidationLoss()`.
         hypergradient: estimator of the curvature term; None: `Secant()`, which needs no further pass.
         rule: how a slope changes the radius; None: `LogAdam()`, whose `Prior` depends on a constant added to the loss.
-        per: "all": one radius for all weights. "group", "layer": one per param group or weight tensor, without further
-            passes. Each slope uses the dot products of its block, which neglects the effect of a block's radius on the
-            gradients of other blocks (docs/how-to/radii.md). The rule with its bounds and prior applies to each radius
-            separately. `opt.rho` and the metrics `rho` and `hypergradient` then have one value per radius.
+        per: "all": one radius for all weights. "group", "layer": one per param group or weight tensor, each with a
+            slope, bounds and prior (docs/how-to/radii.md); `opt.rho` and the metrics then have one value per radius.
         interval: an update every `interval` steps, >= 1; None: every step of the rule's burn-in, then every 4th. May be
             set at any time; the other arguments are fixed.
+        until: the number of steps, >= 1, after which the radius stays, without validation passes. None: never.
 
     Raises:
         ValueError: an argument out of range.
@@ -71,7 +70,7 @@ class LearnedRadius(FixedParts, Radius):
     """
 
     learns = True
-    fixed_parts = ("objective", "hypergradient", "rule", "per")
+    fixed_parts = ("objective", "hypergradient", "rule", "per", "until")
 
     def __init__(
         self,
@@ -82,12 +81,14 @@ class LearnedRadius(FixedParts, Radius):
         rule: Rule | None = None,
         per: str = "all",
         interval: int | None = None,
+        until: int | None = None,
     ) -> None:
         self.objective = checks.part("objective", objective, Objective, ValidationLoss)
         self.hypergradient = checks.part("hypergradient", hypergradient, Hypergradient, Secant)
         self.rule = checks.part("rule", rule, Rule, LogAdam)
         self.per = checks.choice("per", per, PER)
-        self._times = UpdateTimes(None, self.rule.burn_in, self.objective.training_batch == "next")
+        self.until = None if until is None else checks.whole("until", until, 1)
+        self._times = UpdateTimes(None, self.rule.burn_in, self.objective.training_batch == "next", self.until)
         self.interval = interval
         super().__init__(self.rule.checked_start(rho))
         self.rule.start(self.rho)
@@ -105,7 +106,7 @@ class LearnedRadius(FixedParts, Radius):
 
         Args:
             rho: initial radius, > 0.
-            **options: `interval` (1), `per`; `lr` (0.02), `follow_lr` (False) and `bounds` as for `LogAdam`.
+            **options: `interval` (1), `per`, `until`; `lr` (0.02), `follow_lr` (False) and `bounds` as for `LogAdam`.
 
         Returns:
             A `LearnedRadius` with these parts.
@@ -121,7 +122,7 @@ class LearnedRadius(FixedParts, Radius):
         Reference:
             arXiv:2408.08222, algorithm 1.
         """
-        own: Any = {"interval": 1} | {name: options.pop(name) for name in ("interval", "per") if name in options}
+        own: Any = {"interval": 1} | {k: options.pop(k) for k in ("interval", "per", "until") if k in options}
         options = {"lr": 0.02, "follow_lr": False} | options
         rule, diagonal = LogAdam(prior=None, normalize=False, burn_in=0, **options), Diagonal(length_invariant=False)
         return cls(rho, objective=SquaredGap(training_batch="same"), hypergradient=diagonal, rule=rule, **own)

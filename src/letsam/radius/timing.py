@@ -14,6 +14,7 @@ class UpdateTimes:
         interval: k >= 1; None: 1 in the burn-in, then 4.
         burn_in: number of steps, >= 0.
         next_batch: whether an update uses the Z of the previous step; if not, that of its own step.
+        until: no updates from this step on; None: to the end.
 
     Example:
         >>> times = UpdateTimes(2, burn_in=0, next_batch=True)
@@ -21,8 +22,8 @@ class UpdateTimes:
         [1, 3, 5, 7]
     """
 
-    def __init__(self, interval: int | None, burn_in: int, next_batch: bool) -> None:
-        self.given, self.burn_in, self.late = interval, burn_in, int(next_batch)
+    def __init__(self, interval: int | None, burn_in: int, next_batch: bool, until: int | None = None) -> None:
+        self.given, self.burn_in, self.late, self.until = interval, burn_in, int(next_batch), until
         self.ascends: Callable[[int], bool] = _always
         """`Perturbation.ascends`: which steps climb, and therefore have a Z."""
 
@@ -34,6 +35,8 @@ class UpdateTimes:
 
     def due(self, step: int) -> bool:
         """Whether step `step` (from 0) has an update. If only some steps climb, updates wait for one that has a Z."""
+        if self.until is not None and step >= self.until:
+            return False
         since = self.since(step)
         return any((due + 1) % self.interval(due) == 0 for due in range(step - since + 1, step + 1))
 

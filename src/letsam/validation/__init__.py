@@ -2,6 +2,7 @@
 
 - `division`: `split`, by class, group and time
 - `rotation`: `RotatingFolds`
+- `release`: `ReleaseSampler`, which gives held-out samples back to the training
 - `drift`: `shifted`, validation data as they may arrive in operation
 - `auditing`: `audit`, what is wrong with validation data
 - `split`, `holding_out`: the splits of the built-in training loop
@@ -10,6 +11,7 @@
 from letsam.validation.auditing import Audit, audit
 from letsam.validation.drift import Mixture, ShiftedDataset, available_shifts, shifted
 from letsam.validation.holding_out import held_out_split, strata_of
+from letsam.validation.release import ReleaseSampler
 from letsam.validation.rotation import RotatingFolds, Turn
 from letsam.validation.split import stratified_split
 
@@ -18,6 +20,7 @@ from letsam.validation.division import split  # isort: skip  # last: it takes th
 __all__ = [
     "Audit",
     "Mixture",
+    "ReleaseSampler",
     "RotatingFolds",
     "ShiftedDataset",
     "Turn",
