@@ -166,10 +166,10 @@ def test_digits(here: Path, letsam_run: Any) -> None:
     ]
 
 
-def test_validation_data_of_ones_own_leave_no_refit(here: Path, letsam_run: Any) -> None:
+def test_with_validation_data_of_its_own_a_task_has_its_refit_too(here: Path, letsam_run: Any) -> None:
     options = ("--methods", "lets-sam", "--seeds", "1", "--out", "o")
     assert letsam_run("trial", "my_task.py:own_validation", *options)[0] == 0
-    assert rows(Path("o/results.json")) == [("lets-sam", 0)]
+    assert rows(Path("o/results.json")) == [("lets-sam", 0), ("lets-sam+refit", 0)]
 
 
 def test_a_trial_that_diverges(real_report: None, here: Path, letsam_run: Any) -> None:

@@ -120,13 +120,19 @@ def test_with_validation_data_of_its_own_the_radius_is_learned_again(tmp_path: P
     options = config(methods=["lets-sam", "sgd"], seeds=(0,)).for_task(task)
     results = run(task, options, tmp_path)
     assert all(one.validation_loss is not None for one in results.runs)
-    assert winner_of(results).chosen_by == "among 2 by the lowest mean validation loss of one seed"
+    assert winner_of(results).chosen_by == "among 3 by the lowest mean validation loss of one seed"
     losses = [0.1 if one.method == "lets-sam" else 0.2 for one in results.runs]
     runs = [dataclasses.replace(one, validation_loss=loss) for one, loss in zip(results.runs, losses, strict=True)]
     results = dataclasses.replace(results, runs=tuple(runs))
     model = train_winner(options, results, SplitCache(task, **options.split_options), fabric())
     assert model.results.runs[0].key == ("lets-sam", 0)
     assert model.results.runs[0].test_loss == next(one for one in runs if one.method == "lets-sam").test_loss
+    losses = [0.1 if one.method == "lets-sam+refit" else 0.2 for one in results.runs]
+    runs = [dataclasses.replace(one, validation_loss=loss) for one, loss in zip(results.runs, losses, strict=True)]
+    results = dataclasses.replace(results, runs=tuple(runs))
+    model = train_winner(options, results, SplitCache(task, **options.split_options), fabric())
+    assert model.results.runs[0].key == ("lets-sam+refit", 0)
+    assert model.results.runs[0].test_loss == runs[1].test_loss
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

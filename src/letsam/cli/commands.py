@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from letsam.doctor import Finding
     from letsam.training.config import TrialConfig
     from letsam.training.loggers import LogTo
+    from letsam.training.loop import Training
+    from letsam.training.predictions import Finished
     from letsam.training.sampling import SplitCache
 
 __all__ = ["app"]
@@ -179,14 +182,18 @@ def train_command(
 ) -> None:
     """One run of one method: results.json, report.html, the folder model, and a checkpoint after every epoch."""
     from letsam.model_folder.exporting import check_export
+    from letsam.results import MethodName
     from letsam.training.methods import Method
 
     check_export(export)
     if checkpoint_steps is not None:
         checks.whole("checkpoint_steps", checkpoint_steps, 1)
-    parsed = Method.parse(method)
-    config = options.make_config(run, data, model, methods=(parsed,), seeds=(seed,), refit=False)
-    default = options.default_folder(run.task) / f"{parsed.name.replace(':', '-')}-{seed}"
+    name = MethodName.parse(method)
+    parsed = Method.parse(name.search)
+    if name.refit and not parsed.is_learned:
+        raise ValueError(f"`method`: a refit needs a learned radius, such as lets-sam+refit, got {method!r}")
+    config = options.make_config(run, data, model, methods=(parsed,), seeds=(seed,), refit=name.refit)
+    default = options.default_folder(run.task) / f"{name.text.replace(':', '-')}-{seed}"
     _train(config, run.out or default, run, steps=checkpoint_steps, export=export)
 
 
@@ -207,7 +214,7 @@ def _train(
     if fabric.is_global_zero:
         print_inferred(task.inferred)
     with locked_folder(folder) if fabric.is_global_zero else nullcontext():
-        how = {"resume": run.resume, "more_epochs": run.epochs is not None}
+        how = {"resume": run.resume, "more_epochs": run.epochs is not None and config.release is None}
         _train_in(folder, splits, config, fabric, **how, steps=steps, export=export, logs=logs)
 
 
@@ -233,48 +240,67 @@ def _train_in(
     from letsam.training.rehearsal import rehearse
     from letsam.training.trial import REPORT, RESULTS, environment, open_results, planned
 
-    (run,), task = planned(config), splits.task
-    path = folder / "checkpoint.pt"
+    runs, task = planned(config), splits.task  # a run, or the search and its refit
+    paths = {run: folder / ("checkpoint.pt" if run is runs[-1] else "checkpoint-search.pt") for run in runs}
     surroundings = environment(fabric)
     earlier = open_results(folder, config, surroundings, task.inferred, resume=resume, more_epochs=more_epochs)
-    if any(other.key != run.key for other in earlier.runs):
+    if any(other.key not in {run.key for run in runs} for other in earlier.runs):
+        run = runs[-1]
         raise ValueError(
             f"{folder / RESULTS}: holds other runs than {run.name} with seed {run.seed}; choose another --out"
         )
-    if not resume and path.exists():
-        raise ValueError(f"{path}: holds a run already; add --resume to complete it, or choose another --out")
+    for path in paths.values():
+        if not resume and path.exists():
+            raise ValueError(f"{path}: holds a run already; add --resume to complete it, or choose another --out")
     identity = config.identity
-    rehearse(config, fabric, splits, [run])
-    data = splits.get(run.seed, hold_out=run.method.is_learned)
-    training = Training(task, run.method, run.seed, config, fabric, splits=data)
-    if path.exists():
-        state = load_checkpoint(path, identity, config.data, more_epochs=more_epochs)
-        try:
-            training.load_state_dict(state)
-        except (RuntimeError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}: expected a checkpoint of this model and optimizer, got another's") from error
-    epochs_done: Callable[[], str] = lambda: f"{training.epoch} of {training.epochs} epochs are finished"  # noqa: E731
+    states = {
+        # A refit replays its schedule over all of its epochs, so it cannot go on with more.
+        run: load_checkpoint(path, identity, config.data, more_epochs=more_epochs and not run.refit)
+        for run, path in paths.items()
+        if path.exists()
+    }
+    rehearse(config, fabric, splits, runs[:1])
     fabric.barrier()  # all ranks must have read the folder before the first of them writes
-    nothing = dataclasses.replace(earlier, runs=())
-    showing = live_trial(nothing, [run], shown=fabric.is_global_zero)
-    with interruptible(epochs_done), logged(logs, training) as log, showing as live:
-        while not training.finished:
-            training.advance(steps)
-            log()
-            state = training.state_dict()
-            if fabric.is_global_zero:
-                save_checkpoint(path, state, identity)
-            live.epoch(run, training.epoch, training.epochs)
-    finished = training.finish()
-    results = Results(config.task, config.as_json(), environment(fabric), (finished.run,), task.inferred, task.name)
+    done: list[Finished] = []
+    results = dataclasses.replace(earlier, runs=())
+    training: Training | None = None
+    with live_trial(results, runs, shown=fabric.is_global_zero) as live:
+        for run in runs:
+            searched = done[0].run if run.refit else None
+            data = splits.get(run.seed, hold_out=run.method.is_learned and not run.refit)
+            training = Training(task, run.method, run.seed, config, fabric, searched, data)
+            if run in states:
+                try:
+                    training.load_state_dict(states[run])
+                except (RuntimeError, ValueError, KeyError, TypeError) as error:
+                    expected = "expected a checkpoint of this model and optimizer, got another's"
+                    raise ValueError(f"{paths[run]}: {expected}") from error
+            with interruptible(partial(_epochs_done, training)), logged(logs, training) as log:
+                while not training.finished:
+                    training.advance(steps)
+                    log()
+                    state = training.state_dict()
+                    if fabric.is_global_zero:
+                        save_checkpoint(paths[run], state, identity)
+                    live.epoch(run, training.epoch, training.epochs)
+            done.append(training.finish())
+    assert training is not None
+    finished = tuple(one.run for one in done)
+    results = Results(config.task, config.as_json(), environment(fabric), finished, task.inferred, task.name)
     if fabric.is_global_zero:
-        finished.save_predictions(folder)
+        for one in done:
+            one.save_predictions(folder)
         results.save(folder / RESULTS)
         write_report(results, folder / REPORT)
         print_results(results)
-        print_line(f"checkpoint: {path}")
+        print_line(f"checkpoint: {paths[runs[-1]]}")
         print_line(f"report: {folder / REPORT}")
-    save_run(training, results, folder, export)
+    save_run(training, dataclasses.replace(results, runs=finished[-1:]), folder, export)
+
+
+def _epochs_done(training: Training) -> str:
+    of_refit = " of the refit" if training.searched is not None else ""
+    return f"{training.epoch} of {training.epochs} epochs{of_refit} are finished"
 
 
 @app.command("predict")

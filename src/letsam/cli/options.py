@@ -90,6 +90,10 @@ class RunArguments:
     folds: Annotated[
         int | None, typer.Option(help="Hold out one of so many folds, another one in each third of the epochs.")
     ] = None
+    release: Annotated[
+        float | None,
+        typer.Option(help="Share of the epochs after which the held-out data are trained on, too; no refit then."),
+    ] = None
     validation_shift: Annotated[
         str | None, typer.Option(help="Simulated drift of the validation data, such as noise:2,blur:1.")
     ] = None
@@ -342,6 +346,7 @@ def make_config(
         label_noise=run.label_noise,
         validation_share=run.validation_share,
         folds=run.folds,
+        release=run.release,
         validation_shift=run.validation_shift,
         evaluate_shift=run.evaluate_shift,
         refit=refit,

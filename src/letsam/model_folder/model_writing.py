@@ -183,6 +183,7 @@ class TrainedModel:
             "test_share": options.get("test_share") if options.get("test") is None else None,
             "test": options.get("test"),
             "folds": config.get("folds") if rotates else None,
+            "release": config.get("release") if self.training.release is not None else None,
             "samples": counts,
         }
 

@@ -31,8 +31,9 @@ def train_winner(
 ) -> TrainedModel:
     """Train the winner of a trial on all the training data.
 
-    A learned radius replays the schedule that its run with the same seed has learned; with validation data of the
-    task's own, nothing was held out, and it is learned again. All ranks must call it together.
+    A learned radius replays the schedule that its run with the same seed has learned. With validation data of the
+    task's own, nothing was held out, and with `release` it was given back: then it is learned again, unless the winner
+    is a refit itself. All ranks must call it together.
 
     Args:
         config: of the trial.
@@ -49,7 +50,7 @@ def train_winner(
     """
     winner = winner_of(results)
     name = MethodName.parse(winner.method)
-    refit = name.learned and splits.task.validation is None
+    refit = name.refit or (name.learned and splits.task.validation is None and config.release is None)
     row = PlannedRun(Method.parse(name.search), winner.seed, refit=refit)
     searched = next(run for run in results.runs if run.key == row.search.key) if refit else None
     data = splits.get(row.seed, hold_out=row.method.is_learned and not refit)

@@ -52,7 +52,9 @@ class TrialConfig:
         validation_shift: simulated drift of the validation data, such as "noise:2,blur:1"; None: none.
         evaluate_shift: shifts of further test sets, such as "noise,blur:2" (see `shifts_to_test`), or "all" that the
             data can have; None: none.
-        refit: replay each learned schedule on all the training data, as another run.
+        refit: replay each learned schedule on all the training data, as another run; not with `release`.
+        release: fraction of the epochs, between 0 and 1, after which the radius stays and the held-out samples are
+            trained on as well; None: they are held out to the end.
         train_size: training samples, for tasks that offer a choice; None: the task's.
         data_dir: folder with the data, for tasks that read files.
         model: name of the model, for tasks that offer a choice; None: the task's.
@@ -87,6 +89,7 @@ class TrialConfig:
     validation_shift: str | None = None
     evaluate_shift: str | None = None
     refit: bool = True
+    release: float | None = None
     train_size: int | None = None
     data_dir: str | None = None
     model: str | None = None
@@ -122,6 +125,11 @@ class TrialConfig:
         checks.whole("accumulate", self.accumulate, 1)
         if self.folds is not None:
             checks.whole("folds", self.folds, 2)
+        if self.release is not None:
+            if not 0 < checks.number("release", self.release) < 1:
+                raise ValueError(f"`release` must be between 0 and 1, got {self.release}")
+            if self.folds is not None:
+                raise ValueError(f"`release` must not be given with `folds`, got {self.release} and {self.folds} folds")
         if self.evaluate_shift is not None:
             for part in self.evaluate_shift.split(","):
                 if part.strip() != ALL:
@@ -183,15 +191,17 @@ class TrialConfig:
 
     def for_task(self, task: Task) -> TrialConfig:
         """The same options with the defaults of the task filled in, for the record."""
-        if self.folds is not None and task.validation is not None:
-            raise ValueError(f"`folds` must not be given for a task with validation data of its own, got {self.folds}")
+        for name in ("folds", "release"):
+            if getattr(self, name) is not None and task.validation is not None:
+                given = getattr(self, name)
+                raise ValueError(f"`{name}` must not be given for a task with validation data of its own, got {given}")
         if self.evaluate_shift is not None:
             check_shifted_tests(task, self.evaluate_shift)
         return dataclasses.replace(
             self,
             epochs=self.epochs or task.epochs,
             batch_size=self.batch_size or task.batch_size,
-            refit=self.refit and task.validation is None,  # with validation data of its own, nothing is held out
+            refit=self.refit and self.release is None,
             data=DataRecord.of(task),
             name=task.name,
         )
@@ -209,7 +219,7 @@ class TrialConfig:
     @property
     def split_options(self) -> dict[str, Any]:
         """The options of `make_splits`."""
-        names = ("label_noise", "validation_share", "folds", "epochs", "validation_shift")
+        names = ("label_noise", "validation_share", "folds", "epochs", "validation_shift", "release")
         return {name: getattr(self, name) for name in names}
 
     def as_json(self) -> dict[str, Any]:

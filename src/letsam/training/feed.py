@@ -151,7 +151,7 @@ class Feed:
         self._given = workers
         self._ahead = self._start(workers)
         self._held_out: tuple[int, Batch] | None = None  # a validation batch that was read ahead, and its step
-        self.folds = splits.folds
+        self.folds, self.released = splits.folds, splits.released
         self._fewest = 0 if self.folds is None else self._order[1] - max(map(len, self.folds.parts))
 
     def _parts(self) -> dict[str, Batches]:
@@ -186,12 +186,22 @@ class Feed:
 
     def order(self, epoch: int) -> list[list[int]]:
         """The indices of each batch of an epoch; all epochs have equally many batches."""
+        if self.released is not None:
+            return self._order_before_and_after(epoch, *self.released)
         if self.folds is None:
             return training_order(self._order, self._size, self._seed, epoch)
         kept, total = self.folds.at(epoch).train, self._order[1]
         size = min(self._size, self._fewest)
         batches = training_order((kept, total), size, self._seed, epoch)
         return [kept[batch].tolist() for batch in batches[: self._fewest // size]]
+
+    def _order_before_and_after(self, epoch: int, release: int, kept: Tensor) -> list[list[int]]:
+        """As many batches after the release as before it, so that the number of steps is known from the beginning."""
+        size = min(self._size, len(kept))
+        batches = training_order((kept, self._order[1]), size, self._seed, epoch)
+        if epoch < release:
+            return [kept[batch].tolist() for batch in batches]
+        return training_order(self._order, size, self._seed, epoch)[: len(batches)]
 
     def fold(self, step: int) -> list[int] | None:
         """The indices within `validation` of what is held out at a step; None: all of it."""

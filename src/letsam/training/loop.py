@@ -102,7 +102,13 @@ class Training:
         base = called("optimizer", task.optimizer, self.model.parameters())
         if not isinstance(base, Optimizer):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"`optimizer` must return a torch.optim.Optimizer, got {type(base).__name__}")
-        self.optimizer: Optimizer = method.optimizer(base, self.rho_initial, replayed, steps, model=self.model)
+        self.release = None if splits.released is None else splits.released[0]
+        if self.release is not None and self.release >= self.epochs:
+            raise ValueError(f"`release` must leave an epoch after it, got {config.release} of {self.epochs} epochs")
+        until = None if self.release is None else self.release * self.steps_per_epoch
+        self.optimizer: Optimizer = method.optimizer(
+            base, self.rho_initial, replayed, steps, model=self.model, until=until
+        )
         self.max_grad_norm, self.evaluate_shift = config.max_grad_norm, config.evaluate_shift
         if isinstance(self.optimizer, SharpnessAware):
             self.optimizer.max_grad_norm = self.max_grad_norm
@@ -246,7 +252,7 @@ class Training:
         if self.task.score is not None:
             test_accuracy = self.score_on(self.test.dataset)
         held_out = None
-        if self.validation is not None:
+        if self.validation is not None and not (self.release is not None and self.epoch > self.release):
             held_out = evaluate_on(self.task, self.model, self.validation, only=self.feed.fold(self.step - 1)).loss
         point: dict[str, float | None] = {
             "epoch": self.epoch,

@@ -47,7 +47,8 @@ class Kind:
     Attributes:
         description: one line for `letsam methods`.
         wrap: the variant that wraps the base optimizer; None: the base optimizer alone.
-        learned: makes the learned radius from its initial value; None: the radius is not learned.
+        learned: makes the learned radius from its initial value (and `until`, where a trial releases the held-out
+            data); None: the radius is not learned.
         default_rho: the number after the colon where the name gives none.
         scheduled: makes the radius from that number and the steps of the run; None: a fixed or a learned radius.
         is_radius: whether the number is a radius in units of the weights, so that the option `rho` replaces it.
@@ -58,7 +59,7 @@ class Kind:
 
     description: str
     wrap: type[Variant] | None = None
-    learned: Callable[[float], LearnedRadius] | None = None
+    learned: Callable[..., LearnedRadius] | None = None
     default_rho: Callable[[Task], float] = lambda task: task.sam_rho
     scheduled: Callable[[float, int], Radius] | None = None
     is_radius: bool = True
@@ -93,8 +94,8 @@ def _budget(budget: float, steps: int) -> Radius:
     return LossBudgetRadius(budget, steps=steps)
 
 
-def _per_layer(rho: float) -> LearnedRadius:
-    return LearnedRadius(rho, per="layer")
+def _per_layer(rho: float, **options: Any) -> LearnedRadius:
+    return LearnedRadius(rho, per="layer", **options)
 
 
 KINDS: dict[str, Kind] = {}
@@ -256,6 +257,7 @@ class Method:
         replayed: Radius | None = None,
         steps: int | None = None,
         model: nn.Module | None = None,
+        until: int | None = None,
     ) -> Optimizer:
         """Make the optimizer: `base` alone, or wrapped with a fixed, a scheduled, a learned or a replayed radius.
 
@@ -265,6 +267,7 @@ class Method:
             replayed: a radius that replaces the method's own.
             steps: length of the run in optimizer steps, >= 1; schedules need it.
             model: the network, so that its running statistics move once a step (see `SharpnessAware`).
+            until: the number of steps in which a learned radius is learned; None: all.
 
         Returns:
             An optimizer.
@@ -274,15 +277,15 @@ class Method:
         """
         if self.kind.wrap is None or rho is None:
             return base
-        radius = self._radius(rho, steps) if replayed is None else replayed
+        radius = self._radius(rho, steps, until) if replayed is None else replayed
         if self.kind.units is not None:
             radius = self.kind.units(radius)
         options: dict[str, Any] = {"steps": steps} if self.kind.takes_steps else {}
         return self.kind.wrap(base, radius, model=model, **options)
 
-    def _radius(self, rho: float, steps: int | None) -> float | Radius:
+    def _radius(self, rho: float, steps: int | None, until: int | None) -> float | Radius:
         if self.kind.learned is not None:
-            return self.kind.learned(rho)
+            return self.kind.learned(rho) if until is None else self.kind.learned(rho, until=until)
         if self.kind.scheduled is None:
             return rho
         if steps is None:

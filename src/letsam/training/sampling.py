@@ -37,6 +37,8 @@ class Splits:
     """The indices of `train` among all the training samples, and the number of all."""
     folds: RotatingFolds | None = None
     """What is held out in each epoch; `train` and `validation` then have all the samples."""
+    released: tuple[int, Tensor] | None = None
+    """The epoch from which `train` has all the samples, and the indices of those that it has before."""
 
     @property
     def measured(self) -> Dataset[Any]:
@@ -59,6 +61,7 @@ def make_splits(
     folds: int | None = None,
     epochs: int | None = None,
     validation_shift: str | None = None,
+    release: float | None = None,
 ) -> Splits:
     """Make the splits for one seed.
 
@@ -71,6 +74,7 @@ def make_splits(
         folds: hold out one of so many folds, another one in each third of the epochs, instead of a fixed share.
         epochs: of the run; None: the task's.
         validation_shift: simulated drift of the validation data, see `letsam.validation.shifted`; None: none.
+        release: fraction of the epochs after which what is held out is trained on, too; None: never.
 
     Returns:
         The splits; without `hold_out`, all training data are trained on. Samples that are held out are not augmented.
@@ -79,6 +83,23 @@ def make_splits(
         ValueError: too few samples to split, or label noise for targets that are not classes.
     """
     found = _clean_splits(task, seed, label_noise, validation_share, hold_out, folds, epochs)
+    if release is not None and found.validation is not None:
+        return _released(task, found, validation_shift, seed, label_noise, round(release * (epochs or task.epochs)))
+    return _drifted(task, found, validation_shift, seed, folds)
+
+
+def _released(
+    task: Task, splits: Splits, validation_shift: str | None, seed: int, label_noise: float, epoch: int
+) -> Splits:
+    """The splits with all samples in `train`; before an epoch, those that are held out are left out of its order."""
+    kept, total = splits.order
+    drifted = _drifted(task, splits, validation_shift, seed, None)
+    whole = _clean_splits(task, seed, label_noise, 0.0, False, None, None)
+    released = max(1, epoch), kept
+    return dataclasses.replace(drifted, train=whole.train, order=(torch.arange(total), total), released=released)
+
+
+def _drifted(task: Task, found: Splits, validation_shift: str | None, seed: int, folds: int | None) -> Splits:
     if validation_shift is None or found.validation is None:
         return found
     groups = None
