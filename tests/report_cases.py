@@ -1,5 +1,7 @@
 """Records of trials for the tests of the reports, without training."""
 
+import dataclasses
+
 import numpy as np
 
 from letsam.results import MethodName, Results, Run
@@ -66,3 +68,22 @@ def predictions_of(results, kind="classification", *, classes=(), outputs=4, sam
         scores = 4 * (wanted - 0.5) + 4 * noise if kind != "regression" else wanted + noise
         made.append(Predictions(run.method, run.seed, kind, scores.astype(np.float32), targets, classes))
     return tuple(made)
+
+
+def with_shifts(results, kinds=("noise", "blur"), severities=range(1, 6), extra=(), errors=True):
+    """The same runs, tested under shift: the metric falls with the severity, loss and calibration error rise."""
+    runs = []
+    for run in results.runs:
+        shifted = {"clean": shift_test(run, 0, 0, errors=errors)}
+        for place, kind in enumerate(kinds):
+            shifted |= {f"{kind}:{s}": shift_test(run, s, place, errors=errors) for s in severities}
+        shifted |= {name: shift_test(run, 5, 9, errors=errors) for name in extra}
+        runs.append(dataclasses.replace(run, shifted=shifted))
+    return dataclasses.replace(results, runs=tuple(runs))
+
+
+def shift_test(run, severity, place, *, errors=True):
+    change = severity * (1 + place) / 50
+    error = 0.05 + change + run.seed / 100
+    metric = run.test_accuracy - change
+    return {"metric": metric, "loss": run.test_loss + change, "calibration_error": error if errors else None}

@@ -48,6 +48,8 @@ def downloads_of(
     ]
     if found is not None and scores:
         files.append(_csv("classes.csv", "one row for each run and class", *_classes(found, scores)))
+    if any(run.shifted for run in results.runs):
+        files.append(_csv("shifts.csv", "one row for each run and test under shift", *_shifts(results)))
     document = {
         "task": results.task,
         "config": dict(results.config),
@@ -75,6 +77,16 @@ def _history(results: Results) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
             values = [run.history[name][index] if name in run.history else None for name in names]
             rows.append([run.method, run.seed, *values])
     return ("method", "seed", *names), rows
+
+
+def _shifts(results: Results) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+    columns = ("metric", "loss", "calibration_error")
+    rows = [
+        [run.method, run.seed, name, *(test.get(column) for column in columns)]
+        for run in results.runs
+        for name, test in run.shifted.items()
+    ]
+    return ("method", "seed", "shift", *columns), rows
 
 
 def _classes(

@@ -22,6 +22,8 @@ from letsam.reports.page_data import json_for_page, live_figures, page_data
 from letsam.reports.panels import class_panel, reliability_panel, residual_panels, sections_of
 from letsam.reports.plotly_bundle import packed_plotly, script_hash
 from letsam.reports.prediction_tables import prediction_tables, scores_of_runs
+from letsam.reports.shift_figures import shift_panels
+from letsam.reports.shift_numbers import ShiftNumbers, shift_numbers, shift_tables
 from letsam.reports.static_page import page_environment, page_style
 from letsam.reports.styles import method_styles
 from letsam.reports.trial_outputs import TrialOutputs, trial_outputs
@@ -32,7 +34,7 @@ from letsam.results.predicted import Predictions, load_predictions
 __all__ = ["render_report", "write_report"]
 
 FOLDER = Path(__file__).parent
-SCRIPTS = ("numbers", "tables", "figures", "page")
+SCRIPTS = ("numbers", "tables", "figures", "shifts", "page")
 
 
 def write_report(results: Results, path: str | Path) -> None:
@@ -58,7 +60,7 @@ def render_report(results: Results, predictions: Sequence[Predictions] = ()) -> 
         predictions: of its runs on the test set, for results by class, calibration and disagreement.
     """
     found = trial_outputs(predictions)
-    sections = sections_of(results)
+    sections, shifts = sections_of(results), shift_numbers(results)
     rows = table.table_rows(results)
     page = (
         page_environment()
@@ -83,20 +85,32 @@ def render_report(results: Results, predictions: Sequence[Predictions] = ()) -> 
                 *([("results", "Results")] if rows else []),
                 *([("data", "Data")] if rows and results.inferred else []),
                 *([(one.anchor, one.heading) for one in sections] if rows else []),
+                *([("under-shift", "Under shift")] if shifts is not None else []),
                 *(_anchors(found) if rows else []),
                 ("setup", "Configuration"),
                 ("definitions", "Definitions"),
             ],
             config=_pairs(results.config),
             environment=_pairs(results.environment),
-            **_of_predictions(results, found),
+            shifts=None if shifts is None else _of_shifts(results, shifts),
+            **_of_predictions(results, found, shifts),
             **_scripts(),
         )
     )
     return printable(page, page=True)
 
 
-def _of_predictions(results: Results, found: TrialOutputs | None) -> dict[str, Any]:
+def _of_shifts(results: Results, shifts: ShiftNumbers) -> dict[str, Any]:
+    """What the page has of the tests under shift."""
+    return {
+        "quantities": shifts.quantities,
+        "tables": shift_tables(results, shifts),
+        "panels": shift_panels(results, shifts),
+        "validation": results.config.get("learned_shift") or results.config.get("validation_shift"),
+    }
+
+
+def _of_predictions(results: Results, found: TrialOutputs | None, shifts: ShiftNumbers | None) -> dict[str, Any]:
     """What the page has of the predictions of the runs, and the numbers for its script."""
     scores = scores_of_runs(found) if found is not None else {}
     best = table.best_method(summarize(results))
@@ -106,8 +120,8 @@ def _of_predictions(results: Results, found: TrialOutputs | None) -> dict[str, A
         "predictions": tables,
         "place": {method: place for place, method in enumerate(results.methods)},
         "downloads": downloads_of(results, found, scores),
-        "numbers": Markup(json_for_page(page_data(results, found, scores, tables.shown if tables else ()))),
-        "panels": Markup(json_for_page(live_figures(results))),
+        "numbers": Markup(json_for_page(page_data(results, found, scores, tables.shown if tables else (), shifts))),
+        "panels": Markup(json_for_page(live_figures(results, shifts))),
     }
     if found is not None:
         values["residual_panels"] = residual_panels(results, found) if regression else ()

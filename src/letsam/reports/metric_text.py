@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from letsam.results import Results
+import math
+from collections.abc import Sequence
+
+from letsam.results import Results, finite_mean, finite_spread
 from letsam.results.metric_units import MetricScale, metric_scale, number_text, value_scale
 
-__all__ = ["MetricScale", "metric_scale", "metric_title", "number_text", "percent", "value_scale"]
+__all__ = [
+    "NOTHING",
+    "MetricScale",
+    "metric_scale",
+    "metric_title",
+    "number_text",
+    "percent",
+    "spread_text",
+    "value_scale",
+]
+
+NOTHING = "\N{EN DASH}"
+"""The text of a cell without a value, such as the radius of SGD."""
 
 
 def percent(results: Results) -> str:
@@ -30,3 +45,16 @@ def metric_title(results: Results, percent_sign: str = "%") -> str:
         'test accuracy (%)'
     """
     return f"test {results.metric}" + (f" {percent_sign}" if percent(results) else "")
+
+
+def spread_text(values: Sequence[float], scale: float, digits: int) -> str:
+    """The mean of values with their sample standard deviation, both times `scale`; a dash where one is not finite.
+
+    Example:
+        >>> spread_text([0.01, 0.02], 100, 1), spread_text([1.0], 1, 1)
+        ('1.5 ± 0.7', '1.0')
+    """
+    if not all(map(math.isfinite, values)):
+        return NOTHING
+    mean = f"{scale * finite_mean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {scale * finite_spread(values):.{digits}f}"

@@ -14,6 +14,8 @@ from letsam.reports.metric_text import metric_scale
 from letsam.reports.prediction_figures import PREDICTION_TITLES
 from letsam.reports.reliability import reliability_of
 from letsam.reports.residuals import residual_edges, residuals_of
+from letsam.reports.shift_figures import shift_data
+from letsam.reports.shift_numbers import ShiftNumbers
 from letsam.reports.styles import method_styles
 from letsam.reports.trial_outputs import TrialOutputs
 from letsam.results import Results, Run
@@ -35,6 +37,7 @@ def page_data(
     found: TrialOutputs | None = None,
     scores: Mapping[tuple[str, int], ClassScores] | None = None,
     shown: Sequence[int] = (),
+    shifts: ShiftNumbers | None = None,
 ) -> dict[str, Any]:
     """Everything that the script draws and adds up.
 
@@ -43,6 +46,7 @@ def page_data(
         found: the predictions of its runs.
         scores: by class, for each run with predictions.
         shown: the classes that are shown.
+        shifts: the tests of its runs under shift.
 
     Returns:
         JSON values. Numbers that are not finite, or too large to draw, are None.
@@ -64,10 +68,11 @@ def page_data(
         "seeds": sorted({run.seed for run in results.runs}),
         "runs": [_run(run, methods.index(run.method)) for run in results.runs],
         "predictions": None if found is None else _predictions(found, methods, scores or {}, shown),
+        "shifts": None if shifts is None else shift_data(results, shifts),
     }
 
 
-def live_figures(results: Results) -> dict[str, Any]:
+def live_figures(results: Results, shifts: ShiftNumbers | None = None) -> dict[str, Any]:
     """What the script has to know of its figures, and of the table of results."""
     better = -1 if results.lower_is_better else 1
     limit = loss_limit(results)
@@ -91,8 +96,17 @@ def live_figures(results: Results) -> dict[str, Any]:
             "hypergradient": {"type": "hypergradient", "title": titles["hypergradient"]},
             "classes": {"type": "classes", "title": ""},
             **{name: {"type": name, "title": title} for name, title in PREDICTION_TITLES.items()},
+            **_of_shifts(shifts),
         },
     }
+
+
+def _of_shifts(shifts: ShiftNumbers | None) -> dict[str, Any]:
+    """The figures of tests under shift, by the places of their quantities and kinds."""
+    if shifts is None:
+        return {}
+    together = {f"shift-{one.name}": {"type": "severity", "quantity": i} for i, one in enumerate(shifts.quantities)}
+    return together | {f"shift-kind-{i}": {"type": "severity", "kind": i} for i in range(len(shifts.drawn))}
 
 
 _SYMBOLS = {"o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "P": "cross"}

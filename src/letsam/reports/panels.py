@@ -13,7 +13,7 @@ from letsam.reports.prediction_figures import fits_figure, reliability_figure, r
 from letsam.reports.trial_outputs import TrialOutputs
 from letsam.results import Results, finite_mean, printable
 
-__all__ = ["Panel", "Section", "class_panel", "reliability_panel", "residual_panels", "sections_of"]
+__all__ = ["Panel", "Section", "class_panel", "panel_of", "reliability_panel", "residual_panels", "sections_of"]
 
 NOTHING = f"Nothing to draw: no finite value up to {LARGEST:g} has been recorded."
 
@@ -68,7 +68,7 @@ def sections_of(results: Results) -> tuple[Section, ...]:
 def _comparison(results: Results) -> tuple[Panel, ...]:
     better = "lowest" if results.lower_is_better else "highest"
     return (
-        _panel(
+        panel_of(
             "metric-dots",
             "Test metric of each method",
             f"{_final(results, 'test_accuracy')}",
@@ -76,7 +76,7 @@ def _comparison(results: Results) -> tuple[Panel, ...]:
             "overlap are not told apart by these runs. Bold names have a learned radius.",
             figures.method_comparison(results),
         ),
-        _panel(
+        panel_of(
             "gap-dots",
             "Generalization gap of each method",
             f"{_final(results, 'generalization_gap')}",
@@ -91,14 +91,14 @@ def _curves(results: Results) -> tuple[Panel, ...]:
     better = "Lower" if results.lower_is_better else "Higher"
     turn = "falls and then rises" if results.lower_is_better else "rises and then falls"
     return (
-        _panel(
+        panel_of(
             "metric",
             f"Test {results.metric} over epochs",
             _final(results, "test_accuracy"),
             f"{better} is better. A curve that {turn} is overfitting.",
             figures.learning_curves(results, legend=False),
         ),
-        _panel(
+        panel_of(
             "test-loss",
             "Test loss over epochs",
             _final(results, "test_loss"),
@@ -106,7 +106,7 @@ def _curves(results: Results) -> tuple[Panel, ...]:
             f"{results.metric} does not fall.",
             figures.learning_curves(results, "test_loss", legend=False),
         ),
-        _panel(
+        panel_of(
             "train-loss",
             "Training loss over epochs",
             _final(results, "train_loss"),
@@ -114,7 +114,7 @@ def _curves(results: Results) -> tuple[Panel, ...]:
             "the noise is memorised.",
             figures.learning_curves(results, "train_loss", legend=False),
         ),
-        _panel(
+        panel_of(
             "gap",
             "Generalization gap over epochs",
             _final(results, "generalization_gap"),
@@ -126,7 +126,7 @@ def _curves(results: Results) -> tuple[Panel, ...]:
 
 def _radius(results: Results) -> tuple[Panel, ...]:
     return (
-        _panel(
+        panel_of(
             "radius",
             "Perturbation radius over epochs",
             _final(results, "rho_final", "radius after training"),
@@ -135,7 +135,7 @@ def _radius(results: Results) -> tuple[Panel, ...]:
             figures.radius_over_time(results, legend=False),
             "No radius to show: none of the methods that have finished perturbs the weights.",
         ),
-        _panel(
+        panel_of(
             "hypergradient",
             "Hypergradient over epochs",
             "The hypergradient of every run with a learned radius over epochs.",
@@ -161,20 +161,20 @@ def reliability_panel(results: Results, found: TrialOutputs) -> Panel:
         "more answers."
     )
     said = "Reliability diagram: share of right answers by confidence, a line for each method; the table has the ECE."
-    return _panel("reliability", "Reliability diagram", said, caption, reliability_figure(results, found))
+    return panel_of("reliability", "Reliability diagram", said, caption, reliability_figure(results, found))
 
 
 def residual_panels(results: Results, found: TrialOutputs) -> tuple[Panel, ...]:
     """Predictions by target, and how the residuals are distributed."""
     return (
-        _panel(
+        panel_of(
             "fits",
             "Predictions by target",
             "Predicted numbers by target, a dot for each of up to 400 test samples and method, a mean over seeds.",
             "Dots on the dotted line are predicted exactly. At most 400 test samples are drawn.",
             fits_figure(results, found),
         ),
-        _panel(
+        panel_of(
             "residuals",
             "Residuals",
             "How the residuals of each method are distributed; the table has their size.",
@@ -197,8 +197,9 @@ def _final(results: Results, column: str, name: str | None = None) -> str:
     return f"Means over seeds of the {name}: {', '.join(texts) or 'none'}."
 
 
-def _panel(
+def panel_of(
     name: str, title: str, description: str, caption: str, figure: Figure | None, absent: str = NOTHING
 ) -> Panel:
+    """A figure with its still picture, which the script replaces; without a figure, what the page says of that."""
     svg = None if figure is None else Markup(figure_to_svg(figure, name))
     return Panel(name, title, printable(description), caption, svg, figure is not None, absent)

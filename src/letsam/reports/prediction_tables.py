@@ -17,14 +17,13 @@ from letsam.reports.class_scores import (
     shown_classes,
 )
 from letsam.reports.disagreement import Contested, contested_samples, pairwise_disagreement
+from letsam.reports.metric_text import NOTHING, spread_text
 from letsam.reports.reliability import reliability_of
 from letsam.reports.residuals import residual_edges, residuals_of
 from letsam.reports.trial_outputs import TrialOutputs
-from letsam.results import finite_mean, finite_spread
+from letsam.results import finite_mean
 
 __all__ = ["PredictionTables", "TextTable", "prediction_tables", "scores_of_runs"]
-
-NOTHING = "\N{EN DASH}"
 
 
 @dataclass(frozen=True)
@@ -158,7 +157,7 @@ def _calibration(found: TrialOutputs) -> TextTable:
         errors = [one.expected_error for one in bins]
         confidence = finite_mean([float(one.confidence.sum() / one.count.sum()) for one in bins])
         right = finite_mean([float(one.correct.sum() / one.count.sum()) for one in bins])
-        rows.append((method, _spread(errors, 100, 2), f"{100 * confidence:.2f}", f"{100 * right:.2f}"))
+        rows.append((method, spread_text(errors, 100, 2), f"{100 * confidence:.2f}", f"{100 * right:.2f}"))
     return TextTable(("method", "ECE %", "confidence %", "right %"), tuple(rows))
 
 
@@ -168,7 +167,7 @@ def _residuals(found: TrialOutputs) -> TextTable:
     for method in found.methods:
         left = [residuals_of(found, run, edges) for run in found.runs_of(method)]
         columns: list[list[float]] = [[one.rmse for one in left], [one.mae for one in left], [one.r2 for one in left]]
-        rows.append((method, *(_spread(column, 1, 4) for column in columns)))
+        rows.append((method, *(spread_text(column, 1, 4) for column in columns)))
     return TextTable(("method", "RMSE", "mean absolute error", "R2"), tuple(rows))
 
 
@@ -195,10 +194,3 @@ def _percent(value: float | None) -> str:
 
 def _count(value: float, digits: int) -> str:
     return f"{value:.{digits}f}" if value else "0"
-
-
-def _spread(values: Sequence[float], scale: float, digits: int) -> str:
-    if not all(map(math.isfinite, values)):
-        return NOTHING
-    mean = f"{scale * finite_mean(values):.{digits}f}"
-    return mean if len(values) == 1 else f"{mean} ± {scale * finite_spread(values):.{digits}f}"

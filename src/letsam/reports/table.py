@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from letsam.reports.metric_text import MetricScale, metric_scale, metric_title, number_text, value_scale
+from letsam.reports.metric_text import NOTHING, MetricScale, metric_scale, metric_title, number_text, value_scale
 from letsam.results import Results, Summary, printable, summarize
 
 __all__ = [
@@ -25,9 +25,6 @@ __all__ = [
 
 SHOWN_FROM = 0.01
 """The fraction of steps from which on the table says that they were skipped; a few are usual in float16."""
-
-NOTHING = "\N{EN DASH}"
-"""The text of a cell without a value, such as the radius of SGD."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from letsam.results.summaries import finite_mean
 
-__all__ = ["CLEAN_TEST", "kinds_of_shifts", "mean_over_shifts", "shift_severity"]
+__all__ = ["CLEAN_TEST", "kinds_in", "kinds_of_shifts", "mean_over_shifts", "shift_severity"]
 
 CLEAN_TEST = "clean"
 """The name of the test data as they are, among the shifted ones."""
@@ -39,6 +39,17 @@ def kinds_of_shifts(names: Mapping[str, Any]) -> dict[str, list[str]]:
         if name != CLEAN_TEST:
             kinds.setdefault(shift_severity(name)[0], []).append(name)
     return kinds
+
+
+def kinds_in(mixture: str) -> list[str]:
+    """The kinds of shift in a mixture, in order.
+
+    Example:
+        >>> kinds_in("noise:2+blur:1@0.3,clean@0.7")
+        ['noise', 'blur', 'clean']
+    """
+    names = [re.split("[:@]", part)[0].strip() for part in re.split("[,+]", mixture)]
+    return list(dict.fromkeys(name for name in names if name))
 
 
 def mean_over_shifts(values: Mapping[str, float]) -> float:

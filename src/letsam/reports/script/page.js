@@ -45,6 +45,7 @@ function draw(Plotly, figure) {
 
 function updateTables() {
   updateResults();
+  updateShifts();
   if (!found) return;
   updateClasses();
   updateConfusion();
@@ -88,7 +89,7 @@ async function start() {
     else box.checked = true;  // nothing would be left to show
     change();
   }));
-  all("#class-score, #confusion-method").forEach((select) => select.addEventListener("change", change));
+  all("#class-score, #confusion-method, #shift-quantity").forEach((select) => select.addEventListener("change", change));
   let Plotly;
   try {
     Plotly = await unpackedPlotly();
