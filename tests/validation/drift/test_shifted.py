@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
+from letsam.tasks import load_task
 from letsam.tasks.text import TokenRows
 from letsam.validation import Mixture, available_shifts, shifted
 from letsam.validation.drift.known_shifts import MODALITIES
@@ -239,3 +241,16 @@ def test_colour_needs_three_channels() -> None:
         shifted(TensorDataset(random(4, 1, 8, 8), torch.zeros(4)), "colour:1")
     with pytest.raises(ValueError, match="blurs need images of at least 3 pixels"):
         shifted(TensorDataset(random(4, 1, 2, 8), torch.zeros(4)), "blur:1")
+
+
+@pytest.mark.parametrize("name", [name for modality, name in ROWS if modality == "image" and name != "colour"])
+def test_small_images_have_five_severities(name: str) -> None:
+    """Of 8 x 8 pixels, which filters and squares of whole pixels cannot tell apart as finely as larger ones."""
+    digits = load_task("digits").test
+    assert isinstance(digits, TensorDataset)
+    images = digits.tensors[0][:300]
+    data = TensorDataset(images, torch.zeros(300))
+    distances = [float((shifted(data, f"{name}:{s}", seed=1)[:][0] - images).abs().mean()) for s in range(1, 6)]
+    steps = [later / earlier for earlier, later in pairwise(distances)]
+    assert all(step > 0.99 for step in steps), distances
+    assert sum(step > 1.05 for step in steps) >= 3, distances

@@ -47,9 +47,16 @@ def blur(images: Tensor, severity: int, draws: Draws, _: Reference) -> Tensor:
 
 def motion(images: Tensor, severity: int, draws: Draws, _: Reference) -> Tensor:
     """A line filter along a direction of each image's own."""
-    size = _odd(by_severity(severity, 0.08, 0.12, 0.18, 0.25, 0.35) * _side(images), images)
+    length = min(1 + by_severity(severity, 0.07, 0.11, 0.16, 0.23, 0.33) * _side(images), float(_largest(images)))
     angle, along = draws.uniform(1, high=180.0)[:, 0], draws.uniform(1, low=-0.5, high=0.5)[:, 0]
-    return import_kornia().filters.motion_blur(images, size, angle, along)
+
+    def moved(size: int) -> Tensor:
+        return images if size == 1 else import_kornia().filters.motion_blur(images, size, angle, along)
+
+    # Filters have odd sizes. Those around the length are mixed, so that severities differ in small images, too.
+    shorter = 2 * int((length - 1) // 2) + 1
+    weight, short = (length - shorter) / 2, moved(shorter)
+    return short + weight * (moved(shorter + 2) - short) if weight else short
 
 
 def pixelated(images: Tensor, severity: int, draws: Draws, _: Reference) -> Tensor:
@@ -130,10 +137,15 @@ def _side(images: Tensor) -> int:
 
 def _odd(size: float, images: Tensor) -> int:
     """An odd number >= 3, as near as can be, that a filter of these images can have."""
-    most = _side(images) - 1 + _side(images) % 2  # filters reflect at the border
+    return min(max(3, 2 * round((size - 1) / 2) + 1), _largest(images))
+
+
+def _largest(images: Tensor) -> int:
+    """The largest odd size that a filter of these images can have, as it reflects at the border."""
+    most = _side(images) - 1 + _side(images) % 2
     if most < 3:
         raise ValueError(f"blurs need images of at least 3 pixels a side, got {checks.shown(tuple(images.shape[2:]))}")
-    return min(max(3, 2 * round((size - 1) / 2) + 1), most)
+    return most
 
 
 IMAGE_SHIFTS = table_of(
