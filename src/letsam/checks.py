@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
+from .results.nearest import did_you_mean
+
 Part = TypeVar("Part")
 
 
@@ -92,7 +94,8 @@ def choice(name: str, value: object, allowed: Sequence[str]) -> str:
     if not isinstance(value, str):
         raise TypeError(f"`{name}` must be one of {', '.join(allowed)}, got {shown(value)}")
     if value not in allowed:
-        raise ValueError(f"`{name}` must be one of {', '.join(allowed)}, got {value!r}")
+        hint = did_you_mean(value, allowed)
+        raise ValueError(f"`{name}` must be one of {', '.join(allowed)}, got {value!r}{hint}")
     return value
 
 

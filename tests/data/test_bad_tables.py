@@ -78,7 +78,7 @@ def test_other_files(place: Path) -> None:
         ({"drop": ("z",)}, "`drop` must name one of its columns x, g, y, got 'z'"),
         ({"group": "y"}, "`group` must name another column than `target`, got 'y' for both"),
         ({"drop": ("y",)}, "`drop` must name another column than `target`, got 'y' for both"),
-        ({"time": "y2"}, "`time` must name one of its columns"),
+        ({"time": "y2"}, r"`time` must name one of its columns x, g, y, got 'y2', did you mean 'y'\?$"),
         ({"weight": "x"}, "`weight` must name a column of numbers >= 0, got '-.*' in 'x'"),
         ({"test_share": 0.001}, "`test_share` = 0.001 of 60 samples must leave at least 1"),
         ({"kind": "regression"}, "expected numbers in the target 'y', got 'no'"),

@@ -158,7 +158,7 @@ def test_cifar_of_other_sizes_and_columns(tmp_path: Path) -> None:
     ):
         load_task("cifar10", data_dir=write_cifar(tmp_path / "columns", classes=100))
     with pytest.raises(
-        TaskError, match=r"`model` must be one of resnet18, .*, got 'wrn-28-1' \(did you mean 'wrn-28-10'"
+        TaskError, match=r"`model` must be one of resnet18, .*, got 'wrn-28-1', did you mean 'wrn-28-10'"
     ):
         load_task("cifar10", model="wrn-28-1")
 

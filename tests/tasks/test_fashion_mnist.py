@@ -103,7 +103,7 @@ def test_fashion_mnist_has_the_small_network_if_none_is_named(tmp_path: Path) ->
 
 
 def test_models_that_do_not_exist(tmp_path: Path) -> None:
-    message = r"^`model` must be one of cnn, resnet, vit, resnet18, got 'resnet8' \(did you mean 'resnet18'\?\)$"
+    message = r"^`model` must be one of cnn, resnet, vit, resnet18, got 'resnet8', did you mean 'resnet18'\?$"
     with pytest.raises(TaskError, match=message):
         load_task("fashion-mnist", data_dir=tmp_path, model="resnet8")
     with pytest.raises(TaskError, match=r"^task 'digits' takes no `model`$"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from letsam.cli.terminal import print_line, print_verdict
+from letsam.results.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from letsam.decision import Decision
@@ -46,8 +46,7 @@ def check_compared(given: DecisionArguments, methods: Iterable[str]) -> None:
     names = tuple(dict.fromkeys(methods))
     for option, name in (("baseline", given.baseline), ("candidate", given.candidate)):
         if name is not None and name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
-            hint = f", did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(name, names)
             raise ValueError(f"`{option}` must be a method of this trial: {', '.join(names)}; got {name!r}{hint}")
     if given.candidate is not None and given.candidate == given.baseline:
         raise ValueError(f"`candidate` and `baseline` must be two methods, got {given.candidate!r} for both")

@@ -28,6 +28,7 @@ from letsam.data.problems import DataError
 from letsam.data.reading import HUB, read_data
 from letsam.data.recordings import hear
 from letsam.data.table_files import import_pandas
+from letsam.results.nearest import did_you_mean
 from letsam.tasks.hub import INSTALL, quiet_datasets
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def read_hub(options: DataOptions, known: KnownForm | None = None) -> LoadedData
         absent = [column for column in needed if column not in part.column_names]
         if absent:
             found = ", ".join(part.column_names)
-            raise DataError(f"{options.path}: expected the column {absent[0]} in {name}, got {found}")
+            hint = did_you_mean(absent[0], part.column_names)
+            raise DataError(f"{options.path}: expected the column {absent[0]} in {name}, got {found}{hint}")
     encoded = next((c for c in train.column_names if type(train.features[c]).__name__ in ("Image", "Audio")), None)
     if encoded is None:
         data = _table(parts, targets, options, known)

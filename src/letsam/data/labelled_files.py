@@ -14,6 +14,7 @@ from torch import Tensor
 
 from letsam.data.problems import DataError
 from letsam.data.table_files import import_pandas
+from letsam.results.nearest import did_you_mean
 
 TABLES = ("metadata.csv", "metadata.tsv", "metadata.jsonl", "metadata.parquet")
 NAME_COLUMNS = ("file_name", "filename", "file", "path", "image", "audio")
@@ -245,7 +246,8 @@ def _from_table(root: Path, table: Path, wanted: WantedFiles) -> LabelledFiles:
     targets = _target_columns(table, columns, name_column, wanted)
     for option in (wanted.group, wanted.time):
         if option is not None and option not in columns:
-            raise DataError(f"{table}: expected the column {option}, got {', '.join(columns)}")
+            hint = did_you_mean(option, columns)
+            raise DataError(f"{table}: expected the column {option}, got {', '.join(columns)}{hint}")
     names = [str(name) for name in frame[name_column]]
     paths = [root / name for name in names]
     missing = [name for name, path in zip(names, paths, strict=True) if not path.is_file()]
@@ -270,7 +272,8 @@ def _from_table(root: Path, table: Path, wanted: WantedFiles) -> LabelledFiles:
 def _target_columns(table: Path, columns: list[str], name_column: str, wanted: WantedFiles) -> list[str]:
     for name in wanted.targets:
         if name not in columns:
-            raise DataError(f"{table}: expected the column {name}, got {', '.join(columns)}")
+            hint = did_you_mean(name, columns)
+            raise DataError(f"{table}: expected the column {name}, got {', '.join(columns)}{hint}")
     if wanted.targets:
         return list(wanted.targets)
     left = [name for name in columns if name not in (name_column, wanted.group, wanted.time)]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from letsam.data.problems import DataError
+from letsam.results.nearest import did_you_mean
 from letsam.tasks.text import load_package
 
 PARQUET = (".parquet", ".pq")
@@ -75,8 +76,9 @@ def need_columns(path: str, frame: Frame, names: dict[str, tuple[str, ...]]) -> 
     for option, columns in names.items():
         for column in columns:
             if column not in frame.columns:
-                known = first_names([str(name) for name in frame.columns], 30)
-                raise DataError(f"{path}: `{option}` must name one of its columns {known}, got {column!r}")
+                known = [str(name) for name in frame.columns]
+                expected, hint = f"one of its columns {first_names(known, 30)}", did_you_mean(column, known)
+                raise DataError(f"{path}: `{option}` must name {expected}, got {column!r}{hint}")
 
 
 def _parquet(pandas: Any, path: str) -> Frame:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from letsam.results import MethodName, Results, Run, finite_mean
 from letsam.results.metric_units import metric_scale
+from letsam.results.nearest import did_you_mean
 
 __all__ = ["Choice", "Pairs", "choose_methods", "paired"]
 
@@ -86,8 +86,7 @@ def choose_methods(results: Results, baseline: str | None, candidate: str | None
     methods = results.methods
     for name, given in (("baseline", baseline), ("candidate", candidate)):
         if given is not None and given not in methods:
-            close = difflib.get_close_matches(given, methods, n=1)
-            hint = f", did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(given, methods)
             listed = ", ".join(methods) or "(none has finished)"
             raise ValueError(f"`{name}` must be a method of these results: {listed}; got {given!r}{hint}")
     if baseline is None:

@@ -1,6 +1,5 @@
 """Build a `Task` from a specification: a built-in name, ``file.py:function`` or ``package.module:function``."""
 
-import difflib
 import functools
 import hashlib
 import importlib
@@ -13,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from letsam.results.nearest import did_you_mean
 from letsam.tasks.cifar import cifar10, cifar100
 from letsam.tasks.digits import digits
 from letsam.tasks.ding import ding_de_en
@@ -121,12 +121,10 @@ def _unknown(spec: str) -> str:
     if spec.endswith(".py"):
         return f"task {spec!r} names a file but no function, expected {spec}:function"
     folder = Path(spec).parent
-    near = {name: str(folder / name) for name in (path.name for path in folder.iterdir())} if folder.is_dir() else {}
-    close = difflib.get_close_matches(spec.lower(), _BUILT_IN, n=1) or [
-        near[name] for name in difflib.get_close_matches(Path(spec).name, near, n=1, cutoff=0.75)
-    ]
-    if close:
-        return f"unknown task {spec!r}, did you mean {close[0]!r}?"
+    near = [str(folder / path.name) for path in folder.iterdir()] if folder.is_dir() else []
+    hint = did_you_mean(spec, _BUILT_IN) or did_you_mean(spec, near, cutoff=0.75)
+    if hint:
+        return f"unknown task {spec!r}{hint}"
     if Path(spec).suffix or "/" in spec:
         return f"unknown task {spec!r}: there is no such file or folder of data"
     return (

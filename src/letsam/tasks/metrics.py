@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from letsam.results.nearest import did_you_mean
 from letsam.tasks.weighted import plain_targets
 
 if TYPE_CHECKING:
@@ -173,8 +174,9 @@ def find_metric(name: str, kind: str) -> Metric:
     for metric in METRICS[kind]:
         if metric.name.lower() == wanted:
             return metric
-    names = ", ".join(metric.name for metric in METRICS[kind])
-    raise ValueError(f"`metric` must be one of {names} for {kind}, got {name!r}")
+    names = [metric.name for metric in METRICS[kind]]
+    hint = did_you_mean(wanted, names)
+    raise ValueError(f"`metric` must be one of {', '.join(names)} for {kind}, got {name!r}{hint}")
 
 
 def array_measure(name: str, kind: str) -> Callable[[Any, Any], float]:

@@ -13,6 +13,7 @@ from letsam.data import DataOptions, data_task
 from letsam.data.data_options import PLACES
 from letsam.models import ModelOptions, with_options
 from letsam.results import encodable
+from letsam.results.nearest import did_you_mean
 from letsam.tasks import Task, load_task
 from letsam.training.data_record import DataRecord
 from letsam.training.devices import PRECISIONS
@@ -162,7 +163,8 @@ class TrialConfig:
                     raise ValueError(f"`{name}` needs `search`, which names what is tuned, got {getattr(self, name)!r}")
             return
         if not self.search or len(set(self.search)) < len(self.search) or not set(self.search) <= {*SEARCHED}:
-            raise ValueError(f"`search` must name some of {', '.join(SEARCHED)}, got {', '.join(self.search)!r}")
+            hint = "".join(did_you_mean(name, SEARCHED) for name in self.search if name not in SEARCHED)
+            raise ValueError(f"`search` must name some of {', '.join(SEARCHED)}, got {', '.join(self.search)!r}{hint}")
         for name, default in (("search_trials", SEARCH_TRIALS), ("search_pruner", PRUNERS[0])):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, default)

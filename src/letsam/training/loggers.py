@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from letsam.results.nearest import did_you_mean
 from letsam.results.predicted import predictions_file
 
 if TYPE_CHECKING:
@@ -57,7 +58,10 @@ class LogTo:
         known = all(name in LOGGERS for name in self.names)
         if not known or not self.names or len(set(self.names)) < len(self.names):
             given = ",".join(self.names)
-            raise ValueError(f"`log` must be of {', '.join(LOGGERS)}, each once and separated by commas, got {given!r}")
+            hint = "".join(did_you_mean(name, LOGGERS) for name in self.names if name not in LOGGERS)
+            raise ValueError(
+                f"`log` must be of {', '.join(LOGGERS)}, each once and separated by commas, got {given!r}{hint}"
+            )
 
     def check_packages(self) -> None:
         """Raise ValueError where a package is missing: one line, before anything is trained."""

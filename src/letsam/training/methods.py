@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 import re
@@ -27,6 +26,7 @@ from letsam.radius import (
     relative,
 )
 from letsam.results import REFIT, MethodName
+from letsam.results.nearest import did_you_mean
 from letsam.tasks import Task
 from letsam.variants import ASAM, SAM, VARIANTS, Variant
 
@@ -218,8 +218,7 @@ class Method:
         kind, colon, text = name.partition(":")
         if kind not in KINDS:
             plain = MethodName.parse(kind).search
-            close = [plain] if plain in KINDS else difflib.get_close_matches(kind.lower(), KINDS, n=1)
-            hint = f", did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(plain if plain in KINDS else kind, KINDS)
             raise ValueError(f"`methods` must be of those that `letsam methods` lists, got {name!r}{hint}")
         if not colon:
             return cls(name, KINDS[kind], None)

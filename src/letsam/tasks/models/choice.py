@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import TypeVar
 
 import torch
 from torch import nn
 
+from letsam.results.nearest import did_you_mean
 from letsam.tasks.errors import TaskError
 
 T = TypeVar("T")
@@ -30,11 +30,10 @@ def chosen_model(name: str, models: Mapping[str, T]) -> T:
     Example:
         >>> chosen_model("cn", {"cnn": 1, "vit": 2})
         Traceback (most recent call last):
-        letsam.tasks.errors.TaskError: `model` must be one of cnn, vit, got 'cn' (did you mean 'cnn'?)
+        letsam.tasks.errors.TaskError: `model` must be one of cnn, vit, got 'cn', did you mean 'cnn'?
     """
     if name not in models:
-        close = difflib.get_close_matches(str(name), models, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        hint = did_you_mean(name, models)
         raise TaskError(f"`model` must be one of {', '.join(models)}, got {name!r}{hint}")
     return models[name]
 

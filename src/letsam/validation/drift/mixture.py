@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from letsam.results.nearest import did_you_mean
 from letsam.validation.drift.draws import Draws, sample_numbers
 from letsam.validation.drift.known_shifts import CLEAN, MODALITIES, RESAMPLED, shifts_of
 from letsam.validation.drift.shift import SEVERITIES
@@ -64,7 +65,10 @@ class Mixture:
         known = [*(shifts_of(modality) if modality else ()), *RESAMPLED]
         for name in names:
             if name not in known:
-                raise ValueError(f"`shift` must be of {', '.join([CLEAN, *known])} for {modality} data, got {name!r}")
+                hint = did_you_mean(name, [CLEAN, *known])
+                raise ValueError(
+                    f"`shift` must be of {', '.join([CLEAN, *known])} for {modality} data, got {name!r}{hint}"
+                )
         total = sum(weight for _, weight in parsed)
         return cls(tuple(steps for steps, _ in parsed), tuple(weight / total for _, weight in parsed), modality)
 
@@ -123,6 +127,9 @@ def _modality_of(names: list[str]) -> str | None:
         known = sorted({name for modality in MODALITIES for name in shifts_of(modality)})
         unknown = [name for name in wanted if name not in known]
         if unknown:
-            raise ValueError(f"`shift` must be of {', '.join([CLEAN, *known, *RESAMPLED])}, got {unknown[0]!r}")
+            names = [CLEAN, *known, *RESAMPLED]
+            raise ValueError(
+                f"`shift` must be of {', '.join(names)}, got {unknown[0]!r}{did_you_mean(unknown[0], names)}"
+            )
         raise ValueError(f"`shift` must name shifts of one modality, got {', '.join(wanted)}")
     return able[0]
