@@ -1,9 +1,10 @@
-"""The command line: `letsam trial`, `train`, `report`, `doctor`, `tasks`, `methods`.
+"""The command line: `letsam trial`, `train`, `report`, `doctor`, `tasks`, `methods` and others.
 
 Invalid input is reported in one line on stderr, with exit status 2; an interruption has exit status 130. A command
 imports what it needs when it runs.
 
 - `commands`: the commands
+- `shadow_command`: a command of models in operation; a further one needs a file and an import below
 - `options`: their options, and how lists are read
 - `terminal`: tables, progress bars and messages
 """
@@ -15,6 +16,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from letsam.cli import shadow_command as _shadow_command  # noqa: F401
 from letsam.cli.commands import app
 from letsam.results import printable
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -44,13 +44,19 @@ def print_verdict(found: Decision, *, numbers: bool) -> None:
     for text in explanation(found):
         print_table(Text(printable(text)))
     if numbers:
-        from rich import box
-        from rich.table import Table
+        print_pairs(numbers_beneath(found))
 
-        table = Table("number", "value", box=box.SIMPLE_HEAD, show_edge=False)
-        for what, value in numbers_beneath(found):
-            table.add_row(Text(printable(what)), Text(printable(value)))
-        print_table(table)
+
+def print_pairs(pairs: Iterable[tuple[str, str]], heading: str = "number") -> None:
+    """Print numbers by name, in pairs of what and its value."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(heading, "value", box=box.SIMPLE_HEAD, show_edge=False)
+    for what, value in pairs:
+        table.add_row(Text(printable(what)), Text(printable(value)))
+    print_table(table)
 
 
 def print_inferred(inferred: Sequence[tuple[str, str]]) -> None:

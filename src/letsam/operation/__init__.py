@@ -4,5 +4,7 @@ Each part works on folders of models (``docs/model-folder.md``) and writes plain
 """
 
 from letsam.operation.assignment import assigned
+from letsam.operation.shadow_report import ShadowReport
+from letsam.operation.shadowing import shadow
 
-__all__ = ["assigned"]
+__all__ = ["ShadowReport", "assigned", "shadow"]

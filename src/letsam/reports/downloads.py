@@ -14,6 +14,7 @@ from typing import Any
 from letsam.reports.class_scores import ClassScores
 from letsam.reports.trial_outputs import TrialOutputs
 from letsam.results import Results, Run
+from letsam.results.printable import csv_cell
 
 __all__ = ["Download", "downloads_of"]
 
@@ -104,15 +105,8 @@ def _csv(name: str, what: str, head: Sequence[str], rows: Iterable[Sequence[Any]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(head)
-    writer.writerows([_cell(value) for value in row] for row in rows)
+    writer.writerows([csv_cell(value) for value in row] for row in rows)
     return _file(name, what, "text/csv", buffer.getvalue())
-
-
-def _cell(value: Any) -> Any:
-    """A spreadsheet takes a text that begins with one of these characters for a formula, which could do anything."""
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return f"'{value}"
-    return value
 
 
 def _file(name: str, what: str, kind: str, text: str) -> Download:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import TypeVar
 
-__all__ = ["encodable", "printable"]
+__all__ = ["csv_cell", "encodable", "printable"]
+
+Cell = TypeVar("Cell")
 
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -35,6 +38,20 @@ def encodable(text: str) -> str:
         a\udcff
     """
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def csv_cell(value: Cell) -> Cell | str:
+    """The value for a CSV file; a text that a spreadsheet would take for a formula gets an apostrophe before it.
+
+    A formula could do anything, and names of files come from anywhere.
+
+    Example:
+        >>> csv_cell("=1+2"), csv_cell("cat"), csv_cell(-3)
+        ("'=1+2", 'cat', -3)
+    """
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"'{value}"
+    return value
 
 
 def _escaped(character: str) -> str:
