@@ -71,6 +71,27 @@ def test_a_run_continues_in_its_fold() -> None:
         assert torch.equal(a, b)
 
 
+def test_a_run_in_order_of_time_trains_on_what_is_earlier() -> None:
+    """The last three of ten periods, all with equally many steps; `folds` does not keep groups apart besides."""
+    times = torch.randperm(100, generator=torch.Generator().manual_seed(0))
+    task = dataclasses.replace(load_task("digits", train_size=100), times=times)
+    config = TrialConfig(task="digits", epochs=6, batch_size=20, folds=10).for_task(task)
+    run = Training(task, Method.parse("lets-sam"), 0, config, make_fabric("cpu"))
+    assert run.steps_per_epoch == 3  # of 70 samples
+    for epoch in range(6):
+        trained = {index for batch in run.feed.order(epoch) for index in batch}
+        held = {index for step in range(3 * epoch, 3 * epoch + 3) for index in run.feed._validation_share(step)}
+        first = 70 + 10 * (epoch // 2)
+        assert max(int(times[index]) for index in trained) < first
+        assert {int(times[index]) // 10 for index in held} == {first // 10}
+    while not run.finished:
+        run.advance()
+    assert run.rho_schedule[-1] != 0.05
+    both = dataclasses.replace(task, groups=torch.arange(100) // 2)
+    with pytest.raises(ValueError, match="`folds` must not be given with both groups and times"):
+        TrialConfig(task="digits", folds=10).for_task(both)
+
+
 def test_folds_that_cannot_be_made_are_refused() -> None:
     with pytest.raises(ValueError, match="`folds` must be a whole number >= 2, got 1"):
         training(folds=1)

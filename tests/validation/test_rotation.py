@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from sklearn.model_selection import TimeSeriesSplit
 
 from letsam.validation import RotatingFolds
 
 TARGETS = torch.arange(120) % 4
 
 
-@pytest.mark.parametrize("given", [{}, {"groups": torch.arange(120) // 3}, {"times": torch.arange(120) // 2}])
+@pytest.mark.parametrize("given", [{}, {"groups": torch.arange(120) // 3}])
 def test_each_sample_is_held_out_once_in_a_round_and_trained_on_otherwise(given: dict[str, Any]) -> None:
     folds = RotatingFolds(TARGETS, 5, **given)
     held = [folds.at(epoch).validation for epoch in range(5)]
@@ -38,6 +39,33 @@ def test_folds_of_times_are_periods() -> None:
     times = torch.randperm(120, generator=torch.Generator().manual_seed(0))
     parts = RotatingFolds(TARGETS, 4, times=times).parts
     assert [(int(times[p].min()), int(times[p].max())) for p in parts] == [(0, 29), (30, 59), (60, 89), (90, 119)]
+
+
+def test_what_is_held_out_is_always_later_than_what_is_trained_on() -> None:
+    """Times in no order, several samples at each, and more turns than periods."""
+    times = torch.randperm(60, generator=torch.Generator().manual_seed(1)).repeat(2)
+    folds = RotatingFolds(TARGETS, 6, times=times, every=3)
+    seen: list[set[int]] = []
+    for epoch in range(30):
+        turn = folds.at(epoch)
+        trained, held = times[turn.train], times[turn.validation]
+        assert trained.max() < held.min()
+        assert turn.weight == 1.0
+        assert not any(set(turn.validation.tolist()) & earlier for earlier in seen)  # never after it was trained on
+        seen.append(set(turn.train.tolist()))
+    assert [len(folds.at(epoch).train) for epoch in (0, 3, 6, 9, 12, 29)] == [20, 40, 60, 80, 100, 100]
+    assert folds.fewest == 20
+
+
+def test_the_last_periods_take_turns_as_with_scikit_learn() -> None:
+    folds = RotatingFolds(TARGETS, 10, times=torch.arange(120), turns=3)
+    expected = TimeSeriesSplit(n_splits=3, test_size=12).split(range(120))
+    for epoch, (train, held) in enumerate(expected):
+        assert folds.at(epoch).train.tolist() == train.tolist()
+        assert folds.at(epoch).validation.tolist() == held.tolist()
+    assert folds.at(99).validation.tolist() == held.tolist()
+    assert folds.fewest == 84
+    assert RotatingFolds(TARGETS, 10).fewest == 108
 
 
 def test_the_weight_is_the_share_of_the_turns_in_which_a_fold_was_not_trained_on() -> None:
@@ -95,6 +123,9 @@ def test_numbers_and_labels_can_be_divided() -> None:
         ({"folds": 3, "times": torch.cat([torch.zeros(118), torch.ones(1), torch.ones(1) * 2])}, "spread more evenly"),
         ({"every": 0}, "`every` must be a whole number >= 1"),
         ({"groups": torch.arange(120), "times": torch.arange(120)}, "`groups` and `times` must not both"),
+        ({"turns": 2}, "`turns` is used with `times` only, got 2 without them"),
+        ({"turns": 10, "times": torch.arange(120)}, "`turns` must be fewer than `folds`, 10, as a period comes before"),
+        ({"turns": 0, "times": torch.arange(120)}, "`turns` must be a whole number >= 1"),
         ({"groups": torch.arange(3)}, "`groups` must have one value for each of 120"),
     ],
 )

@@ -88,7 +88,8 @@ class RunArguments:
     label_noise: Annotated[float, typer.Option(help="Fraction of wrong training labels, at least 0 and below 1.")] = 0.0
     validation_share: Annotated[float, typer.Option(help="Fraction held out for learned radii, between 0 and 1.")] = 0.1
     folds: Annotated[
-        int | None, typer.Option(help="Hold out one of so many folds, another one in each third of the epochs.")
+        int | None,
+        typer.Option(help="Hold out one of so many folds (10), another one in each third of the epochs."),
     ] = None
     release: Annotated[
         float | None,

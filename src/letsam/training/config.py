@@ -49,7 +49,8 @@ class TrialConfig:
         rho: radius of the methods without one of their own; None: the task's.
         label_noise: fraction of wrong training labels, at least 0 and below 1.
         validation_share: fraction of the training data held out for learned radii, between 0 and 1.
-        folds: >= 2; hold out one of so many folds, another one in each third of the epochs; None: a fixed share.
+        folds: >= 2; hold out one of so many folds, another one in each third of the epochs; with times, what is trained
+            on is earlier. None: a fixed share.
         validation_shift: simulated drift of the validation data, such as "noise:2,blur:1"; None: none.
         evaluate_shift: shifts of further test sets, such as "noise,blur:2" (see `shifts_to_test`), or "all" that the
             data can have; None: none.
@@ -197,6 +198,8 @@ class TrialConfig:
             if getattr(self, name) is not None and task.validation is not None:
                 given = getattr(self, name)
                 raise ValueError(f"`{name}` must not be given for a task with validation data of its own, got {given}")
+        if self.folds is not None and task.groups is not None and task.times is not None:
+            raise ValueError("`folds` must not be given with both groups and times: a fold is groups, or a period")
         if self.evaluate_shift is not None:
             check_shifted_tests(task, self.evaluate_shift)
         return dataclasses.replace(

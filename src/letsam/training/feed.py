@@ -152,7 +152,7 @@ class Feed:
         self._ahead = self._start(workers)
         self._held_out: tuple[int, Batch] | None = None  # a validation batch that was read ahead, and its step
         self.folds, self.released = splits.folds, splits.released
-        self._fewest = 0 if self.folds is None else self._order[1] - max(map(len, self.folds.parts))
+        self._fewest = 0 if self.folds is None else self.folds.fewest
 
     def _parts(self) -> dict[str, Batches]:
         measured = None if self.measured is self.train else self.measured

@@ -71,7 +71,8 @@ def make_splits(
         label_noise: fraction of wrong training labels, at least 0 and below 1.
         validation_share: fraction held out where the task has no validation data of its own.
         hold_out: whether the method needs validation data.
-        folds: hold out one of so many folds, another one in each third of the epochs, instead of a fixed share.
+        folds: hold out one of so many folds, another one in each third of the epochs, instead of a fixed share. With
+            times, these are the last three periods, and what is earlier is trained on.
         epochs: of the run; None: the task's.
         validation_shift: simulated drift of the validation data, see `letsam.validation.shifted`; None: none.
         release: fraction of the epochs after which what is held out is trained on, too; None: never.
@@ -129,10 +130,18 @@ def _clean_splits(
         # Validation data of the task's own are measured on by all methods, so that they can be compared by them.
         return Splits(train, task.validation, task.test, (everything, total))
     if folds is not None:
-        times = None if task.groups is not None else task.times
-        every = math.ceil((epochs or task.epochs) / TURNS)
+        length = epochs or task.epochs
+        # Of periods the last ones, which leave the most to train on.
+        turns = None if task.times is None else min(TURNS, length, folds - 1)
         rotation = RotatingFolds(
-            targets_of(train), folds, every=every, groups=task.groups, times=times, kind=task.kind, seed=seed
+            targets_of(train),
+            folds,
+            every=math.ceil(length / (turns or TURNS)),
+            groups=task.groups,
+            times=task.times,
+            turns=turns,
+            kind=task.kind,
+            seed=seed,
         )
         return Splits(train, without_augmentation(train), task.test, (everything, total), rotation)
     kept, held_out = held_out_split(

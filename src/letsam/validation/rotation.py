@@ -36,6 +36,12 @@ class RotatingFolds:
     been trained on each fold before it is held out, except in the first turn. At first its loss there is too low by
     what the network remembers, and the learned radius hears less of overfitting than there is.
 
+    **With times** the folds are periods, and the training part is all that is earlier than the held-out period: a
+    radius that is judged on the past of its training data would learn for another task than operation. Turn by turn the
+    held-out period moves on, until it is the last one, which then stays held out. No period is held out after it has
+    been trained on, so all of it counts as evidence. The last period is never trained on, and the first turns train on
+    fewer samples; `turns` says how many of the last periods are held out.
+
     **When it is safe**: with few turns, each long enough for the network to forget, such as three turns of a third of
     the epochs; or where the network does not memorize its training data. With wrong labels and a new fold in every
     epoch, the radius stays far too small (docs/how-to/validation-data.md has the numbers).
@@ -53,6 +59,8 @@ class RotatingFolds:
         unit: of `every`, "epoch" or "step".
         groups: for each sample a number or a name; a group is in one fold.
         times: for each sample a number or a date; each fold is one period. Without it, folds are drawn at random.
+        turns: with `times`, how many of the last periods are held out, one after the other, from 1 to ``folds - 1``;
+            None: all but the first.
         kind: of the targets, as for `split`.
         seed: >= 0; of the division, and of `counts`.
 
@@ -64,9 +72,13 @@ class RotatingFolds:
         >>> folds = RotatingFolds(torch.tensor([0, 1] * 6), folds=3, every=20)
         >>> folds.at(19).validation.equal(folds.at(0).validation), folds.at(20).weight
         (True, 0.5)
+        >>> months = RotatingFolds(torch.zeros(12), folds=4, every=20, times=torch.arange(12))
+        >>> [(len(turn.train), turn.validation.tolist()) for turn in map(months.at, (0, 20, 40, 60))]
+        [(3, [3, 4, 5]), (6, [6, 7, 8]), (9, [9, 10, 11]), (9, [9, 10, 11])]
 
     Reference:
-        The folds are scikit-learn's: ``StratifiedKFold``, ``KFold``, ``GroupKFold`` and ``StratifiedGroupKFold``.
+        The folds are scikit-learn's: ``StratifiedKFold``, ``KFold``, ``GroupKFold`` and ``StratifiedGroupKFold``, and
+        ``TimeSeriesSplit`` over periods.
     """
 
     def __init__(
@@ -78,6 +90,7 @@ class RotatingFolds:
         unit: str = "epoch",
         groups: Any = None,
         times: Any = None,
+        turns: int | None = None,
         kind: str | None = None,
         seed: int = 0,
     ) -> None:
@@ -95,11 +108,17 @@ class RotatingFolds:
             units, what = int(numbers.max()) + 1, "groups" if group_of is not None else "times"  # pyright: ignore[reportOptionalMemberAccess]
         if folds > units:
             raise ValueError(f"`folds` must be at most the number of {what}, {units}, got {folds}")
+        if turns is not None:
+            if time_of is None:
+                raise ValueError(f"`turns` is used with `times` only, got {turns} without them")
+            if checks.whole("turns", turns, 1) >= folds:
+                raise ValueError(f"`turns` must be fewer than `folds`, {folds}, as a period comes before, got {turns}")
         strata = strata_of(targets, kind_of(targets, kind))
         self.parts = _parts(strata, folds, group_of, time_of, seed)
         self.fold_of = torch.empty(len(targets), dtype=torch.int64)
         for number, part in enumerate(self.parts):
             self.fold_of[part] = number
+        self._in_time = None if time_of is None else _in_time(folds, turns or folds - 1)
 
     def __len__(self) -> int:
         """The number of folds."""
@@ -117,8 +136,18 @@ class RotatingFolds:
             step: of the optimizer, from 0; read if `unit` is "step".
         """
         turn = self.turn(epoch, step)
+        if self._in_time is not None:
+            earlier, held = self._in_time[min(turn, len(self._in_time) - 1)]
+            return Turn(torch.nonzero(self.fold_of < earlier).flatten(), self.parts[held], 1.0)
         held = turn % len(self.parts)
         return Turn(torch.nonzero(self.fold_of != held).flatten(), self.parts[held], self._weight(turn))
+
+    @property
+    def fewest(self) -> int:
+        """The number of samples that are trained on in the turn with the fewest."""
+        if self._in_time is not None:
+            return len(self.at(0).train)
+        return len(self.fold_of) - max(map(len, self.parts))
 
     def counts(self, epoch: int, step: int) -> bool:
         """Whether the validation batch of this step counts as evidence; if not, the closure raises `letsam.SkipStep`.
@@ -131,7 +160,18 @@ class RotatingFolds:
 
     def _weight(self, turn: int) -> float:
         """1 / (1 + turns in which the fold of this turn was trained on before)."""
+        if self._in_time is not None:
+            return 1.0
         return 1 / (1 + turn - turn // len(self.parts))
+
+
+def _in_time(folds: int, turns: int) -> list[tuple[int, int]]:
+    """For each turn the number of periods that are trained on, and the one after them, which is held out."""
+    import numpy as np
+    from sklearn.model_selection import TimeSeriesSplit
+
+    periods = TimeSeriesSplit(n_splits=turns, test_size=1).split(np.zeros(folds))
+    return [(len(earlier), int(held[0])) for earlier, held in periods]
 
 
 def _parts(strata: Tensor, folds: int, groups: Tensor | None, times: Tensor | None, seed: int) -> tuple[Tensor, ...]:
