@@ -21,6 +21,7 @@ from .perturbations.gsam import GSAMPerturbation
 from .perturbations.looksam import LookSAMPerturbation
 from .perturbations.msam import MSAMPerturbation
 from .perturbations.multistepsam import MultiStepSAMPerturbation
+from .perturbations.preconditionedsam import PreconditionedSAMPerturbation
 from .perturbations.samon import SAMONPerturbation
 from .perturbations.ssamd import SSAMDPerturbation
 from .perturbations.ssamf import SSAMFPerturbation
@@ -45,6 +46,7 @@ __all__ = [
     "WSAM",
     "LookSAM",
     "MultiStepSAM",
+    "PreconditionedSAM",
     "SubBatchSAM",
     "VaSSO",
 ]
@@ -272,6 +274,13 @@ class MSAM(Variant, made_of=MSAMPerturbation):
     """eps_hat = -v / ||v||: perturbs along the base optimizer's momentum v, in one pass per step.
 
     See `MSAMPerturbation` for options and source.
+    """
+
+
+class PreconditionedSAM(Variant, made_of=PreconditionedSAMPerturbation):
+    """eps_hat = D g / ||D g||: D scales the gradient as Adam does, with a damping; SAM for a base like SGD.
+
+    See `PreconditionedSAMPerturbation` for options and source.
     """
 
 

@@ -25,6 +25,13 @@ def momentum_of(model: nn.Module, base: torch.optim.Optimizer) -> Tensor:
     return flat(parts)
 
 
+def second_moment_of(model: nn.Module, base: torch.optim.Optimizer) -> Tensor | None:
+    """The base optimizer's average of squared gradients as one vector; None where it has none."""
+    states = [base.state.get(p, {}) for p in model.parameters()]
+    parts = [state.get("exp_avg_sq", state.get("square_avg")) for state in states]
+    return None if any(part is None for part in parts) else flat(parts)
+
+
 def pieces(data: Batch, parts: int) -> list[tuple[float, Batch]]:
     """Sub-batches of unequal sizes, and their shares."""
     if parts == 1:
@@ -57,7 +64,11 @@ class ByHand:
         def look(at: Tensor) -> Tensor:
             return maths.gradient(model, at, data)
 
-        return Step(self.t, theta, look(theta), look, rho, momentum_of(model, self.state.base), sizes)
+        return Step(self.t, theta, look(theta), look, rho, *self._moments(), sizes)
+
+    def _moments(self) -> tuple[Tensor, Tensor | None]:
+        model, base = self.state.model, self.state.base
+        return momentum_of(model, base), second_moment_of(model, base)
 
     def directions(self, row: Row, s: Step, data: Batch, rho: float) -> list[Tensor] | None:
         """One for each sub-batch; None where the step does not climb."""

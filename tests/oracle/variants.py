@@ -30,6 +30,7 @@ class Step:
     look: Look
     rho: float
     momentum: Tensor
+    second_moment: Tensor | None
     sizes: list[int]
 
 
@@ -142,6 +143,18 @@ class MSAM(Row):
 
     def direction(self, s: Step) -> Tensor:
         return -s.momentum / s.momentum.norm()
+
+
+@row
+class PreconditionedSAM(Row):
+    """arXiv:2502.02407, section 4, with a damping relative to the gradients; SAM without a second moment."""
+
+    def direction(self, s: Step) -> Tensor:
+        if s.second_moment is None:
+            return s.g / s.g.norm()
+        root = s.second_moment.sqrt()
+        d = s.g / (root + 0.1 * s.second_moment.mean().sqrt() + 1e-12)
+        return d / d.norm()
 
 
 class Masked(Row):
