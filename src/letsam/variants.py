@@ -17,6 +17,7 @@ from .perturbations import ASAMPerturbation, Facts, Perturbation, SAMPerturbatio
 from .perturbations.aesam import AESAMPerturbation
 from .perturbations.esam import ESAMPerturbation
 from .perturbations.fsam import FSAMPerturbation
+from .perturbations.functionalsam import FunctionalSAMPerturbation
 from .perturbations.gsam import GSAMPerturbation
 from .perturbations.looksam import LookSAMPerturbation
 from .perturbations.msam import MSAMPerturbation
@@ -44,6 +45,7 @@ __all__ = [
     "SSAMD",
     "SSAMF",
     "WSAM",
+    "FunctionalSAM",
     "LookSAM",
     "MultiStepSAM",
     "PreconditionedSAM",
@@ -274,6 +276,13 @@ class MSAM(Variant, made_of=MSAMPerturbation):
     """eps_hat = -v / ||v||: perturbs along the base optimizer's momentum v, in one pass per step.
 
     See `MSAMPerturbation` for options and source.
+    """
+
+
+class FunctionalSAM(Variant, made_of=FunctionalSAMPerturbation):
+    """theta <- base(theta, J(theta + rho eps_hat)^T c): c = d loss / d outputs is that of the unperturbed weights.
+
+    See `FunctionalSAMPerturbation` for options and source.
     """
 
 

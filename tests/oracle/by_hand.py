@@ -41,13 +41,13 @@ def pieces(data: Batch, parts: int) -> list[tuple[float, Batch]]:
     return [((b - a) / count, (data[0][a:b], data[1][a:b])) for a, b in itertools.pairwise(cuts)]
 
 
-def perturbed_gradient(model: nn.Module, theta: Tensor, rho: float, directions: list[Tensor], data: Batch) -> Tensor:
+def perturbed_gradient(
+    row: Row, model: nn.Module, theta: Tensor, rho: float, directions: list[Tensor], data: Batch
+) -> Tensor:
     """The gradient where each sub-batch has climbed along its own direction."""
-    shares = pieces(data, len(directions))
-    return sum(
-        (w * maths.gradient(model, theta + rho * d, piece) for d, (w, piece) in zip(directions, shares, strict=True)),
-        torch.zeros_like(theta),
-    )
+    pairs = zip(directions, pieces(data, len(directions)), strict=True)
+    found = [w * row.gradient(model, theta, theta + rho * d, piece) for d, (w, piece) in pairs]
+    return sum(found, torch.zeros_like(theta))
 
 
 class ByHand:
@@ -79,7 +79,9 @@ class ByHand:
     def step(self, data: Batch, rho: float) -> None:
         s = self.begin(data, rho)
         directions = self.directions(self.row, s, data, rho)
-        g = s.g if directions is None else perturbed_gradient(self.state.model, s.theta, rho, directions, data)
+        g = s.g
+        if directions is not None:
+            g = perturbed_gradient(self.row, self.state.model, s.theta, rho, directions, data)
         gradient, beside = self.row.descent(self.t, g, s.g)
         write(self.state, move(self.state, gradient, beside), gradient)
         self.t += 1
@@ -136,7 +138,7 @@ class VariantStep(maths.OneStep):
 
     def descended(self, rho: float) -> tuple[Tensor, Tensor]:
         """What is descended with, as a function of rho."""
-        g = perturbed_gradient(self.start.model, self.start.theta, rho, self.directions, self.batch)
+        g = perturbed_gradient(self.row, self.start.model, self.start.theta, rho, self.directions, self.batch)
         return copy.deepcopy(self.row).descent(self.t, g, self.g0)
 
     def objective_after(self, gradient: Tensor, beside: Tensor) -> float:

@@ -51,6 +51,14 @@ def gradient(model: nn.Module, theta: Tensor, data: Batch) -> Tensor:
     return torch.autograd.grad(loss(model, theta, data), theta)[0]
 
 
+def functional_gradient(model: nn.Module, theta: Tensor, perturbed: Tensor, data: Batch) -> Tensor:
+    """J(perturbed)^T c, with c = d loss / d outputs at theta."""
+    before = outputs(model, theta, data).detach().requires_grad_()
+    (c,) = torch.autograd.grad(nn.functional.cross_entropy(before, data[1]), before)
+    perturbed = perturbed.detach().requires_grad_()
+    return torch.autograd.grad((outputs(model, perturbed, data) * c).sum(), perturbed)[0]
+
+
 def hessian_vector(model: nn.Module, theta: Tensor, vector: Tensor, data: Batch) -> Tensor:
     """H v, exact, by double backward."""
     theta = theta.detach().requires_grad_()

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import maths
-from .problems import network, normalised_network
+from .problems import Batch, network, normalised_network
 
 Look = Callable[[Tensor], Tensor]
 
@@ -50,6 +50,10 @@ class Row:
 
     def direction(self, s: Step) -> Tensor | None:
         return s.g / s.g.norm()
+
+    def gradient(self, model: nn.Module, theta: Tensor, perturbed: Tensor, data: Batch) -> Tensor:
+        """g_rho, from the weights and the perturbed weights."""
+        return maths.gradient(model, perturbed, data)
 
     def descent(self, t: int, g: Tensor, g0: Tensor) -> tuple[Tensor, Tensor]:
         """The gradient for the base optimizer, and what descends beside it; g is g_0 on a step that does not climb."""
@@ -155,6 +159,14 @@ class PreconditionedSAM(Row):
         root = s.second_moment.sqrt()
         d = s.g / (root + 0.1 * s.second_moment.mean().sqrt() + 1e-12)
         return d / d.norm()
+
+
+@row
+class FunctionalSAM(Row):
+    """arXiv:2502.02407, section 3: the gradient of c . outputs, c = d loss / d outputs at theta."""
+
+    def gradient(self, model: nn.Module, theta: Tensor, perturbed: Tensor, data: Batch) -> Tensor:
+        return maths.functional_gradient(model, theta, perturbed, data)
 
 
 class Masked(Row):

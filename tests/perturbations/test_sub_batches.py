@@ -33,6 +33,7 @@ from letsam.training.methods import Method
 from oracle import maths
 from oracle.by_hand import perturbed_gradient, pieces
 from oracle.problems import BASES, Batch, batch, closure_on, flat, loss_on, network, same_bits, snapshot, weights_of
+from oracle.variants import Row
 
 
 def sub_batches(data: Batch, count: int = 3) -> tuple[list[Batch], list[float]]:
@@ -63,7 +64,7 @@ def test_m_sharpness_of_any_perturbation(variant: Any) -> None:
         opt.step(in_parts(model, batch(t), opt))
         gradients = [maths.gradient(model, theta, piece) for _, piece in pieces(batch(t), 3)]
         directions = [DIRECTIONS.get(variant.__name__, maths.sam_direction)(theta, g) for g in gradients]
-        g = perturbed_gradient(model, theta, 0.2, directions, batch(t))
+        g = perturbed_gradient(Row(), model, theta, 0.2, directions, batch(t))
         if variant is GSAM:
             g0 = maths.gradient(model, theta, batch(t))
             g = g - 0.4 * (g0 - g * (g0 @ g) / (g @ g))
@@ -79,7 +80,7 @@ def test_the_diagonal_hypergradient_uses_the_mean_direction() -> None:
     theta = flat(model.parameters())
     opt.step(in_parts(model, batch(0), opt), closure_on(model, batch(50)))
     directions = [maths.sam_direction(theta, maths.gradient(model, theta, piece)) for _, piece in pieces(batch(0), 3)]
-    g = perturbed_gradient(model, theta, 0.2, directions, batch(0))
+    g = perturbed_gradient(Row(), model, theta, 0.2, directions, batch(0))
     z = -0.1 * g.square() * torch.stack(directions).mean(0)
     slope = maths.gradient(model, theta - 0.1 * g, batch(50)) @ z
     torch.testing.assert_close(opt.metrics["hypergradient"], slope, rtol=1e-10, atol=0)
@@ -97,7 +98,7 @@ def test_several_ascents_in_each_part() -> None:
             g = maths.gradient(model, at, piece)
             at = at + 0.1 * g / g.norm()
         directions.append((at - theta) / 0.2)
-    g = perturbed_gradient(model, theta, 0.2, directions, batch(0))
+    g = perturbed_gradient(Row(), model, theta, 0.2, directions, batch(0))
     torch.testing.assert_close(flat(model.parameters()), theta - 0.1 * g, rtol=1e-10, atol=1e-12)
     assert seen == [2, 2, 2, 4, 4, 4, 6, 6, 6]
 

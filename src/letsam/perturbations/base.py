@@ -71,6 +71,9 @@ class Perturbation:
     sub_batches: ClassVar[int] = 1
     """If > 1, each micro-batch climbs along its own gradient, as with `m_sharpness`; the number used in a trial."""
 
+    keeps_cotangents: ClassVar[bool] = False
+    """Whether perturbed passes use d loss / d outputs of the pass at the weights (see Functional SAM)."""
+
     ascents: int = 1
     """Number of ascent steps of length rho / `ascents`, each along the gradient at the point reached so far."""
 

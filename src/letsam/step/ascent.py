@@ -25,6 +25,7 @@ from ..perturbations import Perturbation
 from ..perturbations.units import in_units
 from ..radius import Ascent, Evidence
 from ..tensors import add_consuming_, cast_factor, gradients_of, norm, zero_
+from .kept_cotangents import KeptCotangents
 from .parts import Parts
 from .passes import Passes
 from .record import GradientNorms, StepRecord
@@ -40,6 +41,7 @@ class AscentPhase:
 
     def __init__(self, parts: Parts, passes: Passes) -> None:
         self._parts, self._passes, self._ranks = parts, passes, passes.ranks
+        self._cotangents = KeptCotangents()
 
     # --- at the weights ---------------------------------------------------------------------------------------------
 
@@ -93,7 +95,7 @@ class AscentPhase:
             return
         else:
             with self._passes.along_own_gradient(record.climbs):
-                record.loss, record.outputs = self._passes.train(closure, params)
+                record.loss, record.outputs = self._first(closure, params)
             self._passes.replay.keep()
         record.norms = self.norms(params)
 
@@ -151,6 +153,20 @@ class AscentPhase:
         if average is not None:
             average(held)
         record.ascent_gradients = dict(zip((p for p in params if p.grad is not None), held, strict=True))
+
+    def _first(self, closure: Closure, params: list[Tensor]) -> Returned:
+        """A pass at the weights; Functional SAM keeps its gradient at the outputs."""
+        kept = self._cotangents if self._parts.perturbation.keeps_cotangents else None
+        returned = self._passes.train(closure, params, None if kept is None else kept.keeping)
+        if kept is not None and not kept.keeping.found:
+            name = type(self._parts.perturbation).__name__
+            raise ValueError(f"`closure` must call a module with parameters, whose outputs {name} needs, got none")
+        return returned
+
+    def _perturbed(self, closure: Closure, params: list[Tensor]) -> Returned:
+        """A pass at perturbed weights; that of Functional SAM has the gradient at the outputs of the first pass."""
+        reuses = self._parts.perturbation.keeps_cotangents
+        return self._passes.train(closure, params, self._cotangents.reusing if reuses else None)
 
     # --- to the perturbed weights -----------------------------------------------------------------------------------
 
@@ -212,7 +228,7 @@ class AscentPhase:
         self._further_ascents(record, closure, batches)
         if record.tangent is not None:
             record.tangent.probe(record.params, record.weights, record.rho, lambda: self._probe(closure, record))
-        perturbed = self._passes.train(closure, record.params)
+        perturbed = self._perturbed(closure, record.params)
         record.seen.append(perturbed.loss)
         record.perturbed.append(perturbed.loss)
         return perturbed
@@ -223,7 +239,7 @@ class AscentPhase:
             return
         for _ in range(1, self._parts.perturbation.ascents):
             with self._passes.along_own_gradient():
-                record.seen.append(self._passes.train(closure, record.params).loss)
+                record.seen.append(self._perturbed(closure, record.params).loss)
             self.move(record, self.norms(record.params), batches)
         for param in record.params:
             param.grad = record.eps_hat.pop(param, None)
@@ -241,7 +257,7 @@ class AscentPhase:
         total.clear()
         for batch in batches:
             with self._passes.along_own_gradient():
-                first = self._passes.train(batch, params)
+                first = self._first(batch, params)
             self._passes.replay.keep()
             yield batch, first, self.norms(params)
             total.add(params)
@@ -279,6 +295,6 @@ class AscentPhase:
 
     def _probe(self, closure: Closure, record: StepRecord) -> Tensor:
         """A further training pass at perturbed weights, for estimators that probe."""
-        loss = self._passes.train(closure, record.params).loss
+        loss = self._perturbed(closure, record.params).loss
         record.seen += [loss, norm(gradients_of(record.params))]
         return loss

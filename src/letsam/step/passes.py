@@ -67,10 +67,13 @@ class Passes:
         """Unscale the gradients of a pass."""
         precision.unscale_(self.scaler, self._optimizer, params)
 
-    def train(self, closure: Closure, params: list[Tensor]) -> Returned:
-        """A training pass; all of a step start from the same state."""
+    def train(
+        self, closure: Closure, params: list[Tensor], context: AbstractContextManager[Any] | None = None
+    ) -> Returned:
+        """A training pass, within a context if there is one; all of a step start from the same state."""
         self.replay.before_training()
-        return self._run(closure, "closure", params)
+        with context or nullcontext():
+            return self._run(closure, "closure", params)
 
     def validate(self, closure: Closure, params: list[Tensor], step: int, calibrates: bool) -> Tensor:
         """A validation pass; it leaves no trace on modules and generators, and has its own random stream."""
