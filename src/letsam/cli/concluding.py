@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,9 +15,7 @@ from letsam.results.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from letsam.decision import Decision
-    from letsam.decision.sampling_noise import Measure
     from letsam.results import Results
-    from letsam.results.predicted import Predictions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +64,11 @@ def conclude(results: Results, folder: Path, given: DecisionArguments) -> Decisi
     """
     from letsam.decision import decide
     from letsam.results.predicted import load_predictions
+    from letsam.training.predictions import measure_of
 
     predictions = load_predictions(folder, [run.key for run in results.runs])
     options = dataclasses.asdict(given)
-    found = decide(results, predictions=predictions, measure=_measure(results, predictions), **options)
+    found = decide(results, predictions=predictions, measure=measure_of(results, predictions), **options)
     dataclasses.replace(results, decision=found.as_json()).save(folder / "results.json")
     return found
 
@@ -96,15 +95,3 @@ def print_last_verdict(results: Results, *, numbers: bool = False) -> None:
 
     if results.decision is not None:
         print_verdict(Decision.from_json(results.decision), numbers=numbers)
-
-
-def _measure(results: Results, predictions: Sequence[Predictions]) -> Measure | None:
-    """The metric as a function of arrays; None where it is none of those that are computed on whole test sets."""
-    if not predictions:
-        return None
-    from letsam.tasks.metrics import array_measure
-
-    try:
-        return array_measure(results.metric, predictions[0].kind)
-    except ValueError:
-        return None

@@ -28,8 +28,7 @@ def hashes_of(config: Mapping[str, Any]) -> dict[str, Any]:
     named = [("train", options.get("path")), ("test", options.get("test"))]
     sources = [hashed_source(role, path) for role, path in named if path is not None and Path(path).exists()]
     if not sources:
-        text = json.dumps(config.get("data"), sort_keys=True)
-        sources = [{"role": "task", "name": config.get("task"), "sha256": hashlib.sha256(text.encode()).hexdigest()}]
+        sources = [hashed_record("task", str(config.get("task")), config.get("data"))]
     return {"fingerprint": fingerprint_of(sources), "sources": sources}
 
 
@@ -48,6 +47,18 @@ def hashed_source(role: str, path: str) -> dict[str, Any]:
     for file in files:
         digest.update(f"{file.relative_to(place).as_posix()}\0{_hash_of(file)}\n".encode("utf-8", "surrogateescape"))
     return {"role": role, "name": path, "sha256": digest.hexdigest(), "files": len(files)}
+
+
+def hashed_record(role: str, name: str, record: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The entry of data that are no file, by their record in ``results.json``.
+
+    Args:
+        role: what they were used for.
+        name: of the task.
+        record: see `letsam.training.data_record.DataRecord.as_json`.
+    """
+    text = json.dumps(record, sort_keys=True)
+    return {"role": role, "name": name, "sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def fingerprint_of(sources: Iterable[dict[str, Any]]) -> str:

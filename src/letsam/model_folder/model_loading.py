@@ -181,9 +181,7 @@ def load(folder: str | Path, *, device: str | torch.device = "cpu", network: nn.
         config: dict[str, Any] = json.loads((place / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelFolderError(f"{place / CONFIG}: expected the configuration of a model, got {error!r}") from error
-    made = network if network is not None else _network(config, place)
-    if (place / WEIGHTS).is_file():
-        _load_weights(made, place / WEIGHTS, config)
+    made = restored_network(config, place, network)
     preparation = load_preparation(place / PREPARATION) if (place / PREPARATION).is_dir() else None
     return LoadedModel(
         model=made.to(device).eval(),
@@ -195,6 +193,23 @@ def load(folder: str | Path, *, device: str | torch.device = "cpu", network: nn.
         fingerprint=fingerprint(place),
         preparation=preparation,
     )
+
+
+def restored_network(config: Mapping[str, Any], folder: Path, network: nn.Module | None = None) -> nn.Module:
+    """The network of a model's folder with its trained weights.
+
+    Args:
+        config: the content of ``model.json``.
+        folder: of the model.
+        network: of the same architecture, which gets the weights; None: it is built as the folder says.
+
+    Raises:
+        ModelFolderError: the weights are those of another network.
+    """
+    made = network if network is not None else _network(config, folder)
+    if (folder / WEIGHTS).is_file():
+        _load_weights(made, folder / WEIGHTS, config)
+    return made
 
 
 def _network(config: Mapping[str, Any], folder: Path) -> nn.Module:

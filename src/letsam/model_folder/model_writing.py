@@ -78,11 +78,16 @@ class TrainedModel:
         return cls(training, weights, results, chosen_by, tuple(seeds))
 
     def save(self, out: Path, export: str | None = None) -> Path:
-        """Write ``OUT/model``; a reader sees the old folder or the new one, whenever this is interrupted.
+        """Write ``OUT/model``; see `save_as`."""
+        return self.save_as(out / FOLDER, export)
+
+    def save_as(self, place: Path, export: str | None = None, record: VersionRecord | None = None) -> Path:
+        """Write a model's folder; a reader sees the old folder or the new one, whenever this is interrupted.
 
         Args:
-            out: the folder of the results.
+            place: the folder.
             export: "torch" or "onnx", as another file; None: no other file.
+            record: of the version; None: the first one, as it was trained from its initial weights.
 
         Returns:
             The folder.
@@ -93,7 +98,7 @@ class TrainedModel:
         network = self._network()
         example = inputs_for(network, _example(self.training.task))
         failed: ExportError | None = None
-        with replacing_folder(out / FOLDER) as folder:
+        with replacing_folder(place) as folder:
             with torch.no_grad():
                 outputs = logits_of(model_outputs(network, example))
             config = self._config(outputs)
@@ -102,12 +107,12 @@ class TrainedModel:
                     config["exported"] = export_model(network, example, folder, export)
                 except ExportError as error:
                     failed = error
-            self._write(network, config, folder)
+            self._write(network, config, folder, record or self.first_version())
         if failed is not None:
-            raise ExportError(f"{out / FOLDER} is written, but without the export: {failed}") from failed
-        return out / FOLDER
+            raise ExportError(f"{place} is written, but without the export: {failed}") from failed
+        return place
 
-    def _write(self, network: nn.Module, config: dict[str, Any], folder: Path) -> None:
+    def _write(self, network: nn.Module, config: dict[str, Any], folder: Path, record: VersionRecord) -> None:
         """The files of the folder; the network may be changed, as its adapters are merged."""
         from safetensors.torch import save_file
 
@@ -129,7 +134,7 @@ class TrainedModel:
         for name, values in ((CONFIG, config), (SPLIT, self.split()), (RADIUS, self.radius())):
             write_atomically(folder / name, json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
         write_atomically(folder / CARD, card)
-        self.version().save(folder)
+        record.save(folder)
         write_manifest(folder)
 
     def _network(self) -> nn.Module:
@@ -198,7 +203,7 @@ class TrainedModel:
             "schedule": None if schedule is None else list(schedule),
         }
 
-    def version(self) -> VersionRecord:
+    def first_version(self) -> VersionRecord:
         """The record of the version: the first, as it was trained from its initial weights."""
         run, options = self.results.runs[0], self.results.config
         return VersionRecord(

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from letsam.results.records import Results
 
-__all__ = ["UNDER_SHIFT", "MetricScale", "metric_scale", "number_text", "value_scale"]
+__all__ = ["ON_OLD_DATA", "UNDER_SHIFT", "MetricScale", "metric_scale", "number_text", "value_scale"]
 
 PERCENT = ("accuracy", "balanced accuracy", "exact match", "mean corruption error")
 HUNDREDTHS = ("BLEU",)
 BOUNDED = ("R2", "Spearman", "AUROC", "F1", "log loss", "Matthews correlation", "Pearson-Spearman correlation")
 UNDER_SHIFT = " under shift"  # ends the name of the mean of a metric over shifted test sets
+ON_OLD_DATA = " on old data"  # ends the name of a metric on the test samples of earlier data
 MOST_DIGITS = 8
 
 
@@ -60,7 +61,7 @@ def value_scale(metric: str, sizes: list[float]) -> MetricScale:
         >>> value_scale("R2", [0.178]).text(0.178), value_scale("RMSE", [54.321]).text(54.321)
         ('0.178', '54.32')
     """
-    metric = metric.removesuffix(UNDER_SHIFT)
+    metric = metric.removesuffix(UNDER_SHIFT).removesuffix(ON_OLD_DATA)
     if metric in PERCENT:
         return MetricScale(100.0, 2, " %")
     if metric in HUNDREDTHS:

@@ -239,6 +239,25 @@ class TrialConfig:
         searched = {"search": None if self.search is None else list(self.search)}
         return {**values, **texts, **options, **searched, "data": data}
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> TrialConfig:
+        """The options that `as_json` wrote, without the record of the data.
+
+        Example:
+            >>> config = TrialConfig(task="digits", epochs=3, methods=(Method.parse("sam:0.1"),))
+            >>> TrialConfig.from_json(config.as_json()) == config
+            True
+        """
+        known = {field.name for field in dataclasses.fields(cls)} - {"data", "name"}
+        given = {name: value for name, value in values.items() if name in known}
+        given |= {"methods": tuple(map(Method.parse, values["methods"])), "seeds": tuple(values["seeds"])}
+        for name, kind in (("data_options", DataOptions), ("model_options", ModelOptions)):
+            if given.get(name) is not None:
+                given[name] = kind.from_json(given[name])
+        if given.get("search") is not None:
+            given["search"] = tuple(given["search"])
+        return cls(**given)
+
     def check_continues(self, earlier: Mapping[str, Any], *, more_epochs: bool = False) -> None:
         """Raise unless runs with these options can be added to results with the options `earlier`.
 

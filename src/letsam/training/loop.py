@@ -159,7 +159,7 @@ class Training:
             return
         self.epoch += 1
         if self.finished or self.epoch % math.ceil(self.epochs / self.task.evaluations) == 0:
-            self._record()
+            self.record()
 
     @ended_workers_are_named()
     def one_step(self) -> None:
@@ -243,7 +243,7 @@ class Training:
             called("loss", self.fabric.backward, loss if parts == 1 else loss / parts)
         return loss.detach()
 
-    def _record(self) -> None:
+    def record(self) -> None:
         """Evaluate, and add the values to the history."""
         train_loss = self.evaluate(self.measured)[0]
         self.outputs = OutputCollector(self.task) if self.finished else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from letsam.results import Run
+from letsam.decision.sampling_noise import Measure
+from letsam.results import Results, Run
 from letsam.results.predicted import FOLDER, Kind, Predictions, predictions_file
 from letsam.tasks import Task
+from letsam.tasks.metrics import array_measure
 from letsam.tasks.model_outputs import logits_of
 from letsam.tasks.weighted import plain_targets
 
-__all__ = ["LARGEST_OUTPUTS", "Finished", "OutputCollector"]
+__all__ = ["LARGEST_OUTPUTS", "Finished", "OutputCollector", "measure_of"]
 
 LARGEST_OUTPUTS = 4_000_000
 """Predictions of more numbers than this are not kept: the file of one run would have more than 16 MB."""
@@ -101,6 +104,18 @@ class OutputCollector:
             return Predictions(method, seed, kind, outputs.numpy(), numbers.numpy(), classes, samples)
         except ValueError:
             return None
+
+
+def measure_of(results: Results, predictions: Sequence[Predictions]) -> Measure | None:
+    """The metric of results as a function of arrays, for a verdict.
+
+    Returns:
+        None where it is none of those that are computed on whole test sets.
+    """
+    try:
+        return array_measure(results.metric, predictions[0].kind) if predictions else None
+    except ValueError:
+        return None
 
 
 def _one_row_each(value: Any, samples: int) -> bool:
