@@ -4,7 +4,8 @@ Each part works on folders of models (``docs/model-folder.md``) and writes plain
 """
 
 from letsam.operation.assignment import assigned
+from letsam.operation.retuning import RetuneReport, retune
 from letsam.operation.shadow_report import ShadowReport
 from letsam.operation.shadowing import shadow
 
-__all__ = ["ShadowReport", "assigned", "shadow"]
+__all__ = ["RetuneReport", "ShadowReport", "assigned", "retune", "shadow"]

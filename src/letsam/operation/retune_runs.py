@@ -20,7 +20,7 @@ from letsam.training.config import TrialConfig
 from letsam.training.evaluation import evaluate_on
 from letsam.training.feed import Batches
 from letsam.training.loop import Training
-from letsam.training.methods import Method, PlannedRun
+from letsam.training.methods import KINDS, Method, PlannedRun
 from letsam.training.predictions import Finished
 from letsam.training.rehearsal import rehearse
 from letsam.training.sampling import SplitCache, Splits
@@ -50,10 +50,11 @@ class RetuneRuns:
     parent: str
 
     @property
-    def plan(self) -> list[tuple[str, int]]:
-        """The keys of all runs: seed by seed, the model in use first."""
-        names = [CHAMPION, *(one.method.name for one in self.compared)]
-        return [(name, seed) for seed in self.config.seeds for name in names]
+    def plan(self) -> list[PlannedRun]:
+        """All runs: seed by seed, the model in use first."""
+        as_it_is = Method(CHAMPION, KINDS["sgd"], None)
+        methods = [as_it_is, *(one.method for one in self.compared)]
+        return [PlannedRun(method, seed) for seed in self.config.seeds for method in methods]
 
     def rehearse(self) -> None:
         """Try a batch with each challenger.
@@ -74,21 +75,22 @@ class RetuneRuns:
         """
         known = {run.key for run in results.runs}
         cache = SplitCache(self.tuned.task, **self.config.split_options)
-        for name, seed in self.plan:
-            if (name, seed) in known:
+        for row in self.plan:
+            if row.key in known:
                 continue
-            splits = cache.get(seed, hold_out=True)
-            challenger = next((one for one in self.compared if one.method.name == name), None)
-            if challenger is None:
-                finished = self._as_it_is(seed, splits)
+            splits = cache.get(row.seed, hold_out=True)
+            challenger = next((one for one in self.compared if one.method == row.method), None)
+            if challenger is None:  # the model in use, measured as a run of no step
+                training = Training(self.tuned.task, row.method, row.seed, self.config, self.fabric, splits=splits)
+                training.record()
             else:
-                training = self.trained(challenger, seed, splits, callback)
-                finished = self._measured(training)
+                training = self.trained(challenger, row.seed, splits, callback)
+            finished = self._measured(training)
             finished.save_predictions(self.folder)
             results = results.with_run(finished.run)
             results.save(self.folder / RESULTS)
-            if challenger is not None and seed != self.config.seeds[0]:
-                self.checkpoint(name, seed).unlink(missing_ok=True)
+            if challenger is not None and row.seed != self.config.seeds[0]:
+                self.checkpoint(row.name, row.seed).unlink(missing_ok=True)
             yield results
 
     def trained(
@@ -113,17 +115,6 @@ class RetuneRuns:
     def checkpoint(self, method: str, seed: int) -> Path:
         """The checkpoint of a run; that of the first seed is kept until the next version is written."""
         return self.folder / "checkpoints" / f"{Path(predictions_file(method, seed)).stem}.pt"
-
-    def _as_it_is(self, seed: int, splits: Splits) -> Finished:
-        """The model in use, measured as a run of no step."""
-        training = Training(self.tuned.task, Method.parse("sgd"), seed, self.config, self.fabric, splits=splits)
-        training.record()
-        found = self._measured(training)
-        predictions = found.predictions
-        return Finished(
-            dataclasses.replace(found.run, method=CHAMPION),
-            None if predictions is None else dataclasses.replace(predictions, method=CHAMPION),
-        )
 
     def _measured(self, training: Training) -> Finished:
         """The record of a run, with the main metric on old test data as a further one."""

@@ -10,15 +10,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from letsam import checks
 from letsam.decision import FEWEST_SEEDS
 from letsam.model_folder.manifest import check_manifest, fingerprint
-from letsam.model_folder.model_places import version_name
+from letsam.model_folder.model_places import FOLDER, model_place, version_name
 from letsam.model_folder.model_writing import TrainedModel
 from letsam.model_folder.version_folder import VersionFolder
 from letsam.model_folder.version_record import VersionRecord, measured_numbers, version_of
@@ -27,12 +28,14 @@ from letsam.operation.champion import Champion
 from letsam.operation.new_data import NewData, TunedTask
 from letsam.operation.promotion import Promotion, promotion
 from letsam.operation.retune_runs import RetuneRuns
-from letsam.results import Results, locked_folder, write_atomically
+from letsam.results import Results, locked_folder, remove_leftovers, write_atomically
+from letsam.results.predicted import FOLDER as PREDICTIONS
 from letsam.results.predicted import load_predictions
 from letsam.results.schema import dumped
 from letsam.training.config import TrialConfig
 from letsam.training.devices import make_fabric
-from letsam.training.trial import REPORT, RESULTS, EpochCallback, environment, open_results
+from letsam.training.methods import PlannedRun
+from letsam.training.trial import REPORT, RESULTS, environment, open_results
 
 __all__ = ["EPOCHS", "LR_FACTOR", "RetuneReport", "retune"]
 
@@ -41,6 +44,9 @@ LR_FACTOR = 0.1
 SEEDS = (0, 1, 2, 3, 4)
 STATE, RETUNES = "retune.json", "retunes"
 FORMAT = "letsam retune 1"
+
+Progress = Callable[[Results, Sequence[PlannedRun]], AbstractContextManager[Any]]
+"""Shows how far the runs are."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +118,7 @@ def retune(
     promote: bool = True,
     resume: bool = False,
     device: str = "auto",
-    callback: EpochCallback | None = None,
-    started: Callable[[Results, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> RetuneReport:
     """Train a model again on new data, from its weights, and write the best challenger as the next version.
 
@@ -139,8 +144,8 @@ def retune(
         promote: whether a version with the verdict go becomes the current one.
         resume: complete a re-tuning with these arguments that was interrupted; begin one where there is none.
         device: "auto", "cpu", "cuda" or "mps".
-        callback: called after every epoch with the run, the epochs that are done and their number.
-        started: called before the first run with the results so far and the number of all runs.
+        progress: called with the results so far and all runs; a context manager that gives an object with the methods
+            `epoch(run, epochs done, epochs)` and `finished(results)`, such as `letsam.cli.live.live_trial`.
 
     Returns:
         The verdict and what was written.
@@ -151,8 +156,11 @@ def retune(
         ValueError: an option out of range; an unfinished re-tuning without `resume`; another process writes to the
             folder of the versions. Nothing is written in any of these cases.
     """
+    around = VersionFolder.around(model)
+    folder = _versions_of(model, out)
+    place = _interrupted_parent(folder) if resume and around is not None and Path(model) == around.folder else None
     plan, fabric = _planned(
-        Champion.read(model),
+        Champion.read(model if place is None else place),
         NewData(str(data), None if test is None else str(test), None if old is None else str(old)),
         radius=radius,
         lr=lr,
@@ -163,12 +171,13 @@ def retune(
         validation_share=validation_share,
         device=device,
     )
-    around = VersionFolder.around(model)
-    folder = Path(out) if out is not None else around.folder if around else _beside(plan.champion.place)
     with locked_folder(folder):
         versions = VersionFolder(folder)
         versions.check_holds(plan.champion.place)
         place, number = _place(versions, plan, resume=resume)
+        for killed in (place, place / PREDICTIONS):
+            if killed.is_dir():
+                remove_leftovers(killed)
         runs = RetuneRuns(plan.tuned, plan.config, plan.compared, fabric, place, plan.champion.fingerprint)
         results = open_results(place, plan.config, environment(fabric), plan.tuned.task.inferred, resume=True)
         results = dataclasses.replace(results, config=_recorded(plan))
@@ -176,11 +185,16 @@ def retune(
             runs.rehearse()
         versions.begin(plan.champion.place)
         _save_state(place, plan)
-        if started:
-            started(results, len(runs.plan))
-        for finished in runs.missing(results, callback):
-            results = finished
+        with (progress or _silent)(results, runs.plan) as shown:
+            for finished in runs.missing(results, None if shown is None else shown.epoch):
+                results = finished
+                if shown is not None:
+                    shown.finished(results)
         return _concluded(plan, runs, results, versions, number, promote=promote)
+
+
+def _silent(results: Results, plan: Sequence[PlannedRun]) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 def _planned(
@@ -219,6 +233,7 @@ def _planned(
         validation_shift=None,
         evaluate_shift=evaluate_shift,
         refit=False,
+        release=None,
         train_size=None,
         data_dir=None,
         data_options=tuned.data_options,
@@ -248,16 +263,35 @@ def _recorded(plan: _Plan) -> dict[str, Any]:
     return {**plan.config.as_json(), "retune": {**plan.options, "parent": plan.champion.fingerprint}}
 
 
-def _beside(place: Path) -> Path:
-    """The folder of versions of a model that is in none: beside its results, or beside itself."""
-    own = place.parent if place.name == "model" else place
-    return own.with_name(f"{own.name}-versions")
+def _versions_of(model: str | Path, out: str | Path | None) -> Path:
+    """The folder of versions: as given, that of the model, or one beside the model or its results."""
+    around = VersionFolder.around(model)
+    if out is not None or around is not None:
+        return Path(out) if out is not None else cast(VersionFolder, around).folder
+    place = model_place(model)
+    own = place.parent if place.name == FOLDER else place
+    return own.with_name(f"{own.resolve().name}-versions")
+
+
+def _interrupted_parent(folder: Path) -> Path | None:
+    """The model that an unfinished re-tuning began with: its version may have become the current one already."""
+    begun = _begun(folder)
+    state = _state(begun[-1]) if begun else {"finished": True}
+    if state.get("finished"):
+        return None
+    places = VersionFolder(folder).versions.values()
+    return next((place for place in places if fingerprint(place) == state["parent"]), None)
+
+
+def _begun(folder: Path) -> list[Path]:
+    """The folders of the re-tunings that have begun, in order."""
+    retunes = folder / RETUNES
+    return sorted(path for path in retunes.iterdir() if (path / STATE).is_file()) if retunes.is_dir() else []
 
 
 def _place(versions: VersionFolder, plan: _Plan, *, resume: bool) -> tuple[Path, int]:
     """The folder of this re-tuning, which may have begun already, and the number of its version."""
-    folder = versions.folder / RETUNES
-    begun = sorted(path for path in folder.iterdir() if (path / STATE).is_file()) if folder.is_dir() else []
+    begun = _begun(versions.folder)
     last = begun[-1] if begun else None
     state = None if last is None else _state(last)
     if last is not None and state is not None:
@@ -273,7 +307,7 @@ def _place(versions: VersionFolder, plan: _Plan, *, resume: bool) -> tuple[Path,
             return last, int(last.name[1:])
     taken = [*versions.versions, *(int(path.name[1:]) for path in begun), 1]
     number = max(taken) + 1
-    return folder / version_name(number), number
+    return versions.folder / RETUNES / version_name(number), number
 
 
 def _state(place: Path) -> Mapping[str, Any]:
@@ -317,18 +351,12 @@ def _concluded(
     if version is not None and found.verdict == "go" and promote:
         if versions.is_current(version):
             promoted = True
-        elif fingerprint(_current_place(versions)) == plan.champion.fingerprint:
+        elif fingerprint(model_place(versions.folder)) == plan.champion.fingerprint:
             versions.make_current(version)
             promoted = True
     _save_state(runs.folder, plan, finished=True, verdict=found.verdict)
     shutil.rmtree(runs.folder / "checkpoints", ignore_errors=True)
     return RetuneReport(versions.folder, results, found, version, promoted, runs.folder / REPORT)
-
-
-def _current_place(versions: VersionFolder) -> Path:
-    from letsam.model_folder import model_place
-
-    return model_place(versions.folder)
 
 
 def _write_version(
