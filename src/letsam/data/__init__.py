@@ -7,6 +7,7 @@
 - `loaded`, `preparation`: prepared data, and how inputs of new files are prepared in the same way
 - `new_targets`: the targets of new data for a trained model
 - `known_form`: how new data with targets are prepared as those that a model was trained on
+- `joined`: new data with earlier ones, for a model that must not forget them
 - `as_task`: the task
 - `problems`: the error for data that cannot be used
 

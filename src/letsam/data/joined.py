@@ -36,7 +36,7 @@ def joined_data(new: LoadedData, old: LoadedData) -> LoadedData:
         raise DataError("old and new data with a column `group` cannot be joined: a group may be in both of them")
     kept = places_not_in(_unweighted(old.train), _unweighted(new.test))
     count = len(old.train) - len(kept)  # pyright: ignore[reportArgumentType]
-    train = joined(_unweighted(new.train), some_of(_unweighted(old.train), kept))
+    train = joined_sets(_unweighted(new.train), some_of(_unweighted(old.train), kept))
     times = weights = None
     if new.times is not None and old.times is not None:
         times = torch.cat([new.times, old.times[kept]])
@@ -47,7 +47,7 @@ def joined_data(new: LoadedData, old: LoadedData) -> LoadedData:
     return dataclasses.replace(new, train=train, times=times, weights=weights, inferred=(*new.inferred, *rows))
 
 
-def joined(first: Dataset[Any], second: Dataset[Any]) -> Dataset[Any]:
+def joined_sets(first: Dataset[Any], second: Dataset[Any]) -> Dataset[Any]:
     """Two data sets as one, of the same type where both have it, so that they are read and augmented as before."""
     if type(first) is TensorDataset and type(second) is TensorDataset:
         return TensorDataset(*(torch.cat(pair) for pair in zip(first.tensors, second.tensors, strict=True)))

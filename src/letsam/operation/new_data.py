@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from letsam.data import DataOptions, LoadedData, is_data, read_data
 from letsam.data.as_task import task_of
-from letsam.data.joined import joined, joined_data
+from letsam.data.joined import joined_data, joined_sets
 from letsam.data.loss_by_kind import KindLoss
 from letsam.model_folder.data_hashes import fingerprint_of, hashed_record, hashed_source
 from letsam.model_folder.model_loading import restored_network
@@ -154,7 +154,7 @@ def _in_code(champion: Champion, data: NewData) -> TunedTask:
         for name in ("groups", "times"):
             if getattr(task, name) is not None or getattr(old, name) is not None:
                 raise ValueError(f"`old` must not be given with a task that has {name}")
-        task = dataclasses.replace(task, train=joined(task.train, old.train))
+        task = dataclasses.replace(task, train=joined_sets(task.train, old.train))
     return TunedTask(task, None, old)
 
 
