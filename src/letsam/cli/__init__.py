@@ -4,8 +4,7 @@ Invalid input is reported in one line on stderr, with exit status 2; an interrup
 imports what it needs when it runs.
 
 - `commands`: the commands
-- `retune_command`: those of models in operation, one a file; a further one needs an import below
-- `shadow_command`: a command of models in operation; a further one needs a file and an import below
+- `retune_command`, `shadow_command`: those of models in operation, one a file; a further one needs an import below
 - `options`: their options, and how lists are read
 - `terminal`: tables, progress bars and messages
 """
