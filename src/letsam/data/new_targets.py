@@ -19,7 +19,7 @@ from letsam.data.table_files import Frame, first_names, import_pandas, read_fram
 from letsam.data.targets import DELIMITERS, TargetPlan, class_name
 from letsam.data.tensor_files import array_targets
 
-__all__ = ["KnownTargets", "read_targets"]
+__all__ = ["KnownTargets", "read_targets", "targets_of_values"]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def read_targets(
     elif modality in _FOLDERS:
         found = _of_folder(path, options, modality, Labels(kind, tuple(classes)), new_classes)
     else:
-        found = _of_rows(array_targets(Path(path)), Labels(kind, tuple(classes)), path, new_classes)
+        found = targets_of_values(array_targets(Path(path)), Labels(kind, tuple(classes)), path, new_classes)
     if not len(found):
         raise DataError(f"{path}: expected at least one sample with a target, got none")
     return found
@@ -149,15 +149,31 @@ def _of_folder(path: str, options: DataOptions, modality: str, labels: Labels, n
     files = labelled_files(Path(path), wanted)
     label = dict(zip(map(_same, files.names), files.labels, strict=True))
     names = unlabelled_files(Path(path), wanted)[1]
-    return _of_rows([label.get(_same(name)) for name in names], labels, files.place, new)
+    return targets_of_values([label.get(_same(name)) for name in names], labels, files.place, new)
 
 
-def _of_rows(values: list[Any], labels: Labels, place: str, new: bool) -> KnownTargets:
+def targets_of_values(values: Sequence[Any], labels: Labels, place: str, new_classes: bool = False) -> KnownTargets:
+    """The targets of samples whose labels are in memory.
+
+    Args:
+        values: one for each sample: the name of a class, a number, or a row of numbers; None or NaN where it is not
+            known.
+        labels: what the model knows.
+        place: what the values are, for errors.
+        new_classes: take classes that the training data do not have, as long as some are known.
+
+    Raises:
+        DataError: a value of another kind, or a class that is not known.
+
+    Example:
+        >>> targets_of_values(["dog", None, "cat"], Labels("classification", ("cat", "dog")), "`labels`").places
+        tensor([0, 2])
+    """
     places = [i for i, value in enumerate(values) if not _missing(value)]
     if not places:
         return KnownTargets(torch.empty(0), torch.empty(0, dtype=torch.int64))
     kept, unseen = [values[i] for i in places], ()
-    if new and labels.kind == "classification":
+    if new_classes and labels.kind == "classification":
         unseen = _unseen([label_name(value) for value in kept], labels.classes, place)
     targets = Labels(labels.kind, (*labels.classes, *unseen)).targets(kept, place)
     if labels.kind != "classification":

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from letsam.data import DataError, DataOptions, Preparation, load_preparation
 from letsam.data.preparation import InputRows
@@ -116,10 +116,14 @@ class LoadedModel:
             size: of a batch, >= 1.
             places: of the inputs, in order; None: all.
         """
-        collate = None if self.preparation is None or isinstance(inputs, InputRows) else self.preparation.collate
         chosen = inputs if places is None else Subset(inputs, places)
-        for batch in DataLoader(chosen, batch_size=size, collate_fn=collate):
+        for batch in DataLoader(chosen, batch_size=size, collate_fn=self.collating(inputs)):
             yield inputs_for(self.model, batch)
+
+    def collating(self, inputs: Dataset[Any]) -> Callable[[list[Any]], Any]:
+        """What makes a batch of prepared inputs."""
+        own = None if self.preparation is None or isinstance(inputs, InputRows) else self.preparation.collate
+        return own or default_collate
 
     @contextlib.contextmanager
     def inputs(self, data: Any) -> Iterator[Dataset[Any]]:

@@ -44,7 +44,7 @@ def reference_of_run(training: Training, network: nn.Module, seeds: Sequence[Run
     """
     task, device = training.task, training.fabric.device
     test, plain = training.test, training.measured
-    places = _drawn(len(test), MOST_HELD_OUT)
+    places = drawn_places(len(test), MOST_HELD_OUT)
     targets: list[Any] = []
 
     def batches() -> Iterator[Any]:
@@ -66,7 +66,7 @@ def reference_of_run(training: Training, network: nn.Module, seeds: Sequence[Run
             sharpness = group_sharpness(network, groups, loss)
     finally:
         network.cpu()
-    chosen = _drawn(len(plain), MOST_TRAINING)
+    chosen = drawn_places(len(plain), MOST_TRAINING)
     features = InputFeatures.of_training(plain.dataset, task)
     inputs = (plain.dataset[place][0] for place in chosen)
     result = training.result()
@@ -102,7 +102,7 @@ def reference_of_data(model: LoadedModel, data: Any, targets: KnownTargets | Non
         raise DataError(f"{name}: a reference needs data with targets, got none")
     with model.inputs(data) as dataset:
         samples: Any = dataset
-        kept = _drawn(len(targets), MOST_HELD_OUT)
+        kept = drawn_places(len(targets), MOST_HELD_OUT)
         places = targets.places[kept].tolist()
         truth = targets.values[kept]
         weights = None if targets.weights is None else targets.weights[kept]
@@ -116,7 +116,7 @@ def reference_of_data(model: LoadedModel, data: Any, targets: KnownTargets | Non
             inputs = model.batches(samples, GROUP, places[: len(starts) * GROUP])
             groups = ((batch, truth[start : start + GROUP]) for start, batch in zip(starts, inputs, strict=True))
             sharpness = group_sharpness(model.model, groups, loss)
-        pairs: Any = [(samples[place], 0) for place in _drawn(len(samples), MOST_TRAINING)]
+        pairs: Any = [(samples[place], 0) for place in drawn_places(len(samples), MOST_TRAINING)]
         features = InputFeatures.of_training(pairs, model)
         rows = features(one for one, _ in pairs) if features is not None else torch.empty(0, 0)
     run = model.results.runs[0]
@@ -235,10 +235,12 @@ def _fits(found: Activations, targets: Any, kind: str) -> bool:
     return targets.reshape(len(targets), -1).shape == found.outputs.shape
 
 
-def _drawn(count: int, most: int) -> list[int]:
-    """Up to `most` of so many places, always the same ones, in order."""
-    stream = torch.Generator().manual_seed(0)
-    return torch.randperm(count, generator=stream)[:most].sort().values.tolist()
+def drawn_places(count: int, most: int) -> list[int]:
+    """Up to `most` of so many places, always the same ones, in an order that has nothing to do with theirs.
+
+    Data are often sorted by class: the first of these places are still a fair sample.
+    """
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))[:most].tolist()
 
 
 def _starts(count: int) -> list[int]:

@@ -7,5 +7,18 @@ from letsam.operation.assignment import assigned
 from letsam.operation.retuning import RetuneReport, retune
 from letsam.operation.shadow_report import ShadowReport
 from letsam.operation.shadowing import shadow
+from letsam.operation.watch import Watch
+from letsam.operation.watch_record import Alarm, WatchError, WatchRecord, read_watch
 
-__all__ = ["RetuneReport", "ShadowReport", "assigned", "retune", "shadow"]
+__all__ = [
+    "Alarm",
+    "RetuneReport",
+    "ShadowReport",
+    "Watch",
+    "WatchError",
+    "WatchRecord",
+    "assigned",
+    "read_watch",
+    "retune",
+    "shadow",
+]

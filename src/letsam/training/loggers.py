@@ -21,7 +21,7 @@ from letsam.results.predicted import predictions_file
 if TYPE_CHECKING:
     from letsam.training.loop import Training
 
-__all__ = ["LOGGERS", "LogTo", "logged", "logged_point"]
+__all__ = ["LOGGERS", "LogTo", "finish_logger", "logged", "logged_point", "quiet_loggers"]
 
 LOGGERS: Mapping[str, tuple[str, ...]] = {
     "tensorboard": ("tensorboard",),
@@ -74,7 +74,7 @@ class LogTo:
     def prepare(self) -> None:
         """Make what workers would otherwise make at the same time: the database of MLflow and its experiment."""
         if "mlflow" in self.names:
-            with _quiet():
+            with quiet_loggers():
                 from mlflow.tracking import MlflowClient
 
                 place, artifacts = self._mlflow_store()
@@ -84,36 +84,45 @@ class LogTo:
 
     def loggers(self, training: Training) -> dict[str, Logger]:
         """The loggers of one run by name, with its hyperparameters."""
-        loggers = {name: self._logger(name, training) for name in self.names}
+        run = Path(predictions_file(training.name, training.seed)).stem
+        loggers = {name: self.logger(name, run) for name in self.names}
         for name, logger in loggers.items():
             if name != "csv":  # which keeps none
                 logger.log_hyperparams(_hyperparameters(training))
         return loggers
 
-    def _logger(self, name: str, training: Training) -> Logger:
-        run = Path(predictions_file(training.name, training.seed)).stem
+    def logger(self, name: str, run: str, *, key: str | None = None, run_id: str | None = None) -> Logger:
+        """A logger.
+
+        Args:
+            name: of `names`.
+            run: what it is shown as.
+            key: of a run that several processes log to, one after another; None: each process has a run of its own.
+            run_id: what MLflow has called that run, once it has begun.
+        """
         folder = Path(self.folder)
+        version = None if key is None else ""
         if name == "tensorboard":
             from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
-            return TensorBoardLogger(folder / "tensorboard", name=run)
+            return TensorBoardLogger(folder / "tensorboard", name=run, version=version)
         if name == "csv":
             from lightning_fabric.loggers.csv_logs import CSVLogger
 
-            return CSVLogger(folder / "csv", name=run, flush_logs_every_n_steps=1)
+            return CSVLogger(folder / "csv", name=run, version=version, flush_logs_every_n_steps=1)
         if name == "mlflow":
-            return self._mlflow(run)
+            return self._mlflow(run, run_id)
         from lightning.pytorch.loggers import WandbLogger
 
         os.environ.setdefault("WANDB_SILENT", "true")
         folder.mkdir(parents=True, exist_ok=True)
-        return WandbLogger(project=self.project, name=run, group=self.folder, save_dir=folder)
+        return WandbLogger(project=self.project, name=run, group=self.folder, save_dir=folder, id=key)
 
-    def _mlflow(self, run: str) -> Logger:
+    def _mlflow(self, run: str, run_id: str | None) -> Logger:
         from lightning.pytorch.loggers import MLFlowLogger
 
         place, artifacts = self._mlflow_store()
-        return MLFlowLogger(self.project, run_name=run, tracking_uri=place, artifact_location=artifacts)
+        return MLFlowLogger(self.project, run_name=run, tracking_uri=place, artifact_location=artifacts, run_id=run_id)
 
     def _mlflow_store(self) -> tuple[str, str | None]:
         """The server that the environment names, or a database in the folder; and where files would go."""
@@ -139,7 +148,7 @@ def logged(logs: LogTo | None, training: Training) -> Iterator[Callable[[], None
         yield lambda: None
         return
     count = len(training.history["epoch"])
-    with _quiet():
+    with quiet_loggers():
         loggers = logs.loggers(training)
 
         def log() -> None:
@@ -155,9 +164,14 @@ def logged(logs: LogTo | None, training: Training) -> Iterator[Callable[[], None
             status = "success"
         finally:
             for name, logger in loggers.items():
-                logger.finalize(status)
-                if name == "wandb":  # else the next run of this process would go on with this one
-                    logger.experiment.finish(exit_code=int(status == "failed"))
+                finish_logger(name, logger, status)
+
+
+def finish_logger(name: str, logger: Logger, status: str) -> None:
+    """Tell a logger that its run has ended: with the status "success" or "failed"."""
+    logger.finalize(status)
+    if name == "wandb":  # else the next run of this process would go on with this one
+        logger.experiment.finish(exit_code=int(status == "failed"))
 
 
 def logged_point(training: Training) -> dict[str, float]:
@@ -182,7 +196,7 @@ def _hyperparameters(training: Training) -> dict[str, Any]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_loggers() -> Iterator[None]:
     """Without what the loggers say of themselves, such as that a database is new."""
     names = ("mlflow", "alembic", "lightning.pytorch.loggers", "lightning.pytorch.utilities.rank_zero")
     kept = {name: logging.getLogger(name).level for name in names}

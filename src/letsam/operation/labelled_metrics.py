@@ -1,0 +1,173 @@
+"""What is measured where labels are known: metric, loss, generalization gap and sharpness, against held-out data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from letsam.data.loss_by_kind import KindLoss
+from letsam.operation.estimates import Bootstrapped, bootstrapped
+from letsam.tasks.metrics import METRICS, find_metric
+from letsam.tasks.weighted import WeightedTarget
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+FEWEST = 10  # samples with labels, for a test
+FEWEST_GROUPS = 2  # of the sharpness
+MARGIN = 2.0  # standard deviations over seeds that a metric may be worse by
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Samples with labels, and what the model gives for them.
+
+    Args:
+        outputs: shape ``(samples, outputs)``.
+        targets: classes, or rows; a class at or above the number of outputs is new.
+        weights: of the samples, or None.
+    """
+
+    outputs: Tensor
+    targets: Tensor
+    weights: Tensor | None = None
+
+    def at(self, places: Tensor) -> Labelled:
+        """Some of the samples."""
+        weights = None if self.weights is None else self.weights[places]
+        return Labelled(self.outputs[places], self.targets[places], weights)
+
+    def known(self, kind: str) -> Labelled:
+        """The samples without those of new classes."""
+        if kind != "classification":
+            return self
+        return self.at((self.targets < self.outputs.shape[1]).nonzero().flatten())
+
+    def __len__(self) -> int:
+        """The number of samples."""
+        return len(self.targets)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """How bad a number may be where nothing has changed.
+
+    Args:
+        expected: the number for held-out samples.
+        limit: the worst that their population may have, with the trial's own spread added.
+        scale: standard deviation of one sample, as held-out samples have it.
+        sign: 1 where larger numbers are worse, else -1.
+    """
+
+    expected: float
+    limit: float
+    scale: float
+    sign: int
+
+    @classmethod
+    def of(cls, held_out: Bootstrapped, miss: float, spread: float, sign: int) -> Bound:
+        """The bound of a number.
+
+        Args:
+            held_out: the number for held-out samples.
+            miss: probability that the limit is not as bad as the population's value, below 0.5.
+            spread: standard deviation over the seeds of the trial; 0 where it is not known.
+            sign: 1 where larger numbers are worse, else -1.
+        """
+        from scipy.stats import t
+
+        error = held_out.error
+        reach = float(t.isf(miss, max(held_out.count - 1, 1))) * error + MARGIN * spread
+        return cls(held_out.value, held_out.value + sign * reach, error * math.sqrt(held_out.count), sign)
+
+    def p_value(self, found: Bootstrapped) -> float:
+        """Of the hypothesis that the batch comes from a population that is not worse than the limit.
+
+        The standard error is the larger one of that of the batch and that which held-out samples lead to expect, so
+        that a small batch without any variation is no proof.
+        """
+        from scipy.stats import t
+
+        error = max(found.error if math.isfinite(found.error) else 0.0, self.scale / math.sqrt(found.count))
+        beyond = self.sign * (found.value - self.limit)
+        if not error > 0:
+            return 0.0 if beyond > 0 else 1.0
+        return float(t.sf(beyond / error, max(found.count - 1, 1)))
+
+
+def bootstrapped_metric(name: str, kind: str, samples: Labelled) -> Bootstrapped | None:
+    """A metric of a set of samples, bootstrapped; None where it is not defined.
+
+    New classes count as wrong answers in the accuracy; the other metrics leave their samples out.
+
+    Args:
+        name: of the metric, see `letsam.tasks.metrics.METRICS`.
+        kind: "classification", "multilabel" or "regression".
+        samples: at least one.
+    """
+    function = find_metric(name, kind).function
+    used = samples if name == "accuracy" else samples.known(kind)
+    if not len(used):
+        return None
+
+    def at(places: NDArray[np.int64]) -> float:
+        some = used.at(torch.from_numpy(places))
+        return float(function(some.outputs, _with_weights(some)))
+
+    found = bootstrapped(at, len(used))
+    return found if math.isfinite(found.value) else None
+
+
+def bootstrapped_loss(loss: KindLoss, kind: str, samples: Labelled) -> Bootstrapped | None:
+    """The mean loss of the samples of known classes, bootstrapped; None where it is not finite.
+
+    Args:
+        loss: of the training.
+        kind: of the targets.
+        samples: the samples.
+    """
+    used = samples.known(kind)
+    if not len(used):
+        return None
+    each = loss.each(used.outputs.double(), _targets(used, kind)).double().numpy()
+    weights = None if used.weights is None else used.weights.double().numpy()
+
+    def mean(places: NDArray[np.int64]) -> float:
+        if weights is None:
+            return float(each[places].mean())
+        total = float(weights[places].sum())
+        return float((weights[places] * each[places]).sum()) / total if total > 0 else math.nan
+
+    found = bootstrapped(mean, len(used))
+    return found if math.isfinite(found.value) else None
+
+
+def bootstrapped_groups(values: tuple[float, ...]) -> Bootstrapped | None:
+    """The mean over groups, bootstrapped; None with fewer than two groups."""
+    if len(values) < FEWEST_GROUPS:
+        return None
+    import numpy as np
+
+    numbers = np.asarray(values)
+    found = bootstrapped(lambda places: float(numbers[places].mean()), len(values))
+    # The replicates of few groups vary by (n - 1) / n too little.
+    scale = math.sqrt(len(values) / (len(values) - 1))
+    return Bootstrapped(found.value, found.value + scale * (found.replicates - found.value), found.count)
+
+
+def known_metric(name: str, kind: str) -> bool:
+    """Whether a metric can be computed from outputs and targets."""
+    return any(metric.name == name for metric in METRICS[kind])
+
+
+def _with_weights(samples: Labelled) -> Any:
+    return samples.targets if samples.weights is None else WeightedTarget(samples.targets, samples.weights)
+
+
+def _targets(samples: Labelled, kind: str) -> Tensor:
+    return samples.targets if kind == "classification" else samples.targets.double()
