@@ -15,6 +15,7 @@ from letsam import checks
 from letsam._version import __version__
 from letsam.cli import options
 from letsam.cli.concluding import DecisionArguments, check_compared, conclude, conclude_trial, print_last_verdict
+from letsam.cli.drift_options import DriftArguments
 from letsam.cli.live import live_trial
 from letsam.cli.terminal import (
     interruptible,
@@ -59,12 +60,18 @@ def all_commands(
 
 @app.command("trial")
 @options.takes(
-    options.RunArguments, options.DataArguments, options.ModelArguments, options.SearchArguments, DecisionArguments
+    options.RunArguments,
+    options.DataArguments,
+    options.ModelArguments,
+    DriftArguments,
+    options.SearchArguments,
+    DecisionArguments,
 )
 def trial_command(
     run: options.RunArguments,
     data: options.DataArguments,
     model: options.ModelArguments,
+    drift: DriftArguments,
     search: options.SearchArguments,
     verdict: DecisionArguments,
     methods: options.Methods = None,
@@ -84,7 +91,8 @@ def trial_command(
     if export is not None and not refit_best:
         raise ValueError(f"`export` needs --refit-best, which writes a model, got {export!r} without it")
     parsed, numbers = options.parse_methods(methods), options.parse_seeds(seeds)
-    config = search.added_to(options.make_config(run, data, model, methods=parsed, seeds=numbers, refit=refit))
+    config = options.make_config(run, data, model, drift, methods=parsed, seeds=numbers, refit=refit)
+    config = search.added_to(config)
     out = run.out or options.default_folder(run.task)
     storage = search.search_storage
     _run_trial(config, out, run, storage, verdict, executor=executor, jobs=jobs, refit_best=refit_best, export=export)
@@ -108,12 +116,14 @@ def _run_trial(
     from letsam.training.devices import make_fabric
     from letsam.training.executors import make_backend
     from letsam.training.hyperparameter_search import Searches, check_search
+    from letsam.training.learned_shift import with_learned_shift
     from letsam.training.learning_rate import with_learning_rate
     from letsam.training.rehearsal import rehearse
 
     logs = run.logs(folder)
     task = config.load_task()
-    config = config.for_task(task)
+    results_file = folder / trial.RESULTS if run.resume else None
+    config, task = with_learned_shift(config.for_task(task), task, results_file)
     splits = trial.check_data(task, config)
     elsewhere = executor != "joblib"
     # A cluster has devices of its own, which this machine need not have.
@@ -123,7 +133,7 @@ def _run_trial(
         raise ValueError(f"`{name}` must be {expected} under torchrun, got {value}")
     if config.search is not None and fabric.world_size > 1:
         raise ValueError(f"`search` must not be given under torchrun, got {', '.join(config.search)}")
-    config, task = with_learning_rate(config, splits, fabric, folder / trial.RESULTS if run.resume else None)
+    config, task = with_learning_rate(config, splits, fabric, results_file)
     check_search(config, task)
     if fabric.is_global_zero:
         print_inferred(task.inferred)
@@ -170,11 +180,12 @@ def _run_trial(
 
 
 @app.command("train")
-@options.takes(options.RunArguments, options.DataArguments, options.ModelArguments)
+@options.takes(options.RunArguments, options.DataArguments, options.ModelArguments, DriftArguments)
 def train_command(
     run: options.RunArguments,
     data: options.DataArguments,
     model: options.ModelArguments,
+    drift: DriftArguments,
     method: options.MethodOption,
     seed: options.Seed = 0,
     checkpoint_steps: options.CheckpointSteps = None,
@@ -192,7 +203,7 @@ def train_command(
     parsed = Method.parse(name.search)
     if name.refit and not parsed.is_learned:
         raise ValueError(f"`method`: a refit needs a learned radius, such as lets-sam+refit, got {method!r}")
-    config = options.make_config(run, data, model, methods=(parsed,), seeds=(seed,), refit=name.refit)
+    config = options.make_config(run, data, model, drift, methods=(parsed,), seeds=(seed,), refit=name.refit)
     default = options.default_folder(run.task) / f"{name.text.replace(':', '-')}-{seed}"
     _train(config, run.out or default, run, steps=checkpoint_steps, export=export)
 
@@ -201,16 +212,18 @@ def _train(
     config: TrialConfig, folder: Path, run: options.RunArguments, *, steps: int | None, export: str | None
 ) -> None:
     from letsam.training.devices import make_fabric
+    from letsam.training.learned_shift import with_learned_shift
     from letsam.training.learning_rate import with_learning_rate
     from letsam.training.sampling import SplitCache
     from letsam.training.trial import RESULTS
 
     logs = run.logs(folder)
     task = config.load_task()
-    config = config.for_task(task)
+    results_file = folder / RESULTS if run.resume else None
+    config, task = with_learned_shift(config.for_task(task), task, results_file)
     fabric = make_fabric(run.device, run.strategy, config.precision)
     splits = SplitCache(task, **config.split_options)
-    config, task = with_learning_rate(config, splits, fabric, folder / RESULTS if run.resume else None)
+    config, task = with_learning_rate(config, splits, fabric, results_file)
     if fabric.is_global_zero:
         print_inferred(task.inferred)
     with locked_folder(folder) if fabric.is_global_zero else nullcontext():

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from letsam.cli.drift_options import DriftArguments
+
 if TYPE_CHECKING:
     from letsam.data import DataOptions
     from letsam.models import ModelOptions
@@ -94,15 +96,6 @@ class RunArguments:
     release: Annotated[
         float | None,
         typer.Option(help="Share of the epochs after which the held-out data are trained on, too; no refit then."),
-    ] = None
-    validation_shift: Annotated[
-        str | None, typer.Option(help="Simulated drift of the validation data, such as noise:2,blur:1.")
-    ] = None
-    evaluate_shift: Annotated[
-        str | None,
-        typer.Option(
-            help="Test under drift as well, such as noise,blur:2; without a number, all severities; all: all shifts."
-        ),
     ] = None
     train_size: Annotated[int | None, typer.Option(help="Training samples, for tasks that offer a choice.")] = None
     data_dir: Annotated[Path | None, typer.Option(help="Folder with the data, for tasks that read files.")] = None
@@ -325,6 +318,7 @@ def make_config(
     run: RunArguments,
     data: DataArguments,
     model: ModelArguments,
+    drift: DriftArguments,
     *,
     methods: tuple[Method, ...],
     seeds: tuple[int, ...],
@@ -348,8 +342,9 @@ def make_config(
         validation_share=run.validation_share,
         folds=run.folds,
         release=run.release,
-        validation_shift=run.validation_shift,
-        evaluate_shift=run.evaluate_shift,
+        validation_shift=drift.validation_shift,
+        deployed=None if drift.deployed is None else str(drift.deployed),
+        evaluate_shift=drift.evaluate_shift,
         refit=refit,
         train_size=run.train_size,
         data_dir=None if run.data_dir is None else str(run.data_dir),

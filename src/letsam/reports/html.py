@@ -106,7 +106,7 @@ def _of_shifts(results: Results, shifts: ShiftNumbers) -> dict[str, Any]:
         "quantities": shifts.quantities,
         "tables": shift_tables(results, shifts),
         "panels": shift_panels(results, shifts),
-        "validation": results.config.get("learned_shift") or results.config.get("validation_shift"),
+        "validation": _validation_shift(results),
     }
 
 
@@ -163,9 +163,16 @@ def _facts(results: Results) -> tuple[tuple[str, str], ...]:
     noise = results.config.get("label_noise")
     if isinstance(noise, int | float) and 0 <= noise <= 1:
         facts.append(("label noise", f"{100 * noise:g} %"))
+    if results.config.get("validation_shift") is not None:
+        facts.append(("validation shift", _text(_validation_shift(results))))
     if results.environment.get("device") is not None:
         facts.append(("device", _text(results.environment["device"])))
     return tuple(facts)
+
+
+def _validation_shift(results: Results) -> Any:
+    """The drift of the validation data; of "auto", what it has found."""
+    return results.config.get("learned_shift") or results.config.get("validation_shift")
 
 
 def _decision(results: Results) -> dict[str, Any] | None:

@@ -20,6 +20,7 @@ from letsam.training.devices import PRECISIONS
 from letsam.training.methods import Method
 from letsam.training.shifted_tests import ALL, check_shifted_tests
 from letsam.validation import Mixture
+from letsam.validation.drift.shifted_data import AUTO
 
 _GRIDS = {"sam": ("0.05", "0.1", "0.2", "0.5"), "asam": ("0.2", "1", "2", "5")}
 """In every setting of docs/evidence.md, the best of these is within 1.5 points of the best of the whole grid there."""
@@ -51,7 +52,10 @@ class TrialConfig:
         validation_share: fraction of the training data held out for learned radii, between 0 and 1.
         folds: >= 2; hold out one of so many folds, another one in each third of the epochs; with times, what is trained
             on is earlier. None: a fixed share.
-        validation_shift: simulated drift of the validation data, such as "noise:2,blur:1"; None: none.
+        validation_shift: simulated drift of the validation data, such as "noise:2,blur:1", or "auto": the mixture that
+            makes them most like `deployed`, see `letsam.training.learned_shift`; None: none.
+        deployed: file or folder of inputs from operation, without targets.
+        learned_shift: the mixture that "auto" has found.
         evaluate_shift: shifts of further test sets, such as "noise,blur:2" (see `shifts_to_test`), or "all" that the
             data can have; None: none.
         refit: replay each learned schedule on all the training data, as another run; not with `release`.
@@ -89,6 +93,8 @@ class TrialConfig:
     validation_share: float = 0.1
     folds: int | None = None
     validation_shift: str | None = None
+    deployed: str | None = None
+    learned_shift: str | None = None
     evaluate_shift: str | None = None
     refit: bool = True
     release: float | None = None
@@ -136,7 +142,12 @@ class TrialConfig:
             for part in self.evaluate_shift.split(","):
                 if part.strip() != ALL:
                     Mixture.parse(part)
-        if self.validation_shift is not None and Mixture.parse(self.validation_shift).resampling and self.folds:
+        if self.validation_shift == AUTO and self.deployed is None:
+            raise ValueError("`validation_shift` = auto needs `deployed`, a file or folder of inputs from operation")
+        if self.validation_shift != AUTO and self.deployed is not None:
+            raise ValueError(f"`deployed` is used with `validation_shift` = auto, got {self.validation_shift!r}")
+        shift = self.learned_shift if self.validation_shift == AUTO else self.validation_shift
+        if shift is not None and Mixture.parse(shift).resampling and self.folds:
             raise ValueError("`validation_shift` must not resample labels or groups with `folds`")
         if self.workers is not None:
             checks.whole("workers", self.workers, 0)
@@ -214,7 +225,7 @@ class TrialConfig:
     @property
     def identity(self) -> dict[str, Any]:
         """The options that a checkpoint must have been made with, as JSON values; not where the data lie."""
-        values = {name: value for name, value in self.as_json().items() if name != "data_dir"}
+        values = {name: value for name, value in self.as_json().items() if name not in ("data_dir", "deployed")}
         if values["data_options"] is not None:
             values["data_options"] = {k: v for k, v in values["data_options"].items() if k not in PLACES}
         # Any number of workers reads the same samples. Without one, some tasks draw from the global generator.
@@ -224,8 +235,9 @@ class TrialConfig:
     @property
     def split_options(self) -> dict[str, Any]:
         """The options of `make_splits`."""
-        names = ("label_noise", "validation_share", "folds", "epochs", "validation_shift", "release")
-        return {name: getattr(self, name) for name in names}
+        names = ("label_noise", "validation_share", "folds", "epochs", "release")
+        shift = self.learned_shift or self.validation_shift
+        return {**{name: getattr(self, name) for name in names}, "validation_shift": shift}
 
     def as_json(self) -> dict[str, Any]:
         """The options as JSON values; methods by their names."""

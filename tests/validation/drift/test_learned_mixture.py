@@ -22,7 +22,11 @@ def test_the_shifts_of_deployed_digits_are_found(true: str) -> None:
     assert form.low is not None
     assert form.high is not None
     deployed = shifted(task.test, true, seed=8, value_range=(form.low.item(), form.high.item()))
-    found = learn_mixture(task.train, deployed[:400][0], form)
+    learned = learn_mixture(task.train, deployed[:400][0], form)
+    found = learned.mixture
+    assert learned.auc <= learned.clean_auc
+    assert learned.auc < 0.65
+    assert learned.deployed == 400
     weights = dict(zip(found.alternatives, found.weights, strict=True))
     for steps, weight in zip(
         *(getattr(Mixture.parse(true, "image"), n) for n in ("alternatives", "weights")), strict=True
@@ -38,6 +42,22 @@ def test_texts_and_tables() -> None:
     deployed = [text for text, _ in shifted(data, "casing:4", seed=3)]  # pyright: ignore[reportArgumentType, reportGeneralTypeIssues]
     found = shifted(data, "auto", deployed=deployed)  # pyright: ignore[reportArgumentType]
     assert {name for steps in found.mixture.alternatives for name, _ in steps} == {"casing"}  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_what_was_learned_is_told_for_data_in_memory() -> None:
+    rows = torch.randn(600, 4, generator=torch.Generator().manual_seed(0)) ** 3
+    data, other = (TensorDataset(part, torch.zeros(300)) for part in rows.split(300))
+    found: Any = shifted(data, "auto", deployed=shifted(other, "noisy:5", seed=3)[:][0])
+    assert {name for steps in found.mixture.alternatives for name, _ in steps} == {"noisy"}
+    assert torch.equal(found[:][0], shifted(data, found.mixture)[:][0])
+
+
+def test_drift_of_another_kind_is_told() -> None:
+    rows = torch.randn(400, 4, generator=torch.Generator().manual_seed(0))
+    data = TensorDataset(rows[:200], torch.zeros(200))
+    learned = learn_mixture(data, rows[200:] + 20, InputForm.of(data, None))
+    assert learned.auc > 0.9
+    assert str(learned).endswith("most of this drift is of another kind than the known shifts")
 
 
 def test_what_cannot_be_learned_is_refused() -> None:

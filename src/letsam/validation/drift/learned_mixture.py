@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -22,11 +23,36 @@ SAMPLES = 400  # of the data set that are shifted in every way
 FOURIER = 400  # random Fourier features
 SMALLEST = 0.08  # weight of an alternative
 MOST = 5  # alternatives
+UNLIKE = 0.9  # of the AUC, from which on the mixture does not resemble the deployed data
+
+
+@dataclass(frozen=True)
+class LearnedMixture:
+    """The mixture that makes data most like deployed data.
+
+    Args:
+        mixture: of shifts.
+        deployed: the number of deployed inputs.
+        clean_auc: how well a classifier tells the clean data from the deployed ones: 0.5 not at all, 1 always.
+        auc: the same for the data under the mixture.
+    """
+
+    mixture: Mixture
+    deployed: int
+    clean_auc: float
+    auc: float
+
+    def __str__(self) -> str:
+        unlike = "; most of this drift is of another kind than the known shifts" if self.auc > UNLIKE else ""
+        return (
+            f"{self.mixture}, learned from {self.deployed:,} deployed inputs; the AUC of a classifier that tells them "
+            f"from the training data is {self.auc:.2f} with this shift, {self.clean_auc:.2f} without{unlike}"
+        )
 
 
 def learn_mixture(
     dataset: Dataset[Any], deployed: Dataset[Any] | Tensor | Sequence[Any], form: InputForm, *, seed: int = 0
-) -> Mixture:
+) -> LearnedMixture:
     """Find the mixture whose features match those of the deployed data.
 
     All shifts at all severities are applied to a part of the data. The weights w minimize the maximum mean discrepancy,
@@ -45,7 +71,7 @@ def learn_mixture(
         seed: of the selection, the shifts and the features.
 
     Returns:
-        The mixture; `str` writes it as `Mixture.parse` reads it.
+        The mixture, and how well it matches; `str` of a mixture is what `Mixture.parse` reads.
 
     Raises:
         ValueError: too few inputs, or the modality is not known.
@@ -97,13 +123,11 @@ def learn_mixture(
         tuple(alternatives[place] for place in support.tolist()), tuple(w / total for w in kept), form.modality
     )
     as_it_is = Mixture(((),), (1.0,), form.modality)
-    if found == as_it_is:
-        return found
-    told = {
-        mixture: two_sample_test(made, known, seed).auc
-        for mixture, made in ((as_it_is, rows[0]), (found, features(found)))
-    }
-    return min(told, key=lambda mixture: told[mixture])
+    told = {as_it_is: two_sample_test(rows[0], known, seed).auc}
+    if found != as_it_is:
+        told[found] = two_sample_test(features(found), known, seed).auc
+    best = min(told, key=lambda mixture: told[mixture])
+    return LearnedMixture(best, len(known), told[as_it_is], told[best])
 
 
 def deployed_inputs(deployed: Dataset[Any] | Tensor | Sequence[Any], form: InputForm) -> Any:

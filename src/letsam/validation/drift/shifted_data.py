@@ -64,7 +64,7 @@ def shifted(
 
     Returns:
         A `TensorDataset` for a `TensorDataset`, of which all samples are shifted at once; else a `ShiftedDataset`,
-        which shifts what is read.
+        which shifts what is read. Both have the attribute `mixture`, with what "auto" has learned.
 
     Raises:
         ValueError: the shift does not fit the data, or an argument is missing or out of range.
@@ -92,7 +92,7 @@ def shifted(
             raise ValueError('`shift` = "auto" needs `deployed`, a sample of inputs from operation')
         from letsam.validation.drift.learned_mixture import learn_mixture
 
-        shift = learn_mixture(dataset, deployed, form, seed=seed)
+        shift = learn_mixture(dataset, deployed, form, seed=seed).mixture
     elif deployed is not None:
         raise ValueError(f'`deployed` is used with `shift` = "auto" only, got the shift {shift!s}')
     mixture = shift if isinstance(shift, Mixture) else Mixture.parse(shift, form.modality)
@@ -113,7 +113,11 @@ def with_form(
     """The same as `shifted` for a data set whose form is known, such as that of the training data."""
     form.check(mixture)
     found = ShiftedDataset(dataset, mixture, form, seed, _places(dataset, mixture, seed, groups))
-    return found.in_memory(device) if type(dataset) is TensorDataset else found
+    if type(dataset) is not TensorDataset:
+        return found
+    whole: Any = found.in_memory(device)
+    whole.mixture = mixture
+    return whole
 
 
 class ShiftedDataset(Dataset[Any]):
