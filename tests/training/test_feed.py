@@ -259,3 +259,39 @@ def test_workers_are_chosen_for_files_alone(monkeypatch: pytest.MonkeyPatch) -> 
     for cores, workers in ((1, 1), (2, 1), (4, 3)):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)))
         assert worker_count(None, reads_files=True) == workers
+
+
+class AtOnce(Dataset[tuple[Tensor, int]]):
+    """Reads several samples at once, and remembers how many."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def __len__(self) -> int:
+        return len(TRAIN)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: list[int]) -> list[Any]:
+        self.sizes.append(len(indices))
+        return [TRAIN[index] for index in indices]
+
+
+class OneAnew(AtOnce):
+    """Replaces the reading of a sample alone: what it inherits would pass it by."""
+
+    def __getitem__(self, index: int) -> Any:
+        inputs, target = TRAIN[index]
+        return inputs + 1, target
+
+
+def test_a_batch_is_read_at_once_where_a_data_set_can() -> None:
+    data, expected = AtOnce(), Batches(TRAIN, CPU).one([5, 3, 8])
+    for source, places in ((data, [5, 3, 8]), (Subset(data, [8, 5, 3]), [1, 2, 0])):
+        inputs, targets = Batches(source, CPU).one(places)
+        assert torch.equal(inputs, expected[0])
+        assert torch.equal(targets, expected[1])
+    assert data.sizes == [3, 3]
+    inputs, _ = Batches(OneAnew(), CPU).one([5, 3, 8])
+    assert torch.equal(inputs, expected[0] + 1)

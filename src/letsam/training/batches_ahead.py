@@ -67,7 +67,8 @@ class SampleReader:
                 for index, place, number in zip(indices, places, given, strict=True)
             ]
         if numbers is None:
-            return [self.dataset[index] for index in indices]
+            whole: Any = self.dataset
+            return whole.__getitems__(indices) if _reads_batches(whole) else [whole[index] for index in indices]
         samples: list[Any] = []
         with same_random_states():
             for index, number in zip(indices, numbers, strict=True):
@@ -80,6 +81,14 @@ class SampleReader:
     def _target(self, index: int, place: int) -> Any:
         assert self.numbered is not None
         return self.numbered.target(place) if self.source.targets is None else int(self.source.targets[index])
+
+
+def _reads_batches(dataset: object) -> bool:
+    """Whether a data set reads several samples at once; not where a subclass replaces the reading of one alone."""
+    owner = next(
+        (kind for kind in type(dataset).__mro__ if vars(kind).keys() & {"__getitem__", "__getitems__"}), object
+    )
+    return callable(vars(owner).get("__getitems__"))
 
 
 class ReadAhead:
