@@ -62,6 +62,8 @@ def state(folder: Path) -> dict[str, Any]:
     """What a re-tuning has written, without the time that it took and when."""
     found: dict[str, Any] = {}
     for name, data in files(folder).items():
+        if name == ".letsam.lock":
+            continue
         if name.endswith("results.json"):
             found[name] = [without_seconds(one) for one in Results.load(folder / name).runs]
         elif name.endswith(("version.json", "current.json", "retune.json")):

@@ -67,7 +67,8 @@ def retune_command(
 
     Exit status: 0 for go, 1 for no-go, 2 for invalid input.
     """
-    from letsam.operation.retuning import EPOCHS, retune
+    from letsam.operation.retune_plan import EPOCHS
+    from letsam.operation.retuning import retune
 
     state = _RunsDone()
     with interruptible(state.text):

@@ -8,42 +8,34 @@ any moment leaves a re-tuning that ``resume`` completes with the same numbers.
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from letsam import checks
-from letsam.decision import FEWEST_SEEDS
 from letsam.model_folder.manifest import check_manifest, fingerprint
-from letsam.model_folder.model_places import FOLDER, model_place, version_name
+from letsam.model_folder.model_places import FOLDER, model_place
 from letsam.model_folder.model_writing import TrainedModel
 from letsam.model_folder.version_folder import VersionFolder
-from letsam.model_folder.version_record import VersionRecord, measured_numbers, version_of
-from letsam.operation.challengers import AFRESH, Challenger, RadiusHistory, challengers
+from letsam.model_folder.version_record import VersionRecord, measured_numbers
+from letsam.operation.challengers import AFRESH
 from letsam.operation.champion import Champion
-from letsam.operation.new_data import NewData, TunedTask
+from letsam.operation.new_data import NewData
 from letsam.operation.promotion import Promotion, promotion
+from letsam.operation.retune_plan import EPOCHS, RetuneOptions, RetunePlan
 from letsam.operation.retune_runs import RetuneRuns
-from letsam.results import Results, locked_folder, remove_leftovers, write_atomically
+from letsam.operation.retune_state import last_parent, place_of, save_state, was_finished
+from letsam.results import Results, locked_folder, remove_leftovers
 from letsam.results.predicted import FOLDER as PREDICTIONS
 from letsam.results.predicted import load_predictions
-from letsam.results.schema import dumped
-from letsam.training.config import TrialConfig
-from letsam.training.devices import make_fabric
 from letsam.training.methods import PlannedRun
 from letsam.training.trial import REPORT, RESULTS, environment, open_results
 
-__all__ = ["EPOCHS", "LR_FACTOR", "RetuneReport", "retune"]
+__all__ = ["RetuneReport", "retune"]
 
-EPOCHS = 5
-LR_FACTOR = 0.1
 SEEDS = (0, 1, 2, 3, 4)
-STATE, RETUNES = "retune.json", "retunes"
-FORMAT = "letsam retune 1"
 
 Progress = Callable[[Results, Sequence[PlannedRun]], AbstractContextManager[Any]]
 """Shows how far the runs are."""
@@ -73,32 +65,6 @@ class RetuneReport:
     def exit_status(self) -> int:
         """Of `letsam retune`: 0 for go, 1 for no-go."""
         return 0 if self.promotion.verdict == "go" else 1
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """A re-tuning before its first run.
-
-    Args:
-        champion: the model in use.
-        tuned: the task.
-        config: the options of its runs.
-        compared: the challengers.
-        options: those of the re-tuning, as JSON values.
-        data: the hashes of the data.
-    """
-
-    champion: Champion
-    tuned: TunedTask
-    config: TrialConfig
-    compared: tuple[Challenger, ...]
-    options: dict[str, Any]
-    data: dict[str, Any]
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What must be the same when it is resumed."""
-        return {"parent": self.champion.fingerprint, "options": self.options, "data": self.data["fingerprint"]}
 
 
 def retune(
@@ -156,35 +122,32 @@ def retune(
         ValueError: an option out of range; an unfinished re-tuning without `resume`; another process writes to the
             folder of the versions. Nothing is written in any of these cases.
     """
-    around = VersionFolder.around(model)
     folder = _versions_of(model, out)
-    place = _interrupted_parent(folder) if resume and around is not None and Path(model) == around.folder else None
-    plan, fabric = _planned(
-        Champion.read(model if place is None else place),
-        NewData(str(data), None if test is None else str(test), None if old is None else str(old)),
+    given = NewData(str(data), None if test is None else str(test), None if old is None else str(old))
+    asked = RetuneOptions(
         radius=radius,
+        epochs=epochs,
         lr=lr,
-        evaluate_shift=evaluate_shift,
-        minimum_effect=minimum_effect,
-        epochs=checks.whole("epochs", epochs, 1),
         seeds=seeds,
         validation_share=validation_share,
-        device=device,
+        evaluate_shift=evaluate_shift,
+        minimum_effect=float(minimum_effect),
     )
+    plan = _plan(Path(model), folder, given, asked, device, resume=resume)
     with locked_folder(folder):
         versions = VersionFolder(folder)
         versions.check_holds(plan.champion.place)
-        place, number = _place(versions, plan, resume=resume)
+        place, number = place_of(versions, plan, resume=resume)
         for killed in (place, place / PREDICTIONS):
             if killed.is_dir():
                 remove_leftovers(killed)
-        runs = RetuneRuns(plan.tuned, plan.config, plan.compared, fabric, place, plan.champion.fingerprint)
-        results = open_results(place, plan.config, environment(fabric), plan.tuned.task.inferred, resume=True)
-        results = dataclasses.replace(results, config=_recorded(plan))
+        runs = RetuneRuns(plan.tuned, plan.config, plan.compared, plan.fabric, place, plan.champion.fingerprint)
+        results = open_results(place, plan.config, environment(plan.fabric), plan.tuned.task.inferred, resume=True)
+        results = dataclasses.replace(results, config=plan.recorded)
         if not results.runs:
             runs.rehearse()
         versions.begin(plan.champion.place)
-        _save_state(place, plan)
+        save_state(place, plan, finished=False)
         with (progress or _silent)(results, runs.plan) as shown:
             for finished in runs.missing(results, None if shown is None else shown.epoch):
                 results = finished
@@ -197,70 +160,15 @@ def _silent(results: Results, plan: Sequence[PlannedRun]) -> AbstractContextMana
     return nullcontext()
 
 
-def _planned(
-    champion: Champion,
-    data: NewData,
-    *,
-    radius: str,
-    lr: float | None,
-    evaluate_shift: str | None,
-    minimum_effect: float,
-    device: str,
-    seeds: tuple[int, ...],
-    **options: Any,
-) -> tuple[_Plan, Any]:
-    """Read the data and check all options; nothing is written."""
-    if len(seeds) < FEWEST_SEEDS:
-        raise ValueError(f"`seeds` must be at least {FEWEST_SEEDS}, as fewer show nothing, got {len(seeds)}")
-    checks.not_negative("minimum_effect", minimum_effect)
-    if lr is not None:
-        checks.positive("lr", lr)
-    tuned = TunedTask.of(champion, data)
-    recorded: Any = champion.results.config.get("retune") or {}
-    trained_with = float(recorded.get("training_lr") or tuned.learning_rate)
-    rate = lr if lr is not None else LR_FACTOR * trained_with
-    tuned = tuned.with_learning_rate(rate)
-    history = RadiusHistory.of(champion, tuned.task)
-    compared = challengers(history, radius)
-    config = dataclasses.replace(
-        champion.options,
-        task=data.path,
-        methods=tuple(one.method for one in compared),
-        seeds=seeds,
-        rho=None,
-        label_noise=0.0,
-        folds=None,
-        validation_shift=None,
-        evaluate_shift=evaluate_shift,
-        refit=False,
-        release=None,
-        train_size=None,
-        data_dir=None,
-        data_options=tuned.data_options,
-        model_options=dataclasses.replace(champion.model_options, lr=rate),
-        found_lr=None,
-        search=None,
-        search_trials=None,
-        search_pruner=None,
-        **options,
-    ).for_task(tuned.task)
-    fabric = make_fabric(device, precision=config.precision)
-    asked = {
-        "radius": radius,
-        "lr": rate,
-        "old": data.old,
-        "test": data.test,
-        "minimum_effect": float(minimum_effect),
-        "training_lr": trained_with,
-        "radius_history": history.as_json(),
-        "roles": {one.method.name: one.role for one in compared},
-    }
-    return _Plan(champion, tuned, config, compared, asked, data.hashes(tuned)), fabric
-
-
-def _recorded(plan: _Plan) -> dict[str, Any]:
-    """The options in ``results.json``."""
-    return {**plan.config.as_json(), "retune": {**plan.options, "parent": plan.champion.fingerprint}}
+def _plan(model: Path, folder: Path, data: NewData, asked: RetuneOptions, device: str, *, resume: bool) -> RetunePlan:
+    """The plan of a re-tuning, or of the last one if it is the same: its version may be the current one by now."""
+    around = VersionFolder.around(model)
+    parent = last_parent(folder) if resume and around is not None and model == around.folder else None
+    if parent is not None:
+        plan = RetunePlan.of(Champion.read(parent), data, asked, device)
+        if was_finished(folder, plan) is not None or model_place(model).resolve() == parent.resolve():
+            return plan
+    return RetunePlan.of(Champion.read(model), data, asked, device)
 
 
 def _versions_of(model: str | Path, out: str | Path | None) -> Path:
@@ -273,69 +181,8 @@ def _versions_of(model: str | Path, out: str | Path | None) -> Path:
     return own.with_name(f"{own.resolve().name}-versions")
 
 
-def _interrupted_parent(folder: Path) -> Path | None:
-    """The model that an unfinished re-tuning began with: its version may have become the current one already."""
-    begun = _begun(folder)
-    state = _state(begun[-1]) if begun else {"finished": True}
-    if state.get("finished"):
-        return None
-    places = VersionFolder(folder).versions.values()
-    return next((place for place in places if fingerprint(place) == state["parent"]), None)
-
-
-def _begun(folder: Path) -> list[Path]:
-    """The folders of the re-tunings that have begun, in order."""
-    retunes = folder / RETUNES
-    return sorted(path for path in retunes.iterdir() if (path / STATE).is_file()) if retunes.is_dir() else []
-
-
-def _place(versions: VersionFolder, plan: _Plan, *, resume: bool) -> tuple[Path, int]:
-    """The folder of this re-tuning, which may have begun already, and the number of its version."""
-    begun = _begun(versions.folder)
-    last = begun[-1] if begun else None
-    state = None if last is None else _state(last)
-    if last is not None and state is not None:
-        same = all(state.get(name) == value for name, value in plan.identity.items())
-        if not state.get("finished"):
-            if not resume:
-                raise ValueError(
-                    f"{last}: holds an unfinished re-tuning; add --resume to complete it, or remove this folder"
-                )
-            if not same:
-                raise ValueError(f"{last}: holds an unfinished re-tuning with other {_difference(state, plan)}")
-        if same and resume:
-            return last, int(last.name[1:])
-    taken = [*versions.versions, *(int(path.name[1:]) for path in begun), 1]
-    number = max(taken) + 1
-    return versions.folder / RETUNES / version_name(number), number
-
-
-def _state(place: Path) -> Mapping[str, Any]:
-    try:
-        state: Any = json.loads((place / STATE).read_text(encoding="utf-8"))
-        if state["format"] != FORMAT:
-            raise ValueError(f"the format {state['format']!r}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{place / STATE}: expected the state of a re-tuning, got {error!r}") from None
-    return state
-
-
-def _difference(state: Mapping[str, Any], plan: _Plan) -> str:
-    """What differs from a re-tuning that has begun."""
-    for name, value in plan.options.items():
-        found = (state.get("options") or {}).get(name)
-        if found != value:
-            return f"options: {name} was {found!r}, got {value!r}"
-    return "data" if state.get("data") != plan.identity["data"] else "model in use"
-
-
-def _save_state(place: Path, plan: _Plan, **further: Any) -> None:
-    state = json.loads(dumped({"format": FORMAT, **plan.identity, "finished": False, **further}))
-    write_atomically(place / STATE, json.dumps(state, indent=1, ensure_ascii=False) + "\n")
-
-
 def _concluded(
-    plan: _Plan, runs: RetuneRuns, results: Results, versions: VersionFolder, number: int, *, promote: bool
+    plan: RetunePlan, runs: RetuneRuns, results: Results, versions: VersionFolder, number: int, *, promote: bool
 ) -> RetuneReport:
     """Decide, write the report and the next version, and make it the current one if it may be."""
     from letsam.reports.html import write_report
@@ -354,13 +201,13 @@ def _concluded(
         elif fingerprint(model_place(versions.folder)) == plan.champion.fingerprint:
             versions.make_current(version)
             promoted = True
-    _save_state(runs.folder, plan, finished=True, verdict=found.verdict)
+    save_state(runs.folder, plan, finished=True, verdict=found.verdict)
     shutil.rmtree(runs.folder / "checkpoints", ignore_errors=True)
     return RetuneReport(versions.folder, results, found, version, promoted, runs.folder / REPORT)
 
 
 def _write_version(
-    plan: _Plan, runs: RetuneRuns, results: Results, versions: VersionFolder, number: int, found: Promotion
+    plan: RetunePlan, runs: RetuneRuns, results: Results, versions: VersionFolder, number: int, found: Promotion
 ) -> Path | None:
     """Write the next version unless it is there; None where the run that it would be diverged."""
     place = versions.place(number)
@@ -386,5 +233,4 @@ def _write_version(
         verdict=found.as_json(plan.champion.fingerprint),
     )
     model.save_as(place, plan.champion.export, record)
-    assert version_of(place) is not None
     return place
