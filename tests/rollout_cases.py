@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import json
 import tempfile
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -14,6 +15,10 @@ import pytest
 from sklearn.datasets import load_diabetes, load_digits
 
 from letsam.cli import run
+from letsam.model_folder import model_place
+from letsam.model_folder.manifest import fingerprint
+from letsam.operation.estimates import Estimate
+from letsam.operation.watch_record import Alarm, RecordFile, WatchRecord
 
 
 def call(*arguments: object) -> tuple[int, str, str]:
@@ -74,3 +79,61 @@ def diabetes() -> Path:
 def july(folder: Path) -> Any:
     """The rows of `july.csv`."""
     return pandas.read_csv(folder / "july.csv")
+
+
+class Rollout:
+    """A roll-out of the models of `digits` in a folder, with watches whose records are written here.
+
+    Args:
+        folder: of the plan.
+        stages: of the plan, in TOML; None: 10% and 100%, each with 300 samples and no alarm.
+    """
+
+    def __init__(self, folder: Path, stages: str | None = None) -> None:
+        self.folder, self.plan = folder, folder / "plan.toml"
+        self.models = {name: str(digits() / version) for name, version in (("champion", "v1"), ("challenger", "v2"))}
+        self.stages = stages or (
+            '[gates]\nmax_alarms = 0\nmin_samples = 300\n[[stages]]\nshare = "10%"\n[[stages]]\nshare = "100%"\n'
+        )
+        self.write()
+
+    def write(self, **paths: str) -> None:
+        """Write the plan."""
+        known = {**self.models, "champion_watch": "w1", "challenger_watch": "w2", "shadow": "shadow", **paths}
+        lines = [f'{name} = "{path}"' for name, path in known.items()]
+        self.plan.write_text("\n".join([*lines, self.stages]), encoding="utf-8")
+
+    def watched(self, name: str, *, samples: int = 200, alarms: tuple[str, ...] = (), **values: Any) -> None:
+        """Add a record to the watch of the champion or the challenger."""
+        path = self.folder / {"champion": "w1", "challenger": "w2"}[name] / "watch.jsonl"
+        file = RecordFile.read(path)
+        batch = len(file.records) + 1
+        metrics = {key: Estimate(value, value - 0.02, value + 0.02) for key, value in values.pop("metrics", {}).items()}
+        data = {"name": "x.csv", "fingerprint": f"{name} {batch}", "samples": samples, "labels": samples}
+        fields = {"time": "2030-01-01T00:00:00+00:00", "model": self.fingerprint(name), "data": data, "labelled": True}
+        found = tuple(Alarm(code, f"{code} has changed") for code in alarms)
+        file.append(WatchRecord(**{**fields, **values}, batch=batch, metrics=metrics, alarms=found))
+
+    def fingerprint(self, name: str) -> str:
+        """Of the champion or the challenger."""
+        return fingerprint(model_place(self.models[name]))
+
+    def call(self, *options: str, now: str | None = "2030-01-01T00:00:00Z") -> tuple[int, dict[str, Any]]:
+        """The status and the JSON of the command; notes alone may be on stderr."""
+        time = () if now is None else ("--now", now)
+        status, out, err = call("rollout", self.plan, "--json", *time, *options)
+        assert err == "", err
+        return status, json.loads(out)
+
+    def error(self, *options: str) -> str:
+        """The one line of a call with something wrong in it."""
+        status, out, err = call("rollout", self.plan, *options)
+        assert (status, out, err.count("\n")) == (2, "", 1), (out, err)
+        assert err.startswith("error: ")
+        return err.removeprefix("error: ").strip()
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """The entries of the log."""
+        path = self.folder / "plan-rollout" / "rollout.jsonl"
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []

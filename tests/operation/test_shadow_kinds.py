@@ -34,7 +34,7 @@ def test_images_have_names(tmp_path: Path) -> None:
     arguments = (tmp_path / "v1", tmp_path / "v2", tmp_path / "new", "--labels")
     status, _, err = call("shadow", *arguments)
     assert status == 0, err
-    with (tmp_path / "v2-shadow" / "differing.csv").open(newline="") as file:
+    with (tmp_path / "v2" / "model-shadow" / "differing.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert rows
     for row in rows:

@@ -4,7 +4,8 @@ Invalid input is reported in one line on stderr, with exit status 2; an interrup
 imports what it needs when it runs.
 
 - `commands`: the commands
-- `retune_command`, `shadow_command`, `watch_command`: models in operation; a further one needs an import below
+- `retune_command`, `rollout_command`, `shadow_command`, `watch_command`: models in operation; a further one needs an
+  import below
 - `options`: their options, and how lists are read
 - `terminal`: tables, progress bars and messages
 """
@@ -17,6 +18,7 @@ import sys
 from collections.abc import Sequence
 
 from letsam.cli import retune_command as _retune_command  # noqa: F401
+from letsam.cli import rollout_command as _rollout_command  # noqa: F401
 from letsam.cli import shadow_command as _shadow_command  # noqa: F401
 from letsam.cli import watch_command as _watch_command  # noqa: F401
 from letsam.cli.commands import app

@@ -31,7 +31,9 @@ def shadow_command(
         str | None, typer.Option(help="Metric that is compared where there are labels.  [default: the champion's]")
     ] = None,
     level: Annotated[float, typer.Option(help="Probability with which each bound may be wrong.")] = 0.05,
-    out: Annotated[Path | None, typer.Option(help="Folder for the report.  [default: CHALLENGER-shadow]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the report.  [default: MODEL-shadow beside the challenger]")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
     batch_size: Annotated[int, typer.Option(help="Samples that are predicted at once.")] = 256,
 ) -> int:
@@ -47,6 +49,7 @@ def shadow_command(
     from rich.text import Text
 
     from letsam.operation.model_pair import ModelPair
+    from letsam.operation.shadow_report import default_shadow_folder
     from letsam.operation.shadow_wording import shadow_headline, shadow_numbers, shadow_texts
     from letsam.operation.shadowing import checked_metric, compare_outputs
     from letsam.results import locked_folder
@@ -55,13 +58,13 @@ def shadow_command(
     checks.choice("device", device, ("cpu", "cuda", "mps"))
     if not 0 < level < 0.5:
         raise ValueError(f"`level` must be above 0 and below 0.5, got {level}")
-    folder = out or challenger.with_name(f"{challenger.resolve().name}-shadow")
     pair = ModelPair.loaded(champion, challenger, device)
     for model in (pair.champion, pair.challenger):
         if model.preparation is None:
             task = model.results.task
             raise ValueError(f"{model.folder}: the model of the task {task!r}, which is no file of data, takes none")
     checked_metric(pair, metric)
+    folder = out or default_shadow_folder(pair.challenger.folder)
     with locked_folder(folder):
         found = pair.outputs(data, labels or None, batch_size=batch_size, note=print_note)
         report = compare_outputs(pair, found, data, metric=metric, level=level)

@@ -47,15 +47,20 @@ def print_verdict(found: Decision, *, numbers: bool) -> None:
         print_pairs(numbers_beneath(found))
 
 
-def print_pairs(pairs: Iterable[tuple[str, str]], heading: str = "number") -> None:
+def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
     """Print numbers by name, in pairs of what and its value."""
+    print_rows(("number", "value"), pairs)
+
+
+def print_rows(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table of texts."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(heading, "value", box=box.SIMPLE_HEAD, show_edge=False)
-    for what, value in pairs:
-        table.add_row(Text(printable(what)), Text(printable(value)))
+    table = Table(*headings, box=box.SIMPLE_HEAD, show_edge=False)
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
     print_table(table)
 
 

@@ -5,6 +5,9 @@ Each part works on folders of models (``docs/model-folder.md``) and writes plain
 
 from letsam.operation.assignment import assigned
 from letsam.operation.retuning import RetuneReport, retune
+from letsam.operation.rolling_out import rollout
+from letsam.operation.rollout_log import RolloutDecision, read_rollout
+from letsam.operation.rollout_plan import RolloutPlan
 from letsam.operation.shadow_report import ShadowReport
 from letsam.operation.shadowing import shadow
 from letsam.operation.watch import Watch
@@ -13,12 +16,16 @@ from letsam.operation.watch_record import Alarm, WatchError, WatchRecord, read_w
 __all__ = [
     "Alarm",
     "RetuneReport",
+    "RolloutDecision",
+    "RolloutPlan",
     "ShadowReport",
     "Watch",
     "WatchError",
     "WatchRecord",
     "assigned",
+    "read_rollout",
     "read_watch",
     "retune",
+    "rollout",
     "shadow",
 ]

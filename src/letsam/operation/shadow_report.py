@@ -11,14 +11,29 @@ from pathlib import Path
 from typing import Any
 
 from letsam.decision import SampleGain
+from letsam.model_folder import model_place
 from letsam.results import locked_folder, printable, replacing, write_atomically
 from letsam.results.printable import csv_cell
 from letsam.results.schema import dumped, refuse_constant
 
-__all__ = ["SHADOW_FORMAT", "BoundedValue", "ClassDifference", "ComparedModel", "DifferingSample", "ShadowReport"]
+__all__ = [
+    "SHADOW_FORMAT",
+    "BoundedValue",
+    "ClassDifference",
+    "ComparedModel",
+    "DifferingSample",
+    "ShadowReport",
+    "default_shadow_folder",
+]
 
 SHADOW_FORMAT = "letsam shadow 1"
 SAMPLES, PAGE, REPORT = "differing.csv", "shadow.html", "shadow.json"
+
+
+def default_shadow_folder(challenger: str | Path) -> Path:
+    """Where the report on a challenger is, unless another folder is given: ``MODEL-shadow`` beside its folder."""
+    place = model_place(challenger)
+    return place.with_name(f"{place.name}-shadow")
 
 
 @dataclass(frozen=True)
