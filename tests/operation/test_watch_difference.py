@@ -11,7 +11,7 @@ from scipy import stats
 
 from letsam.decision import combined_bounds
 from letsam.operation.estimates import Estimate
-from letsam.operation.watch_difference import Look, MeasuredBatch, look_at, measured_batches
+from letsam.operation.watch_difference import DifferenceLook, MeasuredBatch, look_at, measured_batches
 from letsam.operation.watch_record import WatchRecord
 
 
@@ -48,7 +48,7 @@ def batches(*counts: tuple[int, int]) -> list[MeasuredBatch]:
 
 def test_a_look_is_newcombes_interval() -> None:
     found = look_at(batches((450, 500)), batches((92, 100), (90, 100)), "accuracy", first=100, share=0.2, level=0.05)
-    assert isinstance(found, Look)
+    assert isinstance(found, DifferenceLook)
     # 400 samples of the champion are four times the first look; 800 for the second are not there.
     assert (found.number, found.samples, found.champion_samples, found.level) == (0, 100, 500, 0.025)
     parts = []
@@ -60,7 +60,7 @@ def test_a_look_is_newcombes_interval() -> None:
     more = look_at(
         batches((450, 500), (450, 500)), batches((92, 100), (90, 100)), "accuracy", first=100, share=0.2, level=0.05
     )
-    assert isinstance(more, Look)
+    assert isinstance(more, DifferenceLook)
     assert (more.number, more.samples, more.champion_samples) == (1, 200, 1000)
     assert more.level == pytest.approx(0.05 / 6)
 
@@ -70,14 +70,16 @@ def test_what_is_lacking() -> None:
     assert look_at([], batches((9, 10)), "accuracy", **options) == (100, 90)
     assert look_at(batches((90, 100)), [], "accuracy", **options) == (0, 100)
     assert look_at(batches((90, 100)), batches((90, 100)), "accuracy", **{**options, "share": 0.01}) == (300, 0)
-    assert isinstance(look_at(batches((90, 100)), batches((90, 100)), "accuracy", **{**options, "share": 1.0}), Look)
+    assert isinstance(
+        look_at(batches((90, 100)), batches((90, 100)), "accuracy", **{**options, "share": 1.0}), DifferenceLook
+    )
 
 
 def test_a_look_stays_as_it_is_when_batches_are_added() -> None:
     old, new = batches(*[(90, 100)] * 12), batches(*[(88, 100)] * 3)
     options: dict[str, Any] = {"first": 100, "share": 0.5, "level": 0.05}
     two = look_at(old[:2], new[:2], "accuracy", **options)
-    assert isinstance(two, Look)
+    assert isinstance(two, DifferenceLook)
     assert two.number == 1
     assert look_at(old, new, "accuracy", **options) == two
     assert look_at(old, [*new, *batches((50, 100))], "accuracy", **options) != two
@@ -86,7 +88,7 @@ def test_a_look_stays_as_it_is_when_batches_are_added() -> None:
 def test_errors_are_better_when_lower() -> None:
     old, new = [MeasuredBatch(100, 5.0, 4.5, 5.6)], [MeasuredBatch(100, 4.0, 3.7, 4.4)]
     found = look_at(old, new, "RMSE", first=100, share=0.5, level=0.05, lower_is_better=True)
-    assert isinstance(found, Look)
+    assert isinstance(found, DifferenceLook)
     assert found.gain[0] == pytest.approx(1.0)
     # The records have bounds of 2.5 % on each side, which is the level of the first look.
     assert found.gain[1] == pytest.approx(1.0 - math.hypot(0.5, 0.4))
@@ -100,9 +102,9 @@ def test_expected_accuracies_of_more_batches_are_not_more_certain() -> None:
     first = look_at(one, one, "expected_accuracy", **options)
     many = look_at(one * 16, one * 16, "expected_accuracy", **{**options, "first": 1600})
     other = look_at(one * 16, one * 16, "F1", **{**options, "first": 1600})
-    assert isinstance(first, Look)
-    assert isinstance(many, Look)
-    assert isinstance(other, Look)
+    assert isinstance(first, DifferenceLook)
+    assert isinstance(many, DifferenceLook)
+    assert isinstance(other, DifferenceLook)
     assert many.gain == pytest.approx(first.gain)
     assert other.gain[2] == pytest.approx(first.gain[2] / 4)
 
@@ -121,7 +123,7 @@ def test_all_looks_together_err_as_rarely_as_stated(share: float) -> None:
         old, new = (batches(*rows) for rows in draws)
         for count in (1, 2, 4, 8, 16, 32):  # the command is called after every batch, but these alone are new looks
             found = look_at(old[:count], new[:count], "accuracy", first=50, share=share, level=0.05)
-            if isinstance(found, Look) and found.gain[1] >= -margin:
+            if isinstance(found, DifferenceLook) and found.gain[1] >= -margin:
                 passed += 1
                 break
     assert 0 < passed / runs <= 0.06

@@ -9,7 +9,7 @@ from typing import Literal
 
 from letsam.operation.rollout_plan import RolloutStage
 from letsam.operation.shadow_report import ShadowReport
-from letsam.operation.watch_difference import Look, MeasuredBatch, look_at, measured_batches
+from letsam.operation.watch_difference import DifferenceLook, MeasuredBatch, look_at, measured_batches
 from letsam.operation.watch_record import WatchRecord
 from letsam.results.metric_units import value_scale
 
@@ -205,7 +205,7 @@ def _by_watches(gate: str, stage: RolloutStage, found: Evidenced, metric: Metric
         level=found.level,
         lower_is_better=metric.lower_is_better,
     )
-    if not isinstance(look, Look):
+    if not isinstance(look, DifferenceLook):
         lack = [f"{count:,} of the {who}" for count, who in zip(look, ("champion", "challenger"), strict=True) if count]
         return GateCheck(gate, "waits", f"the first look at {metric.name} needs more samples: {' and '.join(lack)}")
     scale = value_scale(_shown_as(metric.name), [abs(look.old), abs(look.new)])

@@ -15,6 +15,7 @@ from letsam.operation.rollout_gates import MetricAsked
 from letsam.operation.rollout_log import RolloutError
 from letsam.operation.rollout_plan import RolloutPlan
 from letsam.operation.shadow_report import REPORT, ShadowReport, default_shadow_folder
+from letsam.operation.watch import default_watch_folder
 from letsam.operation.watch_record import RECORDS, RecordFile, WatchRecord
 from letsam.tasks.metrics import find_metric
 
@@ -56,7 +57,7 @@ class RolloutSources:
         records: list[tuple[WatchRecord, ...]] = []
         given = (plan.champion_watch, plan.challenger_watch)
         for name, place, folder, own in zip(("champion", "challenger"), places, given, prints, strict=True):
-            watched = folder or place.with_name(f"{place.name}-watch")
+            watched = folder or default_watch_folder(place)
             records.append(_records(name, watched, own, notes))
         return cls(configs[0], prints, shadow, shadow_place, (records[0], records[1]), tuple(notes))
 

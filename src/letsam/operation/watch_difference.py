@@ -16,7 +16,7 @@ from letsam.decision import combined_bounds
 from letsam.decision.matched_pairs import Bounded
 from letsam.operation.watch_record import WatchRecord
 
-__all__ = ["Look", "MeasuredBatch", "look_at", "measured_batches"]
+__all__ = ["DifferenceLook", "MeasuredBatch", "look_at", "measured_batches"]
 
 RECORDED = 0.025
 """The probability with which each bound in a record of a watch may be wrong: intervals of 95 %."""
@@ -46,7 +46,7 @@ class MeasuredBatch:
 
 
 @dataclass(frozen=True)
-class Look:
+class DifferenceLook:
     """A look at the difference.
 
     Args:
@@ -110,7 +110,7 @@ def look_at(
     share: float,
     level: float,
     lower_is_better: bool = False,
-) -> Look | tuple[int, int]:
+) -> DifferenceLook | tuple[int, int]:
     """The latest look that there may be.
 
     Args:
@@ -138,7 +138,7 @@ def look_at(
     old, old_samples = _pooled(_first(champion, times * wanted), metric, spent)
     new, samples = _pooled(_first(challenger, wanted), metric, spent)
     weights = [-1.0, 1.0] if not lower_is_better else [1.0, -1.0]
-    return Look(number, samples, old_samples, old[0], new[0], combined_bounds(weights, [old, new]), spent)
+    return DifferenceLook(number, samples, old_samples, old[0], new[0], combined_bounds(weights, [old, new]), spent)
 
 
 def _first(batches: Sequence[MeasuredBatch], samples: float) -> list[MeasuredBatch]:
