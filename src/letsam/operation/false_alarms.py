@@ -5,8 +5,8 @@ Two procedures, for two kinds of tests.
 - `spent_level`: of tests whose p-values depend on each other, as all batches are compared with one reference. The rate
   is spent over the batches: batch k may use up 1 / (k (k + 1)) of it, and these shares add up to 1. By the union bound,
   nothing has to be assumed of how the tests depend on each other.
-- `GatheredEvidence`: of tests of each batch against a fixed bound, which are independent. Evidence adds up over batches,
-  so that a small change, which no single batch shows, is found after some of them.
+- `GatheredEvidence`: of tests of each batch against a fixed bound, which are independent. Evidence adds up over
+  batches, so that a small change, which no single batch shows, is found after some of them.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from letsam.data.loss_by_kind import KindLoss
 from letsam.operation.estimates import Bootstrapped, bootstrapped
+from letsam.operation.expected_accuracy import right_answers
 from letsam.tasks.metrics import METRICS, find_metric
 from letsam.tasks.weighted import WeightedTarget
 
@@ -114,6 +115,8 @@ def bootstrapped_metric(name: str, kind: str, samples: Labelled) -> Bootstrapped
     used = samples if name == "accuracy" else samples.known(kind)
     if not len(used):
         return None
+    if name == "accuracy":  # a mean, which is the same by scikit-learn, and slower
+        return _bootstrapped_mean(right_answers(used.outputs, used.targets, kind), used.weights)
 
     def at(places: NDArray[np.int64]) -> float:
         some = used.at(torch.from_numpy(places))
@@ -134,17 +137,20 @@ def bootstrapped_loss(loss: KindLoss, kind: str, samples: Labelled) -> Bootstrap
     used = samples.known(kind)
     if not len(used):
         return None
-    each = loss.each(used.outputs.double(), _targets(used, kind)).double().numpy()
-    weights = None if used.weights is None else used.weights.double().numpy()
+    found = _bootstrapped_mean(loss.each(used.outputs.double(), _targets(used, kind)).numpy(), used.weights)
+    return found if math.isfinite(found.value) else None
+
+
+def _bootstrapped_mean(values: NDArray[np.float64], weights: Tensor | None) -> Bootstrapped:
+    heavy = None if weights is None else weights.double().numpy()
 
     def mean(places: NDArray[np.int64]) -> float:
-        if weights is None:
-            return float(each[places].mean())
-        total = float(weights[places].sum())
-        return float((weights[places] * each[places]).sum()) / total if total > 0 else math.nan
+        if heavy is None:
+            return float(values[places].mean())
+        total = float(heavy[places].sum())
+        return float((heavy[places] * values[places]).sum()) / total if total > 0 else math.nan
 
-    found = bootstrapped(mean, len(used))
-    return found if math.isfinite(found.value) else None
+    return bootstrapped(mean, len(values))
 
 
 def bootstrapped_groups(values: tuple[float, ...]) -> Bootstrapped | None:

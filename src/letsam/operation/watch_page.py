@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PAGE = "watch.html"
 MOST_ROWS = 200  # records in the table
+EARLIER = 10  # earlier records with alarms that the state names
 CSS = Path(reports.__file__).parent / "page.css"
 
 
@@ -88,7 +89,7 @@ def render_watch_page(records: Sequence[WatchRecord], facts: Mapping[str, str]) 
             *((name, value) for name, value in facts.items() if name != "task"),
             ("batches", f"{len(records):,}"),
             ("with alarms", f"{alarmed:,}"),
-            ("last", last.time),
+            ("last", _time(last)),
         ],
         contents=[
             ("last", "Last batch"),
@@ -103,7 +104,8 @@ def render_watch_page(records: Sequence[WatchRecord], facts: Mapping[str, str]) 
         features=[(name, f"{one['distance']:.3f}", f"{one['p']:.1g}") for name, one in features.items()],
         panels=[panel for number in numbers if (panel := _panel(number)) is not None],
         about_records=f"The last {len(shown):,} of {len(records):,} records of watch.jsonl.",
-        columns=["batch", "time", "data", "samples", "labels", *(name.replace("_", " ") for name in columns), "alarms"],
+        earlier=[one for one in reversed(records[:-1]) if one.alarmed][:EARLIER],
+        columns=["batch", "alarms", "time", "data", "samples", "labels", *(name.replace("_", " ") for name in columns)],
         records=[
             {"batch": one.batch, "cells": _cells(one, columns), "alarms": ", ".join(alarm.code for alarm in one.alarms)}
             for one in shown
@@ -162,7 +164,12 @@ def _panel(number: WatchedNumber) -> Mapping[str, Any] | None:
 def _cells(record: WatchRecord, columns: Sequence[str]) -> list[str]:
     values = [f"{record.metrics[name].value:.3g}" if name in record.metrics else "" for name in columns]
     data = record.data
-    return [record.time, str(data["name"]), f"{data['samples']:,}", f"{data.get('labels', 0):,}", *values]
+    return [_time(record), str(data["name"]), f"{data['samples']:,}", f"{data.get('labels', 0):,}", *values]
+
+
+def _time(record: WatchRecord) -> str:
+    """In UTC, to the second."""
+    return record.time[:19].replace("T", " ") + " UTC"
 
 
 def _number(one: Estimate) -> str:
