@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from letsam.cli import run
+from letsam.operation import WatchRecord
 from watch_cases import train_digits
 
 
@@ -35,3 +36,18 @@ def letsam_run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, s
         return (run(arguments), *capsys.readouterr())
 
     return call
+
+
+@pytest.fixture
+def real_page() -> None:
+    """Asked for by tests that look at the page of a watch: it is made, which takes its time."""
+
+
+@pytest.fixture(autouse=True)
+def _quick_page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "real_page" not in request.fixturenames:
+
+        def write_watch_page(records: Sequence[WatchRecord], model: object, out: Path) -> None:
+            (out / "watch.html").write_text(f"<p>{len(records)} records</p>")
+
+        monkeypatch.setattr("letsam.operation.watch_page.write_watch_page", write_watch_page)

@@ -14,7 +14,7 @@ from letsam.operation import read_watch
 from watch_cases import batch, noisy, numbers
 
 
-def test_a_watch_from_quiet_to_alarm(digits: Path, letsam_run: Any) -> None:
+def test_a_watch_from_quiet_to_alarm(digits: Path, letsam_run: Any, real_page: None) -> None:
     for number in range(2):
         batch(number).drop(columns="target").to_csv(f"m{number}.csv", index=False)
         status, out, err = letsam_run("watch", "out", f"m{number}.csv")

@@ -106,7 +106,7 @@ def compared_columns(reference: Tensor, batch: Tensor, columns: Sequence[Feature
     ]
 
 
-def tested_features(features: Sequence[ComparedFeature]) -> FeatureDrift:
+def feature_drift_of(features: Sequence[ComparedFeature]) -> FeatureDrift:
     """Test each feature, with Holm's correction.
 
     Numbers are compared by the Kolmogorov-Smirnov test, categories by the chi-squared test of homogeneity, in which
@@ -120,7 +120,7 @@ def tested_features(features: Sequence[ComparedFeature]) -> FeatureDrift:
         >>> stream = numpy.random.default_rng(0)
         >>> same = ComparedFeature("same", stream.normal(size=300), stream.normal(size=200))
         >>> other = ComparedFeature("other", stream.normal(size=300), stream.normal(1, size=200))
-        >>> found = tested_features([same, other])
+        >>> found = feature_drift_of([same, other])
         >>> found.largest.name, found.p < 1e-9, found.tests[1].adjusted > 0.05
         ('other', True, True)
 
@@ -137,7 +137,7 @@ def tested_features(features: Sequence[ComparedFeature]) -> FeatureDrift:
     return FeatureDrift(tuple(tests), corrected(distance, _distances_of_drawn(furthest), 0.0, 1.0))
 
 
-def tested_embeddings(reference: Tensor, batch: Tensor) -> EmbeddingDrift:
+def embedding_drift_of(reference: Tensor, batch: Tensor) -> EmbeddingDrift:
     """Test whether embeddings come from one distribution, by their energy distance.
 
     The energy distance is 2 E|X - Y| - E|X - X'| - E|Y - Y'|; divided by its first term it is the energy coefficient.
@@ -152,7 +152,7 @@ def tested_embeddings(reference: Tensor, batch: Tensor) -> EmbeddingDrift:
         >>> import torch
         >>> stream = torch.Generator().manual_seed(0)
         >>> rows = torch.randn(300, 8, generator=stream)
-        >>> tested_embeddings(rows[:200], rows[200:]).p > 0.01, tested_embeddings(rows[:200], rows[200:] + 1).p < 1e-6
+        >>> embedding_drift_of(rows[:200], rows[200:]).p > 0.01, embedding_drift_of(rows[:200], rows[200:] + 1).p < 1e-6
         (True, True)
 
     Reference:

@@ -10,7 +10,7 @@ from typing import Any
 from letsam.model_folder.input_features import two_sample_rows
 from letsam.model_folder.reference import ModelReference
 from letsam.operation import drift_tests, labelled_metrics
-from letsam.operation.drift_tests import ComparedFeature, compared_columns, tested_embeddings, tested_features
+from letsam.operation.drift_tests import ComparedFeature, compared_columns, embedding_drift_of, feature_drift_of
 from letsam.operation.estimates import Bootstrapped, Estimate, bootstrapped
 from letsam.operation.expected_accuracy import ConfidenceScale
 from letsam.operation.labelled_metrics import (
@@ -137,12 +137,12 @@ class Measuring:
             found.metrics["drift_auc"] = Estimate(test.auc, test.low, test.high)
             found.tests["drift_auc"] = {"statistic": test.auc, "p": test.p_value}
         features = compared_columns(reference.features, batch.features, reference.columns) + self._predictions(batch)
-        each = tested_features(features)
+        each = feature_drift_of(features)
         found.metrics["feature_drift"] = each.distance
         first = [test for test in each.tests if test.adjusted <= 0.05][:SHOWN]
         changed = {test.name: {"distance": test.distance, "p": test.adjusted} for test in first}
         found.tests["feature_drift"] = {"statistic": each.largest.distance, "p": each.p, "features": changed}
-        moved = tested_embeddings(reference.embeddings, batch.embeddings)
+        moved = embedding_drift_of(reference.embeddings, batch.embeddings)
         found.metrics["embedding_distance"] = moved.distance
         found.tests["embedding_distance"] = {"statistic": moved.distance.value, "p": moved.p}
 
