@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FEWEST = 10  # samples with labels, for a test
 FEWEST_GROUPS = 2  # of the sharpness
+OF_METRICS = 200  # replicates of metrics that are no mean, which take their time
 MARGIN = 2.0  # standard deviations over seeds that a metric may be worse by
 
 
@@ -122,7 +123,7 @@ def bootstrapped_metric(name: str, kind: str, samples: Labelled) -> Bootstrapped
         some = used.at(torch.from_numpy(places))
         return float(function(some.outputs, _with_weights(some)))
 
-    found = bootstrapped(at, len(used))
+    found = bootstrapped(at, len(used), replicates=OF_METRICS)
     return found if math.isfinite(found.value) else None
 
 

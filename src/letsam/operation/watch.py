@@ -72,8 +72,7 @@ class Watch:
         with self._locked():
             file = self._file()
             self.reference = self._reference(None if reference is None else str(reference), begun=bool(file.records))
-        last = file.records[-1] if file.records else None
-        begun = WatchState.from_json(last.state).rate if last is not None else RATE
+        begun = _state(file).rate if file.records else RATE
         rate = begun if false_alarm_rate is None else false_alarm_rate
         self.measuring = Measuring(self.reference, self.model.kind, self.model.config["metric"], rate)
 
@@ -108,7 +107,7 @@ class Watch:
             repeated = next((r for r in reversed(same) if r.labelled or batch.targets is None), None)
             record = repeated
             if record is None:
-                record = self._record(batch, file.records, name_of_data(data), again=same[0].batch if same else None)
+                record = self._record(batch, file, name_of_data(data), again=same[0].batch if same else None)
                 file = file.append(record)
             self._write_page(file.records)
         if record is file.records[-1]:
@@ -123,11 +122,9 @@ class Watch:
                 text = " ".join(str(error).split())
                 warnings.warn(f"the record is written, but {type(error).__name__} in a callback: {text}", stacklevel=3)
 
-    def _record(self, batch: WatchedBatch, earlier: Sequence[WatchRecord], name: str, again: int | None) -> WatchRecord:
-        measuring = self.measuring
-        state = WatchState(measuring.rate, measuring.possible)
-        if earlier:
-            state = WatchState.from_json(earlier[-1].state)
+    def _record(self, batch: WatchedBatch, file: RecordFile, name: str, again: int | None) -> WatchRecord:
+        measuring, earlier = self.measuring, file.records
+        state = _state(file) if earlier else WatchState(measuring.rate, measuring.possible)
         found = measuring.measured(batch, drift=again is None)
         targets = batch.targets
         new_classes = () if targets is None else targets.unseen
@@ -170,7 +167,7 @@ class Watch:
                 f"{self.out}: holds the watch of another model ({last.model[:12]}), got {self.model.folder} "
                 f"({self.model.fingerprint[:12]}); choose another --out"
             )
-        rate = WatchState.from_json(last.state).rate
+        rate = _state(file).rate
         if self._rate is not None and self._rate != rate:
             raise WatchError(
                 f"{self.out}: the watch has begun with a false alarm rate of {rate:g}, got {self._rate:g}; choose "
@@ -209,6 +206,14 @@ def default_watch_folder(model: str | Path) -> Path:
     """Where the watch of a model is, unless another folder is given."""
     place = model_place(model)
     return place.with_name(f"{place.name}-watch")
+
+
+def _state(file: RecordFile) -> WatchState:
+    """That of the last record."""
+    try:
+        return WatchState.from_json(file.records[-1].state)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise WatchError(f"{file.path}: expected the state of a watch in its last record, got {error!r}") from None
 
 
 def _source_of(place: Path) -> str | None:
