@@ -1,6 +1,7 @@
 """What the documentation site has beside the pages in `docs`; mkdocs calls these functions (`mkdocs.yml`).
 
-- The README is the first page; the changelog and the contributing guide are pages.
+- The README is the first page; the changelog and the contributing guide are pages. So is what `letsam COMMAND --help`
+  prints.
 - Links to other files of the repository, such as examples, lead to pages with their text.
 - Pages of a further language may link English pages and pictures as they lie in the repository.
 - Formulas are written as MathML when the site is built, so that a browser needs no script for them.
@@ -8,7 +9,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import html as entities
+import io
+import os
 import posixpath
 import re
 from collections.abc import Iterator
@@ -23,6 +27,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = "docs"
 DOCUMENTS = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
+COMMANDS = "reference/command-line.md"
 LINK = re.compile(r"(!?)\[((?:[^][]|\[[^][]*\])*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 CODE = re.compile(r"^( *)(`{3,}|~{3,}).*?^\1\2 *$|`[^`\n]+`(?!\])", re.M | re.S)
 LANGUAGES = {".py": "python", ".json": "json", ".toml": "toml", ".yml": "yaml", ".md": "markdown"}
@@ -33,6 +38,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     if _home(config) == DOCS:
         for name, page in DOCUMENTS.items():
             files.append(File.generated(config, page, content=(ROOT / name).read_text(encoding="utf-8")))
+        files.append(File.generated(config, COMMANDS, content=_commands_text()))
         for path in sorted(set(_linked())):
             files.append(File.generated(config, _page_of(path), content=_source_text(path)))
     return files
@@ -149,3 +155,25 @@ def _summary(path: Path) -> str:
     """The first line of a module's docstring."""
     found = re.match(r'"""(.+?)(\n|""")', path.read_text(encoding="utf-8")) if path.suffix == ".py" else None
     return f": {found[1]}" if found else ""
+
+
+def _commands_text() -> str:
+    """What each command says about itself."""
+    import typer
+
+    from letsam.cli import app, run
+
+    names = list(typer.main.get_command(app).commands)
+    parts = ["# Command line", "", "What `letsam --help` and `letsam COMMAND --help` print.", ""]
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "80"
+    try:
+        for arguments in [["--help"], *([name, "--help"] for name in names)]:
+            text = io.StringIO()
+            with contextlib.redirect_stdout(text):
+                run(arguments)
+            title = "letsam" if len(arguments) == 1 else f"letsam {arguments[0]}"
+            parts += [f"## {title}", "", "```text", text.getvalue().strip(), "```", ""]
+    finally:
+        os.environ.pop("COLUMNS") if before is None else os.environ.update(COLUMNS=before)
+    return "\n".join(parts)

@@ -9,8 +9,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import typer
 
 import letsam
+from letsam.cli import app
 from site_cases import tool
 
 # Their `__all__` is for the rest of letsam; the commands have a page of their own.
@@ -57,6 +59,15 @@ def test_examples_and_comparisons_are_read_as_they_are_meant() -> None:
     assert readable("One.\n\nArgs:\n    rho: > 0.\n\nExample:\n    >>> 1\n    1\n") == (
         "One.\n\nArgs:\n    rho: \\> 0.\n\nExamples:\n    >>> 1\n    1\n"
     )
+
+
+def test_every_command_is_in_the_reference(site: Path) -> None:
+    page = (site / "reference" / "command-line" / "index.html").read_text(encoding="utf-8")
+    names = list(typer.main.get_command(app).commands)
+    assert len(names) > 8
+    for name in names:
+        assert f'id="letsam-{name}"' in page
+        assert f"Usage: letsam {name} " in page
 
 
 def test_examples_are_shown_as_code(site: Path) -> None:

@@ -64,7 +64,8 @@ def small(tmp_path: Path) -> Path:
     (root / "docs").mkdir()
     (root / "src").mkdir()
     for name, text in {
-        "mkdocs.yml": settings + "\nnav: [index.md, adoption.md, contributing.md, changelog.md]\n",
+        "mkdocs.yml": settings
+        + "\nnav: [index.md, adoption.md, contributing.md, changelog.md, reference/command-line.md]\n",
         "README.md": "# Small\n\n[Adopt](docs/adoption.md#why)\n",
         "CHANGELOG.md": "# Changes\n",
         "CONTRIBUTING.md": "# Contributing\n",
@@ -87,7 +88,7 @@ def test_a_further_language_is_one_folder(small: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = built(out, small)
     assert done.returncode == 0, done.stderr
-    assert pages_of(out) == ["", "adoption", "changelog", "contributing", "ja", "ja/adoption"]
+    assert pages_of(out) == ["", "adoption", "changelog", "contributing", "ja", "ja/adoption", "reference/command-line"]
     page = (out / "ja" / "index.html").read_text(encoding="utf-8")
     assert '<html lang="ja"' in page
     assert '<a href="../adoption/#why">English</a>' in page
