@@ -17,6 +17,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from letsam.cli import models_command as _models_command  # noqa: F401
 from letsam.cli import retune_command as _retune_command  # noqa: F401
 from letsam.cli import rollout_command as _rollout_command  # noqa: F401
 from letsam.cli import shadow_command as _shadow_command  # noqa: F401
@@ -26,7 +27,13 @@ from letsam.results import printable
 
 __all__ = ["app", "run"]
 
-EXTRAS = {"dask": "cluster", "distributed": "cluster", "ray": "cluster", "optuna": "search"}
+EXTRAS = {
+    "cryptography": "operation",
+    "dask": "cluster",
+    "distributed": "cluster",
+    "ray": "cluster",
+    "optuna": "search",
+}
 """The extra of letsam that installs a package, where it is not `trial`."""
 
 

@@ -325,13 +325,16 @@ def predict_command(
     out: Annotated[Path, typer.Option(help="The CSV file to write.")] = Path("predictions.csv"),
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
     batch_size: Annotated[int, typer.Option(help="Samples that are predicted at once.")] = 256,
+    key: Annotated[
+        Path | None, typer.Option(metavar="PUBLIC", help="Public key that the model must be signed with.")
+    ] = None,
 ) -> None:
     """Predict for new data with a model: a CSV file with classes and probabilities, or numbers."""
     from letsam.model_folder import load
 
     checks.whole("batch_size", batch_size, 1)
     checks.choice("device", device, ("cpu", "cuda", "mps"))
-    model = load(folder, device=device)
+    model = load(folder, device=device, key=key)
     if model.preparation is None:
         raise ValueError(
             f"{folder}: the model of the task {model.results.task!r}, which is no file of data, takes none"

@@ -9,7 +9,7 @@ from typing import Any
 
 from letsam.results import write_atomically
 
-MANIFEST = "manifest.json"
+MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 FORMAT = "letsam model 1"
 """The format of the folder; a change that older versions cannot read gets another number."""
 
@@ -62,7 +62,7 @@ def _names(folder: Path) -> list[str]:
     """The files of the folder, with slashes; hidden ones, which file managers leave behind, do not count."""
     paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file() or path.is_symlink())
     names = [path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts)]
-    return sorted(name for name in names if name != MANIFEST)
+    return sorted(name for name in names if name not in (MANIFEST, SIGNATURE))
 
 
 def _sha256(path: Path) -> str:

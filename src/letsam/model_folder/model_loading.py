@@ -19,6 +19,7 @@ from letsam.data.preparation import InputRows
 from letsam.model_folder.manifest import ModelFolderError, check_manifest, fingerprint
 from letsam.model_folder.model_places import CONFIG, model_place
 from letsam.model_folder.prediction_table import PredictionTable
+from letsam.model_folder.signatures import check_signature
 from letsam.models import rebuild
 from letsam.results import Results
 from letsam.tasks import load_task
@@ -156,7 +157,13 @@ class LoadedModel:
                 raise DataError(str(error).replace(path, "`data`")) from error
 
 
-def load(folder: str | Path, *, device: str | torch.device = "cpu", network: nn.Module | None = None) -> LoadedModel:
+def load(
+    folder: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    network: nn.Module | None = None,
+    key: str | Path | None = None,
+) -> LoadedModel:
     """Read a model that `letsam train`, or `letsam trial --refit-best`, has written.
 
     No code and no pickle is read from the folder, and each file is compared with its hash. The model of a task in code
@@ -167,12 +174,14 @@ def load(folder: str | Path, *, device: str | torch.device = "cpu", network: nn.
         folder: of the model, or of the results that hold it as ``model``; or of versions: the current one is read.
         device: where the network goes.
         network: of the same architecture; it gets the weights. None: it is built as the folder says.
+        key: file with an Ed25519 public key (PEM); the folder must be signed by it, see `letsam sign`. None: a
+            signature is not looked at.
 
     Returns:
         The model.
 
     Raises:
-        ModelFolderError: no such folder, a file that was changed, or weights of another network.
+        ModelFolderError: no such folder, a file that was changed, weights of another network, or no signature by `key`.
 
     Example:
         >>> load("nowhere")
@@ -180,6 +189,8 @@ def load(folder: str | Path, *, device: str | torch.device = "cpu", network: nn.
         letsam.model_folder.manifest.ModelFolderError: nowhere: expected the folder of a model, but there is none
     """
     place = model_place(folder)
+    if key is not None:
+        check_signature(place, key)
     check_manifest(place)
     try:
         config: dict[str, Any] = json.loads((place / CONFIG).read_text(encoding="utf-8"))
