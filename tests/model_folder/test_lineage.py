@@ -71,7 +71,7 @@ def test_the_tree(versions: Path, letsam_run: Any) -> None:
         assert record.data["fingerprint"][:8] in out
         assert f"{100 * (record.numbers['accuracy'] or 0):.2f}" in out
         assert f"{record.radius['initial']:.3g} →" in out or record.radius["initial"] is None
-    for text in (" go: ", "no-go: ", "current", "unchanged", "new.csv + old.csv", " points"):
+    for text in (" go: ", "no-go: ", "current", "unchanged", "new.csv +", "old.csv", " points"):
         assert text in out
 
 

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 import letsam
-from cli_cases import files
+from cli_cases import check_error, files
 from letsam.cli import run
 from letsam.decision import decide
 from letsam.model_folder import model_place, version_of
@@ -189,6 +189,15 @@ def test_old_and_new_data_together(letsam_run: Any, here: Path) -> None:
     for one in results.runs_of("champion"):
         assert one.metrics["accuracy on old data"] == pytest.approx(held_out)
     assert len(test) == 90
+
+
+def test_the_new_version_is_signed_before_it_is_current(letsam_run: Any, here: Path, always_go: None) -> None:
+    champion(here)
+    check_error(letsam_run("retune", "wine", "new.csv", *QUICK, "--sign", "a.pem"), r"a\.pem: expected a key, but it")
+    assert letsam_run("sign", "wine", "--key", "a.pem", "--new-key")[0] == 0
+    assert letsam_run("retune", "wine", "new.csv", *QUICK, "--sign", "a.pem")[0] == 0
+    assert letsam_run("models", "wine-versions", "--key", "a.pub")[0] == 0
+    assert letsam.load("wine-versions", key="a.pub").folder.name == "v0002"
 
 
 def test_from_python(here: Path, always_go: None) -> None:

@@ -55,6 +55,9 @@ def retune_command(
         float, typer.Option(help="Gain worth having, in the unit of the table: points of an accuracy.")
     ] = 0.0,
     promote: Annotated[bool, typer.Option(help="Make the new version the current one if the verdict is go.")] = True,
+    sign: Annotated[
+        Path | None, typer.Option(metavar="PRIVATE", help="Key that the new version is signed with; see letsam sign.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Complete a re-tuning that was interrupted.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> int:
@@ -86,6 +89,7 @@ def retune_command(
             evaluate_shift=evaluate_shift,
             minimum_effect=minimum_effect,
             promote=promote,
+            sign=sign,
             resume=resume,
             device=device,
             progress=state.shown,

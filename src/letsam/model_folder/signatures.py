@@ -22,7 +22,7 @@ from letsam.results import replacing
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-__all__ = ["check_signature", "make_keys", "sign_model"]
+__all__ = ["check_signature", "make_keys", "read_private_key", "sign_model"]
 
 INSTALL = '`pip install "letsam[operation]"`'
 

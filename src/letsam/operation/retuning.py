@@ -18,6 +18,7 @@ from typing import Any, cast
 from letsam.model_folder.manifest import check_manifest, fingerprint
 from letsam.model_folder.model_places import FOLDER, model_place
 from letsam.model_folder.model_writing import TrainedModel
+from letsam.model_folder.signatures import read_private_key, sign_model
 from letsam.model_folder.version_folder import VersionFolder
 from letsam.model_folder.version_record import VersionRecord, measured_numbers
 from letsam.operation.challengers import AFRESH
@@ -82,6 +83,7 @@ def retune(
     evaluate_shift: str | None = None,
     minimum_effect: float = 0.0,
     promote: bool = True,
+    sign: str | Path | None = None,
     resume: bool = False,
     device: str = "auto",
     progress: Progress | None = None,
@@ -108,6 +110,7 @@ def retune(
         evaluate_shift: shifts of further tests, such as "noise,blur:2"; a challenger that is worse there is no go.
         minimum_effect: the gain that is worth having, >= 0, in points of an accuracy.
         promote: whether a version with the verdict go becomes the current one.
+        sign: file of a private key; the next version is signed before it becomes the current one, see `letsam sign`.
         resume: complete a re-tuning with these arguments that was interrupted; begin one where there is none.
         device: "auto", "cpu", "cuda" or "mps".
         progress: called with the results so far and all runs; a context manager that gives an object with the methods
@@ -133,6 +136,8 @@ def retune(
         evaluate_shift=evaluate_shift,
         minimum_effect=float(minimum_effect),
     )
+    if sign is not None:
+        read_private_key(sign)
     plan = _plan(Path(model), folder, given, asked, device, resume=resume)
     with locked_folder(folder):
         versions = VersionFolder(folder)
@@ -153,7 +158,7 @@ def retune(
                 results = finished
                 if shown is not None:
                     shown.finished(results)
-        return _concluded(plan, runs, results, versions, number, promote=promote)
+        return _concluded(plan, runs, results, versions, number, promote=promote, key=sign)
 
 
 def _silent(results: Results, plan: Sequence[PlannedRun]) -> AbstractContextManager[None]:
@@ -182,7 +187,14 @@ def _versions_of(model: str | Path, out: str | Path | None) -> Path:
 
 
 def _concluded(
-    plan: RetunePlan, runs: RetuneRuns, results: Results, versions: VersionFolder, number: int, *, promote: bool
+    plan: RetunePlan,
+    runs: RetuneRuns,
+    results: Results,
+    versions: VersionFolder,
+    number: int,
+    *,
+    promote: bool,
+    key: str | Path | None,
 ) -> RetuneReport:
     """Decide, write the report and the next version, and make it the current one if it may be."""
     from letsam.reports.html import write_report
@@ -194,6 +206,8 @@ def _concluded(
     results.save(runs.folder / RESULTS)
     write_report(results, runs.folder / REPORT)
     version = _write_version(plan, runs, results, versions, number, found)
+    if version is not None and key is not None:
+        sign_model(version, key)
     promoted = False
     if version is not None and found.verdict == "go" and promote:
         if versions.is_current(version):
