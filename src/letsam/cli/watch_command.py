@@ -62,8 +62,14 @@ def watch_command(
     from letsam.operation.watch_log import WatchLog
 
     checks.choice("device", device, ("cpu", "cuda", "mps"))
+    loaded = load(model, device=device)
+    if loaded.preparation is None:
+        task = loaded.results.task
+        raise ValueError(
+            f"{model}: batches for the model of the task {task!r} are no files; see letsam.operation.Watch"
+        )
     watch = Watch(
-        load(model, device=device),
+        loaded,
         out,
         reference=reference,
         false_alarm_rate=false_alarm_rate,
