@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import warm
+from letsam.docs import pages
 from letsam.results import Results
 from letsam.training.loop import Training
 from training_cases import without_seconds
@@ -101,9 +102,19 @@ def rows(path: Path) -> list[tuple[str, int]]:
     return [(record.method, record.seed) for record in Results.load(path).runs]
 
 
+MORE = re.compile(r" \(more: (?:letsam docs (?P<page>[\w/-]+)|letsam(?: \w+)? --help)\)$", re.M)
+"""The end of an error that can be expected: where there is more about it."""
+
+
 def check_error(result: tuple[int, str, str], message: str) -> None:
+    """One line with this message and, at its end, the page that explains it."""
     status, out, err = result
-    assert re.search(message, err), err
+    more = MORE.search(err)
+    if more is not None:
+        assert more["page"] is None or more["page"] in pages(), err
+    else:
+        assert "LETSAM_TRACEBACK" in err or "pip install" in err, err
+    assert re.search(message, MORE.sub("", err)), err
     assert err.startswith("error: ")
     assert err.endswith("\n")
     assert err.count("\n") == 1

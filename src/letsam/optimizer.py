@@ -32,6 +32,7 @@ from torch.optim import Optimizer
 
 from . import checks
 from .closures import Closure, SkipStep, checked_closure, require_gradients
+from .docs.explaining import explained
 from .perturbations import Perturbation
 from .radius import Radius
 from .step import precision
@@ -117,6 +118,7 @@ class SharpnessAware(Wrapper):
         arXiv:2010.01412, algorithm 1; arXiv:2408.08222, algorithm 1.
     """
 
+    @explained
     def __init__(
         self,
         base_optimizer: Optimizer | Sequence[Optimizer],
@@ -212,6 +214,7 @@ class SharpnessAware(Wrapper):
     # --- a step ---------------------------------------------------------------------------------------------------
 
     @not_traced
+    @explained
     @torch.no_grad()
     def step(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
@@ -289,6 +292,7 @@ class SharpnessAware(Wrapper):
         return record.loss
 
     @not_traced
+    @explained
     @torch.no_grad()
     def ascent_step(self, *, grad_scaler: torch.amp.GradScaler | None = None) -> None:
         """Climb: perturb the weights by rho eps_hat along the current gradients, and clear the gradients.
@@ -336,6 +340,7 @@ class SharpnessAware(Wrapper):
         torch.clear_autocast_cache()
 
     @not_traced
+    @explained
     @torch.no_grad()
     def descent_step(self, *, grad_scaler: torch.amp.GradScaler | None = None) -> None:
         """Descend: restore the weights and take the base optimizer's step with the current gradients.

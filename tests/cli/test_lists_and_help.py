@@ -66,7 +66,7 @@ def test_the_shell_completes(
     assert set(capsys.readouterr().out.split()) == expected
 
 
-@pytest.mark.parametrize("arguments", [(), ("--help",), ("trial", "--help")])
+@pytest.mark.parametrize("arguments", [("--help",), ("trial", "--help")])
 def test_help_is_no_error(arguments: tuple[str, ...], letsam_run: Any) -> None:
     status, out, err = letsam_run(*arguments)
     assert (status, err) == (0, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def audit_of(asked: AuditArguments, data: DataArguments) -> Audit:
 def save_audit(found: Audit, path: Path) -> None:
     """Write the findings, the numbers and the places of samples as JSON."""
     content: dict[str, Any] = {
-        "findings": [{"severity": f.severity, "code": f.code, "message": f.message} for f in found],
+        "findings": [dataclasses.asdict(finding) for finding in found],
         "measures": found.measures,
         "places": found.places,
     }

@@ -16,6 +16,7 @@ from letsam._version import __version__
 from letsam.cli import options
 from letsam.cli.concluding import DecisionArguments, check_compared, conclude, conclude_trial, print_last_verdict
 from letsam.cli.drift_options import DriftArguments
+from letsam.cli.guidance import EXAMPLES
 from letsam.cli.live import live_trial
 from letsam.cli.terminal import (
     interruptible,
@@ -58,7 +59,7 @@ def all_commands(
     """Sharpness-aware training for PyTorch with a learned perturbation radius."""
 
 
-@app.command("trial")
+@app.command("trial", epilog=EXAMPLES["trial"])
 @options.takes(
     options.RunArguments,
     options.DataArguments,
@@ -179,7 +180,7 @@ def _run_trial(
             save_winner(config, results, splits, fabric, folder, export)
 
 
-@app.command("train")
+@app.command("train", epilog=EXAMPLES["train"])
 @options.takes(options.RunArguments, options.DataArguments, options.ModelArguments, DriftArguments)
 def train_command(
     run: options.RunArguments,
@@ -316,7 +317,7 @@ def _epochs_done(training: Training) -> str:
     return f"{training.epoch} of {training.epochs} epochs{of_refit} are finished"
 
 
-@app.command("predict")
+@app.command("predict", epilog=EXAMPLES["predict"])
 def predict_command(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of a model, or of results with one.")],
     data: Annotated[
@@ -344,7 +345,7 @@ def predict_command(
     print_line(f"{len(table)} predictions: {out}")
 
 
-@app.command("report")
+@app.command("report", epilog=EXAMPLES["report"])
 def report_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a trial, with its results.json.")],
 ) -> None:
@@ -359,7 +360,7 @@ def report_command(
     print_line(f"report: {folder / 'report.html'}")
 
 
-@app.command("decide")
+@app.command("decide", epilog=EXAMPLES["decide"])
 @options.takes(DecisionArguments)
 def decide_command(
     verdict: DecisionArguments,
@@ -378,7 +379,7 @@ def decide_command(
     return found.exit_status
 
 
-@app.command("doctor")
+@app.command("doctor", epilog=EXAMPLES["doctor"])
 def doctor_command(
     setup: Annotated[str, typer.Argument(metavar="SETUP", help="path/to/file.py:function or package.module:function.")],
 ) -> int:
@@ -404,7 +405,7 @@ def _print_findings(findings: Iterable[Finding]) -> None:
 
     table = Table("severity", Column("code", no_wrap=True), "what is wrong, and what to change")
     for finding in findings:
-        lines = "\n".join(map(printable, finding.message.split("\n")))
+        lines = "\n".join(map(printable, f"{finding.message} (more: letsam docs {finding.page})".split("\n")))
         table.add_row(finding.severity, finding.code, Text(lines))
     print_table(table)
 
@@ -422,7 +423,7 @@ def _check_arguments(setup: str, returned: object) -> dict[str, Any]:
     return dict(returned)
 
 
-@app.command("audit")
+@app.command("audit", epilog=EXAMPLES["audit"])
 @options.takes(options.AuditArguments, options.DataArguments)
 def audit_command(asked: options.AuditArguments, data: options.DataArguments) -> int:
     """Examine the validation data of a task; exit status 1 where there is an error, 0 with warnings alone.
@@ -439,31 +440,3 @@ def audit_command(asked: options.AuditArguments, data: options.DataArguments) ->
         return 0
     _print_findings(found)
     return int(any(finding.severity == "error" for finding in found))
-
-
-@app.command("tasks")
-def list_tasks() -> None:
-    """List the built-in tasks."""
-    from letsam.tasks import available_tasks
-
-    for name, description in available_tasks():
-        print(f"{name:15} {description}")
-    print("Your own: path/to/file.py:function or package.module:function, returning a letsam.tasks.Task.")
-
-
-@app.command("methods")
-def list_methods() -> None:
-    """List the methods."""
-    from letsam.training.methods import KINDS
-    from letsam.variants import VARIANTS
-
-    width = max(map(len, KINDS))
-    for name, kind in KINDS.items():
-        print(f"{name:{width}} {kind.description}")
-    print("With a radius: sam:0.1 (fixed), lets-sam:0.1 (learned, started there).")
-    print(
-        "Paper, training passes a step, copies of the weights held (one more if the radius is learned), learned radius:"
-    )
-    for name, variant in VARIANTS.items():
-        facts = variant.facts
-        print(f"{name:{width}} {facts.paper:17} {facts.passes:8} {facts.copies:<2} {facts.learned}")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 from torch import nn
@@ -20,6 +21,21 @@ from .findings import Finding
 from .sandbox import Sandbox, UnusableClosure
 
 __all__ = ["Finding", "check"]
+
+PAGES = {
+    "buffers-move-in-each-pass": "how-to/batchnorm-and-dropout",
+    "loss-without-zero": "how-to/radii",
+    "no-outputs": "how-to/radii",
+    "no-validation-closure": "how-to/plain-loop",
+    "radius-never-updated": "how-to/radii",
+    "radius-too-large": "how-to/radii",
+    "radius-vanishes": "how-to/mixed-precision",
+    "same-batch": "how-to/validation-data",
+    "sparse-gradients": "limitations",
+    "state-moves-in-each-pass": "how-to/state-of-modules",
+    "subclass-without-rule": "base-optimizers",
+}
+"""The page that explains a finding, where it is not that of the doctor."""
 
 
 def check(
@@ -77,7 +93,8 @@ def check(
     if isinstance(closure, Selected):
         closure = closure.on_all  # `letsam.selected`: the same batch in every pass, and the closure stays as new
     with Sandbox(optimizer, model) as sandbox:
-        found = list(_examine(sandbox, closure, validation_closure, scheduler))
+        examined = _examine(sandbox, closure, validation_closure, scheduler)
+        found = [dataclasses.replace(one, page=PAGES.get(one.code, one.page)) for one in examined]
     return sorted(found, key=lambda finding: finding.severity)  # "error" sorts before "warning"
 
 

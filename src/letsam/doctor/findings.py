@@ -41,18 +41,20 @@ class Finding:
         code: the kind of mistake, in one hyphenated word; stable across versions.
         message: what is wrong, and what to change.
         severity: "error" (the method does not work, or training is wrong) or "warning" (it may be intended).
+        page: of the documentation, which explains it; `letsam docs PAGE` shows it.
 
     Example:
         >>> print(Finding("no-return", "`closure` returns nothing: end it with `return loss`"))
-        error: `closure` returns nothing: end it with `return loss` [no-return]
+        error: `closure` returns nothing: end it with `return loss` [no-return; letsam docs how-to/doctor]
     """
 
     code: str
     message: str
     severity: Literal["error", "warning"] = "error"
+    page: str = "how-to/doctor"
 
     def __str__(self) -> str:
-        return f"{self.severity}: {self.message} [{self.code}]"
+        return f"{self.severity}: {self.message} [{self.code}; letsam docs {self.page}]"
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast, overload
 
 import torch
@@ -110,7 +110,7 @@ def audit(
         >>> train, validation = TensorDataset(inputs, targets), TensorDataset(inputs[:20], targets[:20])
         >>> print(audit(train, validation, probe=False)[0])
         error: 20 of 20 validation samples are training samples, such as sample 0 (training sample 0): leave them out of
-        one side, or split by group [duplicates]
+        one side, or split by group [duplicates; letsam docs how-to/validation-data]
     """
     checks.whole("seed", seed, 0)
     of_inputs = InputForm.of(train, modality, **form)
@@ -131,6 +131,7 @@ def audit(
         found += _difference("deployed", operation, "validation", parts[1], seed, measures)
     if probe:
         found += _size(parts, targets, kind, seed, measures)
+    found = [replace(one, page="how-to/validation-data") for one in found]
     return Audit(tuple(sorted(found, key=lambda one: one.severity)), measures, places)
 
 
