@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from letsam.cli.commands import app
+from letsam.cli.guidance import examples
 from letsam.cli.live import live_trial
 from letsam.cli.options import Seeds, parse_seeds
 from letsam.cli.terminal import interruptible, print_line, print_results, print_verdict
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
 __all__ = ["retune_command"]
 
 
-@app.command("retune")
+@app.command(
+    "retune",
+    epilog=examples(
+        "how-to/models", "letsam retune runs/iris-versions october.csv --old iris.csv --evaluate-shift noise:2"
+    ),
+)
 def retune_command(
     model: Annotated[
         Path, typer.Argument(metavar="MODEL", help="Folder of a model, of results with one, or of versions.")
@@ -65,8 +71,6 @@ def retune_command(
 
     Challengers: the base optimizer, the old radius, and the radius learned again. Each is compared with the model as it
     is, on test data held out of DATA.
-
-    Example: letsam retune runs/iris-versions october.csv --old iris.csv --evaluate-shift noise:2
 
     Exit status: 0 for go, 1 for no-go, 2 for invalid input.
     """

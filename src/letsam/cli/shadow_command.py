@@ -9,6 +9,7 @@ import typer
 
 from letsam import checks
 from letsam.cli.commands import app
+from letsam.cli.guidance import examples
 from letsam.cli.terminal import print_line, print_note, print_pairs, print_table
 from letsam.results import printable
 
@@ -17,7 +18,7 @@ __all__ = ["shadow_command"]
 _MODEL = "The folder of a model, of results with one, or of versions."
 
 
-@app.command("shadow")
+@app.command("shadow", epilog=examples("how-to/models", "letsam shadow runs/v1 runs/v2 july.csv --labels"))
 def shadow_command(
     champion: Annotated[Path, typer.Argument(metavar="CHAMPION", help=f"The model in use. {_MODEL}")],
     challenger: Annotated[Path, typer.Argument(metavar="CHALLENGER", help="The model that may replace it, likewise.")],
@@ -41,8 +42,6 @@ def shadow_command(
 
     Without labels: how often the answers differ, and by how much the accuracies can differ at most. With labels: the
     gain of the challenger with its bounds. The samples that differ are in differing.csv.
-
-    Example: letsam shadow runs/v1 runs/v2 july.csv --labels
 
     Exit status: 0, or 2 for invalid input.
     """

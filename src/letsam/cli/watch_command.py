@@ -10,6 +10,7 @@ import typer
 
 from letsam import checks
 from letsam.cli.commands import app
+from letsam.cli.guidance import examples
 from letsam.cli.options import parse_names
 from letsam.cli.terminal import print_line, print_note, print_table
 from letsam.results import printable
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from letsam.operation import WatchRecord
 
 
-@app.command("watch")
+@app.command(
+    "watch", epilog=examples("how-to/models", "letsam watch runs/wine new-month.csv --labels --out runs/wine-watch")
+)
 def watch_command(
     model: Annotated[
         Path, typer.Argument(metavar="MODEL", help="The folder of a model, or of results or versions with one.")
@@ -53,8 +56,6 @@ def watch_command(
 
     Appends the batch to OUT/watch.jsonl and writes OUT/watch.html. For each batch call it once, and once more with
     --labels when they arrive. Exit status: 0 without an alarm, 1 with one, 2 for invalid input.
-
-    Example: letsam watch runs/wine new-month.csv --labels --out runs/wine-watch
     """
     from letsam.model_folder import load
     from letsam.operation import Watch
