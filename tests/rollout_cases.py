@@ -14,6 +14,7 @@ import pandas
 import pytest
 from sklearn.datasets import load_diabetes, load_digits
 
+from cli_cases import MORE
 from letsam.cli import run
 from letsam.model_folder import model_place
 from letsam.model_folder.manifest import fingerprint
@@ -22,11 +23,11 @@ from letsam.operation.watch_record import Alarm, RecordFile, WatchRecord
 
 
 def call(*arguments: object) -> tuple[int, str, str]:
-    """The command line here: status, stdout, stderr."""
+    """The command line here: status, stdout, and stderr without the page that an error names."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         status = run([str(one) for one in arguments])
-    return status, out.getvalue(), err.getvalue()
+    return status, out.getvalue(), MORE.sub("", err.getvalue())
 
 
 def train(data: object, out: object, *options: str, target: str | None = "target") -> None:

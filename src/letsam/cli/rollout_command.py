@@ -9,13 +9,16 @@ from typing import Annotated
 import typer
 
 from letsam.cli.commands import app
+from letsam.cli.guidance import examples
 from letsam.cli.terminal import print_line, print_note, print_rows, print_table
 from letsam.results import printable
 
 __all__ = ["rollout_command"]
 
 
-@app.command("rollout")
+@app.command(
+    "rollout", epilog=examples("how-to/models", "letsam rollout july.toml --init", "letsam rollout july.toml --json")
+)
 def rollout_command(
     plan: Annotated[Path, typer.Argument(metavar="PLAN.toml", help="The plan: models, stages and their gates.")],
     init: Annotated[
@@ -34,8 +37,6 @@ def rollout_command(
 
     A scheduler calls it as often as it likes. Where the roll-out stands is in the log PLAN-rollout/rollout.jsonl, to
     which new decisions are added.
-
-    Example: letsam rollout july.toml --json
 
     Exit status: 0 to proceed (or when it is complete), 3 to hold, 1 to roll back, 2 for invalid input.
     """
