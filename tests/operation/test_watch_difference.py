@@ -70,9 +70,8 @@ def test_what_is_lacking() -> None:
     assert look_at([], batches((9, 10)), "accuracy", **options) == (100, 90)
     assert look_at(batches((90, 100)), [], "accuracy", **options) == (0, 100)
     assert look_at(batches((90, 100)), batches((90, 100)), "accuracy", **{**options, "share": 0.01}) == (300, 0)
-    assert isinstance(
-        look_at(batches((90, 100)), batches((90, 100)), "accuracy", **{**options, "share": 1.0}), DifferenceLook
-    )
+    alone = look_at(batches((90, 100)), batches((90, 100)), "accuracy", **{**options, "share": 1.0})
+    assert isinstance(alone, DifferenceLook)
 
 
 def test_a_look_stays_as_it_is_when_batches_are_added() -> None:
