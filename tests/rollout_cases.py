@@ -131,7 +131,7 @@ class Rollout:
         status, out, err = call("rollout", self.plan, *options)
         assert (status, out, err.count("\n")) == (2, "", 1), (out, err)
         assert err.startswith("error: ")
-        return err.removeprefix("error: ").strip()
+        return MORE.sub("", err).removeprefix("error: ").strip()
 
     @property
     def log(self) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ __all__ = ["rollout_command"]
 
 
 @app.command(
-    "rollout", epilog=examples("how-to/models", "letsam rollout july.toml --init", "letsam rollout july.toml --json")
+    "rollout", epilog=examples("how-to/rollout", "letsam rollout july.toml --init", "letsam rollout july.toml --json")
 )
 def rollout_command(
     plan: Annotated[Path, typer.Argument(metavar="PLAN.toml", help="The plan: models, stages and their gates.")],

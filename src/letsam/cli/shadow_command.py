@@ -18,7 +18,7 @@ __all__ = ["shadow_command"]
 _MODEL = "The folder of a model, of results with one, or of versions."
 
 
-@app.command("shadow", epilog=examples("how-to/models", "letsam shadow runs/v1 runs/v2 july.csv --labels"))
+@app.command("shadow", epilog=examples("how-to/rollout", "letsam shadow runs/v1 runs/v2 july.csv --labels"))
 def shadow_command(
     champion: Annotated[Path, typer.Argument(metavar="CHAMPION", help=f"The model in use. {_MODEL}")],
     challenger: Annotated[Path, typer.Argument(metavar="CHALLENGER", help="The model that may replace it, likewise.")],
