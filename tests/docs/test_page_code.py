@@ -44,6 +44,7 @@ ELSEWHERE = {
     "docs/how-to/radii.md": "integrations/test_pages.py",
     "docs/how-to/refit.md": "test_recording.py",
     "docs/how-to/report.md": "cli/test_report_page.py",
+    "docs/how-to/rollout.md": "operation/test_rollout_page.py",
     "docs/how-to/state-of-modules.md": "step/test_state_page.py",
     "docs/how-to/transformers-trainer.md": "integrations/test_pages.py",
     "docs/how-to/validation-data.md": "validation/test_page.py",
