@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import torch
 from matplotlib.figure import Figure
 
-from benchmarks.harness.page import filled_in, save
+from benchmarks.harness.page import filled_in, folded, save
 from benchmarks.harness.store import Store
 from letsam.results import write_atomically
 from letsam.tasks import TaskError
@@ -175,7 +175,7 @@ class Benchmark(ABC, Generic[R]):
         for path, figure in self.figures(rows).items():
             save(figure, self.docs / path)
         template = Path(inspect.getfile(type(self))).with_name("page.md").read_text(encoding="utf-8")
-        write_atomically(self.docs / f"{self.name}.md", filled_in(template, self.sections(rows)))
+        write_atomically(self.docs / f"{self.name}.md", folded(filled_in(template, self.sections(rows))))
 
 
 def missing(units: Iterable[Unit], rows: Iterable[Any]) -> list[Unit]:

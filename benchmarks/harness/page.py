@@ -34,6 +34,26 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], align: str = "lr")
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
 
 
+def folded(page: str, longest: int = 6, widest: int = 9) -> str:
+    """The page with each table of more rows or columns than these behind a fold, on a forge and on the site.
+
+    A table stays open under the line `<!-- open -->`.
+    """
+    grid = r"(?<!<!-- open -->\n\n)^(\|.*\|)\n\|(?: ?:?-+:? ?\|)+\n(?:\|.*\|(?:\n|\Z))+"
+    return re.sub(grid, lambda match: _fold(match[0], longest, widest), page, flags=re.M)
+
+
+def _fold(lines: str, longest: int, widest: int) -> str:
+    head, _, *rows = lines.splitlines()
+    if len(rows) <= longest and head.count("|") <= widest + 1:
+        return lines
+    columns = [cell.strip() for cell in head.strip("|").split("|") if cell.strip()]
+    more = ", ..." if len(columns) > 5 else ""
+    count = f"{len(rows)} row{'s' if len(rows) > 1 else ''}"
+    summary = f"{count}: {', '.join(columns[:5])}{more}".replace("`", "")
+    return f'<details markdown="1">\n<summary>{summary}</summary>\n\n{lines.rstrip()}\n\n</details>\n'
+
+
 def spread(values: Sequence[float], mean: str, deviation: str) -> str:
     """Mean and sample standard deviation, each in its format; the deviation only of several values."""
     more = f" ± {statistics.stdev(values):{deviation}}" if len(values) > 1 else ""

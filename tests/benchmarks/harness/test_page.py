@@ -8,7 +8,7 @@ import matplotlib as mpl
 import pytest
 from matplotlib.figure import Figure
 
-from benchmarks.harness.page import filled, filled_in, named, save, spread, table
+from benchmarks.harness.page import filled, filled_in, folded, named, save, spread, table
 
 
 def test_a_template_and_its_sections_fit_together() -> None:
@@ -24,6 +24,18 @@ def test_tables() -> None:
         "| 1 | 2 | 3 |",
     ]
     assert table(["a", "b", "c"], []).splitlines()[1] == "| --- | ---: | ---: |"
+
+
+def test_long_tables_are_behind_folds() -> None:
+    short = table(["a", "b"], [["1", "2"]] * 6)
+    long = table(["a", "`b`", "c", "d", "e", "f"], [["1"] * 6] * 7)
+    page = folded(f"before\n\n{short}\n\n{long}\n\nafter\n\n<!-- open -->\n\n{long}\n")
+    assert page.startswith(f"before\n\n{short}\n\n<details markdown")
+    fold = f'<details markdown="1">\n<summary>7 rows: a, b, c, d, e, ...</summary>\n\n{long}\n\n</details>\n'
+    assert page.count(fold) == page.count("<details") == 1
+    wide = table([f"c{i}" for i in range(10)], [["1"] * 10])
+    assert folded(wide).startswith('<details markdown="1">\n<summary>1 row: c0,')
+    assert page.endswith(f"<!-- open -->\n\n{long}\n")
 
 
 def test_words_and_numbers() -> None:
