@@ -51,7 +51,7 @@ def test_repeated_rows_are_found_and_groups_are_kept_apart(here: Path, letsam_ru
 
 def test_bad_input_is_one_line(here: Path, letsam_run: Run) -> None:
     for arguments, message in (
-        (("digits", "--deployed", "x.csv"), "`deployed` needs a DATA that is a file or folder of data"),
+        (("digits", "--deployed", "x.csv"), "`deployed` needs a file or folder of data, got the task 'digits'"),
         (("digits", "--target", "x"), "`--target` needs a TASK that is a file or folder"),
         (("digits", "--validation-share", "2"), "`validation_share` must be between 0 and 1"),
     ):

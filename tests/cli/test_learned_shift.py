@@ -108,6 +108,6 @@ def test_bad_input_is_one_line(rows: None, letsam_run: Run, options: tuple[str, 
     check_error(letsam_run(*COMMAND, *options), message)
     check_error(
         letsam_run("trial", "digits", "--validation-shift", "auto", "--deployed", "july.csv"),
-        "`deployed` needs a TASK that is a file or folder of data",
+        "`deployed` needs a file or folder of data, got the task 'digits'",
     )
     assert not Path("run").exists()

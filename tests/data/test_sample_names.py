@@ -1,4 +1,4 @@
-"""Test samples have names by which they are found again: their files, or their rows in a table."""
+"""Samples have names by which they are found again: their files, or their rows in a table."""
 
 from __future__ import annotations
 
@@ -23,15 +23,19 @@ def test_rows_of_a_table(text: str | None, tmp_path: Path) -> None:
     path, held_out = tmp_path / "all.csv", tmp_path / "held_out.csv"
     frame.to_csv(path, index=False)
     data = read_data(DataOptions(path=str(path), target="label", text=text))
-    places = [int(name.removeprefix("row ")) - 1 for name in data.test_names]
-    assert len(places) == len(data.test)  # type: ignore[arg-type]
-    labels = [data.classes[int(data.test[i][1])] for i in range(len(places))]
-    assert labels == frame["label"].iloc[places].tolist()
-    assert task_of(data, ModelOptions()).test_names == data.test_names
+    for names, part in ((data.train_names, data.train), (data.test_names, data.test)):
+        places = [int(name.removeprefix("row ")) - 1 for name in names]
+        assert len(places) == len(part)  # type: ignore[arg-type]
+        labels = [data.classes[int(part[i][1])] for i in range(len(places))]
+        assert labels == frame["label"].iloc[places].tolist()
+    assert not set(data.train_names) & set(data.test_names)
+    task = task_of(data, ModelOptions())
+    assert (task.train_names, task.test_names) == (data.train_names, data.test_names)
 
     frame[:30].assign(x=frame["x"] / 2, words=frame["words"] + " more").to_csv(held_out, index=False)
     data = read_data(DataOptions(path=str(path), target="label", text=text, test=str(held_out)))
     assert data.test_names == tuple(f"row {i + 1}" for i in range(30) if i not in (3, 20))
+    assert data.train_names == tuple(f"row {i + 1}" for i in range(80) if i not in (3, 20))
 
 
 def test_files_of_a_folder(tmp_path: Path) -> None:
@@ -42,8 +46,9 @@ def test_files_of_a_folder(tmp_path: Path) -> None:
             Image.new("RGB", (8, 8), (brightness, brightness, brightness)).save(tmp_path / name / f"{i}.png")
     data = read_data(DataOptions(path=str(tmp_path), augment="none"))
     assert len(data.test_names) == len(data.test)  # type: ignore[arg-type]
-    for i, name in enumerate(data.test_names):
-        assert data.classes[int(data.test[i][1])] == Path(name).parent.name
+    assert len(data.train_names) == len(data.train)  # type: ignore[arg-type]
+    for names, part in ((data.train_names, data.train), (data.test_names, data.test)):
+        assert [data.classes[int(part[i][1])] for i in range(len(names))] == [Path(name).parent.name for name in names]
     brightness = [float(data.test[i][0].mean()) for i in range(len(data.test_names))]
     expected = [np.asarray(Image.open(tmp_path / name)).mean() for name in data.test_names]
     assert np.argsort(brightness).tolist() == np.argsort(expected).tolist()

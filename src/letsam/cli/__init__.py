@@ -3,7 +3,7 @@
 Invalid input is reported in one line on stderr, with exit status 2; an interruption has exit status 130. A command
 imports what it needs when it runs.
 
-- `commands`, `listing`: the commands
+- `commands`, `listing`, `audit_command`: the commands
 - `retune_command`, `rollout_command`, `shadow_command`, `watch_command`: models in operation; a further one needs an
   import below
 - `options`: their options, and how lists are read
@@ -20,6 +20,7 @@ from collections.abc import Sequence
 
 import typer
 
+from letsam.cli import audit_command as _audit_command  # noqa: F401
 from letsam.cli import listing as _listing  # noqa: F401
 from letsam.cli import models_command as _models_command  # noqa: F401
 from letsam.cli import retune_command as _retune_command  # noqa: F401
@@ -82,6 +83,8 @@ def _fail(error: Exception, arguments: Sequence[str]) -> int:
     elif isinstance(error, (ValueError, OSError)):
         page = explained_by(error, commands[arguments[0]].epilog if arguments[0] in commands else None)
         message = str(error) if page is None else f"{error} (more: letsam docs {page})"
+    elif type(error) is ImportError:  # of an extra, which it names
+        message = str(error)
     else:
         message = f"{type(error).__name__}: {error} (LETSAM_TRACEBACK=1 shows where)"
     print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)

@@ -1,73 +1,90 @@
-"""The audit of a task for `letsam audit`."""
+"""Audits for the commands: of a task, and of the data of a trial."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from letsam.cli.options import AuditArguments, DataArguments
-from letsam.results import write_atomically
-from letsam.validation import Audit, audit
+from letsam.cli.terminal import print_line
+from letsam.results import Results, locked_folder, write_atomically
+from letsam.validation import Audit
 
-
-def audit_of(asked: AuditArguments, data: DataArguments) -> Audit:
-    """Split the data of a task as a trial does, and audit the parts.
-
-    Raises:
-        ValueError: the data cannot be read or split, or deployed data are given for a task that is no files of data.
-    """
-    from letsam.data import is_data
-    from letsam.tasks.images import without_augmentation
+if TYPE_CHECKING:
+    from letsam.tasks import Task
     from letsam.training.config import TrialConfig
-    from letsam.training.drifted import form_options
-    from letsam.training.sampling import make_splits
+
+
+def audit_config(asked: AuditArguments, data: DataArguments) -> TrialConfig:
+    """The options of a trial with the data that are audited."""
+    from letsam.data import is_data
+    from letsam.training.config import TrialConfig
 
     from_files = is_data(asked.task)
     if not from_files:
         data.check_unused(asked.task)
-    config = TrialConfig(
+    return TrialConfig(
         task=asked.task,
         seeds=(asked.seed,),
         validation_share=asked.validation_share,
+        deployed=None if asked.deployed is None else str(asked.deployed),
         train_size=asked.train_size,
         data_dir=None if asked.data_dir is None else str(asked.data_dir),
         data_options=data.options(asked.task) if from_files else None,
     )
-    task = config.load_task()
-    if asked.deployed is not None and task.preparation is None:
-        raise ValueError("`deployed` needs a DATA that is a file or folder of data")
-    deployed = None if asked.deployed is None else task.preparation.read(str(asked.deployed))
-    splits = make_splits(task, asked.seed, label_noise=0.0, validation_share=asked.validation_share, hold_out=True)
-    assert splits.validation is not None
-    kept, total = splits.order
-    held_out = torch.ones(total, dtype=torch.bool)
-    held_out[kept] = False
-    own = task.validation is not None  # its groups and times are not known
-    groups, times = (None if own or of is None else (of[kept], of[held_out]) for of in (task.groups, task.times))
-    modality, form = form_options(task)
-    return audit(
-        without_augmentation(splits.train),
-        splits.validation,
-        deployed,
-        groups=groups,
-        times=None if groups is not None else times,
-        kind=task.kind,
-        modality=modality,
-        seed=asked.seed,
-        **form,
-    )
+
+
+def audit_of(config: TrialConfig, task: Task) -> Audit:
+    """Split the data of a task as a trial does, and audit the parts.
+
+    Raises:
+        ValueError: the data cannot be split, or deployed data are given for a task that is no files of data.
+    """
+    from letsam.training.learned_shift import read_deployed
+    from letsam.training.task_audit import audit_task
+
+    deployed = None if config.deployed is None else read_deployed(config, task)
+    return audit_task(task, seed=config.seeds[0], validation_share=config.validation_share, deployed=deployed)
 
 
 def save_audit(found: Audit, path: Path) -> None:
     """Write the findings, the numbers and the places of samples as JSON."""
-    content: dict[str, Any] = {
-        "findings": [dataclasses.asdict(finding) for finding in found],
-        "measures": found.measures,
-        "places": found.places,
-    }
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(content, ensure_ascii=False, indent=1))
+    write_atomically(path, json.dumps({**found.as_json(), "places": found.places}, ensure_ascii=False, indent=1))
+
+
+def check_same_data(folder: Path, task: Task) -> None:
+    """Raise ValueError unless the results in this folder are of these data."""
+    from letsam.training.data_record import DataRecord
+    from letsam.training.trial import RESULTS
+
+    path = folder / RESULTS
+    if difference := DataRecord.of(task).difference(Results.load(path).config.get("data")):
+        raise ValueError(f"{path}: holds runs on other data: {difference}")
+
+
+def add_audit(found: Audit, folder: Path, config: TrialConfig) -> None:
+    """Put an audit in the place of that of a trial, and make its report again."""
+    from letsam.reports.html import write_report
+    from letsam.training.task_audit import audit_record
+    from letsam.training.trial import REPORT, RESULTS
+
+    how: dict[str, Any] = {"seed": config.seeds[0], "validation_share": config.validation_share}
+    record = audit_record(found, **how, probe=True, deployed=config.deployed)
+    with locked_folder(folder):
+        results = dataclasses.replace(Results.load(folder / RESULTS), audit=record)
+        results.save(folder / RESULTS)
+        write_report(results, folder / REPORT)
+
+
+def print_audit(found: Mapping[str, Any] | None) -> None:
+    """Print what the audit of a trial has found, a line for each finding."""
+    if found is None:
+        return
+    for one in found["findings"]:
+        print_line(f"data audit: {one['severity']}: {one['what']}: {one['change']} [{one['code']}]")
+    if not found["findings"]:
+        print_line("data audit: nothing is wrong")

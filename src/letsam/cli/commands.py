@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from letsam.doctor import Finding
+    from letsam.tasks import Task
     from letsam.training.config import TrialConfig
     from letsam.training.loggers import LogTo
     from letsam.training.loop import Training
@@ -96,13 +97,15 @@ def trial_command(
     config = search.added_to(config)
     out = run.out or options.default_folder(run.task)
     storage = search.search_storage
-    _run_trial(config, out, run, storage, verdict, executor=executor, jobs=jobs, refit_best=refit_best, export=export)
+    how: dict[str, Any] = {"executor": executor, "jobs": jobs, "refit_best": refit_best, "export": export}
+    _run_trial(config, out, run, drift, storage, verdict, **how)
 
 
 def _run_trial(
     config: TrialConfig,
     folder: Path,
     run: options.RunArguments,
+    drift: DriftArguments,
     storage: str | None,
     verdict: DecisionArguments,
     *,
@@ -111,6 +114,7 @@ def _run_trial(
     refit_best: bool,
     export: str | None,
 ) -> None:
+    from letsam.cli.auditing_task import print_audit
     from letsam.cli.saving import save_winner
     from letsam.reports.html import write_report
     from letsam.training import trial
@@ -136,13 +140,15 @@ def _run_trial(
         raise ValueError(f"`search` must not be given under torchrun, got {', '.join(config.search)}")
     config, task = with_learning_rate(config, splits, fabric, results_file)
     check_search(config, task)
+    found, new = _audit(config, task, drift, results_file, fabric)
     if fabric.is_global_zero:
         print_inferred(task.inferred)
+        print_audit(found if new else None)
     with locked_folder(folder) if fabric.is_global_zero else nullcontext():
         surroundings, more = trial.environment(fabric), run.epochs is not None
         results = trial.open_results(folder, config, surroundings, task.inferred, resume=run.resume, more_epochs=more)
         fabric.barrier()  # all ranks must have read the folder before the first of them writes
-        results, shorter = trial.without_shorter_runs(results, config)
+        results, shorter = trial.without_shorter_runs(dataclasses.replace(results, audit=found), config)
         check_compared(verdict, [*(row.name for row in trial.planned(config)), *results.methods])
         keys = {row.key for row in trial.planned(config)}
         known = {row.key for row in results.runs}
@@ -180,6 +186,19 @@ def _run_trial(
             save_winner(config, results, splits, fabric, folder, export)
 
 
+def _audit(
+    config: TrialConfig, task: Task, drift: DriftArguments, earlier: Path | None, fabric: Fabric
+) -> tuple[Mapping[str, Any] | None, bool]:
+    """The audit of the data for the record, which the first rank makes unless there is one; whether it is new."""
+    from letsam.results import Results
+    from letsam.training.task_audit import audit_of_trial
+
+    asked = drift.asks_for_audit
+    if earlier is not None and earlier.exists() and (known := Results.load(earlier).audit) is not None:
+        return known, False
+    return (audit_of_trial(config, task, asked=asked) if fabric.is_global_zero else None), True
+
+
 @app.command("train", epilog=EXAMPLES["train"])
 @options.takes(options.RunArguments, options.DataArguments, options.ModelArguments, DriftArguments)
 def train_command(
@@ -206,12 +225,19 @@ def train_command(
         raise ValueError(f"`method`: a refit needs a learned radius, such as lets-sam+refit, got {method!r}")
     config = options.make_config(run, data, model, drift, methods=(parsed,), seeds=(seed,), refit=name.refit)
     default = options.default_folder(run.task) / f"{name.text.replace(':', '-')}-{seed}"
-    _train(config, run.out or default, run, steps=checkpoint_steps, export=export)
+    _train(config, run.out or default, run, drift, steps=checkpoint_steps, export=export)
 
 
 def _train(
-    config: TrialConfig, folder: Path, run: options.RunArguments, *, steps: int | None, export: str | None
+    config: TrialConfig,
+    folder: Path,
+    run: options.RunArguments,
+    drift: DriftArguments,
+    *,
+    steps: int | None,
+    export: str | None,
 ) -> None:
+    from letsam.cli.auditing_task import print_audit
     from letsam.training.devices import make_fabric
     from letsam.training.learned_shift import with_learned_shift
     from letsam.training.learning_rate import with_learning_rate
@@ -225,11 +251,13 @@ def _train(
     fabric = make_fabric(run.device, run.strategy, config.precision)
     splits = SplitCache(task, **config.split_options)
     config, task = with_learning_rate(config, splits, fabric, results_file)
+    found, new = _audit(config, task, drift, results_file, fabric)
     if fabric.is_global_zero:
         print_inferred(task.inferred)
+        print_audit(found if new else None)
     with locked_folder(folder) if fabric.is_global_zero else nullcontext():
         how = {"resume": run.resume, "more_epochs": run.epochs is not None and config.release is None}
-        _train_in(folder, splits, config, fabric, **how, steps=steps, export=export, logs=logs)
+        _train_in(folder, splits, config, fabric, found, **how, steps=steps, export=export, logs=logs)
 
 
 def _train_in(
@@ -237,6 +265,7 @@ def _train_in(
     splits: SplitCache,
     config: TrialConfig,
     fabric: Fabric,
+    audit: Mapping[str, Any] | None,
     *,
     resume: bool,
     more_epochs: bool,
@@ -300,7 +329,8 @@ def _train_in(
             done.append(training.finish())
     assert training is not None
     finished = tuple(one.run for one in done)
-    results = Results(config.task, config.as_json(), environment(fabric), finished, task.inferred, task.name)
+    surroundings = environment(fabric)
+    results = Results(config.task, config.as_json(), surroundings, finished, task.inferred, task.name, audit=audit)
     if fabric.is_global_zero:
         for one in done:
             one.save_predictions(folder)
@@ -395,11 +425,12 @@ def doctor_command(
     if not findings:
         print("nothing is wrong")
         return 0
-    _print_findings(findings)
+    print_findings(findings)
     return int(any(finding.severity == "error" for finding in findings))
 
 
-def _print_findings(findings: Iterable[Finding]) -> None:
+def print_findings(findings: Iterable[Finding]) -> None:
+    """Print a table of findings."""
     from rich.table import Column, Table
     from rich.text import Text
 
@@ -421,22 +452,3 @@ def _check_arguments(setup: str, returned: object) -> dict[str, Any]:
     if unknown := [str(name) for name in returned if name not in names]:
         raise ValueError(f"{setup} gives `{unknown[0]}`, expected {', '.join(names)}")
     return dict(returned)
-
-
-@app.command("audit", epilog=EXAMPLES["audit"])
-@options.takes(options.AuditArguments, options.DataArguments)
-def audit_command(asked: options.AuditArguments, data: options.DataArguments) -> int:
-    """Examine the validation data of a task; exit status 1 where there is an error, 0 with warnings alone.
-
-    The training data are split as for a trial with this seed.
-    """
-    from letsam.cli.auditing_task import audit_of, save_audit
-
-    found = audit_of(asked, data)
-    if asked.out is not None:
-        save_audit(found, asked.out)
-    if not found:
-        print("nothing is wrong")
-        return 0
-    _print_findings(found)
-    return int(any(finding.severity == "error" for finding in found))

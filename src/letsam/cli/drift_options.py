@@ -26,3 +26,23 @@ class DriftArguments:
             help="Test under drift as well, such as noise,blur:2; without a number, all severities; all: all shifts."
         ),
     ] = None
+    audit: Annotated[
+        bool | None,
+        typer.Option(
+            "--audit/--no-audit",
+            help="Examine the data first, for the report.  [default: files of data, if cleanlab is installed]",
+        ),
+    ] = None
+
+    @property
+    def asks_for_audit(self) -> bool | None:
+        """Whether an audit is wanted; None: it is made where it can be.
+
+        Raises:
+            ValueError: data from operation are given, and nothing would use them.
+        """
+        if self.deployed is None or self.validation_shift == "auto":
+            return self.audit
+        if self.audit is False:
+            raise ValueError("`deployed` is used by the audit, or by `validation_shift` = auto, got --no-audit")
+        return True

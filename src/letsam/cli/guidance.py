@@ -71,7 +71,7 @@ EXAMPLES = {
             "audit",
             "how-to/validation-data",
             "letsam audit patients.csv --target outcome",
-            "letsam audit patients.csv --target outcome --deployed last-month.csv --out audit.json",
+            "letsam audit patients.csv --target outcome --deployed last-month.csv --out runs/patients",
         ),
         ("tasks", "how-to/tasks-vision", "letsam tasks"),
         ("methods", "overview", "letsam methods"),

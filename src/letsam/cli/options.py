@@ -267,7 +267,9 @@ class AuditArguments:
     seed: Annotated[int, typer.Option(help="Of the split.")] = 0
     train_size: Annotated[int | None, typer.Option(help="Training samples, for tasks that offer a choice.")] = None
     data_dir: Annotated[Path | None, typer.Option(help="Folder with the data, for tasks that read files.")] = None
-    out: Annotated[Path | None, typer.Option(help="JSON file for the findings and the numbers behind them.")] = None
+    out: Annotated[
+        Path | None, typer.Option(help="JSON file for the findings, or the folder of a trial, for its report.")
+    ] = None
 
 
 def takes(*groups: type[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -76,6 +76,7 @@ def task_of(data: LoadedData, options: ModelOptions, *, metric: str | None = Non
         train=data.train,
         test=data.test,
         validation=data.validation,
+        train_names=data.train_names,
         test_names=data.test_names,
         loss=KindLoss(data.kind, weights, scale),
         metrics=METRICS[data.kind],

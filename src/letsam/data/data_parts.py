@@ -80,6 +80,7 @@ class DataParts(Generic[L]):
             kind=self.labels.kind,
             classes=self.labels.classes,
             outputs=outputs,
+            train_names=tuple(self.train.files.names),
             test_names=tuple(self.test.files.names),
             groups=self.train.files.groups,
             times=self.train.files.times,

@@ -41,7 +41,8 @@ class DividedTable:
         times: likewise.
         weights: likewise, >= 0.
         test_weights: of the test rows, or None.
-        test_names: of the test rows: their places in their file, from 1.
+        train_names: of the training rows: their places in the file, from 1.
+        test_names: of the test rows, likewise in theirs.
         kinds: what `kind_of_column` has given for input columns: with test rows that are held out, for all of them, by
             all rows; else for those that the test table has as well, by the training rows.
         inferred: what was found, for the table that is shown before training.
@@ -56,6 +57,7 @@ class DividedTable:
     times: Tensor | None
     weights: Tensor | None
     test_weights: Tensor | None
+    train_names: tuple[str, ...]
     test_names: tuple[str, ...]
     kinds: Mapping[str, str]
     inferred: Inferred
@@ -69,6 +71,7 @@ class DividedTable:
             outputs=self.plan.outputs,
             train=_with_weights(train, self.targets, self.weights),
             test=_with_weights(test, self.test_targets, self.test_weights),
+            train_names=self.train_names,
             test_names=self.test_names,
             groups=self.groups,
             times=self.times,
@@ -113,14 +116,15 @@ def read_divided(options: DataOptions, known: KnownForm | None = None) -> Divide
     if options.test is None:
         train, test = _division(targets, plan, given, options)
         parts = [frame.iloc[rows.numpy()].reset_index(drop=True) for rows in (train, test)]
-        places = places[test]
+        train_places, test_places = places[train], places[test]
         test_targets, test_weights = targets[test], None if given["weights"] is None else given["weights"][test]
         targets, given = targets[train], {n: None if v is None else v[train] for n, v in given.items()}
         inferred.append(("test data", _how_divided(options)))
     else:
         other = _checked(options, read_frame(options.test, options.missing), options.test, test=True)
         inferred.append(("test data", f"{options.test}: {len(other):,} rows"))
-        other, places = _with_targets(other, options, options.test, inferred)
+        train_places = places
+        other, test_places = _with_targets(other, options, options.test, inferred)
         test_targets = plan.encode(other, options.test)
         weighed = options.weight in other.columns
         test_weights = _weights(other, options, options.test) if weighed else None
@@ -130,7 +134,7 @@ def read_divided(options: DataOptions, known: KnownForm | None = None) -> Divide
     inferred.append(("rows", sizes_text(len(targets), len(test_targets))))
     used = {*options.targets, options.group, options.time, options.weight, *options.drop}
     inputs = [part[[name for name in part.columns if name not in used]] for part in parts]
-    test_names = tuple(f"row {place + 1}" for place in places.tolist())
+    names = [tuple(f"row {place + 1}" for place in places.tolist()) for places in (train_places, test_places)]
     return DividedTable(
         plan,
         inputs[0],
@@ -139,7 +143,8 @@ def read_divided(options: DataOptions, known: KnownForm | None = None) -> Divide
         test_targets,
         **given,
         test_weights=test_weights,
-        test_names=test_names,
+        train_names=names[0],
+        test_names=names[1],
         kinds=kinds,
         inferred=inferred,
     )

@@ -38,7 +38,8 @@ class LoadedData:
         vocabulary: number of tokens of a text's tokenizer; 0 for other data.
         pad_id: the number of the padding token; None for other data.
         collate: makes a batch of samples; None: tensors are stacked.
-        test_names: of the test samples, such as their files; empty: they have none.
+        train_names: of the training samples, such as their files; empty: they have none.
+        test_names: of the test samples, likewise.
         groups: a group's number for each training sample, or None.
         times: a time for each training sample, or None.
         weights: a weight for each training sample, or None.
@@ -58,6 +59,7 @@ class LoadedData:
     vocabulary: int = 0
     pad_id: int | None = None
     collate: Callable[[list[Any]], tuple[Any, Any]] | None = None
+    train_names: tuple[str, ...] = ()
     test_names: tuple[str, ...] = ()
     groups: Tensor | None = None
     times: Tensor | None = None

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from letsam.decision import Decision, explanation, headline, numbers_beneath
 from letsam.reports import table
+from letsam.reports.audit_section import audit_section
 from letsam.reports.downloads import downloads_of
 from letsam.reports.metric_text import metric_scale, percent
 from letsam.reports.page_data import json_for_page, live_figures, page_data
@@ -60,7 +61,7 @@ def render_report(results: Results, predictions: Sequence[Predictions] = ()) -> 
         predictions: of its runs on the test set, for results by class, calibration and disagreement.
     """
     found = trial_outputs(predictions)
-    sections, shifts = sections_of(results), shift_numbers(results)
+    sections, shifts, audit = sections_of(results), shift_numbers(results), audit_section(results)
     rows = table.table_rows(results)
     page = (
         page_environment()
@@ -81,9 +82,11 @@ def render_report(results: Results, predictions: Sequence[Predictions] = ()) -> 
             styles=method_styles(results),
             sections=sections,
             inferred=results.inferred,
+            audit=audit,
             contents=[
                 *([("results", "Results")] if rows else []),
                 *([("data", "Data")] if rows and results.inferred else []),
+                *([("audit", "Data audit")] if rows and audit is not None else []),
                 *([(one.anchor, one.heading) for one in sections] if rows else []),
                 *([("under-shift", "Under shift")] if shifts is not None else []),
                 *(_anchors(found) if rows else []),

@@ -116,6 +116,7 @@ class Results:
         inferred: what was inferred from files of data, in pairs of what and its value; empty for other tasks.
         name: the task's own name, which `task`, as the user gave it, need not be; None in older files.
         decision: the last verdict on the trial, see `letsam.decision.Decision`; None before there is one.
+        audit: what an audit of the data has found, see ``docs/results-schema.md``; None where there was none.
 
     Example:
         >>> empty = Results(task="digits", config={}, environment={}, runs=())
@@ -131,6 +132,7 @@ class Results:
     inferred: tuple[tuple[str, str], ...] = ()
     name: str | None = None
     decision: Mapping[str, Any] | None = None
+    audit: Mapping[str, Any] | None = None
 
     @classmethod
     def load(cls, path: str | Path) -> Results:
@@ -172,6 +174,8 @@ class Results:
             head["inferred"] = self.inferred
         if self.decision is not None:
             head["decision"] = self.decision
+        if self.audit is not None:
+            head["audit"] = self.audit
         fields = [f" {json.dumps(name)}: {schema.dumped(value)}" for name, value in head.items()]
         # vars() rather than asdict(): asdict would copy every history only to throw the copy away
         runs = ",\n".join(f"  {schema.dumped(vars(run))}" for run in self.runs)

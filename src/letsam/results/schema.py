@@ -82,6 +82,7 @@ def checked(value: Any) -> dict[str, Any]:
         "name": _string(fields["name"], "name") if "name" in fields else None,
         "inferred": _pairs(fields["inferred"], "inferred") if "inferred" in fields else (),
         "decision": _object(fields["decision"], "decision") if "decision" in fields else None,
+        "audit": _audit(fields["audit"]) if "audit" in fields else None,
     }
 
 
@@ -160,6 +161,20 @@ def _pairs(value: Any, where: str) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
+def _audit(value: Any) -> dict[str, Any]:
+    fields = _object(value, "audit")
+    found: list[dict[str, Any]] = []
+    for index, item in enumerate(_field(fields, "findings", "audit", _array)):
+        where = f"audit.findings[{index}]"
+        finding = _object(item, where)
+        texts = {name: _field(finding, name, where, _string) for name in ("code", "severity", "what", "change")}
+        numbers = {name: _field(finding, name, where, _optional_integer) for name in ("count", "total")}
+        samples = _field(finding, "samples", where, _array)
+        names = [_string(sample, f"{where}.samples[{i}]") for i, sample in enumerate(samples)]
+        found.append({**finding, **texts, **numbers, "samples": names})
+    return {**fields, "findings": found, "measures": _field(fields, "measures", "audit", _object)}
+
+
 def _history(value: Any, where: str) -> dict[str, list[Any]]:
     columns = _object(value, where)
     readers: dict[str, Reader] = {
@@ -221,6 +236,10 @@ def _integer(value: Any, where: str) -> int:
     if abs(_typed(value, where, "an integer", int)) >= 2**63:
         raise SchemaError(f"expected {where} to be an integer of less than 64 bits, got {_shown(value)}")
     return value
+
+
+def _optional_integer(value: Any, where: str) -> int | None:
+    return None if value is None else _integer(value, where)
 
 
 def _epoch(value: Any, where: str) -> float:

@@ -86,7 +86,8 @@ class Task:
     classes: tuple[str, ...] = ()  # names of the classes, or of the labels of a multi-label target
     metrics: tuple[Metric, ...] = ()  # on the whole test set; that with the name `metric_name` replaces `metric`
     lower_is_better: bool = False  # whether a lower value of `metric`, or of `score`, is better
-    test_names: tuple[str, ...] = ()  # of the test samples, such as their files; for the report
+    train_names: tuple[str, ...] = ()  # of the training samples, such as their files; for audits
+    test_names: tuple[str, ...] = ()  # of the test samples, likewise; for the report
     preparation: Any = None  # what makes inputs of new data files; see `letsam.data`
     inferred: tuple[tuple[str, str], ...] = ()  # what was inferred from files of data, shown before training
     groups: Tensor | None = None  # a group's number for each training sample: groups are never divided by a split

@@ -144,8 +144,6 @@ class TrialConfig:
                     Mixture.parse(part)
         if self.validation_shift == AUTO and self.deployed is None:
             raise ValueError("`validation_shift` = auto needs `deployed`, a file or folder of inputs from operation")
-        if self.validation_shift != AUTO and self.deployed is not None:
-            raise ValueError(f"`deployed` is used with `validation_shift` = auto, got {self.validation_shift!r}")
         shift = self.learned_shift if self.validation_shift == AUTO else self.validation_shift
         if shift is not None and Mixture.parse(shift).resampling and self.folds:
             raise ValueError("`validation_shift` must not resample labels or groups with `folds`")

@@ -55,5 +55,5 @@ def read_deployed(config: TrialConfig, task: Task) -> Dataset[Any]:
         ValueError: the task is no file of data, or the deployed data cannot be read.
     """
     if task.preparation is None:
-        raise ValueError("`deployed` needs a TASK that is a file or folder of data")
+        raise ValueError(f"`deployed` needs a file or folder of data, got the task {config.task!r}")
     return task.preparation.read(str(config.deployed))

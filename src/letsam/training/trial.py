@@ -86,7 +86,8 @@ def open_results(
     # Where the refit is asked for, its search is needed with the whole schedule: of many radii, each of them.
     searches = {row.search.key: row.method.kind.per for row in planned(config) if row.refit}
     runs = tuple(run for run in earlier.runs if run.key not in searches or _has_schedule(run, searches[run.key]))
-    return Results(config.task, config.as_json(), environment, runs, inferred, config.name, earlier.decision)
+    kept = {"decision": earlier.decision, "audit": earlier.audit}
+    return Results(config.task, config.as_json(), environment, runs, inferred, config.name, **kept)
 
 
 def without_shorter_runs(results: Results, config: TrialConfig) -> tuple[Results, int | None]:

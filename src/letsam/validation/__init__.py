@@ -8,7 +8,7 @@
 - `split`, `holding_out`: the splits of the built-in training loop
 """
 
-from letsam.validation.auditing import Audit, audit
+from letsam.validation.auditing import Audit, AuditFinding, audit
 from letsam.validation.drift import Mixture, ShiftedDataset, available_shifts, shifted
 from letsam.validation.holding_out import held_out_split, strata_of
 from letsam.validation.release import ReleaseSampler
@@ -19,6 +19,7 @@ from letsam.validation.division import split  # isort: skip  # last: it takes th
 
 __all__ = [
     "Audit",
+    "AuditFinding",
     "Mixture",
     "ReleaseSampler",
     "RotatingFolds",

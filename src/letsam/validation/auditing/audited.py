@@ -43,8 +43,10 @@ class AuditedPart:
         return len(self.digests)
 
 
-def audited_part(name: str, dataset: Dataset[Any], form: InputForm, *, labelled: bool = True) -> AuditedPart:
-    """Read a data set: all its samples, or 20,000 of them, evenly spaced.
+def audited_part(
+    name: str, dataset: Dataset[Any], form: InputForm, most: int = MOST, *, labelled: bool = True
+) -> AuditedPart:
+    """Read a data set: all its samples, or at most so many of them, evenly spaced.
 
     Raises:
         TypeError: it is no map-style data set.
@@ -56,7 +58,7 @@ def audited_part(name: str, dataset: Dataset[Any], form: InputForm, *, labelled:
     count = len(samples)
     if not count:
         raise ValueError(f"`{name}` must have at least 1 sample, got 0")
-    places = evenly_spaced(count, MOST)
+    places = evenly_spaced(count, most)
     read = [samples[place] for place in places]
     inputs = form.batch(read) if labelled else unlabelled_inputs(read, form)
     opened = form.opened(inputs)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, cast, overload
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from letsam import checks
-from letsam.doctor import Finding
-from letsam.validation.auditing.audited import AuditedPart, audited_part
+from letsam.validation.auditing.audit_record import Audit, AuditFinding, SampleNames
+from letsam.validation.auditing.audited import MOST, AuditedPart, audited_part
 from letsam.validation.auditing.label_checks import shares_differ, suspected
 from letsam.validation.auditing.radius_probe import FEWEST, SlopeNoise, perceptron, slope_noise
 from letsam.validation.auditing.repeats import repeats
@@ -26,37 +25,6 @@ NOISE = 0.7  # of slopes, the largest weight of the prior
 SHOWN = 5
 
 
-@dataclass(frozen=True)
-class Audit(Sequence[Finding]):
-    """The findings of an audit, errors first; a sequence of `Finding` objects.
-
-    Attributes:
-        findings: what is wrong, and what to change.
-        measures: the numbers behind them, as JSON values, whether they are a fault or not.
-        places: of the samples behind findings, by their codes: (validation, training) pairs for repeats, and for
-            suspected labels (name of the set, place).
-    """
-
-    findings: tuple[Finding, ...]
-    measures: dict[str, Any]
-    places: dict[str, list[tuple[Any, int]]]
-
-    @overload
-    def __getitem__(self, index: int) -> Finding: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Finding, ...]: ...
-    def __getitem__(self, index: int | slice) -> Finding | tuple[Finding, ...]:
-        """A finding."""
-        return self.findings[index]
-
-    def __len__(self) -> int:
-        """The number of findings."""
-        return len(self.findings)
-
-    def __str__(self) -> str:
-        return "\n".join(map(str, self.findings)) or "nothing is wrong"
-
-
 def audit(
     train: Dataset[Any],
     validation: Dataset[Any],
@@ -67,6 +35,8 @@ def audit(
     kind: str | None = None,
     modality: str | None = None,
     probe: bool = True,
+    most: int = MOST,
+    names: tuple[Sequence[str] | None, Sequence[str] | None] = (None, None),
     seed: int = 0,
     **form: Any,
 ) -> Audit:
@@ -94,6 +64,8 @@ def audit(
         kind: of the targets, "classification", "multilabel" or "regression"; None: told from them.
         modality: of the inputs, as for `shifted`.
         probe: for *validation-too-small*, train a small perceptron on the input values for 90 steps, four times.
+        most: samples of each set that are examined, >= 1, evenly spaced.
+        names: of the samples of `train` and of `validation`, such as their rows; None: they are called by their places.
         seed: of all that is random.
         form: `key`, `value_range`, `scale`, `decode` and `encode`, as for `shifted`.
 
@@ -109,35 +81,40 @@ def audit(
         >>> inputs, targets = torch.randn(60, 3, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 2
         >>> train, validation = TensorDataset(inputs, targets), TensorDataset(inputs[:20], targets[:20])
         >>> print(audit(train, validation, probe=False)[0])
-        error: 20 of 20 validation samples are training samples, such as sample 0 (training sample 0): leave them out of
-        one side, or split by group [duplicates; letsam docs how-to/validation-data]
+        error: 20 of 20 validation samples are training samples, such as validation sample 0 (training sample 0): leave
+        them out of one side, or split by group [duplicates; letsam docs how-to/validation-data]
     """
     checks.whole("seed", seed, 0)
     of_inputs = InputForm.of(train, modality, **form)
-    parts = audited_part("train", train, of_inputs), audited_part("validation", validation, of_inputs)
+    checks.whole("most", most, 1)
+    parts = audited_part("train", train, of_inputs, most), audited_part("validation", validation, of_inputs, most)
+    called = SampleNames(*names)
     targets = [cast("Tensor", part.targets) for part in parts]
     kind = kind_of(targets[0], kind)
     measures: dict[str, Any] = {"train": len(cast("Any", train)), "validation": len(cast("Any", validation))}
+    measures["examined"] = [len(part) for part in parts]
     places: dict[str, list[tuple[Any, int]]] = {}
-    found = list(_repeats(parts, measures, places))
+    found = list(_repeats(parts, measures, places, called))
     found += _leakage("groups", groups, train, validation) if groups is not None else []
     found += _later("times", times, train, validation) if times is not None else []
     found += _shares(targets, kind, measures)
     if kind == "classification":
-        found += _labels(parts, targets, seed, measures, places)
+        found += _labels(parts, targets, seed, measures, places, called)
     found += _difference("validation", parts[1], "training", parts[0], seed, measures)
     if deployed is not None:
-        operation = audited_part("deployed", cast("Any", deployed), of_inputs, labelled=False)
+        operation = audited_part("deployed", cast("Any", deployed), of_inputs, most, labelled=False)
         found += _difference("deployed", operation, "validation", parts[1], seed, measures)
     if probe:
         found += _size(parts, targets, kind, seed, measures)
-    found = [replace(one, page="how-to/validation-data") for one in found]
     return Audit(tuple(sorted(found, key=lambda one: one.severity)), measures, places)
 
 
 def _repeats(
-    parts: tuple[AuditedPart, AuditedPart], measures: dict[str, Any], places: dict[str, list[tuple[Any, int]]]
-) -> Iterator[Finding]:
+    parts: tuple[AuditedPart, AuditedPart],
+    measures: dict[str, Any],
+    places: dict[str, list[tuple[Any, int]]],
+    called: SampleNames,
+) -> Iterator[AuditFinding]:
     seen = repeats(*parts, LEVEL / TESTS)
     measures |= {"duplicates": len(seen.exact), "near_duplicates": len(seen.near)}
     for code, pairs, are in (
@@ -147,54 +124,62 @@ def _repeats(
         if not pairs:
             continue
         places[code] = list(pairs)
-        first, other = pairs[0]
+        named = [called.pair(*pair) for pair in pairs]
         differing = f", {seen.differing} of them with another target" if code == "duplicates" and seen.differing else ""
-        yield Finding(
+        yield AuditFinding.of(
             code,
-            f"{len(pairs)} of {len(parts[1])} validation samples {are} training samples{differing}, such as sample "
-            f"{first} (training sample {other}): leave them out of one side, or split by group",
+            f"{len(pairs)} of {len(parts[1])} validation samples {are} training samples{differing}, such as {named[0]}",
+            "leave them out of one side, or split by group",
             "error",
+            len(pairs),
+            len(parts[1]),
+            named,
         )
 
 
-def _leakage(name: str, given: Any, train: Any, validation: Any) -> Iterator[Finding]:
+def _leakage(name: str, given: Any, train: Any, validation: Any) -> Iterator[AuditFinding]:
     ours, theirs = (_values(name, side, data) for side, data in zip(given, (train, validation), strict=True))
     shared = sorted(set(ours) & set(theirs), key=str)
     if shared:
         listed = ", ".join(map(str, shared[:SHOWN])) + (", ..." if len(shared) > SHOWN else "")
-        yield Finding(
+        yield AuditFinding.of(
             "group-leakage",
-            f"{len(shared)} of {len(set(theirs))} groups of the validation data are trained on as well ({listed}): "
+            f"{len(shared)} of {len(set(theirs))} groups of the validation data are trained on as well ({listed})",
             "split with `letsam.validation.split(..., groups=...)`",
             "error",
+            len(shared),
+            len(set(theirs)),
+            list(map(str, shared)),
         )
 
 
-def _later(name: str, given: Any, train: Any, validation: Any) -> Iterator[Finding]:
+def _later(name: str, given: Any, train: Any, validation: Any) -> Iterator[AuditFinding]:
     ours, theirs = (
         torch.tensor([float(v) for v in _values(name, side, data)])
         for side, data in zip(given, (train, validation), strict=True)
     )
     later = int((ours > theirs.min()).sum())
     if later:
-        yield Finding(
+        yield AuditFinding.of(
             "time-leakage",
             f"{later} of {len(ours)} training samples are later than the earliest validation sample, so validation "
-            "does not look ahead as operation does: split with `letsam.validation.split(..., times=...)`",
+            "does not look ahead as operation does",
+            "split with `letsam.validation.split(..., times=...)`",
             "error",
+            later,
+            len(ours),
         )
 
 
-def _shares(targets: list[Tensor], kind: str, measures: dict[str, Any]) -> Iterator[Finding]:
+def _shares(targets: list[Tensor], kind: str, measures: dict[str, Any]) -> Iterator[AuditFinding]:
     p_value = measures["label_shares_p"] = shares_differ(targets[0], targets[1], kind)
     if kind == "classification" and (missing := sorted(set(targets[0].tolist()) - set(targets[1].tolist()))):
         measures["missing_classes"] = missing
     if p_value < LEVEL / TESTS:
-        yield Finding(
+        yield AuditFinding.of(
             "label-shares",
-            f"targets are distributed differently in validation and training (p = {p_value:.1g}): use a stratified "
-            "split, or, if operation has the other shares, `shifted(..., 'labels:...')` on purpose",
-            "warning",
+            f"targets are distributed differently in validation and training (p = {p_value:.1g})",
+            "use a stratified split, or, if operation has the other shares, `shifted(..., 'labels:...')` on purpose",
         )
 
 
@@ -204,7 +189,8 @@ def _labels(
     seed: int,
     measures: dict[str, Any],
     places: dict[str, list[tuple[Any, int]]],
-) -> Iterator[Finding]:
+    called: SampleNames,
+) -> Iterator[AuditFinding]:
     # The rows of larger inputs hold more than the features, and trees do not mind more columns.
     rows = torch.cat([torch.cat([part.rows, part.features], dim=1) for part in parts])
     labels = suspected(rows, torch.cat(targets), seed)
@@ -223,19 +209,23 @@ def _labels(
     wrong = [labels.contradicted(among, LEVEL / TESTS / 2) for among in (everywhere, labels.places >= border)]
     if named and any(wrong):
         places["wrong-labels"] = list(named)
-        first = ", ".join(f"{name} sample {place}" for name, place in named[:SHOWN])
-        yield Finding(
+        names = [called.validated(place) if side == "validation" else called.trained(place) for side, place in named]
+        yield AuditFinding.of(
             "wrong-labels",
             f"{count} of {total} labels ({count / total:.0%}) are probably wrong, {own} of them in validation "
-            f"({first}): look at them, the most suspicious first (`places`); clean validation labels before training "
-            "labels, and then use `letsam.CalibratedLoss()`",
+            f"({', '.join(names[:SHOWN])})",
+            "look at them, the most suspicious first (`places`); clean validation labels before training labels, and "
+            "then use `letsam.CalibratedLoss()`",
             "warning",
+            count,
+            total,
+            names,
         )
 
 
 def _difference(
     name: str, first: AuditedPart, other: str, second: AuditedPart, seed: int, measures: dict[str, Any]
-) -> Iterator[Finding]:
+) -> Iterator[AuditFinding]:
     if min(len(first), len(second)) < 10:
         return
     test = two_sample_test(second.features, first.features, seed)
@@ -247,11 +237,8 @@ def _difference(
         "deployed": "use `shifted(validation, 'auto', deployed=...)`, or collect validation data in operation",
     }
     severity: Literal["error", "warning"] = "error" if name == "deployed" and test.low > 0.8 else "warning"
-    yield Finding(
-        f"{name}-differs",
-        f"a classifier tells {name} inputs from {other} inputs, {test}: {cure[name]}",
-        severity,
-    )
+    what = f"a classifier tells {name} inputs from {other} inputs, {test}"
+    yield AuditFinding.of(f"{name}-differs", what, cure[name], severity)
 
 
 def _size(
@@ -260,7 +247,7 @@ def _size(
     kind: str,
     seed: int,
     measures: dict[str, Any],
-) -> Iterator[Finding]:
+) -> Iterator[AuditFinding]:
     count = len(parts[1])
     noise = SlopeNoise(1.0, count)
     if count >= FEWEST:
@@ -273,11 +260,12 @@ def _size(
         measures["slope_noise"] = noise.share
     if noise.share > NOISE:
         wanted = f"about {max(noise.needed(NOISE), FEWEST):,}" if count >= FEWEST else f"at least {FEWEST}"
-        yield Finding(
+        yield AuditFinding.of(
             "validation-too-small",
-            f"with {count} validation samples, the choice of samples moves the learned radius as much as the prior "
-            f"does: hold out {wanted}, or use `RotatingFolds`",
+            f"with {count} validation samples, their choice moves the learned radius as much as the prior does",
+            f"hold out {wanted}, or use `RotatingFolds`",
             "warning",
+            count,
         )
 
 

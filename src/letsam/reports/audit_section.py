@@ -1,0 +1,134 @@
+"""What the page says of the audit of the data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from letsam.reports.metric_text import NOTHING
+from letsam.results import Results
+
+__all__ = ["AuditSection", "ShownFinding", "audit_section"]
+
+Parts = tuple[tuple[str, bool], ...]
+"""A sentence in parts, each with whether it is code."""
+
+
+@dataclass(frozen=True)
+class ShownFinding:
+    """A finding as the page shows it.
+
+    Args:
+        code: the kind of fault.
+        severity: "error" or "warning".
+        count: how many, as text; empty where it is about whole sets.
+        what: what is wrong.
+        change: what to change.
+        samples: names of some of the samples.
+    """
+
+    code: str
+    severity: str
+    count: str
+    what: Parts
+    change: Parts
+    samples: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AuditSection:
+    """The section on the audit.
+
+    Args:
+        intro: what was examined, and how.
+        findings: what is wrong, errors first.
+        numbers: what was measured, in pairs.
+    """
+
+    intro: str
+    findings: tuple[ShownFinding, ...]
+    numbers: tuple[tuple[str, str], ...]
+
+
+def audit_section(results: Results) -> AuditSection | None:
+    """What the page says of the audit; None where there is none."""
+    if results.audit is None:
+        return None
+    audit, measures = results.audit, results.audit["measures"]
+    findings = tuple(
+        ShownFinding(
+            one["code"],
+            one["severity"],
+            _count(one["count"], one["total"]),
+            _parts(one["what"]),
+            _parts(one["change"]),
+            tuple(one["samples"]),
+        )
+        for one in audit["findings"]
+    )
+    return AuditSection(_intro(audit, measures), findings, _numbers(measures))
+
+
+def _intro(audit: Mapping[str, Any], measures: Mapping[str, Any]) -> str:
+    examined = measures.get("examined") or [measures.get("train"), measures.get("validation")]
+    whole = [measures.get("train"), measures.get("validation")]
+    sizes = [_of(part, total) for part, total in zip(examined, whole, strict=False)]
+    texts = [
+        f"Examined: {' training and '.join(sizes)} validation samples, as seed {audit.get('seed', '?')} divides them, "
+        "before label noise and shifts of the trial.",
+        "In data without faults, an audit finds something in about 1 % of cases.",
+    ]
+    if audit.get("deployed") is not None:
+        texts.insert(1, f"They were compared with {audit['deployed']}.")
+    if audit.get("probe") is False:
+        texts.append("Whether there are enough validation samples was not examined; letsam audit does so.")
+    return " ".join(texts)
+
+
+def _of(part: Any, total: Any) -> str:
+    numbers = [f"{value:,}" if isinstance(value, int) else "?" for value in (part, total)]
+    return numbers[0] if part == total else f"{numbers[0]} of {numbers[1]}"
+
+
+def _count(count: int | None, total: int | None) -> str:
+    if count is None:
+        return ""
+    return f"{count:,}" if total is None else f"{count:,} of {total:,}"
+
+
+def _parts(text: str) -> Parts:
+    """The text between backquotes is code."""
+    return tuple((part, bool(index % 2)) for index, part in enumerate(text.split("`")) if part)
+
+
+_NUMBERS = {
+    "duplicates": ("validation samples that are trained on", "count"),
+    "near_duplicates": ("validation samples that are nearly trained on", "count"),
+    "label_shares_p": ("same distribution of targets, p-value", "number"),
+    "suspected_labels": ("labels that are suspected to be wrong", "count"),
+    "labels_not_predicted": ("labels that a classifier does not predict", "share"),
+    "missing_classes": ("classes without a validation sample, by number", "list"),
+    "validation_auc": ("validation told from training data, AUC (95 % interval)", "interval"),
+    "deployed_auc": ("deployed told from validation data, AUC (95 % interval)", "interval"),
+    "slope_noise": ("noise of the slopes of the validation loss, relative to their size", "number"),
+}
+
+
+def _numbers(measures: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple((label, _text(measures[name], form)) for name, (label, form) in _NUMBERS.items() if name in measures)
+
+
+def _text(value: Any, form: str) -> str:
+    if form == "list" and isinstance(value, list):
+        return ", ".join(map(str, value))
+    if form == "interval" and isinstance(value, list) and len(value) == 3 and all(map(_finite, value)):
+        return f"{value[0]:.2f} ({value[1]:.2f} to {value[2]:.2f})"
+    if not _finite(value):
+        return NOTHING
+    return {"count": f"{value:,}", "share": f"{100 * value:.1f} %"}.get(form, f"{value:.2g}")
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
