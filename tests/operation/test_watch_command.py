@@ -111,4 +111,4 @@ def test_a_class_that_was_never_seen_is_an_alarm(digits: Path, letsam_run: Any) 
 def test_the_help_has_an_example(digits: Path, letsam_run: Any) -> None:
     status, out, _ = letsam_run("watch", "--help")
     assert status == 0
-    assert "Examples: letsam watch runs/wine new-month.csv --labels" in " ".join(out.split())
+    assert "Examples: letsam watch runs/patients july.csv" in " ".join(out.split())

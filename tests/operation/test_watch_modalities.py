@@ -187,5 +187,5 @@ def test_a_task_in_code(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert codes(changed) >= {"drift_auc", "embedding_distance", "accuracy"}
     capsys.readouterr()
     assert run(["watch", "out", "new.csv"]) == 2
-    message = "error: out: batches for the model of the task 'digits' are no files; see letsam.operation.Watch\n"
-    assert capsys.readouterr().err == message
+    message = "error: out: batches for the model of the task 'digits' are no files; see letsam.operation.Watch"
+    assert capsys.readouterr().err == f"{message} (more: letsam docs how-to/watch)\n"

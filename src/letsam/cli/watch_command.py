@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 
 @app.command(
-    "watch", epilog=examples("how-to/models", "letsam watch runs/wine new-month.csv --labels --out runs/wine-watch")
+    "watch",
+    epilog=examples(
+        "how-to/watch",
+        "letsam watch runs/patients july.csv",
+        "letsam watch runs/patients july.csv --labels --prometheus /var/lib/node_exporter/letsam.prom",
+    ),
 )
 def watch_command(
     model: Annotated[
