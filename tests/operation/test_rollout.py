@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -177,9 +178,17 @@ def test_the_metric_of_the_plan(tmp_path: Path) -> None:
     status, passed = found.call()
     assert status == 0
     assert "the gain in loss is +0.05, bounds +0.0217 and +0.0783; at least -0.1" in passed["checks"][-1]["text"]
-    other = Rollout(tmp_path, stages.replace("loss", "AUC"))
-    other.write(out="other")
-    assert "plan.toml: `metric` must be one of accuracy, balanced accuracy, F1, AUROC, log loss" in other.error()
+    refused = {
+        stages.replace("loss", "AUC"): "`metric` must be one of accuracy, balanced accuracy, F1, AUROC, log loss",
+        stages.replace(
+            "loss", "F1"
+        ): "`metric` must be one that the watch of .*v1 measures, accuracy or loss, .* got F1$",
+        stages.replace('"50%"', '"0%"'): "`metric` must be one that letsam shadow compares, got loss$",
+    }
+    for text, message in refused.items():
+        other = Rollout(tmp_path, text)
+        other.write(out="other")
+        assert re.search(f"plan.toml: {message}", other.error())
 
 
 def test_shares_are_those_that_keys_are_assigned_by(tmp_path: Path) -> None:

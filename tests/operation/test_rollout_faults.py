@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from letsam.model_folder.manifest import write_manifest
 from letsam.operation import rollout, shadow
 from letsam.operation.rollout_log import RolloutDecision
 from letsam.results import locked_folder
@@ -35,6 +36,21 @@ def test_models_that_were_changed_or_do_not_fit(tmp_path: Path) -> None:
         f"/v1/model: expected a model for classification, as {digits() / 'v1' / 'model'} is, got regression"
     )
     assert found.log == before
+    shutil.rmtree(tmp_path / "v3")
+    shutil.copytree(digits() / "v2", tmp_path / "v3")
+    config = tmp_path / "v3" / "model" / "model.json"
+    config.write_text(config.read_text().replace('"digit 9"', '"letter A"'))
+    write_manifest(config.parent)
+    found.write(challenger="v3", out="other")
+    assert "expected the classes of" in found.error()
+    assert "but only one of them has 'digit 9'" in found.error()
+
+
+def test_expected_accuracies_are_of_classes(tmp_path: Path) -> None:
+    found = Rollout(tmp_path, '[[stages]]\nshare = "50%"\nmin_samples = 9\nmax_expected_drop = 1.0\n')
+    found.models = {name: str(diabetes() / version) for name, version in (("champion", "v1"), ("challenger", "v2"))}
+    found.write()
+    assert found.error().endswith("`max_expected_drop` needs models of classes, got models for regression")
 
 
 def test_another_challenger_in_the_middle(tmp_path: Path) -> None:

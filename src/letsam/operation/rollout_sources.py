@@ -27,7 +27,7 @@ class RolloutSources:
     """What a decision is made from.
 
     Args:
-        config: the content of ``model.json`` of the champion.
+        configs: the contents of ``model.json`` of champion and challenger.
         fingerprints: of champion and challenger.
         shadow: the comparison, or None.
         shadow_place: where it is expected.
@@ -35,7 +35,7 @@ class RolloutSources:
         notes: what was noticed when they were read.
     """
 
-    config: Mapping[str, Any]
+    configs: tuple[Mapping[str, Any], Mapping[str, Any]]
     fingerprints: tuple[str, str]
     shadow: ShadowReport | None
     shadow_place: Path
@@ -46,7 +46,7 @@ class RolloutSources:
     def of(cls, plan: RolloutPlan) -> RolloutSources:
         """Read them all, and check that they belong together."""
         places = [model_place(plan.champion), model_place(plan.challenger)]
-        configs = [_config(place) for place in places]
+        configs = _config(places[0]), _config(places[1])
         _check_alike(places, configs)
         prints = (fingerprint(places[0]), fingerprint(places[1]))
         shadow_place = plan.shadow or default_shadow_folder(places[1])
@@ -59,7 +59,7 @@ class RolloutSources:
         for name, place, folder, own in zip(("champion", "challenger"), places, given, prints, strict=True):
             watched = folder or default_watch_folder(place)
             records.append(_records(name, watched, own, notes))
-        return cls(configs[0], prints, shadow, shadow_place, (records[0], records[1]), tuple(notes))
+        return cls(configs, prints, shadow, shadow_place, (records[0], records[1]), tuple(notes))
 
 
 def _config(place: Path) -> dict[str, Any]:
@@ -74,9 +74,11 @@ def _check_alike(places: Sequence[Path], configs: Sequence[Mapping[str, Any]]) -
     old, new = configs
     if old["kind"] != new["kind"]:
         raise RolloutError(f"{places[1]}: expected a model for {old['kind']}, as {places[0]} is, got {new['kind']}")
-    if set(old["classes"]) != set(new["classes"]):
-        names = sorted(set(old["classes"]) ^ set(new["classes"]))
-        raise RolloutError(f"{places[1]}: expected the classes of {places[0]}, but only one of them has {names[0]!r}")
+    for field, what in (("classes", "classes"), ("columns", "predicted numbers")):
+        known = set(old.get(field) or ()), set(new.get(field) or ())
+        if known[0] != known[1]:
+            name = min(known[0] ^ known[1])
+            raise RolloutError(f"{places[1]}: expected the {what} of {places[0]}, but only one of them has {name!r}")
 
 
 def _shadow(path: Path, prints: tuple[str, str]) -> ShadowReport | None:
@@ -110,27 +112,41 @@ def asked_metric(plan: RolloutPlan, sources: RolloutSources) -> MetricAsked:
     """The metric of the gate `max_drop`.
 
     Raises:
-        RolloutError: the plan names one that there is not, or the comparison is of another one.
+        RolloutError: there is no such metric, the watches do not measure it, or the comparison is of another one.
     """
-    kind = str(sources.config["kind"])
+    kind, own = (str(sources.configs[0][name]) for name in ("kind", "metric"))
+    compares, serves = ([s for s in plan.stages if s.shadows is shadows] for shadows in (True, False))
+    if kind == "regression" and any(stage.max_expected_drop is not None for stage in serves):
+        raise RolloutError(f"{plan.path}: `max_expected_drop` needs models of classes, got models for regression")
+    found = _metric_of(plan, kind, own)
+    if any(stage.max_drop is not None for stage in serves):
+        for config, place in zip(sources.configs, (plan.champion, plan.challenger), strict=True):
+            main = config["metric"]
+            if found.name not in ("loss", main):
+                raise RolloutError(
+                    f"{plan.path}: `metric` must be one that the watch of {place} measures, {main} or loss, where a "
+                    f"stage that serves has `max_drop`, got {found.name}"
+                )
+    if any(stage.max_drop is not None for stage in compares):
+        gain = None if sources.shadow is None else sources.shadow.gain
+        if found.name == "loss":
+            raise RolloutError(f"{plan.path}: `metric` must be one that letsam shadow compares, got loss")
+        if gain is not None and gain.metric != found.name:
+            raise RolloutError(
+                f"{sources.shadow_place}: compares {gain.metric}, expected {found.name}; run letsam shadow with "
+                f"--metric {found.name!r}"
+            )
+    return found
+
+
+def _metric_of(plan: RolloutPlan, kind: str, own: str) -> MetricAsked:
+    """The metric that the plan names, or the main metric of the champion."""
     if plan.metric == "loss":
         return MetricAsked("loss", lower_is_better=True)
-    if plan.metric is not None:
-        try:
-            found = find_metric(plan.metric, kind)
-        except ValueError as error:
+    try:
+        found = find_metric(own if plan.metric is None else plan.metric, kind)
+    except ValueError as error:
+        if plan.metric is not None:
             raise RolloutError(f"{plan.path}: {error}") from None
-    else:
-        own = str(sources.config["metric"])
-        try:
-            found = find_metric(own, kind)
-        except ValueError:  # that of a task in code
-            found = find_metric("RMSE" if kind == "regression" else "accuracy", kind)
-    gain = None if sources.shadow is None else sources.shadow.gain
-    asked = any(stage.shadows and stage.max_drop is not None for stage in plan.stages)
-    if gain is not None and asked and gain.metric != found.name:
-        raise RolloutError(
-            f"{sources.shadow_place}: compares {gain.metric}, expected {found.name}; run letsam shadow with "
-            f"--metric {found.name!r}"
-        )
+        found = find_metric("RMSE" if kind == "regression" else "accuracy", kind)  # the task in code has its own
     return MetricAsked(found.name, found.lower_is_better)
