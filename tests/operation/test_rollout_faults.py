@@ -14,7 +14,7 @@ from letsam.model_folder.manifest import write_manifest
 from letsam.operation import rollout, shadow
 from letsam.operation.rollout_log import RolloutDecision
 from letsam.results import locked_folder
-from rollout_cases import Rollout, call, diabetes, digits
+from rollout_cases import Rollout, call, diabetes, digits, killed_at
 
 
 def test_models_that_were_changed_or_do_not_fit(tmp_path: Path) -> None:
@@ -195,6 +195,17 @@ def test_a_plan_that_was_changed_in_the_middle(tmp_path: Path) -> None:
     found.stages = found.stages.replace('"100%"', '"90%"')
     found.write()
     assert "has the stages 10%, 90%, got '100%'" in found.error()
+
+
+def test_a_process_that_is_killed_while_it_writes(tmp_path: Path) -> None:
+    found = Rollout(tmp_path)
+    first = found.call()
+    found.watched("challenger", samples=500)
+    assert killed_at(1, lambda: rollout(found.plan, now="2030-01-01T00:00:00Z"))
+    assert found.log == [first[1]]
+    status, made = found.call()
+    assert (status, found.log) == (0, [first[1], made])
+    assert sorted(path.name for path in (tmp_path / "plan-rollout").iterdir()) == ["rollout.jsonl"]
 
 
 def test_nothing_is_lost_where_the_log_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

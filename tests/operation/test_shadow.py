@@ -17,6 +17,7 @@ from sklearn import metrics
 import letsam
 from letsam.decision import matched_bounds
 from letsam.operation import ShadowReport, shadow
+from letsam.operation.model_pair import ModelPair
 from rollout_cases import call, diabetes, digits, july
 
 
@@ -207,6 +208,14 @@ def test_classes_that_neither_model_knows(tmp_path: Path) -> None:
     for one in found.differing_samples:
         if one.label == "letter A":
             assert one.right == "neither"
+
+
+def test_progress_is_told() -> None:
+    folder, told = digits(), list[tuple[str, int, int]]()
+    pair = ModelPair.loaded(folder / "v1", folder / "v2")
+    pair.outputs(july(folder), batch_size=200, progress=lambda *values: told.append(values))
+    counts = (200, 400, 497)
+    assert told == [(role, count, 497) for role in ("champion", "challenger") for count in counts]
 
 
 def test_the_report_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 import letsam
-from letsam.operation import shadow
+from letsam.operation import ShadowReport, shadow
 from letsam.operation.model_pair import ModelPair
 from letsam.results import locked_folder
-from rollout_cases import call, diabetes, digits, july
+from rollout_cases import call, diabetes, digits, july, killed_at
 
 
 def refused(*arguments: object, message: str) -> None:
@@ -135,6 +135,19 @@ def test_two_calls_at_once(tmp_path: Path) -> None:
     assert call("shadow", folder / "v1", folder / "v2", folder / "july.csv", "--out", out)[0] == 0
     assert (out / "differing.csv").read_bytes() == first
     assert sorted(path.name for path in out.iterdir()) == ["differing.csv", "shadow.html", "shadow.json"]
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_a_process_that_is_killed_while_it_writes(tmp_path: Path, at: int) -> None:
+    folder, out = digits(), tmp_path / "out"
+    found = shadow(folder / "v1", folder / "v2", folder / "july.csv")
+    found.save(out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert killed_at(at, lambda: shadow(folder / "v1", folder / "v2", july(folder), labels=True).save(out))
+    assert ShadowReport.load(out / "shadow.json").as_json() == found.as_json()  # it is written last
+    assert {name: (out / name).exists() for name in before} == dict.fromkeys(before, True)
+    found.save(out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
 def test_nothing_is_lost_where_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import typer
 from letsam import checks
 from letsam.cli.commands import app
 from letsam.cli.guidance import examples
-from letsam.cli.terminal import print_line, print_note, print_pairs, print_table
+from letsam.cli.terminal import print_line, print_pairs, print_table, sample_bars
 from letsam.results import printable
 
 __all__ = ["shadow_command"]
@@ -64,8 +64,8 @@ def shadow_command(
             raise ValueError(f"{model.folder}: the model of the task {task!r}, which is no file of data, takes none")
     checked_metric(pair, metric)
     folder = out or default_shadow_folder(pair.challenger.folder)
-    with locked_folder(folder):
-        found = pair.outputs(data, labels or None, batch_size=batch_size, note=print_note)
+    with locked_folder(folder), sample_bars() as progress:
+        found = pair.outputs(data, labels or None, batch_size=batch_size, progress=progress)
         report = compare_outputs(pair, found, data, metric=metric, level=level)
     report.save(folder)
     print_table(Text(printable(shadow_headline(report)), style="bold"))

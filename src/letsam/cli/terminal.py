@@ -106,6 +106,33 @@ def interruptible(state: Callable[[], str]) -> Iterator[None]:
 
 
 @contextmanager
+def sample_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each model that predicts, on stderr; nothing where stderr is not a terminal.
+
+    Yields:
+        The callback that moves the bars; it takes the name of a bar, the number of samples so far and of all.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description:12}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bars: dict[str, TaskID] = {}
+
+        def callback(name: str, done: int, total: int) -> None:
+            if name not in bars:
+                bars[name] = progress.add_task(name, total=total)
+            progress.update(bars[name], completed=done)
+
+        yield callback
+
+
+@contextmanager
 def progress_bars(total: int, finished: int, *, shown: bool) -> Iterator[EpochCallback]:
     """A bar for all runs and one for each run in progress, on stderr; nothing where stderr is not a terminal.
 

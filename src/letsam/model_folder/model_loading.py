@@ -56,7 +56,9 @@ class LoadedModel:
     fingerprint: str
     preparation: Preparation | None = None
 
-    def predict(self, data: Any, batch_size: int = 256) -> PredictionTable:
+    def predict(
+        self, data: Any, batch_size: int = 256, *, progress: Callable[[int, int], object] | None = None
+    ) -> PredictionTable:
         """Predict for new data.
 
         Args:
@@ -64,6 +66,7 @@ class LoadedModel:
                 `DataFrame`, or a list of texts, of a model that was trained on a table or on texts; or prepared inputs,
                 as a tensor, a dict of tensors, or a map-style data set of inputs.
             batch_size: >= 1.
+            progress: called after each batch with the number of samples so far and of all.
 
         Returns:
             The predictions, in the order of the data.
@@ -73,7 +76,13 @@ class LoadedModel:
             TypeError: data of another type, or a file for a model without a preparation.
         """
         with self.inputs(data) as inputs:
-            outputs = [self._outputs(batch) for batch in self.batches(inputs, batch_size)]
+            outputs: list[Tensor] = []
+            done, total = 0, len(cast("Any", inputs))
+            for batch in self.batches(inputs, batch_size):
+                outputs.append(self._outputs(batch))
+                done += len(outputs[-1])
+                if progress is not None:
+                    progress(done, total)
             names = tuple(map(str, getattr(inputs, "names", ())))
         width = int(self.config["outputs"])
         table = torch.cat(outputs) if outputs else torch.empty(0, width)

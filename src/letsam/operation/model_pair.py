@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -122,7 +123,7 @@ class ModelPair:
         labels: Any = None,
         *,
         batch_size: int = 256,
-        note: Callable[[str], None] = lambda text: None,
+        progress: Callable[[str, int, int], object] = lambda role, done, total: None,
     ) -> PairOutputs:
         """Predict with both models.
 
@@ -131,7 +132,7 @@ class ModelPair:
             labels: True: `data` hold them; a tensor, array or list with one for each sample: classes by number or by
                 name, or numbers; None: nobody knows them.
             batch_size: samples that are predicted at once.
-            note: is told what comes next.
+            progress: called after each batch with the model, the number of samples so far and of all.
 
         Raises:
             DataError: data that a model cannot read, see `LoadedModel.predict`.
@@ -139,8 +140,7 @@ class ModelPair:
         """
         tables: list[PredictionTable] = []
         for role, model in ((CHAMPION, self.champion), (CHALLENGER, self.challenger)):
-            note(f"the {role} predicts: {model.folder}")
-            tables.append(model.predict(data, batch_size))
+            tables.append(model.predict(data, batch_size, progress=partial(progress, role)))
         counts = [len(table) for table in tables]
         if counts[0] != counts[1]:
             raise ValueError(f"`data` must give both models the same samples, got {counts[0]} and {counts[1]}")
