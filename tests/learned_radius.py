@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import letsam
-from letsam import LearnedRadius, LogAdam, Objective, Prior
+from letsam import LearnedRadius, LogAdam, Objective, Prior, ValidationGuard
 from letsam.hypergradient import HYPERGRADIENTS, Hypergradient
 from oracle.maths import OBJECTIVES as ROWS
 
@@ -24,9 +24,13 @@ def learned_radius(
     prior_rise: float | None = 0.2,
     interval: int | None = None,
     per: str = "all",
+    guard: ValidationGuard | None = None,
     **rule: Any,
 ) -> LearnedRadius:
-    """`LearnedRadius` with the options of all of its parts as keywords; those of `LogAdam` are the rest."""
+    """`LearnedRadius` with the options of all of its parts as keywords; those of `LogAdam` are the rest.
+
+    Without a guard: the batches of the tests have labels drawn at random.
+    """
     if isinstance(hypergradient, str):
         hypergradient = HYPERGRADIENTS[hypergradient](length_invariant=length_invariant)
     elif isinstance(hypergradient, Hypergradient):
@@ -35,7 +39,9 @@ def learned_radius(
         rho,
         objective=OBJECTIVES[objective](training_batch=training_batch),
         hypergradient=hypergradient,
-        rule=LogAdam(prior=None if prior is None else Prior(prior, weight=prior_weight, rise=prior_rise), **rule),
+        rule=LogAdam(
+            prior=None if prior is None else Prior(prior, weight=prior_weight, rise=prior_rise), guard=guard, **rule
+        ),
         per=per,
         interval=interval,
     )

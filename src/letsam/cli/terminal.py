@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 def print_results(results: Results) -> None:
-    """Print the table of a trial, and on stderr a warning of steps that were skipped."""
+    """Print the table of a trial, and on stderr warnings of steps that were skipped and of learned radii."""
     from letsam.reports.table import further_table, results_table
-    from letsam.reports.verdict import skipped_steps_note
+    from letsam.reports.verdict import radius_notes, skipped_steps_note
 
     print_table(results_table(results))
     further = further_table(results)
@@ -31,6 +31,8 @@ def print_results(results: Results) -> None:
         print_table(further)
     note = skipped_steps_note(results)
     if note is not None:
+        print_note(f"warning: {note}")
+    for note in radius_notes(results):
         print_note(f"warning: {note}")
 
 

@@ -107,6 +107,7 @@ def _examine(
     yield from findings.stale_scheduler(optimizer, scheduler)
     yield from findings.radius_never_updated(optimizer)
     yield from findings.subclass_without_rule(optimizer)
+    yield from findings.doubtful_radius(optimizer)
     try:
         here = sandbox.run(closure, "closure")
         yield from findings.not_finite(here)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..closures.closure import Closure
 from ..joint import optimizers_in
 from ..optimizer import SharpnessAware
-from ..radius import LearnedRadius, LogAdam, LossBudgetRadius
+from ..radius import LearnedRadius, LogAdam, LossBudgetRadius, radius_warning
 from ..step.activity import is_active
 from ..tangent.registered_rules import BUILT_IN, is_differentiated
 from ..tensors import norm
@@ -352,6 +352,12 @@ def radius_never_updated(optimizer: SharpnessAware) -> Iterator[Finding]:
             "objective, or longer runs of active steps",
             "warning",
         )
+
+
+def doubtful_radius(optimizer: SharpnessAware) -> Iterator[Finding]:
+    """What the steps so far have shown about the learned radius."""
+    if (text := radius_warning(optimizer)) is not None:
+        yield Finding("doubtful-radius", text, "warning")
 
 
 def subclass_without_rule(optimizer: SharpnessAware) -> Iterator[Finding]:

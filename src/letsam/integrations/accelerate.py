@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from .. import checks
 from ..closures.accumulation import accumulated
 from ..optimizer import SharpnessAware
-from .logged_metrics import logged_metrics
+from .logged_metrics import logged_metrics, warn_once
 
 Batch = TypeVar("Batch")
 UNSUPPORTED = (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA)
@@ -128,6 +128,8 @@ def log_step(accelerator: Accelerator, optimizer: Any, step: int | None = None) 
     if not isinstance(optimizer, SharpnessAware):
         raise TypeError(f"`optimizer` must be a letsam optimizer, got {checks.shown(optimizer)}")
     accelerator.log({name: value.item() for name, value in logged_metrics(optimizer).items()}, step=step)
+    if accelerator.is_main_process:
+        warn_once(optimizer)
 
 
 def unwrapped(optimizer: Any) -> Any:

@@ -25,7 +25,7 @@ from ..closures.batches import EndlessBatches, endless
 from ..closures.returned import SkipStep
 from ..optimizer import SharpnessAware
 from ..step.randomness import States, devices_of, read_states, write_states
-from .logged_metrics import logged_metrics
+from .logged_metrics import logged_metrics, warn_once
 
 Loss = Callable[[LightningModule, Any], Tensor]
 
@@ -207,6 +207,11 @@ class SharpnessAwareCallback(Callback):
         """Log what `logged_metrics` gives."""
         assert self._optimizer is not None
         pl_module.log_dict(logged_metrics(self._optimizer))
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Warn, once, of validation data that do not fit the training data, and of a radius at its bound."""
+        if trainer.is_global_zero and self._optimizer is not None:
+            warn_once(self._optimizer)
 
 
 def _check_trainer(trainer: Trainer, pl_module: LightningModule, loss: Loss | None) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..optimizer import SharpnessAware
+from ..radius.doubts import warn_once as warn_once
 
 LOGGED = ("training_loss", "validation_loss", "generalization_gap", "rho", "hypergradient", "learning_rate")
 

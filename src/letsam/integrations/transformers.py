@@ -25,7 +25,7 @@ from ..optimizer import SharpnessAware
 from ..radius import LearnedRadius
 from ..variants import SAM
 from .accelerate import unwrapped
-from .logged_metrics import logged_metrics
+from .logged_metrics import logged_metrics, warn_once
 from .uncounted import uncounted
 
 STATE_KEY = "radius_batches"
@@ -273,6 +273,8 @@ class SharpnessAwareTrainer(Trainer):
         if "loss" in logs and self._sharpness_aware is not None:
             own = {name: value.item() for name, value in logged_metrics(self._sharpness_aware).items()}
             logs |= own | logs  # the Trainer has a learning rate of its own
+            if self.is_world_process_zero():
+                warn_once(self._sharpness_aware)
         super().log(logs, *args, **kwargs)
 
 

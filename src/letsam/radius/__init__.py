@@ -9,6 +9,7 @@ from .base import Evidence as Evidence
 from .base import Radius
 from .base import Wants as Wants
 from .calibrated_loss import CalibratedLoss
+from .doubts import radius_warning
 from .fixed import FixedRadius
 from .learned import LearnedRadius
 from .log_adam import LogAdam
@@ -21,6 +22,7 @@ from .rule import Update as Update
 from .scheduled import CosineRadius, LinearRadius, ProportionalRadius, ReplayedRadius
 from .scheduled import ScheduledRadius as ScheduledRadius
 from .squared_gap import SquaredGap
+from .validation_guard import ValidationGuard
 from .validation_loss import ValidationLoss
 
 __all__ = [
@@ -38,7 +40,9 @@ __all__ = [
     "ReplayedRadius",
     "Rule",
     "SquaredGap",
+    "ValidationGuard",
     "ValidationLoss",
     "layerwise",
+    "radius_warning",
     "relative",
 ]

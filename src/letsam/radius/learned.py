@@ -112,8 +112,7 @@ class LearnedRadius(FixedParts, Radius):
             A `LearnedRadius` with these parts.
 
         Raises:
-            ValueError: an argument out of range.
-            TypeError: an argument of the wrong type, or one that would change the method.
+            ValueError, TypeError: an argument out of range, of the wrong type, or one that would change the method.
 
         Example:
             >>> LearnedRadius.paper(0.05).objective
@@ -124,7 +123,8 @@ class LearnedRadius(FixedParts, Radius):
         """
         own: Any = {"interval": 1} | {k: options.pop(k) for k in ("interval", "per", "until") if k in options}
         options = {"lr": 0.02, "follow_lr": False} | options
-        rule, diagonal = LogAdam(prior=None, normalize=False, burn_in=0, **options), Diagonal(length_invariant=False)
+        rule = LogAdam(prior=None, normalize=False, burn_in=0, guard=None, **options)
+        diagonal = Diagonal(length_invariant=False)
         return cls(rho, objective=SquaredGap(training_batch="same"), hypergradient=diagonal, rule=rule, **own)
 
     @property
@@ -224,11 +224,11 @@ class LearnedRadius(FixedParts, Radius):
             self._last.seen["hypergradient"] = torch.zeros_like(self.rho)
             return
         rho = self.rho if self._proposed is None else self._proposed
-        scale = None if self.rule.normalize else rho.reciprocal()
-        hypergradient, slope = self.objective.slopes(evidence, scale)
+        hypergradient, slope = self.objective.slopes(evidence, None if self.rule.normalize else rho.reciprocal())
         self._last.seen["hypergradient"] = torch.where(evidence.usable, hypergradient.to(self.rho.dtype), self._zero)
         step, share = evidence.step, learning_rate_share(evidence.lr, evidence.peak_lr)
-        update = Update(step, self._times.steps(step), share, self._new_reach, evidence.usable)
+        losses = evidence.training_loss, evidence.validation_loss, self.objective.calibrates
+        update = Update(step, self._times.steps(step), share, self._new_reach, evidence.usable, *losses)
         self._proposed = self.rule.propose(rho, slope.to(self.rho.dtype), update)
 
     def metrics(self) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from .. import checks
 from ..tangent.blocks import grown
 from .prior import SUMS, Prior
 from .rule import BOUNDS, Rule, Update
+from .validation_guard import ValidationGuard
 
 NAMES = ("nu", "exp_avg", "exp_avg_sq", "updates")
 BETAS = (0.9, 0.999)
@@ -20,6 +21,7 @@ EPSILON = 1e-16  # far below the hypergradients of a well-trained network, which
 BURN_IN_RATE = 2.0  # factor of the rate at the beginning of the burn-in
 BURN_IN_GROWTH = 2.0  # log of the largest ratio of reach to prior at the end of the burn-in
 DEFAULT_PRIOR = Prior()
+DEFAULT_GUARD = ValidationGuard()
 
 
 class LogAdam(Rule):
@@ -44,6 +46,8 @@ class LogAdam(Rule):
         normalize: True: the slope is the cosine between the gradient of the upper level and Z, so early and late slopes
             count equally. False: the slope is rho * d upper / d rho, which decreases with the loss.
         burn_in: number of steps, >= 0.
+        guard: a `ValidationGuard`: slopes count as 0 where the validation data do not fit the training data. None: no
+            guard.
 
     Raises:
         ValueError: an argument out of range.
@@ -68,12 +72,15 @@ class LogAdam(Rule):
         bounds: tuple[float, float] = BOUNDS,
         normalize: bool = True,
         burn_in: int = 100,
+        guard: ValidationGuard | None = DEFAULT_GUARD,
     ) -> None:
         super().__init__(bounds)
         self.lr = checks.positive("lr", lr)
         if not isinstance(prior, Prior | None):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"`prior` must be a letsam.Prior or None, got {checks.shown(prior)}")
-        self.prior = copy.deepcopy(prior)
+        if not isinstance(guard, ValidationGuard | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"`guard` must be a letsam.ValidationGuard or None, got {checks.shown(guard)}")
+        self.prior, self.guard = copy.deepcopy(prior), copy.deepcopy(guard)
         self.follow_lr = checks.flag("follow_lr", follow_lr)
         self.normalize = checks.flag("normalize", normalize)
         self.burn_in = checks.whole("burn_in", burn_in, 0)
@@ -88,8 +95,13 @@ class LogAdam(Rule):
         self._values = torch.stack([nu, *[torch.zeros_like(rho)] * 3])  # see NAMES
         self._proposed = None
         self._constants()
-        if self.prior is not None:
-            self.prior.start(rho)
+        for part in self._parts:
+            part.start(rho)
+
+    @property
+    def _parts(self) -> list[Prior | ValidationGuard]:
+        """What keeps a state of its own."""
+        return [part for part in (self.prior, self.guard) if part is not None]
 
     def _constants(self) -> None:
         """Make the constants that operators need as tensors, on the device of the weights."""
@@ -102,8 +114,8 @@ class LogAdam(Rule):
         """Move the state to the device and dtype of the weights."""
         self._values = self._values.to(device=device, dtype=dtype)
         self._constants()
-        if self.prior is not None:
-            self.prior.to(device, dtype)
+        for part in self._parts:
+            part.to(device, dtype)
 
     def grow(self, count: int, rho: float) -> None:
         """Make the state one value per radius, for `count` radii; new ones start at rho."""
@@ -142,6 +154,9 @@ class LogAdam(Rule):
         """Propose one update; see `Rule.propose`."""
         log_radius, highest = self.log_highest(update.reach, update.step, True)
         self._highest = highest
+        if self.guard is not None and update.training_loss is not None and update.validation_loss is not None:
+            losses = update.training_loss, update.validation_loss
+            slope = slope * self.guard.observe(update.step, *losses, calibrated=update.calibrated)
         old_nu, _, _, updates = self._values.unbind()
         betas, powers = (pair.view(2, *[1] * slope.ndim) for pair in (self._betas, self._powers))
         early = max(0.0, 1 - update.step / self.burn_in) if self.burn_in else 0.0
@@ -176,20 +191,21 @@ class LogAdam(Rule):
         if self._proposed is not None:
             self._values = torch.where(finite, self._proposed, self._values)
         self._proposed = self._highest = None
-        if self.prior is not None:
-            self.prior.commit(finite)
+        for part in self._parts:
+            part.commit(finite)
 
     def discard(self) -> None:
         """Drop the proposed state."""
         self._proposed = self._highest = None
-        if self.prior is not None:
-            self.prior.discard()
+        for part in self._parts:
+            part.discard()
 
     def state_dict(self) -> dict[str, Any]:
         """nu, Adam's moments and count of updates, and the sums of the prior."""
         own = {name: value.clone() for name, value in zip(NAMES, self._values.unbind(), strict=True)}
         zeros = {name: self._values.new_zeros(()) for name in SUMS}  # so that the layout is the same without a prior
-        return own | (zeros if self.prior is None else self.prior.state_dict())
+        guarded = {} if self.guard is None else self.guard.state_dict()
+        return own | (zeros if self.prior is None else self.prior.state_dict()) | guarded
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state that `state_dict` returned."""
@@ -197,8 +213,8 @@ class LogAdam(Rule):
         loaded = [checks.saved(name, state[name], shape, lowest=lowest.get(name)) for name in NAMES]
         self._values = torch.stack([value.to(self._values) for value in loaded])
         self._proposed = self._highest = None
-        if self.prior is not None:
-            self.prior.load_state_dict(state)
+        for part in self._parts:
+            part.load_state_dict(state)
 
 
 def _plus(value: Tensor, factor: float | Tensor, change: Tensor) -> Tensor:

@@ -25,6 +25,9 @@ class Update:
         reach: how far the last perturbation reached per unit of rho, see `Perturbation.reach` (0-dim, or one value per
             radius).
         usable: whether the slope comes from a finite step (0-dim bool); if not, the radius must not change.
+        training_loss: at the weights of the update (0-dim); None where it is not known.
+        validation_loss: at the same weights.
+        calibrated: whether the objective has removed what is due to confidence.
     """
 
     step: int
@@ -32,6 +35,9 @@ class Update:
     lr_share: float | Tensor
     reach: Tensor
     usable: Tensor
+    training_loss: Tensor | None = None
+    validation_loss: Tensor | None = None
+    calibrated: bool = False
 
 
 class Rule:

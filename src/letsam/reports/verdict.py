@@ -17,7 +17,7 @@ from letsam.reports.metric_text import MetricScale, metric_scale
 from letsam.reports.table import best_method
 from letsam.results import MethodName, Results, Summary, finite_mean, finite_spread, summarize
 
-__all__ = ["Verdict", "missing_runs", "skipped_steps_note", "verdict"]
+__all__ = ["Verdict", "missing_runs", "radius_notes", "skipped_steps_note", "verdict"]
 
 WIDE = 40.0
 """Points of a percentage. Wider bounds say nothing, and look like a mistake."""
@@ -104,6 +104,15 @@ def skipped_steps_note(results: Results) -> str | None:
             "little about the methods; try a smaller radius, a smaller learning rate or --max-grad-norm."
         )
     return note
+
+
+def radius_notes(results: Results) -> list[str]:
+    """What runs have shown about their learned radii: each warning with the runs that have it."""
+    found: dict[str, list[str]] = {}
+    for run in results.runs:
+        if run.radius_warning is not None:
+            found.setdefault(run.radius_warning, []).append(f"{run.method} with seed {run.seed}")
+    return [f"{_listed(runs)}: {text}." for text, runs in found.items()]
 
 
 def _headline(results: Results, summaries: Sequence[Summary]) -> str:
@@ -201,6 +210,7 @@ def _caveats(results: Results, summaries: Sequence[Summary]) -> tuple[str, ...]:
     note = skipped_steps_note(results)
     if note is not None:
         caveats.append(note)
+    caveats += radius_notes(results)
     fixed = [row for row in summaries if row.fixed]
     learned = any(row.learned for row in summaries)
     if len(fixed) == 1 and learned:

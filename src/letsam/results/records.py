@@ -44,6 +44,7 @@ class Run:
         history: columns by name, see ``docs/results-schema.md``.
         steps: optimizer steps of this run (of a refit, of its own); 0 in files that lack the field.
         skipped_steps: how many of them changed nothing, because a loss or gradient was not finite.
+        radius_warning: what the run has shown about its learned radius, see `letsam.radius_warning`; None: nothing.
         metric: what ``test_accuracy`` holds, "accuracy" in most tasks; such as "BLEU", then a fraction of 1 as well.
         metrics: further metrics on the test set after training, by name; empty where the task has none.
         lower_is_better: whether a lower ``test_accuracy`` is better, as for an error.
@@ -69,6 +70,7 @@ class Run:
     metric: str = "accuracy"
     steps: int = 0
     skipped_steps: int = 0
+    radius_warning: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict[str, float])
     lower_is_better: bool = False
     hyperparameters: Mapping[str, float] = field(default_factory=dict[str, float])

@@ -127,6 +127,8 @@ def _run(value: Any, where: str) -> dict[str, Any]:
     for name in ("steps", "skipped_steps"):
         if name in fields:
             values[name] = _integer(fields[name], f"{where}.{name}")
+    if fields.get("radius_warning") is not None:
+        values["radius_warning"] = _string(fields["radius_warning"], f"{where}.radius_warning")
     if "metrics" in fields:
         named = _object(fields["metrics"], f"{where}.metrics")
         values["metrics"] = {name: _number(value, f"{where}.metrics.{name}") for name, value in named.items()}

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from letsam import checks
 from letsam.closures.closure import Closure, InParts
 from letsam.optimizer import SharpnessAware
-from letsam.radius import ReplayedRadius
+from letsam.radius import ReplayedRadius, radius_warning
 from letsam.results import Run
 from letsam.step.clipping import clipping
 from letsam.step.wrapper import STATE_KEY
@@ -308,6 +308,7 @@ class Training:
             metric=self.task.metric_name,
             steps=self.step,
             skipped_steps=self.skipped_steps,
+            radius_warning=radius_warning(self.optimizer) if self.learns else None,
             metrics=dict(self.metrics),
             lower_is_better=self.task.lower_is_better,
             continued_at=tuple(epoch for epoch, _ in self.plans[1:]),

@@ -1,0 +1,164 @@
+"""A guard on the evidence of a learned radius: do the validation data fit the training data at all?"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import checks
+
+NAMES = ("updates", "training_start", "training_loss", "validation_start", "validation_loss", "variance", "ratio")
+STARTING = 5  # updates whose mean losses are the start
+SMOOTHING = 0.1  # weight of the newest loss in the moving average
+FEWEST = 10  # updates before the ratio is taken
+NOISIER = 0.5  # below this ratio, the validation data are noisier: worth a warning, but still evidence
+LAST = 2000  # the ratio is taken in a step before this one, or not at all
+
+FAULTS = {
+    "unrelated": "does not fall while the training loss does: wrong labels, or data of another task",
+    "noisier": "falls far more slowly than the training loss: more wrong labels than in training, or harder samples",
+    "cleaner": "falls far faster than the training loss: fewer wrong labels than in training, or easier samples",
+}
+
+
+class ValidationGuard:
+    """trusted = low <= r <= high, r = fall of the validation loss / fall of the training loss, early in the run.
+
+    Before a network memorizes its training data, both losses fall alike if the validation data are like the training
+    data: r is near 1. With clean validation labels beside noisy training labels r is larger, and the loss of every step
+    then asks for a smaller radius, whatever it does to generalization. With more wrong labels than in training, r is
+    smaller; with labels or inputs of something else, it is near 0 or below. Where r is out of its range the slopes
+    count as 0, so that the radius goes to its prior and stays there.
+
+    r is taken once, at the first update at which the training loss has fallen by `signal` standard deviations of the
+    difference between validation and training loss of one step, so that the standard error of r is about a tenth.
+    Losses are moving averages. If the loss does not fall so far in the first 2,000 steps, as in fine-tuning, there is
+    no r, and the slopes are trusted. A constant that is added to the loss, or a factor, changes nothing. What cannot be
+    told from these losses: validation samples that are trained on as well (use `letsam.validation.audit`), and too few.
+
+    Args:
+        low: below it, the validation data count as unrelated, >= 0; 0 tolerates all but a loss that rises. Data that
+            are only noisier are still learned from, but `fault` says so.
+        high: above it, they count as cleaner, > 1. An objective that removes the confidence (`CalibratedLoss`) is made
+            for such data, and has no such limit.
+        signal: > 0; with more, r is taken later and is more certain, but the network may have begun to memorize.
+
+    Raises:
+        ValueError: an argument out of range.
+
+    Example:
+        >>> guard = ValidationGuard()
+        >>> for step in range(40):
+        ...     training = torch.tensor(2.3 - 0.02 * step)
+        ...     trusted = guard.observe(step, training, torch.tensor(2.3))  # the validation loss does not fall
+        ...     guard.commit(torch.tensor(True))
+        >>> bool(trusted), guard.fault
+        (False, 'unrelated')
+
+    Reference:
+        Measured in docs/how-to/radii.md; it is not in arXiv:2408.08222.
+    """
+
+    def __init__(self, low: float = 0.1, high: float = 1.6, signal: float = 3.0) -> None:
+        self.low, self.signal = checks.not_negative("low", low), checks.positive("signal", signal)
+        self.high = checks.number("high", high)
+        if not self.high > 1:
+            raise ValueError(f"`high` must be > 1, got {high}")
+        self.calibrated = False
+        self.start(torch.ones((), dtype=torch.float64))
+
+    def start(self, rho: Tensor) -> None:
+        """Start anew: for one run, or for as many as rho has values."""
+        zero = torch.zeros(rho.shape, dtype=rho.dtype, device=rho.device)
+        self._values = torch.stack([*[zero] * 6, torch.full_like(zero, math.nan)])  # see NAMES; NaN: not taken yet
+        self._proposed: Tensor | None = None
+        self._trusted: Tensor | None = None
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Move the state to the device and dtype of the weights."""
+        self._values, self._trusted = self._values.to(device=device, dtype=dtype), None
+
+    def observe(self, step: int, training_loss: Tensor, validation_loss: Tensor, *, calibrated: bool = False) -> Tensor:
+        """See the losses of an update, and say whether its slope is to be trusted.
+
+        Args:
+            step: of the optimizer, from 0.
+            training_loss: at the weights of this update (0-dim, or one value per run).
+            validation_loss: at the same weights.
+            calibrated: whether the objective has removed what is due to confidence.
+
+        Returns:
+            0-dim bool, or one value per run.
+        """
+        self.calibrated = calibrated
+        if step >= LAST:
+            if self._trusted is None:
+                self._trusted = self._tell(self.ratio)
+            return self._trusted
+        self._trusted = None
+        updates, variance, ratio = self._values[0] + 1, self._values[5], self.ratio
+        losses = torch.stack([training_loss, validation_loss]).to(self._values)
+        starts, averages = self._values[1:5:2], self._values[2:5:2]
+        starting = updates <= STARTING
+        weight = torch.where(starting, 1 / updates, SMOOTHING)
+        moves = losses - averages
+        averages = averages + weight * moves
+        starts = torch.where(starting, averages, starts)
+        # of validation minus training loss, by the deviation from the average before this update
+        variance = (1 - weight) * (variance + weight * (moves[1] - moves[0]).square())
+        training, validation = (starts - averages).unbind()
+        due = ratio.isnan() & (updates >= FEWEST) & (training > self.signal * variance.sqrt())
+        ratio = torch.where(due, validation / training, ratio)
+        self._proposed = torch.stack([updates, starts[0], averages[0], starts[1], averages[1], variance, ratio])
+        return self._tell(ratio)
+
+    def _tell(self, ratio: Tensor) -> Tensor:
+        high = math.inf if self.calibrated else self.high
+        return ratio.isnan() | ((ratio >= self.low) & (ratio <= high))
+
+    @property
+    def ratio(self) -> Tensor:
+        """r, NaN if it has not been taken (0-dim, or one value per run)."""
+        return self._values[6]
+
+    @property
+    def fault(self) -> str | None:
+        """What is wrong: "unrelated", "noisier" or "cleaner"; None: nothing that is known. Waits for the device."""
+        ratios: list[float] = self.ratio.reshape(-1).tolist()  # pyright: ignore[reportUnknownMemberType]
+        for r in ratios:
+            if math.isnan(r):
+                continue
+            if r < self.low:
+                return "unrelated"
+            if r > self.high and not self.calibrated:
+                return "cleaner"
+            if r < NOISIER:
+                return "noisier"
+        return None
+
+    def commit(self, finite: Tensor) -> None:
+        """Keep what this step has seen if `finite` (0-dim bool)."""
+        if self._proposed is not None:
+            self._values = torch.where(finite, self._proposed, self._values)
+        self._proposed = None
+
+    def discard(self) -> None:
+        """Drop what this step has seen."""
+        self._proposed = None
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What it has seen; tensors are copies."""
+        return {f"guard_{name}": value.clone() for name, value in zip(NAMES, self._values.unbind(), strict=True)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned; a state without it, of an older letsam, starts anew."""
+        if "guard_ratio" not in state:
+            return
+        *known, ratio = (state[f"guard_{name}"] for name in NAMES)
+        shape = self._values.shape[1:]
+        found = [checks.saved(f"guard_{name}", value, shape) for name, value in zip(NAMES, known, strict=False)]
+        self._values = torch.stack([*found, torch.as_tensor(ratio)]).to(self._values, copy=True)
+        self._proposed = self._trusted = None
