@@ -127,8 +127,7 @@ class ValidationGuard:
     @property
     def fault(self) -> str | None:
         """What is wrong: "unrelated", "noisier" or "cleaner"; None: nothing that is known. Waits for the device."""
-        ratios: list[float] = self.ratio.reshape(-1).tolist()  # pyright: ignore[reportUnknownMemberType]
-        for r in ratios:
+        for r in map(float, self.ratio.reshape(-1).unbind()):
             if math.isnan(r):
                 continue
             if r < self.low:
