@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback
 
 from .. import checks
 from ..closures.batches import EndlessBatches, endless
@@ -103,6 +103,7 @@ class SharpnessAwareTrainer(Trainer):
         self.radius_dataset = radius_dataset
         self.sharpness_aware = sharpness_aware
         super().__init__(*args, **kwargs)
+        self.add_callback(_StepIsDone(self))
         self._sharpness_aware: SharpnessAware | None = None
         self._radius_batches: EndlessBatches[Any] | None = None
         self._micro_batches: list[Any] = []
@@ -181,6 +182,8 @@ class SharpnessAwareTrainer(Trainer):
         if optimizer.max_grad_norm is None and self.args.max_grad_norm:
             optimizer.max_grad_norm = self.args.max_grad_norm
         self._sharpness_aware = optimizer
+        if not hasattr(Trainer, "_clip_grad_norm"):  # older versions clip by their accelerator, after the step
+            self.accelerator.clip_grad_norm_ = lambda *_, **__: optimizer.metrics["gradient_norm"]
         if self.radius_dataset is not None:
             batches = self._radius_batches = endless(self.get_radius_dataloader(), seed=self.args.seed)
             # The Trainer saves the optimizer's state in every checkpoint, so the position in the data is stored there.
@@ -276,6 +279,17 @@ class SharpnessAwareTrainer(Trainer):
             if self.is_world_process_zero():
                 warn_once(self._sharpness_aware)
         super().log(logs, *args, **kwargs)
+
+
+class _StepIsDone(TrainerCallback):
+    """Keeps the prepared optimizer from a second step: older versions of the Trainer ask for one whatever was run."""
+
+    def __init__(self, trainer: SharpnessAwareTrainer) -> None:
+        self._trainer = trainer
+
+    def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
+        """After the passes of a step, before the optimizer's own."""
+        self._trainer.accelerator.sync_gradients = False
 
 
 def _not_separate(name: str) -> ValueError:
