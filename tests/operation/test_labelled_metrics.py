@@ -135,3 +135,20 @@ def test_a_small_batch_without_variation_is_no_proof() -> None:
 def test_the_interval_of_a_distance_holds_its_value() -> None:
     found = corrected(0.1, np.array([0.14, 0.18, 0.2]), 0.0, 1.0)
     assert (found.low, found.value, found.high) == pytest.approx((0.001, 0.1, 0.1), abs=0.002)
+
+
+def test_the_limit_of_a_high_accuracy_is_rarely_too_high() -> None:
+    """A sample with one error varies little, and one without any does not: the population may be worse all the same."""
+    stream, miss = np.random.default_rng(0), 0.01
+    for share, size in ((0.99, 60), (0.98, 150), (0.9, 300)):
+        wrong = 0
+        for _ in range(200):
+            values = (stream.random(size) < share).astype(float)
+            found = bootstrapped(lambda places, v=values: float(v[places].mean()), size)
+            wrong += Bound.of(found, miss, 0.0, sign=-1).limit > share
+        assert wrong <= 6, (share, size)
+    perfect = bootstrapped(lambda places: 1.0, 30)
+    limit = Bound.of(perfect, miss, 0.0, sign=-1).limit
+    assert limit**30 == pytest.approx(miss)
+    later = bootstrapped(lambda places: float((places > 2).mean()), 100)  # three errors in a hundred
+    assert Bound.of(perfect, miss, 0.0, sign=-1).p_value(later) > 0.5

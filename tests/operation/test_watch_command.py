@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import letsam
-from letsam.operation import read_watch
+from letsam.operation import Watch, read_watch
 from watch_cases import batch, noisy, numbers
 
 
@@ -112,3 +112,18 @@ def test_the_help_has_an_example(digits: Path, letsam_run: Any) -> None:
     status, out, _ = letsam_run("watch", "--help")
     assert status == 0
     assert "Examples: letsam watch runs/patients july.csv" in " ".join(out.split())
+
+
+def test_progress_and_an_interruption(digits: Path, letsam_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, int]] = []
+    watched = Watch(digits, "w", batch_size=50)
+    watched.observe(batch(0), progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(50, 120), (100, 120), (120, 120)]
+
+    def interrupted(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        watched.observe(batch(1), progress=interrupted)
+    assert len(read_watch("w")) == 1
+    assert watched.observe(batch(1)).batch == 2

@@ -168,3 +168,19 @@ def progress_bars(total: int, finished: int, *, shown: bool) -> Iterator[EpochCa
                 progress.advance(whole)
 
         yield callback
+
+
+@contextmanager
+def sample_bar() -> Iterator[Callable[[int, int], None]]:
+    """A bar for samples that are read, on stderr; nothing where stderr is not a terminal.
+
+    Yields:
+        What moves it: takes the number of samples that have been read, and that of all.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("samples"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as shown:
+        bar = shown.add_task("samples", total=None)
+        yield lambda done, total: shown.update(bar, completed=done, total=total)

@@ -12,7 +12,7 @@ from letsam import checks
 from letsam.cli.commands import app
 from letsam.cli.guidance import examples
 from letsam.cli.options import parse_names
-from letsam.cli.terminal import print_line, print_note, print_table
+from letsam.cli.terminal import print_line, print_note, print_table, sample_bar
 from letsam.results import printable
 
 if TYPE_CHECKING:
@@ -87,9 +87,9 @@ def watch_command(
     if prometheus is not None:
         watch.callbacks += (PrometheusFile(prometheus, watch.out, task),)
     before = len(watch.records)
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught, sample_bar() as progress:
         warnings.simplefilter("always", UserWarning)
-        record = watch.observe(data, labels=True if labels else None)
+        record = watch.observe(data, labels=True if labels else None, progress=progress)
     if record.batch <= before:
         print_note(f"note: this batch was watched already, as batch {record.batch}; nothing is added")
     _show(record)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 REPLICATES = 400
+OF_HELD_OUT = 2000  # replicates of means over held-out samples, whose skewness counts
 LEVEL = 0.95
 
 
@@ -58,6 +59,13 @@ class Bootstrapped:
     def error(self) -> float:
         """The standard error; NaN with fewer than two replicates."""
         return float(self.replicates.std(ddof=1)) if len(self.replicates) > 1 else math.nan
+
+    @property
+    def skewness(self) -> float:
+        """Of the distribution of the statistic; 0 where it does not vary."""
+        from scipy.stats import skew
+
+        return float(skew(self.replicates)) if self.error > 0 else 0.0
 
 
 def bootstrapped(statistic: Callable[[Any], float], count: int, *, replicates: int = REPLICATES) -> Bootstrapped:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from letsam.data.loss_by_kind import KindLoss
-from letsam.operation.estimates import Bootstrapped, bootstrapped
+from letsam.operation.estimates import REPLICATES, Bootstrapped, bootstrapped
 from letsam.operation.expected_accuracy import right_answers
 from letsam.tasks.metrics import METRICS, find_metric
 from letsam.tasks.weighted import WeightedTarget
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FEWEST = 10  # samples with labels, for a test
 FEWEST_GROUPS = 2  # of the sharpness
-OF_METRICS = 200  # replicates of metrics that are no mean, which take their time
+OF_METRICS = 200  # replicates of metrics that are no mean
 MARGIN = 2.0  # standard deviations over seeds that a metric may be worse by
 
 
@@ -80,12 +80,24 @@ class Bound:
             miss: probability that the limit is not as bad as the population's value, below 0.5.
             spread: standard deviation over the seeds of the trial; 0 where it is not known.
             sign: 1 where larger numbers are worse, else -1.
+
+        The t quantile has Johnson's correction for skewness, without which the limit of a high accuracy would be too
+        high, as a sample with few errors varies little. Where nothing varies, as with an accuracy of 1, the limit is
+        that of a share: a rate of errors of miss^(1/n) would show none in n samples with the probability `miss`.
+
+        Reference:
+            Johnson, "Modified t tests and confidence intervals for asymmetrical populations", JASA 1978.
         """
         from scipy.stats import t
 
-        error = held_out.error
-        reach = float(t.isf(miss, max(held_out.count - 1, 1))) * error + MARGIN * spread
-        return cls(held_out.value, held_out.value + sign * reach, error * math.sqrt(held_out.count), sign)
+        error, count = held_out.error, held_out.count
+        if not error > 0:
+            reach = 1 - miss ** (1 / count)
+            return cls(held_out.value, held_out.value + sign * (reach + MARGIN * spread), math.sqrt(reach), sign)
+        quantile = float(t.isf(miss, max(count - 1, 1)))
+        quantile += max(0.0, sign * held_out.skewness * (1 + 2 * quantile**2) / 6)
+        limit = held_out.value + sign * (quantile * error + MARGIN * spread)
+        return cls(held_out.value, limit, error * math.sqrt(count), sign)
 
     def p_value(self, found: Bootstrapped) -> float:
         """Of the hypothesis that the batch comes from a population that is not worse than the limit.
@@ -102,7 +114,7 @@ class Bound:
         return float(t.sf(beyond / error, max(found.count - 1, 1)))
 
 
-def bootstrapped_metric(name: str, kind: str, samples: Labelled) -> Bootstrapped | None:
+def bootstrapped_metric(name: str, kind: str, samples: Labelled, replicates: int = REPLICATES) -> Bootstrapped | None:
     """A metric of a set of samples, bootstrapped; None where it is not defined.
 
     New classes count as wrong answers in the accuracy; the other metrics leave their samples out.
@@ -111,13 +123,14 @@ def bootstrapped_metric(name: str, kind: str, samples: Labelled) -> Bootstrapped
         name: of the metric, see `letsam.tasks.metrics.METRICS`.
         kind: "classification", "multilabel" or "regression".
         samples: at least one.
+        replicates: of means; other metrics have 200, as they take their time.
     """
     function = find_metric(name, kind).function
     used = samples if name == "accuracy" else samples.known(kind)
     if not len(used):
         return None
     if name == "accuracy":  # a mean, which is the same by scikit-learn, and slower
-        return _bootstrapped_mean(right_answers(used.outputs, used.targets, kind), used.weights)
+        return _bootstrapped_mean(right_answers(used.outputs, used.targets, kind), used.weights, replicates)
 
     def at(places: NDArray[np.int64]) -> float:
         some = used.at(torch.from_numpy(places))
@@ -127,22 +140,25 @@ def bootstrapped_metric(name: str, kind: str, samples: Labelled) -> Bootstrapped
     return found if math.isfinite(found.value) else None
 
 
-def bootstrapped_loss(loss: KindLoss, kind: str, samples: Labelled) -> Bootstrapped | None:
+def bootstrapped_loss(
+    loss: KindLoss, kind: str, samples: Labelled, replicates: int = REPLICATES
+) -> Bootstrapped | None:
     """The mean loss of the samples of known classes, bootstrapped; None where it is not finite.
 
     Args:
         loss: of the training.
         kind: of the targets.
         samples: the samples.
+        replicates: of the bootstrap.
     """
     used = samples.known(kind)
     if not len(used):
         return None
-    found = _bootstrapped_mean(loss.each(used.outputs.double(), _targets(used, kind)).numpy(), used.weights)
+    found = _bootstrapped_mean(loss.each(used.outputs.double(), _targets(used, kind)).numpy(), used.weights, replicates)
     return found if math.isfinite(found.value) else None
 
 
-def _bootstrapped_mean(values: NDArray[np.float64], weights: Tensor | None) -> Bootstrapped:
+def _bootstrapped_mean(values: NDArray[np.float64], weights: Tensor | None, replicates: int) -> Bootstrapped:
     heavy = None if weights is None else weights.double().numpy()
 
     def mean(places: NDArray[np.int64]) -> float:
@@ -151,7 +167,7 @@ def _bootstrapped_mean(values: NDArray[np.float64], weights: Tensor | None) -> B
         total = float(heavy[places].sum())
         return float((heavy[places] * values[places]).sum()) / total if total > 0 else math.nan
 
-    return bootstrapped(mean, len(values))
+    return bootstrapped(mean, len(values), replicates=replicates)
 
 
 def bootstrapped_groups(values: tuple[float, ...]) -> Bootstrapped | None:

@@ -11,7 +11,7 @@ from letsam.model_folder.input_features import two_sample_rows
 from letsam.model_folder.reference import ModelReference
 from letsam.operation import drift_tests, labelled_metrics
 from letsam.operation.drift_tests import ComparedFeature, compared_columns, embedding_drift_of, feature_drift_of
-from letsam.operation.estimates import Bootstrapped, Estimate, bootstrapped
+from letsam.operation.estimates import OF_HELD_OUT, Bootstrapped, Estimate, bootstrapped
 from letsam.operation.expected_accuracy import ConfidenceScale
 from letsam.operation.labelled_metrics import (
     Bound,
@@ -93,15 +93,15 @@ class Measuring:
         found: dict[str, Bound] = {}
         if "expected_accuracy" in self.possible:
             values = self.confidence.confidences
-            of_confidence = bootstrapped(lambda places: float(values[places].mean()), len(values))
+            of_confidence = bootstrapped(lambda at: float(values[at].mean()), len(values), replicates=OF_HELD_OUT)
             found["expected_accuracy"] = self._bound(of_confidence, "accuracy", -1)
         if self.metric_key in self.possible:
-            metric = bootstrapped_metric(self.metric, self.kind, held_out)
+            metric = bootstrapped_metric(self.metric, self.kind, held_out, OF_HELD_OUT)
             sign = 1 if find_metric(self.metric, self.kind).lower_is_better else -1
             if metric is not None:
                 found[self.metric_key] = self._bound(metric, self.metric, sign)
         if "generalization_gap" in self.possible and self.reference.loss is not None:
-            loss = bootstrapped_loss(self.reference.loss, self.kind, held_out)
+            loss = bootstrapped_loss(self.reference.loss, self.kind, held_out, OF_HELD_OUT)
             if loss is not None:
                 found["generalization_gap"] = self._bound(self._gap(loss), "generalization_gap", 1)
         if "sharpness" in self.possible:

@@ -233,8 +233,8 @@ def _write_version(
     if run.diverged:
         return None
     challenger = next(one for one in plan.compared if one.method.name == found.candidate)
-    training = runs.trained(challenger, seed)
-    model = TrainedModel.of(training, dataclasses.replace(results, runs=(run,), decision=None), found.chosen_by)
+    training, seeds = runs.trained(challenger, seed), results.runs_of(found.candidate)
+    model = TrainedModel.of(training, dataclasses.replace(results, runs=(run,), decision=None), found.chosen_by, seeds)
     record = VersionRecord(
         version=number,
         parent=plan.champion.fingerprint,

@@ -81,7 +81,9 @@ class Watch:
         """The records so far, as they are on the disk."""
         return self._file().records
 
-    def observe(self, data: Any, labels: Any = None) -> WatchRecord:
+    def observe(
+        self, data: Any, labels: Any = None, *, progress: Callable[[int, int], object] | None = None
+    ) -> WatchRecord:
         """Measure a batch, write its record to the disk, and make the page.
 
         A batch is known by its inputs. One that comes again without anything new gives its earlier record; one that
@@ -91,6 +93,7 @@ class Watch:
             data: a file or folder of the same form as the training data; or what `LoadedModel.predict` takes.
             labels: None: there are none. True: they are in `data`. Else one for each sample, with None where it is not
                 known; a tensor has numbers of classes.
+            progress: called with the number of samples that have been read, and that of all.
 
         Returns:
             The record; its `alarms` say what has changed.
@@ -102,7 +105,7 @@ class Watch:
         """
         with self._locked():
             file = self._file()
-            batch = read_batch(self.model, self.reference, data, labels, batch_size=self.batch_size)
+            batch = read_batch(self.model, self.reference, data, labels, batch_size=self.batch_size, progress=progress)
             same = [record for record in file.records if record.data["fingerprint"] == batch.fingerprint]
             repeated = next((r for r in reversed(same) if r.labelled or batch.targets is None), None)
             record = repeated

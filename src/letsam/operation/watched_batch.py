@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -64,7 +64,13 @@ class WatchedBatch:
 
 
 def read_batch(
-    model: LoadedModel, reference: ModelReference, data: Any, labels: Any = None, *, batch_size: int = 256
+    model: LoadedModel,
+    reference: ModelReference,
+    data: Any,
+    labels: Any = None,
+    *,
+    batch_size: int = 256,
+    progress: Callable[[int, int], object] | None = None,
 ) -> WatchedBatch:
     """Read a batch.
 
@@ -75,6 +81,7 @@ def read_batch(
         labels: None: there are none. True: they are in `data`. Else one for each sample: names of classes, numbers, or
             rows, with None where it is not known; a tensor has numbers of classes.
         batch_size: samples that the model gets at once, >= 1.
+        progress: called with the number of samples that have been read, and that of all.
 
     Raises:
         DataError: no samples, inputs of another form, or labels that do not fit; one line.
@@ -85,7 +92,7 @@ def read_batch(
         if not count:
             raise DataError(f"{name_of_data(data)}: expected at least one sample, got none")
         _check_places(targets, labels, count)
-        reading = _Reading(model, reference, inputs, batch_size)
+        reading = _Reading(model, reference, inputs, batch_size, progress)
         with _named(data):
             found = activations_of(model.model, reading, MOST_DISTANCES)
         order = torch.empty(count, dtype=torch.int64)
@@ -105,9 +112,16 @@ def name_of_data(data: Any) -> str:
 class _Reading:
     """Reads all inputs once, in an order that is as good as random, and remembers hashes and features."""
 
-    def __init__(self, model: LoadedModel, reference: ModelReference, inputs: Dataset[Any], size: int) -> None:
+    def __init__(
+        self,
+        model: LoadedModel,
+        reference: ModelReference,
+        inputs: Dataset[Any],
+        size: int,
+        progress: Callable[[int, int], object] | None,
+    ) -> None:
         self.places = drawn_places(len(cast("Any", inputs)), len(cast("Any", inputs)))
-        self._model, self._inputs, self._size = model, inputs, size
+        self._model, self._inputs, self._size, self._progress = model, inputs, size, progress
         self._features = InputFeatures.restored(reference.modality, reference.form, reference.image_range, model)
         self._hashes: list[bytes] = []
         self._made: list[Tensor] = []
@@ -123,6 +137,8 @@ class _Reading:
             if self._features is not None and left > 0:
                 self._made.append(self._features(samples[:left]))
             yield inputs_for(self._model.model, collate(samples))
+            if self._progress is not None:
+                self._progress(len(self._hashes), len(self.places))
 
     @property
     def fingerprint(self) -> str:
