@@ -3,7 +3,7 @@
 Invalid input is reported in one line on stderr, with exit status 2; an interruption has exit status 130. A command
 imports what it needs when it runs.
 
-- `commands`, `listing`, `audit_command`: the commands
+- `commands`, `train_command`, `audit_command`, `listing`: the commands
 - `retune_command`, `rollout_command`, `shadow_command`, `watch_command`: models in operation; a further one needs an
   import below
 - `options`: their options, and how lists are read
@@ -20,6 +20,7 @@ from collections.abc import Sequence
 
 import typer
 
+from letsam.cli import train_command as _train_command  # noqa: F401  # isort: skip  # before others in the help
 from letsam.cli import audit_command as _audit_command  # noqa: F401
 from letsam.cli import listing as _listing  # noqa: F401
 from letsam.cli import models_command as _models_command  # noqa: F401

@@ -14,6 +14,9 @@ from letsam.results import Results, locked_folder, write_atomically
 from letsam.validation import Audit
 
 if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from letsam.cli.drift_options import DriftArguments
     from letsam.tasks import Task
     from letsam.training.config import TrialConfig
 
@@ -78,6 +81,18 @@ def add_audit(found: Audit, folder: Path, config: TrialConfig) -> None:
         results = dataclasses.replace(Results.load(folder / RESULTS), audit=record)
         results.save(folder / RESULTS)
         write_report(results, folder / REPORT)
+
+
+def audit_for_record(
+    config: TrialConfig, task: Task, drift: DriftArguments, earlier: Path | None, fabric: Fabric
+) -> tuple[Mapping[str, Any] | None, bool]:
+    """The audit of the data for the record, which the first rank makes unless there is one; whether it is new."""
+    from letsam.training.task_audit import audit_of_trial
+
+    asked = drift.asks_for_audit
+    if earlier is not None and earlier.exists() and (known := Results.load(earlier).audit) is not None:
+        return known, False
+    return (audit_of_trial(config, task, asked=asked) if fabric.is_global_zero else None), True
 
 
 def print_audit(found: Mapping[str, Any] | None) -> None:
