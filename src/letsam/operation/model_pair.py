@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -48,13 +48,13 @@ class PairOutputs:
     answers: tuple[NDArray[np.generic], NDArray[np.generic]]
     known: KnownTargets | None
 
-    @property
+    @cached_property
     def differ(self) -> NDArray[np.bool_]:
         """Which samples the models answer differently."""
         differ = self.answers[0] != self.answers[1]
         return differ if differ.ndim == 1 else differ.any(axis=1)
 
-    @property
+    @cached_property
     def distances(self) -> NDArray[np.float64]:
         """How far the predictions for each sample lie apart.
 
@@ -64,7 +64,7 @@ class PairOutputs:
         apart = np.abs(self.values[1] - self.values[0])
         return apart.sum(axis=1) / 2 if self.kind == "classification" else apart.mean(axis=1)
 
-    @property
+    @cached_property
     def measured(self) -> tuple[NDArray[np.int64], NDArray[np.generic]] | None:
         """The places and targets of the samples that both models can be right about; None without any."""
         if self.known is None:
