@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from PIL import Image
 from torch import nn
 
 import letsam
-from letsam.operation import shadow
+from letsam.model_folder.model_places import set_current, version_name
+from letsam.operation import ShadowReport, shadow
 from reports.browser import Opened, chromium
 from rollout_cases import call, diabetes, digits, july, train
 
@@ -120,6 +122,22 @@ def test_the_order_of_the_classes_does_not_matter() -> None:
     turned = dataclasses.replace(model, model=Turned().eval(), classes=tuple(reversed(model.classes)))
     found = shadow(folder / "v1", turned, frame, labels=True)
     assert dataclasses.replace(found, time="") == dataclasses.replace(plain, time="")
+
+
+def test_versions_of_a_model(tmp_path: Path) -> None:
+    for number, name in ((1, "v1"), (2, "v2")):
+        shutil.copytree(digits() / name / "model", tmp_path / "versions" / version_name(number))
+    set_current(tmp_path / "versions", tmp_path / "versions" / "v0001")
+    data = digits() / "july.csv"
+    status, out, err = call("shadow", tmp_path / "versions", tmp_path / "versions" / "v0002", data)
+    assert status == 0, err
+    assert out.endswith(f"report: {tmp_path / 'versions' / 'v0002-shadow' / 'shadow.html'}\n")
+    found = ShadowReport.load(tmp_path / "versions" / "v0002-shadow" / "shadow.json")
+    assert found.champion.folder == str(tmp_path / "versions" / "v0001")
+    (tmp_path / "plan.toml").write_text(
+        'champion = "versions/v0001"\nchallenger = "versions/v0002"\n[[stages]]\nshare = "0%"\nmin_samples = 400\n'
+    )
+    assert call("rollout", tmp_path / "plan.toml")[0] == 0
 
 
 def test_models_of_tasks_in_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
