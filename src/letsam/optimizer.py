@@ -304,8 +304,8 @@ class SharpnessAware(Wrapper):
             grad_scaler: the scaler of the loss, with which the gradients are unscaled. Pass it to `descent_step` too.
 
         Raises:
-            ValueError: there are no gradients; or the radius is learned or the perturbation has several ascents, which
-                takes passes that only `step` can make.
+            ValueError: there are no gradients; or the radius is learned, or the perturbation has several ascents or
+                is Functional SAM, which takes passes that only `step` can make.
             RuntimeError: the weights are already perturbed, or this is called within a closure of `step`.
         """
         self._refuse_in_closure("ascent_step()")
@@ -317,6 +317,10 @@ class SharpnessAware(Wrapper):
             raise ValueError(
                 f"`perturbation` must have one ascent for ascent_step(), got {self.perturbation.ascents}: it needs "
                 "step(closure)"
+            )
+        if self.perturbation.keeps_cotangents:
+            raise ValueError(
+                f"`perturbation` must not be {self.perturbation.kind} for ascent_step(): use step(closure)"
             )
         if self._record is not None and self._record.overwritten:
             self._abort()  # the step was interrupted, and a checkpoint has been loaded since

@@ -228,7 +228,7 @@ def end_of(variant: str, base: str, radius: str) -> torch.Tensor:
 @pytest.mark.parametrize(("variant", "base"), PAIRS)
 def test_it_is_neither_its_base_nor_another_radius(variant: str, base: str) -> None:
     """Replacing the method by the base optimizer, by a fixed radius or by another variant shows."""
-    other = "SAM" if variant != "SAM" else "ASAM"
+    other = "ASAM" if variant in ("SAM", "PreconditionedSAM") else "SAM"  # the latter is SAM where it has no v
     ends = [
         end_of("SAM", base, "none"),
         *(end_of(variant, base, radius) for radius in ("fixed", "learned", "falling")),

@@ -165,6 +165,8 @@ class PreconditionedSAM(Row):
 class FunctionalSAM(Row):
     """arXiv:2502.02407, section 3: the gradient of c . outputs, c = d loss / d outputs at theta."""
 
+    two_calls = False
+
     def gradient(self, model: nn.Module, theta: Tensor, perturbed: Tensor, data: Batch) -> Tensor:
         return maths.functional_gradient(model, theta, perturbed, data)
 

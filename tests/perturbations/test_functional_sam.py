@@ -75,6 +75,9 @@ def test_what_it_cannot_do() -> None:
         opt.step(without_module)
     assert weight.equal(torch.ones(3))
 
+    with pytest.raises(ValueError, match=r"`perturbation` must not be FunctionalSAM.* use step\(closure\)"):
+        opt.ascent_step()
+
     model = nn.Linear(2, 2)
     before = copy.deepcopy(model.state_dict())
     opt = FunctionalSAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=0.1)
