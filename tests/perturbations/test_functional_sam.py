@@ -75,7 +75,7 @@ def test_what_it_cannot_do() -> None:
         opt.step(without_module)
     assert weight.equal(torch.ones(3))
 
-    with pytest.raises(ValueError, match=r"`perturbation` must not be FunctionalSAM.* use step\(closure\)"):
+    with pytest.raises(ValueError, match=r"`perturbation` is FunctionalSAM.* needs step\(closure\)"):
         opt.ascent_step()
 
     model = nn.Linear(2, 2)
