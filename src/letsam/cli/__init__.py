@@ -4,8 +4,8 @@ Invalid input is reported in one line on stderr, with exit status 2; an interrup
 imports what it needs when it runs.
 
 - `commands`, `train_command`, `audit_command`, `listing`: the commands
-- `retune_command`, `rollout_command`, `shadow_command`, `watch_command`: models in operation; a further one needs an
-  import below
+- `models_command`, `retune_command`, `rollout_command`, `shadow_command`, `watch_command`: models in operation; a
+  further one needs an import below
 - `options`: their options, and how lists are read
 - `guidance`: examples, and the pages that explain errors
 - `terminal`: tables, progress bars and messages

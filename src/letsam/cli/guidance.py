@@ -62,6 +62,7 @@ EXAMPLES = {
             "how-to/models",
             "letsam train patients.csv --target outcome --method lets-sam --out runs/model",
             "letsam train patients.csv --target outcome --method lets-sam --out runs/model --epochs 60 --resume",
+            "letsam train --from runs/model",
         ),
         ("predict", "how-to/models", "letsam predict runs/model new-patients.csv --out predictions.csv"),
         ("report", "how-to/report", "letsam report runs/patients"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from letsam.cli.commands import app
+from letsam.cli.guidance import examples
 from letsam.cli.terminal import print_line, print_table
 from letsam.results import locked_folder, printable
 
@@ -19,7 +20,14 @@ if TYPE_CHECKING:
 __all__ = ["models_command", "sign_command"]
 
 
-@app.command("models")
+@app.command(
+    "models",
+    epilog=examples(
+        "how-to/retune",
+        "letsam models runs/patients-versions --verify",
+        "letsam models runs/patients-versions --current v0001",
+    ),
+)
 def models_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of versions, of a model or of results.")],
     verify: Annotated[bool, typer.Option("--verify", help="Compare every file with its hash.")] = False,
@@ -32,8 +40,6 @@ def models_command(
     ] = None,
 ) -> None:
     """List the versions of a model: what each was made of, by which data, with which radius, numbers and verdict.
-
-    Example: letsam models runs/iris-versions --verify
 
     Exit status: 0, or 2 where a version was changed or something is missing.
     """
@@ -52,7 +58,14 @@ def models_command(
         raise ValueError(f"{problems[0]}{more}")
 
 
-@app.command("sign")
+@app.command(
+    "sign",
+    epilog=examples(
+        "how-to/retune",
+        "letsam sign runs/patients --key letsam.pem --new-key",
+        "letsam predict runs/patients october.csv --key letsam.pub",
+    ),
+)
 def sign_command(
     model: Annotated[
         Path, typer.Argument(metavar="MODEL", help="Folder of a model, of results with one, or of versions.")
@@ -63,8 +76,6 @@ def sign_command(
     ] = False,
 ) -> None:
     """Sign a model, so that it cannot be changed without the key; of a folder of versions, the current one.
-
-    Example: letsam sign runs/iris --key letsam.pem --new-key
 
     letsam predict, letsam models and letsam.load then take --key letsam.pub, and refuse what is not signed with it.
     """

@@ -60,11 +60,18 @@ Methods = Annotated[
         autocompletion=complete_methods,
     ),
 ]
-MethodOption = Annotated[
-    str, typer.Option(help="One method's name; see letsam methods.", autocompletion=complete_methods)
-]
 Seeds = Annotated[str, typer.Option(help="A count (3: seeds 0, 1, 2) or a list (11,12,13).")]
-Seed = Annotated[int, typer.Option(help="Splits, initial weights and batch order depend on it alone.")]
+OptionalMethod = Annotated[
+    str | None, typer.Option(help="One method's name; see letsam methods.", autocompletion=complete_methods)
+]
+OptionalSeed = Annotated[
+    int | None,
+    typer.Option(help="Splits, initial weights and batch order depend on it alone.  [default: 0]", show_default=False),
+]
+From = Annotated[
+    Path | None,
+    typer.Option("--from", metavar="MODEL", help="Train a model again as its folder says; TASK: where its data are."),
+]
 Refit = Annotated[bool, typer.Option(help="Replay each learned schedule on all the data, as another run.")]
 RefitBest = Annotated[
     bool, typer.Option("--refit-best", help="Train the best method on all the training data, and write OUT/model.")
@@ -127,6 +134,15 @@ class RunArguments:
         logs = LogTo(parse_names("log", self.log), str(folder / "logs"), default_folder(self.task).name)
         logs.check_packages()
         return logs
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainArguments(RunArguments):
+    """The same where the task may be that of a model."""
+
+    task: Annotated[  # pyright: ignore[reportIncompatibleVariableOverride]
+        str | None, typer.Argument(metavar="TASK", help=_TASK, autocompletion=complete_tasks)
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,9 @@ __all__ = ["retune_command"]
 @app.command(
     "retune",
     epilog=examples(
-        "how-to/models", "letsam retune runs/iris-versions october.csv --old iris.csv --evaluate-shift noise:2"
+        "how-to/retune",
+        "letsam retune runs/patients october.csv",
+        "letsam retune runs/patients-versions november.csv --old patients.csv --evaluate-shift noisy:2 --resume",
     ),
 )
 def retune_command(

@@ -31,18 +31,23 @@ __all__ = ["train_command"]
 
 
 @app.command("train", epilog=EXAMPLES["train"])
-@options.takes(options.RunArguments, options.DataArguments, options.ModelArguments, DriftArguments)
+@options.takes(options.TrainArguments, options.DataArguments, options.ModelArguments, DriftArguments)
 def train_command(
-    run: options.RunArguments,
+    run: options.TrainArguments,
     data: options.DataArguments,
     model: options.ModelArguments,
     drift: DriftArguments,
-    method: options.MethodOption,
-    seed: options.Seed = 0,
+    method: options.OptionalMethod = None,
+    seed: options.OptionalSeed = None,
     checkpoint_steps: options.CheckpointSteps = None,
     export: options.Export = None,
-) -> None:
-    """One run of one method: results.json, report.html, the folder model, and a checkpoint after every epoch."""
+    repeated: options.From = None,
+) -> int:
+    """One run of one method: results.json, report.html, the folder model, and a checkpoint after every epoch.
+
+    With --from MODEL, the run that trained a model, again: exit status 0 for the same weights, 1 for others.
+    """
+    from letsam.cli.train_again import train_again
     from letsam.model_folder.exporting import check_export
     from letsam.results import MethodName
     from letsam.training.methods import Method
@@ -50,13 +55,21 @@ def train_command(
     check_export(export)
     if checkpoint_steps is not None:
         checks.whole("checkpoint_steps", checkpoint_steps, 1)
+    if repeated is not None:
+        train = partial(_train, run=run, drift=drift, steps=checkpoint_steps, export=export)
+        return train_again(repeated, (run, data, model, drift), {"method": method, "seed": seed}, train)
+    if run.task is None or method is None:
+        what = "argument TASK" if run.task is None else "option --method, such as lets-sam"
+        raise ValueError(f"missing {what} (or --from MODEL, which trains a model again)")
     name = MethodName.parse(method)
     parsed = Method.parse(name.search)
     if name.refit and not parsed.is_learned:
         raise ValueError(f"`method`: a refit needs a learned radius, such as lets-sam+refit, got {method!r}")
-    config = options.make_config(run, data, model, drift, methods=(parsed,), seeds=(seed,), refit=name.refit)
-    default = options.default_folder(run.task) / f"{name.text.replace(':', '-')}-{seed}"
+    number = 0 if seed is None else seed
+    config = options.make_config(run, data, model, drift, methods=(parsed,), seeds=(number,), refit=name.refit)
+    default = options.default_folder(run.task) / f"{name.text.replace(':', '-')}-{number}"
     _train(config, run.out or default, run, drift, steps=checkpoint_steps, export=export)
+    return 0
 
 
 def _train(

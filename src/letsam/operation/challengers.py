@@ -22,7 +22,7 @@ from letsam.tasks import Task
 from letsam.training.loop import Training
 from letsam.training.methods import KINDS, Kind, Method
 
-__all__ = ["AFRESH", "BASE", "OLD", "RADIUS_STARTS", "RETUNED", "Challenger", "RadiusHistory", "challengers"]
+__all__ = ["AFRESH", "BASE", "GOES_ON", "OLD", "RADIUS_STARTS", "RETUNED", "Challenger", "RadiusHistory", "challengers"]
 
 BASE, OLD, RETUNED = "base optimizer", "old radius", "re-tuned radius"
 AFRESH, GOES_ON = "fresh", "continue"

@@ -119,7 +119,8 @@ class RetunePlan:
 
 
 _ONCE: dict[str, Any] = {
-    **dict.fromkeys(("rho", "folds", "validation_shift", "release", "train_size", "data_dir", "found_lr")),
+    **dict.fromkeys(("rho", "folds", "validation_shift", "deployed", "learned_shift", "release")),
+    **dict.fromkeys(("train_size", "data_dir", "found_lr")),
     **dict.fromkeys(("search", "search_trials", "search_pruner")),
     "label_noise": 0.0,
     "refit": False,
