@@ -59,6 +59,17 @@ def test_a_torn_last_line_is_left_out_and_replaced(tmp_path: Path) -> None:
     assert path.read_bytes() == whole
 
 
+def test_a_torn_line_that_is_longer_than_the_next_record(tmp_path: Path) -> None:
+    filled(tmp_path, 1)
+    path = tmp_path / RECORDS
+    whole = path.read_bytes()
+    long = json.dumps(record(2, "a very long name " * 50).as_json()).encode()
+    path.write_bytes(whole + long[:-3])
+    RecordFile.read(path).append(record(2))
+    assert read_watch(path) == [record(1), record(2)]
+    assert path.read_bytes().endswith(b"}\n")
+
+
 def test_a_line_that_lacks_nothing_but_its_end_counts(tmp_path: Path) -> None:
     filled(tmp_path)
     path = tmp_path / RECORDS
