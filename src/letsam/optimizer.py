@@ -320,7 +320,7 @@ class SharpnessAware(Wrapper):
             )
         if self.perturbation.keeps_cotangents:
             raise ValueError(
-                f"`perturbation` must not be {self.perturbation.kind} for ascent_step(): use step(closure)"
+                f"`perturbation` is {self.perturbation.kind}, which needs step(closure), got ascent_step()"
             )
         if self._record is not None and self._record.overwritten:
             self._abort()  # the step was interrupted, and a checkpoint has been loaded since
