@@ -74,6 +74,7 @@ def test_a_go_makes_the_new_version_the_current_one(gone: Path, letsam_run: Any,
     assert (record.version, record.made_by, record.seed) == (2, "retune", 0)
     assert record.parent == letsam.load("wine").fingerprint
     assert record.data["sources"] == [hashed_source("train", "new.csv")]
+    assert str(record.parent) in (folder / "v0002" / "README.md").read_text()
     verdict: Any = record.verdict
     assert verdict["verdict"] == verdict["held_out"]["verdict"] == "go"
     results = Results.load(folder / "retunes" / "v0002" / "results.json")

@@ -172,3 +172,10 @@ def test_a_clock_that_jumps_back(here: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert content(here / "wine-versions" / "current.json")["version"] == "v0003"
     assert (second.version, third.version) == (2, 3)
     assert re.fullmatch(r"[0-9a-f]{64}", str(third.parent))
+
+
+def test_several_ranks(refused: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lightning_fabric import Fabric
+
+    monkeypatch.setattr(Fabric, "world_size", 2)
+    refused("wine", "new.csv", message="a model is re-tuned by one process, got 2 under torchrun")

@@ -21,7 +21,7 @@ def model_card(results: Results, config: Mapping[str, Any], split: Mapping[str, 
     parts = [
         "---\nlibrary_name: letsam\ntags:\n- letsam\n- sharpness-aware-minimization\n---",
         f"# {_text(config['task'])}: {_text(run.method)}",
-        _what(run, config),
+        _what(results, config),
         f"## Numbers\n\n{_table(_numbers(run))}\n\n{_measured(config, split)}",
         f"## Data\n\n{_table([*_samples(split), *((what, value) for what, value in results.inferred)])}",
         f"## Use\n\n{_use(config)}",
@@ -32,7 +32,8 @@ def model_card(results: Results, config: Mapping[str, Any], split: Mapping[str, 
     return "\n\n".join(parts) + "\n"
 
 
-def _what(run: Run, config: Mapping[str, Any]) -> str:
+def _what(results: Results, config: Mapping[str, Any]) -> str:
+    run = results.runs[0]
     network = config["network"]
     family = network["family"]
     name = {"task": f"The network of the task {network.get('task')}", "transformers": f"{network.get('source')}"}
@@ -44,6 +45,9 @@ def _what(run: Run, config: Mapping[str, Any]) -> str:
     if run.hyperparameters:
         values = ", ".join(f"{name} {value:.3g}" for name, value in run.hyperparameters.items())
         text += f" A search has chosen {values}."
+    retuned = results.config.get("retune")
+    if retuned:
+        text += f" It goes on from the weights of the version with the fingerprint {retuned['parent']}."
     if config["chosen_by"]:
         text += f" The method was chosen {config['chosen_by']}."
     return _text(text)

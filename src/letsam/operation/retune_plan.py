@@ -115,6 +115,8 @@ class RetunePlan:
             "roles": {one.method.name: one.role for one in compared},
         }
         fabric = make_fabric(device, precision=config.precision)
+        if fabric.world_size > 1:
+            raise ValueError(f"a model is re-tuned by one process, got {fabric.world_size} under torchrun")
         return cls(champion, tuned, config, compared, fabric, options, data.hashes(tuned))
 
 
