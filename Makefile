@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # Small networks on few cores run faster on one thread each than when threads wait for each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint format docs evidence flatness fidelity search variants speed reading validation clean
+.PHONY: demo test lint format docs evidence flatness fidelity search variants speed reading validation operation clean
 
 demo: $(VENV)/.trial
 	$(BIN)/letsam trial digits --label-noise 0.4 --jobs 2 --out $(OUT) --resume
@@ -33,7 +33,7 @@ evidence variants: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.$@ run
 	$(BIN)/python -m benchmarks.$@ table
 
-flatness fidelity search speed reading validation: $(VENV)/.dev
+flatness fidelity search speed reading validation operation: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.$@ run --again
 	$(BIN)/python -m benchmarks.$@ table
 

@@ -50,6 +50,7 @@ class Benchmark(ABC, Generic[R]):
     """Base class of the benchmarks; `docs` is where the pages are, and the results in its folder `evidence`."""
 
     name: ClassVar[str]  # of the package, of the page, and of the result file where there is one for all
+    page: ClassVar[str | None] = None  # the page's own name; None: that of the package
     settings: Mapping[str, Any]  # what is measured on
     row: ClassVar[Any]  # class of the rows
     rows: ClassVar[str] = "runs"  # under what name they stand in the result file, and what comes before them
@@ -175,7 +176,7 @@ class Benchmark(ABC, Generic[R]):
         for path, figure in self.figures(rows).items():
             save(figure, self.docs / path)
         template = Path(inspect.getfile(type(self))).with_name("page.md").read_text(encoding="utf-8")
-        write_atomically(self.docs / f"{self.name}.md", folded(filled_in(template, self.sections(rows))))
+        write_atomically(self.docs / f"{self.page or self.name}.md", folded(filled_in(template, self.sections(rows))))
 
 
 def missing(units: Iterable[Unit], rows: Iterable[Any]) -> list[Unit]:

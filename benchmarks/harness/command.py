@@ -13,7 +13,7 @@ from benchmarks.harness.benchmark import Benchmark, Unit
 ACTIONS = """\
 `run` measures what is not finished; every finished unit is kept in docs/evidence at once, so that a run may be killed
 at any moment. What cannot be measured, such as for want of data, is named and left out. `forget` removes results.
-`table` makes docs/{name}.md and its figures from the results alone.
+`table` makes docs/{page}.md and its figures from the results alone.
 """
 
 
@@ -25,9 +25,10 @@ def start(name: str) -> None:
 
 def main(kind: type[Benchmark[Any]], arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status: 1 if a unit could not be measured."""
+    actions = ACTIONS.format(page=kind.page or kind.name)
     parser = argparse.ArgumentParser(
         prog=f"python -m benchmarks.{kind.name}",
-        description=f"{sys.modules[kind.__module__.rpartition('.')[0]].__doc__}\n{ACTIONS.format(name=kind.name)}",
+        description=f"{sys.modules[kind.__module__.rpartition('.')[0]].__doc__}\n{actions}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("action", choices=("run", "status", "forget", "table"))

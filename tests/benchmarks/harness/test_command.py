@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import runpy
 from pathlib import Path
 
@@ -67,4 +68,5 @@ def test_every_benchmark_has_its_help(
     text = capsys.readouterr().out
     assert f"usage: python -m benchmarks.{program}" in text
     assert f"python -m benchmarks.{program} table" in text
-    assert f"docs/{program}.md" in text
+    kind = getattr(importlib.import_module(f"benchmarks.{program}.benchmark"), program.capitalize())
+    assert f"docs/{kind.page or program}.md" in text

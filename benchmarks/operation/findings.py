@@ -1,0 +1,224 @@
+"""What the years say: tables, a figure, and the sentences of the conclusion."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from benchmarks.harness.page import BLUE, GREEN, GREY, LIGHT_BLUE, ORANGE, dress, filled, table
+from benchmarks.operation.worlds import MONTHS, World
+from benchmarks.operation.year import BASE, COMMAND, NEVER, OLD, POLICIES, RETUNED, Month
+from letsam.decision import bounds, critical_values
+
+LEVEL = 0.05
+COLOURS = {NEVER: GREY, BASE: LIGHT_BLUE, OLD: BLUE, RETUNED: ORANGE, COMMAND: GREEN}
+INPUTS = ("drift_auc", "feature_drift", "embedding_distance")
+
+
+@dataclass(frozen=True)
+class Years:
+    """The finished years of a world: rows by policy and seed, each with all months in order."""
+
+    name: str
+    world: World
+    found: Mapping[str, Mapping[int, Sequence[Month]]]
+
+    @classmethod
+    def of(cls, name: str, world: World, rows: Sequence[Month]) -> Years:
+        """Those whose months are all there."""
+        found: dict[str, dict[int, list[Month]]] = {}
+        for policy in POLICIES:
+            for seed in range(world.seeds):
+                mine = [row for row in rows if (row.world, row.policy, row.seed) == (name, policy, seed)]
+                if len(mine) == MONTHS:
+                    found.setdefault(policy, {})[seed] = sorted(mine, key=lambda row: row.month)
+        return cls(name, world, found)
+
+    def accuracy(self, policy: str, first: int = 1, last: int = MONTHS) -> float:
+        """Mean over seeds and months, in %."""
+        months = [row for year in self.found[policy].values() for row in year[first - 1 : last]]
+        return 100 * statistics.fmean(row.accuracy for row in months)
+
+    def gains(self, policy: str, other: str) -> list[float]:
+        """Points of accuracy by which a policy is better than another, for each month and seed that both have."""
+        seeds = self.found[policy].keys() & self.found[other].keys()
+        pairs = ((self.found[policy][seed], self.found[other][seed]) for seed in sorted(seeds))
+        return [100 * (a.accuracy - b.accuracy) for mine, theirs in pairs for a, b in zip(mine, theirs, strict=True)]
+
+    @property
+    def months(self) -> list[Month]:
+        """All months of the model that is never re-trained."""
+        return [row for year in self.found.get(NEVER, {}).values() for row in year]
+
+
+def sections(rows: Sequence[Month], settings: Mapping[str, World]) -> dict[str, object]:
+    """What fills the page."""
+    years = [Years.of(name, world, rows) for name, world in settings.items()]
+    drifting = [one for one in years if not one.world.calm and NEVER in one.found]
+    calm = [one for one in years if one.world.calm and NEVER in one.found]
+    return {
+        "conclusion": f"{conclusion(drifting, calm)}{_unmeasured(years)}",
+        "accuracy": "\n\n".join(f"### {one.world.title}\n\n<!-- open -->\n\n{accuracy_table(one)}" for one in drifting),
+        "pairs": "\n\n".join(f"### {one.world.title}\n\n{pairs_table(one)}" for one in drifting),
+        "alarms": alarm_table([*drifting, *calm]),
+        "months": "\n\n".join(f"### {one.world.title}\n\n{month_table(one)}" for one in drifting),
+        "seconds": round(sum(row.seconds for row in rows)),
+    }
+
+
+def conclusion(drifting: Sequence[Years], calm: Sequence[Years]) -> str:
+    """The numbers first."""
+    parts: list[str] = []
+    for one in drifting:
+        shown = [f"{policy} {one.accuracy(policy):.1f} %" for policy in POLICIES if policy in one.found]
+        seeds = len(one.found[NEVER])
+        parts.append(f"- **{one.world.title}** ({_counted(seeds, 'year')}): mean accuracy {', '.join(shown)}.")
+    batches = sum(len(one.months) for one in calm)
+    false = sum(bool(row.drift) + bool(row.late) for one in calm for row in one.months)
+    troubled = sum(any(row.drift or row.late for row in year) for one in calm for year in one.found[NEVER].values())
+    total = sum(len(one.found[NEVER]) for one in calm)
+    if total:
+        parts.append(
+            f"- **False alarms**: {false} in {batches} months without drift; {troubled} of {total} watches had any. "
+            "Promised are at most 5 % of the watches."
+        )
+    return "\n".join(filled(part) for part in parts)
+
+
+def _unmeasured(years: Sequence[Years]) -> str:
+    """Of which worlds and policies no year is finished."""
+    lacking = [
+        f"{one.world.title} ({', '.join(policies)})"
+        for one in years
+        for policies in [[name for name in ((NEVER,) if one.world.calm else POLICIES) if name not in one.found]]
+        if policies
+    ]
+    return "\n" + filled("- **Not measured yet**: " + "; ".join(lacking) + ".") if lacking else ""
+
+
+def accuracy_table(years: Years) -> str:
+    """Accuracy over the year and in its quarters, what it took."""
+    head = ["policy", "years", "whole year", *(f"months {q}-{q + 2}" for q in (1, 4, 7, 10))]
+    head += ["new versions a year", "gradients a year", "seconds a year"]
+    cells: list[list[str]] = []
+    for policy, found in years.found.items():
+        rows = [row for year in found.values() for row in year]
+        count = len(found)
+        quarters = [f"{years.accuracy(policy, q, q + 2):.1f}" for q in (1, 4, 7, 10)]
+        cells.append(
+            [
+                policy,
+                str(count),
+                f"**{years.accuracy(policy):.1f}**",
+                *quarters,
+                f"{sum(year[-1].version - 1 for year in found.values()) / count:.1f}",
+                f"{sum(row.passes for row in rows) / count:,.0f}",
+                f"{sum(row.seconds for row in rows) / count:.0f}",
+            ]
+        )
+    return table(head, cells)
+
+
+PAIRS = ((BASE, NEVER), (OLD, NEVER), (RETUNED, NEVER), (RETUNED, BASE), (RETUNED, OLD), (COMMAND, NEVER))
+
+
+def pairs_table(years: Years) -> str:
+    """Differences of two policies on the same months."""
+    cells: list[list[str]] = []
+    for policy, other in PAIRS:
+        if policy in years.found and other in years.found:
+            gains = years.gains(policy, other)
+            cells.append([f"{policy} minus {other}", str(len(gains)), difference(gains)])
+    return table(["difference", "months", "points of accuracy"], cells)
+
+
+def difference(gains: Sequence[float]) -> str:
+    """Mean and bounds; bold if they leave out 0."""
+    low, high = bounds(gains, critical_values((len(gains),), LEVEL)[-1]) if len(set(gains)) > 1 else (gains[0],) * 2
+    text = f"{statistics.fmean(gains):+.1f} [{low:+.1f}, {high:+.1f}]"
+    return f"**{text}**" if low > 0 or high < 0 else text
+
+
+def alarm_table(years: Sequence[Years]) -> str:
+    """Of the watch of the first model: alarms in months that differ from training, and in others."""
+    head = ["world", "watches", "months", "of inputs", "of expected accuracy", "of labels"]
+    cells: list[list[str]] = []
+    for one in years:
+        for what, rows in _by_truth(one).items():
+            inputs = sum(bool(set(row.drift or ()) & set(INPUTS)) for row in rows)
+            expected = sum("expected_accuracy" in (row.drift or ()) for row in rows)
+            watched = [row for row in rows if row.late is not None]
+            labels = sum(bool(row.late) for row in watched)
+            name = f"{one.world.title}: {what}"
+            share = [f"{count} of {total}" for count, total in ((inputs, len(rows)), (expected, len(rows)))]
+            cells.append([name, str(len(one.found[NEVER])), str(len(rows)), *share, f"{labels} of {len(watched)}"])
+    return table(head, cells, "lr")
+
+
+def _by_truth(years: Years) -> dict[str, list[Month]]:
+    """The months of the first model by what is known of them; labels come a month after their batch."""
+    rows = years.months
+    if years.world.calm:
+        return {"no drift, all alarms are false": rows}
+    if years.world.changed is not None:
+        changed = years.world.changed
+        return {
+            "months before the drift": [row for row in rows if not changed[row.month - 1]],
+            "months with drift": [row for row in rows if changed[row.month - 1]],
+        }
+    return {"the seasons": rows}
+
+
+def month_table(years: Years) -> str:
+    """Each month: accuracy of each policy, and the alarms of the first model's watch; the first seed."""
+    shown = {policy: found[0] for policy, found in years.found.items() if 0 in found}
+    head = ["month", *shown, "expected", "alarms, inputs", "alarms, labels of the month before", "`letsam retune`"]
+    cells: list[list[str]] = []
+    for place in range(MONTHS):
+        never = shown[NEVER][place]
+        verdict = shown[COMMAND][place].retuned if COMMAND in shown else None
+        cells.append(
+            [
+                str(place + 1),
+                *(f"{100 * year[place].accuracy:.1f}" for year in shown.values()),
+                "" if never.expected is None else f"{100 * never.expected:.1f}",
+                _written(never.drift),
+                _written(never.late),
+                verdict or "",
+            ]
+        )
+    return table(head, cells, "r" + "r" * (len(shown) + 1) + "l")
+
+
+def _written(codes: Sequence[str] | None) -> str:
+    return ", ".join(code.replace("_", " ") for code in codes or ())
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}{'s' if number > 1 else ''}"
+
+
+def figure(rows: Sequence[Month], settings: Mapping[str, World]) -> Figure:
+    """Accuracy over the year, a panel for each world that drifts; marks where the first model's watch had an alarm."""
+    years = [Years.of(name, world, rows) for name, world in settings.items() if not world.calm]
+    years = [one for one in years if NEVER in one.found]
+    drawn = Figure(figsize=(5.2 * max(1, len(years)), 3.8), layout="constrained")
+    panels: Any = drawn.subplots(1, max(1, len(years)), squeeze=False)[0]
+    for axes, one in zip(panels, years, strict=False):
+        for policy, found in one.found.items():
+            curve = [100 * statistics.fmean(year[place].accuracy for year in found.values()) for place in range(MONTHS)]
+            axes.plot(range(1, MONTHS + 1), curve, color=COLOURS[policy], label=policy, lw=1.6, marker="o", ms=2.5)
+        bottom = axes.get_ylim()[0]
+        alarmed = sorted({row.month for row in one.months if row.drift})
+        axes.plot(alarmed, [bottom] * len(alarmed), "^", color="black", ms=5, label="alarm of inputs", clip_on=False)
+        late = sorted({row.month - 1 for row in one.months if row.late})
+        axes.plot(late, [bottom] * len(late), "x", color="red", ms=6, label="alarm of labels", clip_on=False)
+        dress(axes, one.world.title, "month", "accuracy %")
+        axes.set_xticks(range(1, MONTHS + 1))
+    if years:
+        panels[0].legend(frameon=False, fontsize=7)
+    return drawn
