@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -160,8 +162,15 @@ def alarm_table(years: Sequence[Years]) -> str:
 
 
 def _by_truth(years: Years) -> dict[str, list[Month]]:
-    """The months of the first model by what is known of them; labels come a month after their batch."""
-    rows = years.months
+    """The months of the first model by what is known of them, each with the alarms of its own labels, which came later.
+
+    The labels of the last month do not come within the year.
+    """
+    rows = [
+        dataclasses.replace(row, late=later.late if later is not None else None)
+        for year in years.found[NEVER].values()
+        for row, later in itertools.zip_longest(year, year[1:])
+    ]
     if years.world.calm:
         return {"no drift, all alarms are false": rows}
     if years.world.changed is not None:
@@ -220,5 +229,6 @@ def figure(rows: Sequence[Month], settings: Mapping[str, World]) -> Figure:
         dress(axes, one.world.title, "month", "accuracy %")
         axes.set_xticks(range(1, MONTHS + 1))
     if years:
-        panels[0].legend(frameon=False, fontsize=7)
+        fullest = max(range(len(years)), key=lambda place: len(years[place].found))
+        panels[fullest].legend(frameon=False, fontsize=7)
     return drawn
