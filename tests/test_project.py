@@ -27,6 +27,10 @@ def test_make_demo_sets_up_from_nothing_and_runs_the_trial(tmp_path: Path) -> No
     found = [next(i for i, line in enumerate(lines) if step in line) for step in steps]
     assert found == sorted(found)
     assert lines[found[0]].endswith("venv --extras trial")
+    told = [line for line in lines if line.startswith("echo")]
+    assert lines.index(told[0]) == found[1] - 1
+    assert "39 training runs" in told[0]  # as many as the report has
+    assert lines[-1] == f'echo "open it in a browser: file://{ROOT}/runs/demo/report.html"'
 
 
 def test_make_test_and_lint_set_up_from_nothing(tmp_path: Path) -> None:
@@ -82,7 +86,7 @@ def cells(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
 
 
-PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"]
 PAGES += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))
 
 
