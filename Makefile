@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: demo test lint format docs evidence flatness fidelity search variants speed reading validation operation clean
 
 demo: $(VENV)/.trial
-	@echo "39 training runs on real digits with 40% wrong labels, in 2 processes: about half a minute on 2 free cores"
+	@echo "39 training runs on real digits with 40% wrong labels, in 2 processes: about 40 seconds on 2 free cores"
 	$(BIN)/letsam trial digits --label-noise 0.4 --jobs 2 --out $(OUT) --resume
 	@echo "open it in a browser: file://$(abspath $(OUT))/report.html"
 

@@ -26,6 +26,8 @@ __all__ = ["LiveTrial", "clock_text", "live_trial"]
 
 SECONDS = 30.0
 """How long there is no line after a line."""
+SHARE = 0.02
+"""Of all that is to be trained: how much must be done before the time that is left is told."""
 
 
 class LiveTrial:
@@ -78,11 +80,12 @@ class LiveTrial:
 
     @property
     def seconds_left(self) -> float | None:
-        """How long the rest will take at the speed so far; None before the first epoch."""
+        """How long the rest will take at the speed so far; None before a fiftieth is done, as what is first is slow."""
         shares = sum(epoch / epochs for epoch, epochs in self._running.values())
         finished = len(self._done) - self._at_start + shares
         left = len(self._plan) - len(self._done) - shares
-        return (self._clock() - self._started) * left / finished if finished > 0 else None
+        told = finished > 0 and finished >= SHARE * (finished + left)
+        return (self._clock() - self._started) * left / finished if told else None
 
     def __rich__(self) -> Group:
         """The table, as it is now, below a line on the whole."""
