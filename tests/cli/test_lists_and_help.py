@@ -48,6 +48,8 @@ def test_the_version(letsam_run: Any) -> None:
         ("letsam trial digits --methods sgd,lets-as", {"sgd,lets-asam"}),
         ("letsam train digits --method gsam-", {"gsam-schedule"}),
         ("letsam trial digits --max-gr", {"--max-grad-norm"}),
+        ("letsam decide runs --baseline lets-as", {"lets-asam"}),
+        ("letsam docs how-to/doct", {"how-to/doctor"}),
     ],
 )
 def test_the_shell_completes(

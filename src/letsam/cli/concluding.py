@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from letsam.cli.options import complete_methods
 from letsam.cli.terminal import print_line, print_verdict
 from letsam.results.nearest import did_you_mean
 
@@ -22,10 +23,16 @@ if TYPE_CHECKING:
 class DecisionArguments:
     """What the verdict compares, and which gain is worth having. What is not given is as in the last verdict."""
 
-    baseline: Annotated[str | None, typer.Option(help="Method used today.  [default: the base optimizer]")] = None
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="Method used today.  [default: the base optimizer]", autocompletion=complete_methods),
+    ] = None
     candidate: Annotated[
         str | None,
-        typer.Option(help="Method that may replace it.  [default: the learned radius, its refit if there is one]"),
+        typer.Option(
+            help="Method that may replace it.  [default: the learned radius, its refit if there is one]",
+            autocompletion=complete_methods,
+        ),
     ] = None
     minimum_effect: Annotated[
         float | None,

@@ -27,13 +27,13 @@ def pages() -> dict[str, Path]:
 
 
 def complete_pages(incomplete: str) -> list[str]:
-    """For the shell: the pages whose name, or the last part of it, begins so.
+    """For the shell: the pages whose name begins so.
 
     Example:
-        >>> complete_pages("how-to/doct"), complete_pages("doct")
-        (['how-to/doctor'], ['how-to/doctor'])
+        >>> complete_pages("how-to/doct")
+        ['how-to/doctor']
     """
-    return [name for name in pages() if name.startswith(incomplete) or name.rpartition("/")[2].startswith(incomplete)]
+    return [name for name in pages() if name.startswith(incomplete)]
 
 
 def print_pages() -> None:
