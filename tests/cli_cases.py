@@ -73,6 +73,7 @@ RUN_FIELDS = [
     "metric",
     "steps",
     "skipped_steps",
+    "radius_warning",
     "metrics",
     "lower_is_better",
     "hyperparameters",

@@ -127,7 +127,8 @@ def test_what_was_interrupted_is_not_begun_anew_without_resume(here: Path) -> No
     done = start(0).wait()
     assert done.returncode == 2
     assert done.stderr == (
-        "error: v/retunes/v0002: holds an unfinished re-tuning; add --resume to complete it, or remove this folder\n"
+        "error: v/retunes/v0002: holds an unfinished re-tuning; add --resume to complete it, or remove this folder "
+        "(more: letsam docs how-to/retune)\n"
     )
     for change, message in (
         (("--lr", "0.02"), "an unfinished re-tuning with other options: lr was 0.0001, got 0.02"),

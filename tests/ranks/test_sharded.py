@@ -40,7 +40,7 @@ def test_fsdp2_is_one_process(name: str, radius: str, two: Any) -> None:
     assert_same([result[f"{name}-{radius}"] for result in two], expected)
     plain = normalised_network()
     sam = train(plain, made("sam", radius, plain), None)
-    assert name == "sam" or not same_bits(expected["weights"], sam["weights"])
+    assert name in ("sam", "preconditionedsam") or not same_bits(expected["weights"], sam["weights"])
 
 
 @pytest.mark.parametrize("kind", PLACEMENTS)

@@ -231,7 +231,7 @@ def test_attention_is_differentiated_twice() -> None:
 
 def test_a_missing_library_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "hessian_eigenthings", None)
-    with pytest.raises(ImportError, match=r'pip install "letsam\[evidence\]"'):
+    with pytest.raises(ImportError, match=r'pip install "letsam\[sharpness\]"'):
         hessian_spectrum(network(), cross_entropy, UNEVEN)
 
 

@@ -128,7 +128,7 @@ def test_whole_tensors_stay_whole_without_shards() -> None:
 @pytest.mark.parametrize(
     ("device", "message"),
     [
-        ("gpu", "^`device` must be one of auto, cpu, cuda, mps, got 'gpu'$"),
+        ("gpu", r"^`device` must be one of auto, cpu, cuda, mps, got 'gpu', did you mean 'cpu'\?$"),
         ("", "^`device` must be one of auto, cpu, cuda, mps, got ''$"),
         ("cuda", "^`device` must be available on this machine, got 'cuda'$"),
     ],

@@ -77,7 +77,8 @@ def test_a_search_without_one_finite_radius_is_refitted_at_its_initial_one() -> 
         assert finish(start(task, "lets-sam-per-layer", searched=many)).result().rho_final == pytest.approx(mean)
 
 
-END = r"(\nThis was raised in a step of the letsam optimizer, by `(validation_)?closure`\.)?$"  # a note, no message
+# What comes after the message is in notes.
+END = r"(\nThis was raised in a step of the letsam optimizer, by `(validation_)?closure`\.)?(\nexplained by: .*)?$"
 SHAPES: list[tuple[Callable[[Tensor, Tensor], Any], str]] = [
     (lambda outputs, targets: outputs.sum(1), r"must return a scalar tensor, got \(\d+,\)" + END),
     (lambda outputs, targets: 1.0, "must return a scalar tensor, got float" + END),

@@ -120,15 +120,16 @@ def test_the_saved_numbers_are_the_measured_ones(trial: Whole, options: TrialCon
     assert {"letsam", "torch", "python", "platform", "threads", "command"} < value["environment"].keys()
 
 
-def test_a_task_with_validation_data_has_no_refit(tmp_path: Path) -> None:
+def test_a_task_with_validation_data_trains_on_all_samples_in_both_runs(tmp_path: Path) -> None:
     task = training_cases.task(validation=training_cases.VALIDATION, epochs=1)
     options = config(methods=("sam", "lets-sam"), seeds=(0,)).for_task(task)
     results = run(task, options, tmp_path)
 
-    assert rows(results) == [("sam", 0), ("lets-sam", 0)]
+    assert rows(results) == [("sam", 0), ("lets-sam", 0), ("lets-sam+refit", 0)]
     passes = [record.gradient_passes for record in results.runs]
-    assert passes == [2 * 7, training_cases.learned_passes(7)]  # both on all 60 samples
-    assert saved(tmp_path).config["refit"] is False
+    search = training_cases.learned_passes(7)
+    assert passes == [2 * 7, search, search + 2 * 7]  # each on all 60 samples
+    assert saved(tmp_path).config["refit"] is True
 
 
 def test_a_trial_that_diverges_comes_to_its_end(tmp_path: Path) -> None:

@@ -49,8 +49,10 @@ class PreconditionedSAMPerturbation(SAMPerturbation):
         ...     return loss
         >>> for _ in range(2):
         ...     _ = opt.step(closure)
-        >>> [(there - here).round(decimals=1) for here, there in zip(seen[::2], seen[1::2])]  # of both steps
-        [tensor([0.0000, 1.0000]), tensor([0.7000, 0.7000])]
+        >>> (seen[1] - seen[0]).round(decimals=1).tolist()  # in the first step, along the gradient
+        [0.0, 1.0]
+        >>> (seen[3] - seen[2]).round(decimals=1)  # in the second step, both weights climb as far
+        tensor([0.7000, 0.7000])
 
     Reference:
         arXiv:2502.02407, section 4.
