@@ -284,7 +284,13 @@ class Method:
 
     def _radius(self, rho: float, steps: int | None, until: int | None) -> float | Radius:
         if self.kind.learned is not None:
-            return self.kind.learned(rho) if until is None else self.kind.learned(rho, until=until)
+            if until is None:
+                return self.kind.learned(rho)
+            try:
+                inspect.signature(self.kind.learned).bind(rho, until=until)
+            except TypeError:
+                raise ValueError(f"`release` needs a radius that takes `until`, got {self.name}") from None
+            return self.kind.learned(rho, until=until)
         if self.kind.scheduled is None:
             return rho
         if steps is None:
