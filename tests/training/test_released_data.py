@@ -8,11 +8,12 @@ import itertools
 import pytest
 import torch
 
+from letsam import SAM, LearnedRadius
 from letsam.tasks import load_task
 from letsam.training.config import TrialConfig
 from letsam.training.devices import make_fabric
 from letsam.training.loop import Training
-from letsam.training.methods import KINDS, Method
+from letsam.training.methods import KINDS, Kind, Method
 from letsam.training.trial import planned
 
 
@@ -73,9 +74,14 @@ def test_it_is_resumed_on_either_side(at: int) -> None:
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize(
-    "method", sorted(name for name, kind in KINDS.items() if kind.learned is not None and name != "lets-samon")
+LEARNED = sorted(  # those of letsam: benchmarks add ideas of their own
+    name
+    for name, kind in KINDS.items()
+    if str(getattr(kind.learned, "__module__", "")).startswith("letsam.") and name != "lets-samon"
 )
+
+
+@pytest.mark.parametrize("method", LEARNED)
 def test_every_learned_method_has_it(method: str) -> None:
     run = training(method, epochs=2)
     run.advance()
@@ -83,6 +89,12 @@ def test_every_learned_method_has_it(method: str) -> None:
     run.advance()
     assert run.rho_schedule[-3:] == [run.rho_schedule[-1]] * 3
     assert run.rho_schedule[-1] == first or "paper" in method  # its last update is used in the step after it
+
+
+def test_a_radius_that_takes_no_until_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(KINDS, "lets-plain", Kind("", SAM, lambda rho: LearnedRadius(rho)))
+    with pytest.raises(ValueError, match="`release` needs a radius that takes `until`, got lets-plain"):
+        training("lets-plain")
 
 
 def test_others_are_as_without_it() -> None:
