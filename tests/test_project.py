@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def dry_run(target: str, tmp_path: Path) -> str:
-    command = ["make", "-n", target, f"VENV={tmp_path / 'venv'}"]
+    command = ["make", "--no-print-directory", "-n", target, f"VENV={tmp_path / 'venv'}"]
     return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 
