@@ -107,7 +107,7 @@ def test_killed_again_and_again_at_random_times(here: Path, undisturbed: tuple[d
     times = 0
     while times < 4:
         running = start(0, "--resume")
-        time.sleep(random.uniform(0.1, 2.0))
+        time.sleep(random.uniform(0.1, 2.0) if times else 0.1)
         if running.process.exitcode is not None:
             break
         running.process.kill()
