@@ -3,6 +3,7 @@
 - The README is the first page; the changelog and the contributing guide are pages. So is what `letsam COMMAND --help`
   prints.
 - Links to other files of the repository, such as examples, lead to pages with their text.
+- Notebooks are pages, with their outputs as they are in the repository (`tools/run_notebooks.py`).
 - Pages of a further language may link English pages and pictures as they lie in the repository.
 - Formulas are written as MathML when the site is built, so that a browser needs no script for them.
 """
@@ -35,6 +36,9 @@ LANGUAGES = {".py": "python", ".json": "json", ".toml": "toml", ".yml": "yaml", 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the documents of the repository, and a page for each file or folder outside of `docs` that is linked."""
+    for notebook in [file for file in files if file.src_uri.endswith(".ipynb")]:
+        for name, content in _notebook(notebook).items():
+            files.append(File.generated(config, name, content=content))
     if _home(config) == DOCS:
         for name, page in DOCUMENTS.items():
             files.append(File.generated(config, page, content=(ROOT / name).read_text(encoding="utf-8")))
@@ -127,7 +131,7 @@ def _page_of(path: str) -> str:
     if path in DOCUMENTS:
         return DOCUMENTS[path]
     if _is_page(path):
-        return path.removeprefix(f"{DOCS}/")
+        return re.sub(r"\.ipynb$", ".md", path.removeprefix(f"{DOCS}/"))
     return f"source/{path}/index.md" if (ROOT / path).is_dir() else f"source/{path}.md"
 
 
@@ -177,3 +181,29 @@ def _commands_text() -> str:
     finally:
         os.environ.pop("COLUMNS") if before is None else os.environ.update(COLUMNS=before)
     return "\n".join(parts)
+
+
+def _notebook(file: File) -> dict[str, str | bytes]:
+    """The page that a notebook becomes, and its pictures."""
+    from nbconvert import MarkdownExporter
+
+    path = posixpath.splitext(file.src_uri)[0]
+    name = posixpath.basename(path)
+    text, more = MarkdownExporter().from_filename(file.abs_src_path or "", {"output_files_dir": name})
+    text = re.sub(r"!\[(png|svg)\]", "![What the code above draws]", text)
+    text = re.sub(r"^```\w*\n%%sh\n", "```sh\n", text, flags=re.M)
+    parts = re.split(r"(^```.*?^```$)", text, flags=re.M | re.S)  # in between, what is printed is indented
+    text = "".join(part if place % 2 else _fenced_outputs(part) for place, part in enumerate(parts))
+    title, _, rest = text.lstrip().partition("\n")
+    page = f'{title}\n\n<a href="../{name}.ipynb" download>Download the notebook</a>\n{rest}'
+    pictures = {posixpath.join(posixpath.dirname(path), one): data for one, data in more["outputs"].items()}
+    return {f"{path}.md": page, **pictures}
+
+
+def _fenced_outputs(text: str) -> str:
+    """What cells print, as blocks of their own kind."""
+
+    def fenced(match: re.Match[str]) -> str:
+        return "\n```text\n" + re.sub(r"^    ", "", match[0], flags=re.M).strip("\n") + "\n```\n"
+
+    return re.sub(r"(?:^    .*\n|^\n(?=(?:\n)*    ))+", fenced, text, flags=re.M)
