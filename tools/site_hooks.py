@@ -204,6 +204,7 @@ def _fenced_outputs(text: str) -> str:
     """What cells print, as blocks of their own kind."""
 
     def fenced(match: re.Match[str]) -> str:
-        return "\n```text\n" + re.sub(r"^    ", "", match[0], flags=re.M).strip("\n") + "\n```\n"
+        lines = re.sub(r"^    ", "", match[0], flags=re.M).strip("\n")
+        return f"\n```text\n{lines}\n```\n" if lines.strip() else "\n"
 
     return re.sub(r"(?:^    .*\n|^\n(?=(?:\n)*    ))+", fenced, text, flags=re.M)

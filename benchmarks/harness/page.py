@@ -34,7 +34,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], align: str = "lr")
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
 
 
-def folded(page: str, longest: int = 6, widest: int = 9) -> str:
+def folded(page: str, longest: int = 6, widest: int = 8) -> str:
     """The page with each table of more rows or columns than these behind a fold, on a forge and on the site.
 
     A table stays open under the line `<!-- open -->`.
