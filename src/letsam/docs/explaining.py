@@ -71,6 +71,8 @@ def page_about(error: BaseException) -> str | None:
         parts = module.split(".")[1:] if module.startswith("letsam.") else []
         if ".".join(parts) in OF_THE_CALLER:
             continue
+        if parts[:1] == ["training"] and ".".join(parts) not in PAGES:
+            return None  # about the code or data of a task, whatever it has passed
         for count in range(len(parts), 0, -1):
             if page := PAGES.get(".".join(parts[:count])):
                 return page
