@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 OUT ?= runs/demo
 BIN := $(VENV)/bin
+JOBS ?= $(shell $(PYTHON) -c "import os; print(min(8, max(2, os.cpu_count() or 2)))")
 
 # Small networks on few cores run faster on one thread each than when threads wait for each other.
 export OMP_NUM_THREADS ?= 1
@@ -11,8 +12,8 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: demo test lint format docs evidence flatness fidelity search variants speed reading validation operation clean
 
 demo: $(VENV)/.trial
-	@echo "39 training runs on real digits with 40% wrong labels, in 2 processes: about 40 seconds on 2 free cores"
-	$(BIN)/letsam trial digits --label-noise 0.4 --jobs 2 --out $(OUT) --resume
+	@echo "39 training runs on real digits with 40% wrong labels, in $(JOBS) processes: about 40 seconds on 2 free cores"
+	$(BIN)/letsam trial digits --label-noise 0.4 --jobs $(JOBS) --out $(OUT) --resume
 	@echo "open it in a browser: file://$(abspath $(OUT))/report.html"
 
 test: $(VENV)/.dev
