@@ -1,9 +1,9 @@
 """A year of operation: each month a batch, its labels a month later, and perhaps another version of the model.
 
-All re-training is that of `letsam retune`, with its defaults, on the last three months that have labels. Of the monthly
-policies, one challenger alone is trained, and it always replaces the model. The policy `letsam retune` waits for an
-alarm of the watch, trains all challengers with three seeds, and replaces the model if the verdict is go. After a
-verdict it waits for three months, so that no data are used for two verdicts.
+All re-training is that of `letsam retune`, on the last three months that have labels. Of the monthly policies, one
+challenger alone is trained, and it always replaces the model. The policy `letsam retune` waits for an alarm of the
+watch, trains all challengers with three seeds, and replaces the model if the verdict is go. After a verdict it waits
+for three months, so that no data are used for two verdicts.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from letsam.operation import Watch, WatchRecord, retune
 from letsam.operation.challengers import AFRESH, BASE, OLD, RETUNED
 from letsam.operation.champion import Champion
 from letsam.operation.expected_accuracy import right_answers
-from letsam.operation.new_data import NewData
-from letsam.operation.retune_plan import EPOCHS, RetuneOptions, RetunePlan
+from letsam.operation.new_data import NewData, TunedTask
+from letsam.operation.retune_plan import RetuneOptions, RetunePlan, training_rate
 from letsam.operation.retune_runs import RetuneRuns
 from letsam.results import Results
 from letsam.training.trial import environment
@@ -40,6 +40,7 @@ MONTHLY = (BASE, OLD, RETUNED)
 POLICIES = (NEVER, *MONTHLY, COMMAND)
 WINDOW = 3  # months with labels that a re-training sees
 SEEDS = (0, 1, 2)  # of the command; the fewest that it takes
+EPOCHS, LR_SHARE = 5, 0.1  # of each re-training; not today's defaults, but those of the years on record
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ def _replaced(model: Path, data: Path, folder: Path, policy: str, seed: int, ver
     asked = RetuneOptions(
         radius=AFRESH,
         epochs=EPOCHS,
-        lr=None,
+        lr=_learning_rate(model, data),
         seeds=(seed, seed + 1, seed + 2),  # of which one is trained
         validation_share=0.1,
         evaluate_shift=None,
@@ -199,9 +200,24 @@ def _commanded(model: Path, data: Path, folder: Path, policy: str, seed: int, ve
     versions = folder / "versions"
     where = versions if versions.exists() else model
     with contextlib.redirect_stdout(io.StringIO()):
-        report = retune(where, data, out=versions, seeds=tuple(seed + one for one in SEEDS), device="cpu")
+        report = retune(
+            where,
+            data,
+            out=versions,
+            radius=AFRESH,
+            epochs=EPOCHS,
+            lr=_learning_rate(where, data),
+            seeds=tuple(seed + one for one in SEEDS),
+            device="cpu",
+        )
     passes = sum(one.gradient_passes for one in report.results.runs)
     return (model_place(versions) if report.current else model), report.promotion.verdict, passes
+
+
+def _learning_rate(model: Path, data: Path) -> float:
+    """A part of that with which the first model was trained."""
+    champion = Champion.read(model)
+    return LR_SHARE * training_rate(champion, TunedTask.of(champion, NewData(str(data))))
 
 
 def _letsam(*arguments: str) -> None:

@@ -18,6 +18,7 @@ from benchmarks.harness.training import loaded
 from letsam.decision import bounds, critical_values
 from letsam.models import ModelOptions, with_options
 from letsam.operation.challengers import AFRESH, GOES_ON, OLD, RETUNED, Challenger, RadiusHistory, challengers
+from letsam.operation.retune_plan import EPOCHS, LR_FACTOR
 from letsam.tasks import Task
 from letsam.training.config import TrialConfig
 from letsam.training.devices import make_fabric
@@ -121,6 +122,8 @@ class Retuning(Benchmark[Retuned]):
             "findings": _findings(rows, self.settings),
             "defaults": _defaults(rows, self.settings),
             "worlds": "\n\n".join(parts),
+            "default_rate": f"{LR_FACTOR:g}",
+            "default_epochs": EPOCHS,
         }
 
 

@@ -131,7 +131,7 @@ def test_what_was_interrupted_is_not_begun_anew_without_resume(here: Path) -> No
         "(more: letsam docs how-to/retune)\n"
     )
     for change, message in (
-        (("--lr", "0.02"), "an unfinished re-tuning with other options: lr was 0.0001, got 0.02"),
+        (("--lr", "0.02"), "an unfinished re-tuning with other options: lr was 0.0003, got 0.02"),
         (("--radius", "continue"), "with other options: radius was 'fresh', got 'continue'"),
         (("--old", "old.csv"), "with other options: old was None, got 'old.csv'"),
         (("--validation-share", "0.2"), "with other options: validation_share was 0.1, got 0.2"),

@@ -50,8 +50,8 @@ def retune_command(
     radius: Annotated[
         str, typer.Option(help="fresh: learned from its first value on; continue: from its last one.")
     ] = "fresh",
-    epochs: Annotated[int | None, typer.Option(help="Passes over the data.  [default: 5]")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate.  [default: a tenth of that of training]")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the data.  [default: 20]")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.  [default: 0.3 times that of training]")] = None,
     seeds: Seeds = "5",
     validation_share: Annotated[
         float, typer.Option(help="Fraction of the new data that the radius is learned on, between 0 and 1.")

@@ -16,12 +16,15 @@ from letsam.operation.new_data import NewData, TunedTask
 from letsam.training.config import TrialConfig
 from letsam.training.devices import make_fabric
 
-__all__ = ["EPOCHS", "LR_FACTOR", "RetuneOptions", "RetunePlan"]
+__all__ = ["EPOCHS", "LR_FACTOR", "RetuneOptions", "RetunePlan", "training_rate"]
 
-EPOCHS = 5
+EPOCHS = 20
 """Passes over the new data where the user says nothing else."""
-LR_FACTOR = 0.1
-"""The learning rate, as a part of that of training, where the user gives none."""
+LR_FACTOR = 0.3
+"""The learning rate, as a part of that of training, where the user gives none.
+
+Both are measured: ``docs/retuning.md``.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +89,7 @@ class RetunePlan:
             ValueError: an option that does not fit.
         """
         tuned = TunedTask.of(champion, data)
-        earlier: Any = champion.results.config.get("retune") or {}
-        trained_with = float(earlier.get("training_lr") or tuned.learning_rate)
+        trained_with = training_rate(champion, tuned)
         rate = asked.lr if asked.lr is not None else LR_FACTOR * trained_with
         tuned = tuned.with_learning_rate(rate)
         history = RadiusHistory.of(champion, tuned.task)
@@ -118,6 +120,12 @@ class RetunePlan:
         if fabric.world_size > 1:
             raise ValueError(f"a model is re-tuned by one process, got {fabric.world_size} under torchrun")
         return cls(champion, tuned, config, compared, fabric, options, data.hashes(tuned))
+
+
+def training_rate(champion: Champion, tuned: TunedTask) -> float:
+    """The learning rate that a model was first trained with, before any re-tuning."""
+    earlier: Any = champion.results.config.get("retune") or {}
+    return float(earlier.get("training_lr") or tuned.learning_rate)
 
 
 _ONCE: dict[str, Any] = {

@@ -104,7 +104,7 @@ def retune(
         test: a file or folder with the test data; None: a part of the new data is held out.
         radius: "fresh": the radius is learned from its first value on; "continue": it goes on from its last one.
         epochs: passes over the data, >= 1.
-        lr: learning rate at the beginning, > 0; None: a tenth of that of training.
+        lr: learning rate at the beginning, > 0; None: 0.3 times that of training.
         seeds: at least three; the seed of a run decides on its order of samples and on its validation data.
         validation_share: fraction of the new training data held out for the radius and the choice of the challenger.
         evaluate_shift: shifts of further tests, such as "noise,blur:2"; a challenger that is worse there is no go.
