@@ -70,7 +70,8 @@ def test_wandb_goes_on_with_one_run(batches: Path, monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv(f"WANDB_{name}", value)
     for number in range(2):
         Watch(batches, "w", callbacks=[WatchLog(["wandb"], "w", "digits")]).observe(f"m{number}.csv")
-    runs = [path.name.split("-")[-1] for path in Path("w/logs/wandb").glob("offline-run-*")]
+    # `offline-run-TIME-ID`; W&B adds `-1` to the second one of the same second
+    runs = [path.name.split("-")[3] for path in Path("w/logs/wandb").glob("offline-run-*")]
     assert len(runs) == 2
     assert len(set(runs)) == 1
     assert json.loads(Path("w/logs/logged.json").read_text()) == {"wandb": {"batch": 2}}
