@@ -6,9 +6,12 @@
 English is in `docs`. A further language is one folder in it, such as `docs/ja`, with its pages and a file `site.yml`:
 
     name: 日本語
-    nav: [index.md, adoption.md]
+    nav: [README.md, adoption.md]
 
-It becomes a site of its own below the English one, with its own search, and both lead to each other in the header.
+It becomes a site of its own below the English one, with its own search, and both lead to each other in the header and
+on each page (`tools/site_languages.py`). More keys may be in the file: `texts` are translations of texts in
+`mkdocs.yml`, `separator` has patterns of what ends a word for the search, and settings of `mkdocs.yml`, such as
+`site_description`, are those of this language.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from mkdocs.config import load_config
 from mkdocs.exceptions import Abort
 
 ROOT = Path(__file__).resolve().parents[1]
+OWN = ("name", "separator", "texts")  # the keys of `site.yml` that `mkdocs.yml` does not have
 
 
 def languages(docs: Path) -> dict[str, dict[str, object]]:
@@ -44,22 +48,28 @@ def build_site(out: Path, docs: Path = ROOT / "docs") -> None:
     further = languages(docs)
     names = {"en": "English", **{code: str(one["name"]) for code, one in further.items()}}
     for code in names:
-        _build_language(code, names, {"nav": further[code]["nav"]} if code in further else {}, docs, out)
+        _build_language(code, names, further.get(code, {}), docs, out)
 
 
-def _build_language(code: str, names: Mapping[str, str], options: Mapping[str, Any], docs: Path, out: Path) -> None:
+def _build_language(code: str, names: Mapping[str, str], own: Mapping[str, Any], docs: Path, out: Path) -> None:
     english = code == "en"
     folder, place = (docs, out) if english else (docs / code, out / code)
     left_out = "\n".join(["*.py", "*.mplstyle", "site.yml", *(f"/{other}/" for other in names if english)])
-    options = {**options, "docs_dir": str(folder), "site_dir": str(place), "exclude_docs": left_out}
+    settings = {name: value for name, value in own.items() if name not in OWN}
+    options = {**settings, "docs_dir": str(folder), "site_dir": str(place), "exclude_docs": left_out}
     config = load_config(str(ROOT / "mkdocs.yml"), strict=True, **options)
     config.theme["language"] = code
+    if "separator" in own:  # instead of that of the theme
+        config.plugins["material/search"].config.separator = "|".join(own["separator"])
+    for palette in config.theme["palette"]:
+        palette["toggle"]["name"] = own.get("texts", {}).get(palette["toggle"]["name"], palette["toggle"]["name"])
     if not english:
         config.extra_css = [f"../{path}" for path in config.extra_css]  # one style for all
     if len(names) > 1:
         up = "./" if english else "../"
         links = [(one, up if one == "en" else f"{up}{one}/") for one in names]
-        config.extra["alternate"] = [{"name": names[one], "link": link, "lang": one} for one, link in links]
+        config.extra["languages"] = [{"name": names[one], "link": link, "lang": one} for one, link in links]
+        config.extra["alternate"] = config.extra["languages"]
     config.plugins.on_startup(command="build", dirty=False)
     try:
         build(config)

@@ -4,7 +4,8 @@
   prints.
 - Links to other files of the repository, such as examples, lead to pages with their text.
 - Notebooks are pages, with their outputs as they are in the repository (`tools/run_notebooks.py`).
-- Pages of a further language may link English pages and pictures as they lie in the repository.
+- Pages of a further language may link English pages and pictures as they lie in the repository
+  (`tools/site_languages.py` has the rest about languages).
 - Formulas are written as MathML when the site is built, so that a browser needs no script for them.
 """
 
@@ -24,10 +25,8 @@ from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from site_languages import DOCS, DOCUMENTS, ROOT, home_of, language_attributes, language_of, origin_of
 
-ROOT = Path(__file__).resolve().parents[1]
-DOCS = "docs"
-DOCUMENTS = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
 COMMANDS = "reference/command-line.md"
 LINK = re.compile(r"(!?)\[((?:[^][]|\[[^][]*\])*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 CODE = re.compile(r"^( *)(`{3,}|~{3,}).*?^\1\2 *$|`[^`\n]+`(?!\])", re.M | re.S)
@@ -39,7 +38,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for notebook in [file for file in files if file.src_uri.endswith(".ipynb")]:
         for name, content in _notebook(notebook).items():
             files.append(File.generated(config, name, content=content))
-    if _home(config) == DOCS:
+    if home_of(config) == DOCS:
         for name, page in DOCUMENTS.items():
             files.append(File.generated(config, page, content=(ROOT / name).read_text(encoding="utf-8")))
         files.append(File.generated(config, COMMANDS, content=_commands_text()))
@@ -50,22 +49,25 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Turn links that leave the folder of the pages into links to the pages that stand for their targets."""
-    home = _home(config)
-    origin = _origin(home, page.file.src_uri)
+    home = home_of(config)
+    origin = origin_of(home, page.file.src_uri)
 
     def changed(match: re.Match[str]) -> str:
         image, text, link, place = match.groups(default="")
         target = _target(origin, link)
         if target is None:
             return match[0]
-        if home == DOCS:
+        language, theirs = language_of(target, config)
+        if theirs == home == DOCS:
             path = posixpath.relpath(_page_of(target), posixpath.dirname(page.file.src_uri) or ".")
             return f"{image}[{text}]({path}{place})"
-        if target.startswith(f"{home}/"):
+        if theirs == home:
             return match[0]
         up = "../" * (page.url.count("/") + home.count("/"))
-        address = up + re.sub(r"(^|/)index\.md$|\.md$", "/", _page_of(target)).lstrip("/") + place
-        return f'<img src="{address}" alt="{text}">' if image else f'<a href="{address}">{text}</a>'
+        address = up + re.sub(r"(^|/)(index|README)\.md$|\.md$", "/", _page_of(target)).lstrip("/") + place
+        if image:
+            return f'<img src="{address}" alt="{text}">'
+        return f'<a href="{address}" {language_attributes(language, text, config)}>{text}</a>'
 
     return _outside_of_code(changed, markdown)
 
@@ -84,11 +86,6 @@ def _block(match: re.Match[str]) -> str:
     return convert(entities.unescape(match[1]).strip(), display="block")
 
 
-def _home(config: MkDocsConfig) -> str:
-    """The folder of the pages in the repository: that of English or of a further language."""
-    return Path(config.docs_dir).relative_to(ROOT).as_posix()
-
-
 def _outside_of_code(replace: Any, text: str) -> str:
     """Replace links in all of a page but its code."""
     parts, start = list[str](), 0
@@ -100,15 +97,6 @@ def _outside_of_code(replace: Any, text: str) -> str:
         parts += [LINK.sub(replace, text[start : code.start()]), code[0]]
         start = code.end()
     return "".join([*parts, LINK.sub(replace, text[start:])])
-
-
-def _origin(home: str, page: str) -> str:
-    """The path in the repository of what a page is made of."""
-    if home == DOCS:
-        for name, made in DOCUMENTS.items():
-            if page == made:
-                return name
-    return f"{home}/{page}"
 
 
 def _target(origin: str, link: str) -> str | None:

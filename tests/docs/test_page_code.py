@@ -14,7 +14,7 @@ from letsam.cli import app, run
 from letsam.results import Results
 from page_code import blocks_of, run_code
 from report_cases import trial
-from site_cases import ROOT
+from site_cases import ROOT, tool
 
 # Pages whose Python code is run here; that of others is run by tests of what they are about.
 HERE = ["docs/start.md", "docs/concepts/default.md", "docs/concepts/learned-radius.md", "docs/how-to/decision.md"]
@@ -31,10 +31,11 @@ def commands_on(page: str) -> list[list[str]]:
 
 
 def test_the_code_of_every_page_is_run() -> None:
-    """Here, or by a test that reads the blocks of this page."""
+    """Here, or by a test that reads its blocks. Those of further languages are the same, see `test_languages.py`."""
     tests = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py") if path != Path(__file__)]
     readers = [text for text in tests if "import" in text and ("blocks_of(" in text or "section_of(" in text)]
-    with_code = [page for page in PAGES if blocks_of(page)]
+    languages = tuple(f"docs/{code}/" for code in tool("build_site").languages(ROOT / "docs"))
+    with_code = [page for page in PAGES if blocks_of(page) and not page.startswith(languages)]
     assert len(with_code) > 30
     assert set(HERE) <= set(with_code)
     for page in with_code:

@@ -14,10 +14,10 @@ from site_cases import ROOT, built, pages_of, tool
 def test_every_page_of_the_repository_is_on_the_site(site: Path) -> None:
     pages = pages_of(site)
     sources = [path.relative_to(ROOT / "docs") for path in (ROOT / "docs").rglob("*.md")]
-    expected = {str(path.with_suffix("")) for path in sources if path.stem != "index"}
+    expected = {str(path.with_suffix("")) for path in sources if path.stem not in ("index", "README")}
     assert len(expected) > 40
     assert expected <= set(pages)
-    assert {"", "changelog", "contributing", "source/examples/my_task.py"} <= set(pages)
+    assert {"", "ja", "changelog", "contributing", "source/examples/my_task.py"} <= set(pages)
 
 
 def test_links_and_places_are_there(site: Path) -> None:
@@ -80,21 +80,55 @@ def test_a_further_language_is_one_folder(small: Path, tmp_path: Path) -> None:
     folder = small / "docs" / "ja"
     folder.mkdir()
     for name, text in {
-        "site.yml": "name: 日本語\nnav: [index.md, adoption.md]\n",
-        "index.md": "# 概要\n\n[採用](adoption.md), [English](../adoption.md#why)\n",
-        "adoption.md": "# 採用\n\n[概要](index.md), [README](../../README.md)\n",
+        "site.yml": "name: 日本語\nnav: [README.md, adoption.md]\nsite_description: 説明\n"
+        "texts: {Switch to the dark theme: 暗く}\n",
+        "README.md": "# 概要\n\n[導入](adoption.md), [Adoption](../adoption.md#why)\n",
+        "adoption.md": "# 導入\n\n一行目。\n`code`、**二行**\n目。a\nb\n\n"
+        "## なぜ\n\n[概要](README.md), [README](../../README.md)\n",
     }.items():
         (folder / name).write_text(text, encoding="utf-8")
+    with (small / "README.md").open("a", encoding="utf-8") as readme:
+        readme.write("\n[日本語](docs/ja/README.md), [Adopt](docs/ja/adoption.md#why)\n")
     out = tmp_path / "out"
     done = built(out, small)
     assert done.returncode == 0, done.stderr
+    assert list(tool("build_site").broken_links(out)) == []
     assert pages_of(out) == ["", "adoption", "changelog", "contributing", "ja", "ja/adoption", "reference/command-line"]
-    page = (out / "ja" / "index.html").read_text(encoding="utf-8")
-    assert '<html lang="ja"' in page
-    assert '<a href="../adoption/#why">English</a>' in page
-    assert re.search(r'href="\.\./(\./)?" hreflang="en"', page)
-    assert 'href="ja/" hreflang="ja"' in (out / "index.html").read_text(encoding="utf-8")
-    assert "採用" not in (out / "search" / "search_index.json").read_text(encoding="utf-8")
+    names = ("ja/index.html", "ja/adoption/index.html", "index.html", "adoption/index.html", "changelog/index.html")
+    first, page, english, adoption, alone = ((out / name).read_text(encoding="utf-8") for name in names)
+    for text in (
+        '<html lang="ja"',
+        '<meta name="description" content="説明"',
+        "暗く",
+        '<a href="../adoption/#why" hreflang="en">Adoption</a>',
+        '<a href="../" hreflang="en" class="md-select__link">',
+    ):
+        assert text in first
+    for text in (
+        '<p class="versions"><a href="../../adoption/" hreflang="en" lang="en">English</a></p>',
+        '<a href="../../adoption/" hreflang="en" class="md-select__link">',
+        '<h2 id="why">なぜ',  # the anchor of the English heading
+        "一行目。<code>code</code>、<strong>二行</strong>目。a\nb",
+    ):
+        assert text in page
+    assert '<a href="./ja/" hreflang="ja" class="md-select__link">' in english
+    assert '<a href="ja/" hreflang="ja" lang="ja">日本語</a>, <a href="ja/adoption/#why" hreflang="ja">' in english
+    assert '<a href=".././ja/adoption/" hreflang="ja" lang="ja">日本語</a>' in adoption
+    assert '<a href=".././ja/" hreflang="ja" class="md-select__link">' in alone  # which is not in Japanese
+    assert "versions" not in alone
+    assert (
+        'rel="alternate"' not in first + page + english + adoption + alone
+    )  # the theme's script would take their clicks
+    assert "概要" not in (out / "search" / "search_index.json").read_text(encoding="utf-8")
+
+
+def test_a_page_of_a_further_language_has_the_headings_of_the_english_one(small: Path, tmp_path: Path) -> None:
+    (small / "docs" / "ja").mkdir()
+    (small / "docs" / "ja" / "site.yml").write_text("name: 日本語\nnav: [adoption.md]\n", encoding="utf-8")
+    (small / "docs" / "ja" / "adoption.md").write_text("# 導入\n", encoding="utf-8")
+    done = built(tmp_path / "out", small)
+    assert done.returncode == 1
+    assert "adoption.md has 1 headings, the English page has 2: each of them needs one" in done.stderr
 
 
 @pytest.mark.parametrize(

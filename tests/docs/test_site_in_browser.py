@@ -78,17 +78,32 @@ def test_every_page_fits_its_window_and_has_no_errors(browser: Any, site: Path, 
     assert window.problems == []
 
 
-@pytest.mark.parametrize("word", ["hypergradient", "BatchNorm"])
-def test_a_word_is_found(browser: Any, address: str, word: str) -> None:
+WORDS = [("", "hypergradient"), ("", "BatchNorm"), ("ja/", "終了ステータス"), ("ja/", "摂動半径"), ("ja/", "Optuna")]
+
+
+@pytest.mark.parametrize(("language", "word"), WORDS)
+def test_a_word_is_found(browser: Any, address: str, language: str, word: str) -> None:
     window = Window(browser, address, 1280)
     page = window.page
-    page.goto(address)
+    page.goto(address + language)
     page.locator(".md-search__input").click()
-    page.keyboard.type(word)
+    page.keyboard.insert_text(word)
+    page.keyboard.press("End")  # an input method ends with a key, too
     page.wait_for_selector(".md-search-result__item")
     found = page.locator(".md-search-result__item").first
     assert word.lower() in found.inner_text().lower()
     found.locator("a").first.click()
-    page.wait_for_url(lambda url: url != address)
+    page.wait_for_url(lambda url: url != address + language)
     assert word.lower() in page.locator(".md-content").inner_text().lower()
     assert window.problems == []
+
+
+def test_a_reader_can_change_the_language_and_stays_on_the_page(browser: Any, address: str) -> None:
+    page = Window(browser, address, 1280).page
+    page.goto(f"{address}start/", wait_until="networkidle")
+    page.locator(".versions a").click()
+    page.wait_for_url(f"{address}ja/start/")
+    assert page.locator("html").get_attribute("lang") == "ja"
+    page.locator(".md-header .md-select button").hover()
+    page.locator(".md-select__link", has_text="English").click()
+    page.wait_for_url(f"{address}start/")
