@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,22 @@ def test_kinds_of_columns(mixed: DataOptions) -> None:
     assert "income" in told["missing in training rows"]
     assert told["inputs of a row"] == str(data.input_shape[0])
     assert (data.modality, data.kind, data.classes, data.outputs) == ("table", "classification", ("old", "young"), 2)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "kind"),
+    [
+        (range(10_000, 10_100), "unique to each row"),
+        (range(10_000, 10_400, 4), "number"),  # every fourth one: more than rows that were removed
+        ([n for n in range(400) if n % 17 not in (3, 5)], "unique to each row"),  # rows were removed
+        ([n for n in range(40) if n % 17 not in (3, 5)], "number"),  # few, such as ages of a small group
+        ([*range(99), 5000], "number"),
+        ([*range(99), 7], "number"),
+    ],
+)
+def test_numbers_of_rows_may_have_gaps(numbers: Sequence[int], kind: str) -> None:
+    column = pd.Series(list(numbers)).sample(frac=1, random_state=0)
+    assert kind_of_column(column, "id", "x.csv") == kind
 
 
 def test_each_column_is_looked_at_once(mixed: DataOptions, monkeypatch: pytest.MonkeyPatch) -> None:

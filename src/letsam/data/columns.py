@@ -23,6 +23,7 @@ MOST_CATEGORIES = 50  # of one column; the rarest share one input
 RARE_ROWS, RARE_SHARE = 2, 0.002  # categories with fewer rows, or a smaller share of them, are rare
 MIXED_VALUES = 3  # different texts between numbers that are probably marks for missing values
 UNIQUE = "unique to each row"  # why a column is left out
+GAPS_FROM = 50  # rows from which on numbers of rows may have gaps: of so many different numbers, few lie so close
 WORDS = 4  # on average, from which on unique texts are sentences
 
 _DATE = re.compile(r"\s*\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T].*)?")
@@ -119,11 +120,11 @@ def _kind_of_text(present: Column, name: str, path: str) -> str:
 
 
 def _counts_rows(present: Column) -> bool:
-    """Whether whole numbers count the rows one by one, in any order."""
+    """Whether whole numbers count the rows, in any order; rows that were removed may have left gaps."""
     values = present.to_numpy("float64")
     if len(values) < 3 or not (values == values.round()).all() or len(set(values.tolist())) < len(values):
         return False
-    return float(values.max() - values.min()) == len(values) - 1
+    return float(values.max() - values.min()) < (2 if len(values) >= GAPS_FROM else 1) * len(values)
 
 
 def _as_dates(values: Any) -> Any:
