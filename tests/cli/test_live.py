@@ -79,8 +79,9 @@ def test_a_pipe_has_a_line_now_and_then() -> None:
     for second in range(1, 100):
         clock.now += 1
         trial.epoch(PLAN[0], second, 200)
-    assert len(lines) == 3
-    assert lines[0] == "digits: 0/4 runs, 0:30 elapsed, about 12:50 left; running: sgd seed 0 epoch 30 of 200"
+    assert lines[0] == "digits: 0/4 runs, 0:05 elapsed; running: sgd seed 0 epoch 5 of 200"
+    assert lines[1] == "digits: 0/4 runs, 0:20 elapsed, about 13:00 left; running: sgd seed 0 epoch 20 of 200"
+    assert [line.split(",")[1] for line in lines[2:]] == [" 0:50 elapsed", " 1:20 elapsed"]
     clock.now += 30
     trial.finished(results(("sgd", 0, 0.7)))
     assert lines[-1] == "digits: 1/4 runs, best so far sgd 70.00, 2:09 elapsed, about 6:27 left"

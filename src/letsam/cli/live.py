@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["LiveTrial", "clock_text", "live_trial"]
 
 
+FIRST = 5.0
+"""After how many seconds there is a first line; the times between the next ones are three times as long each."""
 SECONDS = 30.0
-"""How long there is no line after a line."""
+"""How long there is no line after a line, at most."""
 SHARE = 0.02
 """Of all that is to be trained: how much must be done before the time that is left is told."""
 
@@ -37,7 +39,7 @@ class LiveTrial:
         results: so far.
         plan: all runs, in order.
         clock: gives seconds.
-        tell: is given a line at most every `SECONDS`; None: no lines.
+        tell: is given a line after `FIRST` seconds, then less often, at last every `SECONDS`; None: no lines.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class LiveTrial:
         tell: Callable[[str], None] | None = None,
     ) -> None:
         self._clock, self._started, self._told = clock, clock(), clock()
+        self._pause = FIRST
         self._tell: Callable[[str], None] | None = None
         self._plan = {run.key: run for run in plan}
         self._running: dict[tuple[str, int], tuple[int, int]] = {}
@@ -73,8 +76,8 @@ class LiveTrial:
         self._tell_now_and_then()
 
     def _tell_now_and_then(self) -> None:
-        if self._tell is not None and self._clock() - self._told >= SECONDS:
-            self._told = self._clock()
+        if self._tell is not None and self._clock() - self._told >= min(self._pause, SECONDS):
+            self._told, self._pause = self._clock(), 3 * self._pause
             running = [f"{method} seed {seed} epoch {e} of {n}" for (method, seed), (e, n) in self._running.items()]
             self._tell(self._title() + printable(f"; running: {', '.join(running)}" if running else ""))
 
@@ -134,7 +137,7 @@ def clock_text(seconds: float) -> str:
 def live_trial(results: Results, plan: Sequence[PlannedRun], *, shown: bool) -> Iterator[LiveTrial]:
     """Show the table on stderr while the block runs, where stderr is a terminal; it disappears at the end.
 
-    Where stderr is no terminal, a line is written to it at most every 30 seconds.
+    Where stderr is no terminal, a line is written to it after 5, 20 and 50 seconds, and then every 30 seconds.
 
     Args:
         results: so far.
