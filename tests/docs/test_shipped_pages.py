@@ -38,6 +38,14 @@ def test_the_list_has_every_page_with_its_title(capsys: pytest.CaptureFixture[st
     assert [line for line in lines[:-2] if len(line.split()) < 2] == []
 
 
+@pytest.mark.parametrize("asked", ["concepts", "concepts/"])
+def test_a_folder_is_answered_with_its_pages(asked: str, capsys: pytest.CaptureFixture[str]) -> None:
+    docs.print_page(asked)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:-2]] == [name for name in ALL if name.startswith("concepts/")]
+    assert lines[-1] == "Read one: letsam docs PAGE"
+
+
 @pytest.mark.parametrize("asked", ["how-to/doctor", "doctor", "how-to/doctor.md", "how-to/doctor/"])
 def test_a_page_is_printed_as_it_is_where_stdout_is_no_terminal(asked: str, capsys: pytest.CaptureFixture[str]) -> None:
     docs.print_page(asked)

@@ -36,9 +36,9 @@ def complete_pages(incomplete: str) -> list[str]:
     return [name for name in pages() if name.startswith(incomplete)]
 
 
-def print_pages() -> None:
-    """Print the names of all pages with their titles."""
-    found = pages()
+def print_pages(folder: str = "") -> None:
+    """Print the names of all pages with their titles, or of those in a folder such as "how-to"."""
+    found = {name: path for name, path in pages().items() if name.startswith(f"{folder}/" if folder else "")}
     width = max(map(len, found), default=0)
     for name, path in found.items():
         print(f"{name:{width}}  {_title(path)}")
@@ -49,7 +49,7 @@ def print_page(asked: str) -> None:
     """Print a page: formatted on a terminal, where links are the names of pages; its source elsewhere.
 
     Args:
-        asked: a name that `pages` has, with or without its folder.
+        asked: a name that `pages` has, with or without its folder; or a folder, whose pages are listed.
 
     Raises:
         ValueError: there is no such page.
@@ -58,6 +58,9 @@ def print_page(asked: str) -> None:
     wanted = asked.removesuffix(".md").strip("/")
     alike = [name for name in found if name.rpartition("/")[2] == wanted]
     name = wanted if wanted in found or not alike else alike[0]
+    if name not in found and any(one.startswith(f"{name}/") for one in found):
+        print_pages(name)
+        return
     if name not in found:
         hint = did_you_mean(wanted, found) or did_you_mean(wanted, [one.rpartition("/")[2] for one in found])
         raise ValueError(f"`page` must be one of those that `letsam docs` lists, got {asked!r}{hint}")
