@@ -42,6 +42,14 @@ def test_the_help_shows_the_examples_as_one_types_them(name: str, letsam_run: An
     assert [page for page in re.findall(r"letsam docs ([a-z][\w/-]*)", out) if page not in pages()] == []
 
 
+def test_the_list_of_commands_has_whole_sentences(letsam_run: Any, monkeypatch: Any) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    status, out, _ = letsam_run("--help")
+    told = dict(re.findall(r"^  (\w+)  +(\S.*)$", out.partition("Commands:")[2], re.M))
+    assert (status, told.keys()) == (0, COMMANDS.keys())
+    assert {name: text for name, text in told.items() if not text.endswith(".") or text.endswith("...")} == {}
+
+
 def test_letsam_alone_shows_five_things_to_do(letsam_run: Any) -> None:
     status, out, err = letsam_run()
     assert (status, err) == (0, "")

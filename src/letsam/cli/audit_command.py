@@ -13,7 +13,7 @@ __all__ = ["audit_command"]
 @app.command("audit", epilog=EXAMPLES["audit"])
 @options.takes(options.AuditArguments, options.DataArguments)
 def audit_command(asked: options.AuditArguments, data: options.DataArguments) -> int:
-    """Examine the validation data of a task; exit status 1 where there is an error, 0 with warnings alone.
+    """Examine the validation data of a task. Exit status: 1 where there is an error, 0 with warnings alone.
 
     The training data are split as for a trial with this seed. With a folder of a trial as --out, its report gets the
     audit.

@@ -76,7 +76,7 @@ def trial_command(
     refit_best: options.RefitBest = False,
     export: options.Export = None,
 ) -> None:
-    """Compare methods on a task: a table, a verdict, results.json and report.html."""
+    """Compare methods on a task. Prints a table and a verdict, writes results.json and report.html."""
     from letsam.model_folder.exporting import check_export
     from letsam.training.executors import check_executor
 
@@ -191,7 +191,7 @@ def predict_command(
         Path | None, typer.Option(metavar="PUBLIC", help="Public key that the model must be signed with.")
     ] = None,
 ) -> None:
-    """Predict for new data with a model: a CSV file with classes and probabilities, or numbers."""
+    """Predict for new data with a model. Writes a CSV file with classes and probabilities, or numbers."""
     from letsam.model_folder import load
 
     checks.whole("batch_size", batch_size, 1)
@@ -210,7 +210,7 @@ def predict_command(
 def report_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a trial, with its results.json.")],
 ) -> None:
-    """Make the table, the last verdict and report.html again from results.json."""
+    """Make table, verdict and report of a trial again. Reads its results.json."""
     from letsam.reports.html import write_report
     from letsam.results import Results
 
@@ -227,7 +227,7 @@ def decide_command(
     verdict: DecisionArguments,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a trial, with its results.json.")],
 ) -> int:
-    """Make the verdict of a trial again, with its numbers, from results.json and the predictions beside it.
+    """Make the verdict of a trial again, with its numbers. Reads results.json and the predictions beside it.
 
     Exit status: 0 for go, 1 for no-go, 3 if more seeds are needed, 2 for invalid input.
     """
@@ -244,7 +244,7 @@ def decide_command(
 def doctor_command(
     setup: Annotated[str, typer.Argument(metavar="SETUP", help="path/to/file.py:function or package.module:function.")],
 ) -> int:
-    """Look for mistakes in a training loop; exit status 1 where there is an error, 0 with warnings alone.
+    """Look for mistakes in a training loop. Exit status: 1 where there is an error, 0 with warnings alone.
 
     The function of SETUP takes nothing and returns (optimizer, closure), followed by as many of validation_closure,
     model and scheduler as there are, or a mapping with these names.

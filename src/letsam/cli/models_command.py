@@ -39,7 +39,7 @@ def models_command(
         str | None, typer.Option(metavar="VERSION", help="Make this version, such as v0002, the current one.")
     ] = None,
 ) -> None:
-    """List the versions of a model: what each was made of, by which data, with which radius, numbers and verdict.
+    """List the versions of a model. Shows the data, the radius, the numbers and the verdict of each.
 
     Exit status: 0, or 2 where a version was changed or something is missing.
     """
@@ -75,7 +75,7 @@ def sign_command(
         bool, typer.Option("--new-key", help="Make the key first, and the public one beside it (suffix .pub).")
     ] = False,
 ) -> None:
-    """Sign a model, so that it cannot be changed without the key; of a folder of versions, the current one.
+    """Sign a model, so that changes are noticed. Of a folder of versions, it signs the current one.
 
     letsam predict, letsam models and letsam.load then take --key letsam.pub, and refuse what is not signed with it.
     """

@@ -69,7 +69,7 @@ def retune_command(
     resume: Annotated[bool, typer.Option("--resume", help="Complete a re-tuning that was interrupted.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> int:
-    """Train a model again on new data; the best challenger becomes a version, and the current one after a go.
+    """Train a model again on new data. The best challenger becomes a version, and the current one after a go.
 
     Challengers: the base optimizer, the old radius, and the radius learned again. Each is compared with the model as it
     is, on test data held out of DATA.

@@ -33,7 +33,7 @@ def rollout_command(
     now: Annotated[str | None, typer.Option(help="The time, for simulations.  [default: by the clock]")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the decision as JSON.")] = False,
 ) -> int:
-    """Say whether a roll-out proceeds, holds or is rolled back, and why, from the comparison and the watches.
+    """Say whether a roll-out proceeds, holds or is rolled back. Says why, from the comparison and the watches.
 
     A scheduler calls it as often as it likes. Where the roll-out stands is in the log PLAN-rollout/rollout.jsonl, to
     which new decisions are added.

@@ -38,7 +38,7 @@ def shadow_command(
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
     batch_size: Annotated[int, typer.Option(help="Samples that are predicted at once.")] = 256,
 ) -> int:
-    """Compare what two models predict for the same data: shadow.json, shadow.html and differing.csv.
+    """Compare what two models predict for the same data. Writes shadow.json, shadow.html and differing.csv.
 
     Without labels: how often the answers differ, and by how much the accuracies can differ at most. With labels: the
     gain of the challenger with its bounds. The samples that differ are in differing.csv.

@@ -43,7 +43,7 @@ def train_command(
     export: options.Export = None,
     repeated: options.From = None,
 ) -> int:
-    """One run of one method: results.json, report.html, the folder model, and a checkpoint after every epoch.
+    """Train with one method. Writes results.json, report.html, the folder model, and a checkpoint every epoch.
 
     With --from MODEL, the run that trained a model, again: exit status 0 for the same weights, 1 for others.
     """

@@ -57,7 +57,7 @@ def watch_command(
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
     batch_size: Annotated[int, typer.Option(help="Samples that are predicted at once.")] = 256,
 ) -> int:
-    """Watch a model in operation: has the world changed since it was trained, and does it still do what it did?
+    """Watch a model in operation. Has the world changed since it was trained, and does it still do what it did?
 
     Appends the batch to OUT/watch.jsonl and writes OUT/watch.html. For each batch call it once, and once more with
     --labels when they arrive. Exit status: 0 without an alarm, 1 with one, 2 for invalid input.
