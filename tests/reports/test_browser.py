@@ -235,6 +235,13 @@ def test_nothing_is_wider_than_the_window(browser, classified, width, script):
     one.context.close()
 
 
+def test_the_names_of_settings_are_not_broken_into_letters_on_a_phone(browser, classified):
+    one = Opened(browser, classified, 360)
+    widths = one.page.eval_on_selector_all(".pairs:not(details *) th", "all => all.map(name => name.offsetWidth)")
+    assert min(widths) > 90
+    one.context.close()
+
+
 def test_a_regression_with_residuals(browser, folder, five):
     runs = tuple(dataclasses.replace(run, metric="RMSE", lower_is_better=True) for run in five.runs)
     results = dataclasses.replace(five, runs=runs, inferred=(("target", "price: 60 numbers"),))
