@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from letsam.decision.decision_record import Decision
+from letsam.languages import gettext, listed, ngettext, sentences
+from letsam.results.metric_units import metric_name, unit_text
 
 __all__ = ["explanation", "headline", "numbers_beneath"]
 
 
 def headline(found: Decision) -> str:
     """The verdict in one sentence."""
-    pair = f"{found.candidate} instead of {found.baseline}"
+    names = {"candidate": found.candidate, "baseline": found.baseline}
     if found.verdict == "go":
-        return f"Go: use {pair}."
+        return gettext("Go: use {candidate} instead of {baseline}.", **names)
     if found.verdict == "no-go":
-        return f"No-go: do not use {pair}."
-    return f"{_count(found.more_seeds, 'more seed')} needed: it is open whether to use {pair}."
+        return gettext("No-go: do not use {candidate} instead of {baseline}.", **names)
+    return ngettext(
+        "{count} more seed needed: it is open whether to use {candidate} instead of {baseline}.",
+        "{count} more seeds needed: it is open whether to use {candidate} instead of {baseline}.",
+        found.more_seeds,
+        **names,
+    )
 
 
 def explanation(found: Decision) -> tuple[str, ...]:
@@ -28,144 +34,232 @@ def explanation(found: Decision) -> tuple[str, ...]:
 
 def numbers_beneath(found: Decision) -> tuple[tuple[str, str], ...]:
     """The numbers that the verdict rests on, in pairs of what and its value."""
+    metric = _metric(found)
+    better = (
+        gettext("{metric}, lower is better", metric=metric)
+        if found.lower_is_better
+        else gettext("{metric}, higher is better", metric=metric)
+    )
+    unknown = gettext("unknown")
+    looks = [_seeds(n) for n in found.looked_at]
     rows = [
-        ("metric", f"test {found.metric}, {'lower' if found.lower_is_better else 'higher'} is better"),
-        ("pairs of runs", f"{found.seeds}, one for each seed"),
-        ("mean gain", _signed(found, found.gain) if found.seeds else "unknown"),
-        ("bounds of the true gain", _interval(found)),
-        ("error rate of a bound", _error_rate(found)),
-        ("looks at this comparison", _listed([_count(n, "seed") for n in found.looked_at]) or "none with enough seeds"),
-        ("standard deviation over seeds", "unknown" if found.spread is None else _plain(found, found.spread)),
+        (gettext("metric"), better),
+        (gettext("pairs of runs"), gettext("{count}, one for each seed", count=found.seeds)),
+        (gettext("mean gain"), _signed(found, found.gain) if found.seeds else unknown),
+        (gettext("bounds of the true gain"), _interval(found)),
+        (gettext("error rate of a bound"), _error_rate(found)),
+        (gettext("looks at this comparison"), listed(looks) or gettext("none with enough seeds")),
+        (gettext("standard deviation over seeds"), unknown if found.spread is None else _plain(found, found.spread)),
         (
-            "standard error from the test samples",
-            "not considered" if found.sample_error is None else _plain(found, found.sample_error),
+            gettext("standard error from the test samples"),
+            gettext("not considered") if found.sample_error is None else _plain(found, found.sample_error),
         ),
-        ("critical value of t", "none" if found.critical is None else f"{found.critical:.2f}"),
-        ("minimum effect", _plain(found, found.minimum_effect)),
-        ("shown with 80 % probability", "unknown" if found.detectable is None else _plain(found, found.detectable)),
-        ("gradient passes of a training", _both(found, found.passes, ",.0f")),
-        ("seconds of a training", _both(found, found.seconds, ",.1f")),
+        (gettext("critical value of t"), gettext("none") if found.critical is None else f"{found.critical:.2f}"),
+        (gettext("minimum effect"), _plain(found, found.minimum_effect)),
+        (
+            gettext("shown with 80 % probability"),
+            unknown if found.detectable is None else _plain(found, found.detectable),
+        ),
+        (gettext("gradient passes of a training"), _both(found, found.passes, ",.0f")),
+        (gettext("seconds of a training"), _both(found, found.seconds, ",.1f")),
     ]
     return tuple(rows)
 
 
 def _finding(found: Decision) -> str:
-    metric, seeds = f"test {found.metric}", _count(found.seeds, "seed")
     if found.reason == "diverged":
         total = found.seeds + len(found.diverged)
-        return (
-            f"{found.candidate} diverged in {len(found.diverged)} of {_count(total, 'run')}. A method that diverges is "
-            "not adopted, however good its other runs are."
+        return sentences(
+            ngettext(
+                "{candidate} diverged in {diverged} of {count} run.",
+                "{candidate} diverged in {diverged} of {count} runs.",
+                total,
+                candidate=found.candidate,
+                diverged=len(found.diverged),
+            ),
+            gettext("A method that diverges is not adopted, however good its other runs are."),
         )
-    verb = "lower" if found.lower_is_better != (found.gain < 0) else "higher"
-    mean = (
-        f"The mean {metric} of {found.candidate} is {_plain(found, abs(found.gain))} {verb} over {seeds}"
-        if found.gain
-        else f"The mean {metric} is the same over {seeds}"
+    return sentences(_mean_gain(found), _true_gain(found))
+
+
+def _mean_gain(found: Decision) -> str:
+    metric, seeds = _metric(found), _seeds(found.seeds)
+    if not found.gain:
+        return gettext("The mean {metric} is the same over {seeds}.", metric=metric, seeds=seeds)
+    about = {"metric": metric, "seeds": seeds, "candidate": found.candidate}
+    difference = _plain(found, abs(found.gain))
+    if found.lower_is_better != (found.gain < 0):
+        return gettext(
+            "The mean {metric} of {candidate} is {difference} lower over {seeds}.", difference=difference, **about
+        )
+    return gettext(
+        "The mean {metric} of {candidate} is {difference} higher over {seeds}.", difference=difference, **about
     )
+
+
+def _true_gain(found: Decision) -> str:
     if found.lower is None or found.upper is None:
-        return f"{mean}. With fewer than 3 seeds, nothing can be told from chance."
-    least = _plain(found, found.minimum_effect)
-    worth = f" of more than {least}" if found.minimum_effect else ""
+        return gettext("With fewer than 3 seeds, nothing can be told from chance.")
+    asked = _plain(found, found.minimum_effect)
     if found.reason == "shown":
-        than = f", which is more than the {least} asked for" if found.minimum_effect else ""
-        return f"{mean}. The true gain is at least {_plain(found, found.lower)}{than}."
+        least = _plain(found, found.lower)
+        if found.minimum_effect:
+            return gettext(
+                "The true gain is at least {least}, which is more than the {asked} asked for.", least=least, asked=asked
+            )
+        return gettext("The true gain is at least {least}.", least=least)
     if found.reason == "too small":
         if found.upper < 0:
-            return f"{mean}. The true difference is a loss of at least {_plain(found, -found.upper)}."
-        return f"{mean}. The true gain is at most {_plain(found, found.upper)}."
-    return f"{mean}. That does not show a gain{worth}: the true gain lies between {_interval(found)}."
+            return gettext("The true difference is a loss of at least {least}.", least=_plain(found, -found.upper))
+        return gettext("The true gain is at most {most}.", most=_plain(found, found.upper))
+    bounds = _interval(found)
+    if found.minimum_effect:
+        return gettext(
+            "That does not show a gain of more than {asked}: the true gain lies between {bounds}.",
+            asked=asked,
+            bounds=bounds,
+        )
+    return gettext("That does not show a gain: the true gain lies between {bounds}.", bounds=bounds)
 
 
 def _next(found: Decision) -> str:
     total = found.seeds + found.more_seeds
+    again = gettext("Run the same command with {count} seeds and --resume.", count=total)
     if found.reason == "few seeds":
-        return f"Run the same command with {total} seeds and --resume. {_price_of_seeds(found)}"
+        return sentences(again, _price_of_seeds(found))
     if found.reason == "undecided":
         likely = (
-            f"If the true gain is the mean seen so far, {total} seeds show it with a probability of at least 80 %."
+            gettext(
+                "If the true gain is the mean seen so far, {count} seeds show it with a probability of at least 80 %.",
+                count=total,
+            )
             if total < found.planned_seeds
-            else f"{total} seeds are as many as were planned; they may show it."
+            else gettext("{count} seeds are as many as were planned; they may show it.", count=total)
         )
-        return f"{likely} Run the same command with {total} seeds and --resume. {_price_of_seeds(found)}"
+        return sentences(likely, again, _price_of_seeds(found))
     could = ""
     if found.verdict == "no-go" and found.detectable is not None:
-        could = (
-            f"With these seeds, a true gain of {_plain(found, found.detectable)} or more is shown with a probability "
-            "of 80 %; a smaller one may be there and not be seen."
+        could = gettext(
+            "With these seeds, a true gain of {gain} or more is shown with a probability of 80 %; a smaller one may be "
+            "there and not be seen.",
+            gain=_plain(found, found.detectable),
         )
     if found.reason == "hopeless":
-        return f"The probability that more seeds, up to {found.planned_seeds}, would show it is below 5 %. {could}"
+        hopeless = gettext(
+            "The probability that more seeds, up to {count}, would show it is below 5 %.", count=found.planned_seeds
+        )
+        return sentences(hopeless, could)
     if found.reason == "not shown":
-        return f"The trial was planned with at most {_count(found.planned_seeds, 'seed')}. {could}"
+        planned = ngettext(
+            "The trial was planned with at most {count} seed.",
+            "The trial was planned with at most {count} seeds.",
+            found.planned_seeds,
+        )
+        return sentences(planned, could)
     return ""
 
 
 def _chosen(found: Decision) -> str:
     if found.chosen != "validation":
         return ""
-    return (
-        f"{found.candidate} was chosen among the methods with a learned radius by its validation loss, not by the test "
-        "set."
+    return gettext(
+        "{candidate} was chosen among the methods with a learned radius by its validation loss, not by the test set.",
+        candidate=found.candidate,
     )
 
 
 def _cost(found: Decision) -> str:
-    passes = _ratio("gradient passes", found.passes, ",.0f", "")
-    seconds = _ratio("training time", found.seconds, ",.1f", " s")
-    texts = [text for text in (passes, seconds) if text]
-    if not texts:
+    costs: list[str] = []
+    if values := _ratio(found.passes, ",.0f"):
+        costs.append(gettext("{ratio} times the gradient passes ({new} instead of {old})", **values))
+    if values := _ratio(found.seconds, ",.1f"):
+        costs.append(gettext("{ratio} times the training time ({new} s instead of {old} s)", **values))
+    if not costs:
         return ""
-    text = f"A training takes {' and '.join(texts)}."
-    if found.cost_per_pass is not None:
-        extra = (found.passes[1] - found.passes[0]) * found.cost_per_pass
-        text += f" At {found.cost_per_pass:g} for a pass, a training costs {abs(extra):,.2f} {_more(extra)}."
-    return text
+    text = gettext("A training takes {costs}.", costs=listed(costs))
+    if found.cost_per_pass is None:
+        return text
+    extra = (found.passes[1] - found.passes[0]) * found.cost_per_pass
+    prices = {"price": f"{found.cost_per_pass:g}", "difference": f"{abs(extra):,.2f}"}
+    return sentences(
+        text,
+        gettext("At {price} for a pass, a training costs {difference} more.", **prices)
+        if extra >= 0
+        else gettext("At {price} for a pass, a training costs {difference} less.", **prices),
+    )
 
 
 def _price_of_seeds(found: Decision) -> str:
     passes = found.more_seeds * sum(found.passes)
-    price = "" if found.cost_per_pass is None else f", {passes * found.cost_per_pass:,.2f}"
-    return f"For these two methods, that takes {passes:,.0f} gradient passes{price}."
+    if found.cost_per_pass is None:
+        return gettext("For these two methods, that takes {passes} gradient passes.", passes=f"{passes:,.0f}")
+    return gettext(
+        "For these two methods, that takes {passes} gradient passes, {price}.",
+        passes=f"{passes:,.0f}",
+        price=f"{passes * found.cost_per_pass:,.2f}",
+    )
 
 
 def _limits(found: Decision) -> str:
     texts: list[str] = []
     if found.lower is not None:
-        sides = f"Each bound is wrong with a probability of at most {100 * found.level:g} %"
-        looks = " over all looks" if len(found.looked_at) > 1 else ""
-        texts.append(f"{sides}{looks}, if the differences between runs are roughly normal.")
-        what = "for this test set" if found.sample_error is None else "for other test samples like these as well"
-        texts.append(f"They hold {what}, and for this training data and these settings.")
+        level = f"{100 * found.level:g}"
+        texts.append(
+            gettext(
+                "Each bound is wrong with a probability of at most {level} % over all looks, if the differences "
+                "between runs are roughly normal.",
+                level=level,
+            )
+            if len(found.looked_at) > 1
+            else gettext(
+                "Each bound is wrong with a probability of at most {level} %, if the differences between runs are "
+                "roughly normal.",
+                level=level,
+            )
+        )
+        texts.append(
+            gettext("They hold for this test set, and for this training data and these settings.")
+            if found.sample_error is None
+            else gettext(
+                "They hold for other test samples like these as well, and for this training data and these settings."
+            )
+        )
     if found.baseline_diverged:
         texts.append(
-            f"{found.baseline} diverged with {_count(len(found.baseline_diverged), 'seed')}; these are left out."
+            gettext(
+                "{baseline} diverged with {seeds}; these are left out.",
+                baseline=found.baseline,
+                seeds=_seeds(len(found.baseline_diverged)),
+            )
         )
-    return " ".join(texts)
+    return sentences(*texts)
 
 
 def _error_rate(found: Decision) -> str:
     rate = f"{100 * found.level:g} %"
-    return rate if found.sharing == 1 else f"{rate}, shared by {found.sharing} comparisons"
+    if found.sharing == 1:
+        return rate
+    return gettext("{rate}, shared by {count} comparisons", rate=rate, count=found.sharing)
 
 
 def _interval(found: Decision) -> str:
     if found.lower is None or found.upper is None:
-        return "unknown"
-    return f"{_number(found.lower, signed=True)} and {_signed(found, found.upper)}"
+        return gettext("unknown")
+    low, high = _number(found.lower, signed=True), _signed(found, found.upper)
+    return gettext("{low} and {high}", low=low, high=high)
 
 
 def _signed(found: Decision, value: float) -> str:
-    return _number(value, signed=True) + found.unit
+    return unit_text(_number(value, signed=True), found.unit)
 
 
 def _plain(found: Decision, value: float) -> str:
-    return _number(value) + found.unit
+    return unit_text(_number(value), found.unit)
 
 
 def _number(value: float, *, signed: bool = False) -> str:
     if not math.isfinite(value):
-        return "unknown"
+        return gettext("unknown")
     form = ".2f" if 0.1 <= abs(value) < 1e6 else ".2g"
     text = format(value, f"{'+' if signed else ''}{form}")
     return text if value else "0"
@@ -175,20 +269,16 @@ def _both(found: Decision, pair: tuple[float, float], form: str) -> str:
     return f"{pair[0]:{form}} ({found.baseline}), {pair[1]:{form}} ({found.candidate})"
 
 
-def _ratio(name: str, pair: tuple[float, float], form: str, unit: str) -> str:
+def _ratio(pair: tuple[float, float], form: str) -> dict[str, str]:
     old, new = pair
     if not (old > 0 and math.isfinite(old) and math.isfinite(new)):
-        return ""
-    return f"{new / old:.2f} times the {name} ({new:{form}}{unit} instead of {old:{form}}{unit})"
+        return {}
+    return {"ratio": f"{new / old:.2f}", "new": f"{new:{form}}", "old": f"{old:{form}}"}
 
 
-def _more(extra: float) -> str:
-    return "more" if extra >= 0 else "less"
+def _metric(found: Decision) -> str:
+    return gettext("test {metric}", metric=metric_name(found.metric))
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _listed(texts: Sequence[str]) -> str:
-    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}" if texts else ""
+def _seeds(number: int) -> str:
+    return ngettext("{count} seed", "{count} seeds", number)

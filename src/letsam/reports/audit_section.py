@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from letsam.languages import N_, gettext, sentences, translated
 from letsam.reports.metric_text import NOTHING
+from letsam.reports.recorded_sentences import AUDIT_FINDINGS, SAMPLE_NAMES
 from letsam.results import Results
 
 __all__ = ["AuditSection", "ShownFinding", "audit_section"]
@@ -62,9 +64,9 @@ def audit_section(results: Results) -> AuditSection | None:
             one["code"],
             one["severity"],
             _count(one["count"], one["total"]),
-            _parts(one["what"]),
-            _parts(one["change"]),
-            tuple(one["samples"]),
+            _parts(translated(one["what"], AUDIT_FINDINGS)),
+            _parts(translated(one["change"], AUDIT_FINDINGS)),
+            tuple(translated(name, SAMPLE_NAMES) for name in one["samples"]),
         )
         for one in audit["findings"]
     )
@@ -75,27 +77,33 @@ def _intro(audit: Mapping[str, Any], measures: Mapping[str, Any]) -> str:
     examined = measures.get("examined") or [measures.get("train"), measures.get("validation")]
     whole = [measures.get("train"), measures.get("validation")]
     sizes = [_of(part, total) for part, total in zip(examined, whole, strict=False)]
+    training, validation = (*sizes, "?", "?")[:2]
     texts = [
-        f"Examined: {' training and '.join(sizes)} validation samples, as seed {audit.get('seed', '?')} divides them, "
-        "before label noise and shifts of the trial.",
-        "In data without faults, an audit finds something in about 1 % of cases.",
+        gettext(
+            "Examined: {training} training and {validation} validation samples, as seed {seed} divides them, before "
+            "label noise and shifts of the trial.",
+            training=training,
+            validation=validation,
+            seed=audit.get("seed", "?"),
+        )
     ]
     if audit.get("deployed") is not None:
-        texts.insert(1, f"They were compared with {audit['deployed']}.")
+        texts.append(gettext("They were compared with {data}.", data=audit["deployed"]))
+    texts.append(gettext("In data without faults, an audit finds something in about 1 % of cases."))
     if audit.get("probe") is False:
-        texts.append("Whether there are enough validation samples was not examined; letsam audit does so.")
-    return " ".join(texts)
+        texts.append(gettext("Whether there are enough validation samples was not examined; letsam audit does so."))
+    return sentences(*texts)
 
 
 def _of(part: Any, total: Any) -> str:
     numbers = [f"{value:,}" if isinstance(value, int) else "?" for value in (part, total)]
-    return numbers[0] if part == total else f"{numbers[0]} of {numbers[1]}"
+    return numbers[0] if part == total else gettext("{part} of {total}", part=numbers[0], total=numbers[1])
 
 
 def _count(count: int | None, total: int | None) -> str:
     if count is None:
         return ""
-    return f"{count:,}" if total is None else f"{count:,} of {total:,}"
+    return f"{count:,}" if total is None else gettext("{part} of {total}", part=f"{count:,}", total=f"{total:,}")
 
 
 def _parts(text: str) -> Parts:
@@ -104,27 +112,30 @@ def _parts(text: str) -> Parts:
 
 
 _NUMBERS = {
-    "duplicates": ("validation samples that are trained on", "count"),
-    "near_duplicates": ("validation samples that are nearly trained on", "count"),
-    "label_shares_p": ("same distribution of targets, p-value", "number"),
-    "suspected_labels": ("labels that are suspected to be wrong", "count"),
-    "labels_not_predicted": ("labels that a classifier does not predict", "share"),
-    "missing_classes": ("classes without a validation sample, by number", "list"),
-    "validation_auc": ("validation told from training data, AUC (95 % interval)", "interval"),
-    "deployed_auc": ("deployed told from validation data, AUC (95 % interval)", "interval"),
-    "slope_noise": ("noise of the slopes of the validation loss, relative to their size", "number"),
+    "duplicates": (N_("validation samples that are trained on"), "count"),
+    "near_duplicates": (N_("validation samples that are nearly trained on"), "count"),
+    "label_shares_p": (N_("same distribution of targets, p-value"), "number"),
+    "suspected_labels": (N_("labels that are suspected to be wrong"), "count"),
+    "labels_not_predicted": (N_("labels that a classifier does not predict"), "share"),
+    "missing_classes": (N_("classes without a validation sample, by number"), "list"),
+    "validation_auc": (N_("validation told from training data, AUC (95 % interval)"), "interval"),
+    "deployed_auc": (N_("deployed told from validation data, AUC (95 % interval)"), "interval"),
+    "slope_noise": (N_("noise of the slopes of the validation loss, relative to their size"), "number"),
 }
 
 
 def _numbers(measures: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    return tuple((label, _text(measures[name], form)) for name, (label, form) in _NUMBERS.items() if name in measures)
+    return tuple(
+        (gettext(label), _text(measures[name], form)) for name, (label, form) in _NUMBERS.items() if name in measures
+    )
 
 
 def _text(value: Any, form: str) -> str:
     if form == "list" and isinstance(value, list):
         return ", ".join(map(str, value))
     if form == "interval" and isinstance(value, list) and len(value) == 3 and all(map(_finite, value)):
-        return f"{value[0]:.2f} ({value[1]:.2f} to {value[2]:.2f})"
+        numbers = [f"{number:.2f}" for number in value]
+        return gettext("{value} ({low} to {high})", value=numbers[0], low=numbers[1], high=numbers[2])
     if not _finite(value):
         return NOTHING
     return {"count": f"{value:,}", "share": f"{100 * value:.1f} %"}.get(form, f"{value:.2g}")

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from letsam.languages import gettext
 from letsam.reports.class_scores import ClassScores
 from letsam.reports.trial_outputs import TrialOutputs
 from letsam.results import Results, Run
@@ -44,13 +45,13 @@ def downloads_of(
 ) -> tuple[Download, ...]:
     """The files of a report: the runs and their histories, and the results of each class where there are any."""
     files = [
-        _csv("runs.csv", "one row for each run", *_runs(results)),
-        _csv("history.csv", "one row for each run and evaluation", *_history(results)),
+        _csv("runs.csv", gettext("one row for each run"), *_runs(results)),
+        _csv("history.csv", gettext("one row for each run and evaluation"), *_history(results)),
     ]
     if found is not None and scores:
-        files.append(_csv("classes.csv", "one row for each run and class", *_classes(found, scores)))
+        files.append(_csv("classes.csv", gettext("one row for each run and class"), *_classes(found, scores)))
     if any(run.shifted for run in results.runs):
-        files.append(_csv("shifts.csv", "one row for each run and test under shift", *_shifts(results)))
+        files.append(_csv("shifts.csv", gettext("one row for each run and test under shift"), *_shifts(results)))
     document = {
         "task": results.task,
         "config": dict(results.config),
@@ -58,7 +59,8 @@ def downloads_of(
         "runs": [_without_schedule(run) for run in results.runs],
     }
     text = json.dumps(_finite(document), ensure_ascii=False, allow_nan=False)
-    files.append(_file("runs.json", "the same as JSON, without the radius at every step", "application/json", text))
+    what = gettext("the same as JSON, without the radius at every step")
+    files.append(_file("runs.json", what, "application/json", text))
     return tuple(files)
 
 

@@ -20,6 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
+from letsam.languages import gettext
 from letsam.reports.styles import MethodStyle
 from letsam.results import Results, Run, printable
 
@@ -102,7 +103,7 @@ def empty_figure(title: str, height: float = 3.3) -> tuple[Figure, Axes]:
 
 def epoch_axis(axes: Axes) -> None:
     """Label the horizontal axis with whole epochs."""
-    axes.set_xlabel("epoch", fontsize=9, color=INK)
+    axes.set_xlabel(gettext("epoch"), fontsize=9, color=INK)
     axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
     axes.xaxis.set_minor_formatter(NullFormatter())
 
@@ -139,7 +140,8 @@ def limit_metric(axes: Axes, order: Sequence[str], values: Mapping[str, Sequence
         mean = statistics.fmean(values[method]) if all(map(drawable, values[method])) else math.nan
         if better * mean < better * edge:
             shown = f"{mean:.1f}" if abs(mean) >= 10 else f"{mean:.4g}"
-            text = f" \N{LEFTWARDS ARROW} mean {shown}" if better > 0 else f"mean {shown} \N{RIGHTWARDS ARROW} "
+            text = gettext("mean {value}", value=shown)
+            text = f" \N{LEFTWARDS ARROW} {text}" if better > 0 else f"{text} \N{RIGHTWARDS ARROW} "
             place, side = (0, "left") if better > 0 else (1, "right")
             where = ("axes fraction", "data")
             axes.annotate(text, (place, row), xycoords=where, va="center", ha=side, fontsize=8, color=INK, alpha=0.7)
@@ -147,7 +149,7 @@ def limit_metric(axes: Axes, order: Sequence[str], values: Mapping[str, Sequence
 
 
 def _note_cut(axes: Axes) -> None:
-    note = "values beyond the edge are cut off"
+    note = gettext("values beyond the edge are cut off")
     axes.annotate(note, (1, 1), (0, 4), "axes fraction", "offset points", ha="right", fontsize=7.5, color=INK)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, SymmetricalLogLocator
 
+from letsam.languages import N_, gettext
 from letsam.reports.drawing import (
     INK,
     add_legend,
@@ -42,11 +43,11 @@ BANDS = 7  # with more methods than this, the bands would hide the lines
 SMALLEST = 1e-100  # a smaller number is drawn as 0, which a logarithmic axis leaves out
 
 _TITLES = {
-    "test_loss": "Test loss",
-    "train_loss": "Training loss",
-    "generalization_gap": "Generalization gap",
-    "rho": "Perturbation radius \N{GREEK SMALL LETTER RHO} (log scale)",
-    "hypergradient": "Hypergradient dU/d\N{GREEK SMALL LETTER RHO} (symmetric log scale)",
+    "test_loss": N_("Test loss"),
+    "train_loss": N_("Training loss"),
+    "generalization_gap": N_("Generalization gap"),
+    "rho": N_("Perturbation radius \N{GREEK SMALL LETTER RHO} (log scale)"),
+    "hypergradient": N_("Hypergradient dU/d\N{GREEK SMALL LETTER RHO} (symmetric log scale)"),
 }
 
 
@@ -213,7 +214,7 @@ def method_comparison(results: Results, metric: str = "test_accuracy") -> Figure
             axes.plot([mean, mean], [row - 0.32, row + 0.32], color=style.color, lw=2.6, zorder=4)
         else:
             axes.annotate(
-                " diverged",
+                f" {gettext('diverged')}",
                 (0, row),
                 xycoords=("axes fraction", "data"),
                 va="center",
@@ -266,6 +267,6 @@ def _ranked(values: Sequence[float], sign: int) -> float:
 def figure_title(results: Results, metric: str) -> str:
     """The title of a figure of a column of the histories, or of a number of `Run`."""
     if metric != "test_accuracy":
-        return _TITLES[metric]
+        return gettext(_TITLES[metric])
     title = metric_title(results, "(%)")
     return title[0].upper() + title[1:]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from letsam.languages import gettext
 from letsam.results import Results, finite_mean, finite_spread
-from letsam.results.metric_units import MetricScale, metric_scale, number_text, value_scale
+from letsam.results.metric_units import MetricScale, metric_name, metric_scale, number_text, value_scale
 
 __all__ = [
     "NOTHING",
     "MetricScale",
+    "metric_name",
     "metric_scale",
     "metric_title",
     "number_text",
@@ -44,7 +46,8 @@ def metric_title(results: Results, percent_sign: str = "%") -> str:
         >>> metric_title(Results("digits", {}, {}), "(%)")
         'test accuracy (%)'
     """
-    return f"test {results.metric}" + (f" {percent_sign}" if percent(results) else "")
+    name = gettext("test {metric}", metric=metric_name(results.metric))
+    return f"{name} {percent_sign}" if percent(results) else name
 
 
 def spread_text(values: Sequence[float], scale: float, digits: int) -> str:

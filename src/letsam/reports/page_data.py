@@ -11,7 +11,7 @@ from letsam.reports.class_scores import MATRIX_CLASSES, ClassScores, confusion_m
 from letsam.reports.drawing import drawable, finite_points, loss_limit
 from letsam.reports.figures import BANDS, figure_title, radius_points
 from letsam.reports.metric_text import metric_scale
-from letsam.reports.prediction_figures import PREDICTION_TITLES
+from letsam.reports.prediction_figures import prediction_titles
 from letsam.reports.reliability import reliability_of
 from letsam.reports.residuals import residual_edges, residuals_of
 from letsam.reports.shift_figures import shift_data
@@ -95,7 +95,7 @@ def live_figures(results: Results, shifts: ShiftNumbers | None = None) -> dict[s
             "radius": {"type": "radius", "title": titles["rho"]},
             "hypergradient": {"type": "hypergradient", "title": titles["hypergradient"]},
             "classes": {"type": "classes", "title": ""},
-            **{name: {"type": name, "title": title} for name, title in PREDICTION_TITLES.items()},
+            **{name: {"type": name, "title": title} for name, title in prediction_titles().items()},
             **_of_shifts(shifts),
         },
     }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from letsam.languages import gettext
 from letsam.reports.class_scores import (
     MATRIX_CLASSES,
     ClassScores,
@@ -117,7 +118,9 @@ def prediction_tables(
         named=bool(found.samples),
         contested=tuple(contested_samples(found)),
         differing=_differing(found) if len(methods) > 1 else None,
-        left_out=tuple(f"{method} with seed {seed}" for method, seed in found.left_out),
+        left_out=tuple(
+            gettext("{method} with seed {seed}", method=method, seed=seed) for method, seed in found.left_out
+        ),
     )
 
 
@@ -127,7 +130,7 @@ def _classes(found: TrialOutputs, scores: Mapping[tuple[str, int], ClassScores],
     for i in shown:
         cells = [_mean([float(scores[run.method, run.seed].f1[i]) for run in found.runs_of(m)]) for m in found.methods]
         rows.append((found.names[i], f"{int(support[i]):,}", *(_percent(cell) for cell in cells)))
-    return TextTable(("class", "samples", *found.methods), tuple(rows))
+    return TextTable((gettext("class"), gettext("samples"), *found.methods), tuple(rows))
 
 
 def _confusion(found: TrialOutputs, method: str) -> TextTable:
@@ -139,7 +142,7 @@ def _confusion(found: TrialOutputs, method: str) -> TextTable:
     rows = tuple(
         (name, *(_count(c, digits) for c in row)) for name, row in zip(found.names, counts.tolist(), strict=True)
     )
-    return TextTable(("true class", *found.names), rows, tuple(tuple(row) for row in shares.tolist()))
+    return TextTable((gettext("true class"), *found.names), rows, tuple(tuple(row) for row in shares.tolist()))
 
 
 def _confusions(found: TrialOutputs) -> TextTable:
@@ -147,7 +150,7 @@ def _confusions(found: TrialOutputs) -> TextTable:
         (found.names[true], found.names[given], *(f"{counts[method]:.1f}" for method in found.methods))
         for true, given, counts in frequent_confusions(found)
     )
-    return TextTable(("true class", "taken for", *found.methods), rows)
+    return TextTable((gettext("true class"), gettext("taken for"), *found.methods), rows)
 
 
 def _calibration(found: TrialOutputs) -> TextTable:
@@ -158,7 +161,8 @@ def _calibration(found: TrialOutputs) -> TextTable:
         confidence = finite_mean([float(one.confidence.sum() / one.count.sum()) for one in bins])
         right = finite_mean([float(one.correct.sum() / one.count.sum()) for one in bins])
         rows.append((method, spread_text(errors, 100, 2), f"{100 * confidence:.2f}", f"{100 * right:.2f}"))
-    return TextTable(("method", "ECE %", "confidence %", "right %"), tuple(rows))
+    columns = (gettext("method"), gettext("ECE %"), gettext("confidence %"), gettext("right %"))
+    return TextTable(columns, tuple(rows))
 
 
 def _residuals(found: TrialOutputs) -> TextTable:
@@ -168,7 +172,7 @@ def _residuals(found: TrialOutputs) -> TextTable:
         left = [residuals_of(found, run, edges) for run in found.runs_of(method)]
         columns: list[list[float]] = [[one.rmse for one in left], [one.mae for one in left], [one.r2 for one in left]]
         rows.append((method, *(spread_text(column, 1, 4) for column in columns)))
-    return TextTable(("method", "RMSE", "mean absolute error", "R2"), tuple(rows))
+    return TextTable((gettext("method"), "RMSE", gettext("mean absolute error"), "R2"), tuple(rows))
 
 
 def _differing(found: TrialOutputs) -> TextTable:
@@ -180,7 +184,9 @@ def _differing(found: TrialOutputs) -> TextTable:
         texts = [f"{value:.4g}" if regression else f"{100 * value:.1f}" for value in row]
         texts[i] = NOTHING
         rows.append((method, *texts))
-    return TextTable(("method", *found.methods), tuple(rows), tuple(tuple(v / top for v in row) for row in values))
+    return TextTable(
+        (gettext("method"), *found.methods), tuple(rows), tuple(tuple(v / top for v in row) for row in values)
+    )
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from letsam.languages import N_, gettext, ngettext, sentences
 from letsam.reports.drawing import INK, drawable, empty_figure, limit_losses, loss_limit
 from letsam.reports.panels import Panel, panel_of
 from letsam.reports.shift_numbers import Quantity, ShiftNumbers
@@ -41,9 +42,17 @@ def shift_panels(results: Results, found: ShiftNumbers) -> ShiftPanels:
         panel_of(
             f"shift-{one.name}",
             _title(one),
-            f"{_title(one)}, a mean over {len(complete)} shifts. {_ends(found, one, complete)}",
-            f"{_MEANING[one.name]} Severity 0: the test data as they are. Mean over {len(complete)} "
-            f"shift{'s' if len(complete) > 1 else ''} and all seeds.",
+            sentences(
+                gettext("{title}, a mean over {count} shifts.", title=_title(one), count=len(complete)),
+                _ends(found, one, complete),
+            ),
+            sentences(
+                gettext(_MEANING[one.name]),
+                gettext("Severity 0: the test data as they are."),
+                ngettext(
+                    "Mean over {count} shift and all seeds.", "Mean over {count} shifts and all seeds.", len(complete)
+                ),
+            ),
             severity_figure(results, found, one, complete, _title(one)),
         )
         for one in found.quantities
@@ -55,7 +64,9 @@ def shift_panels(results: Results, found: ShiftNumbers) -> ShiftPanels:
         panel_of(
             f"shift-kind-{place}",
             found.title(kind),
-            f"{_title(first)} of the shift {kind}. {_ends(found, first, [points])}",
+            sentences(
+                gettext("{title} of the shift {kind}.", title=_title(first), kind=kind), _ends(found, first, [points])
+            ),
             "",
             severity_figure(results, found, first, [points], found.title(kind), small=True, limits=limits),
         )
@@ -65,9 +76,9 @@ def shift_panels(results: Results, found: ShiftNumbers) -> ShiftPanels:
 
 
 _MEANING = {
-    "metric": "A flat line is a model that the shift does not harm.",
-    "error": "A line that rises is a model that stays sure of answers that become wrong.",
-    "gap": "Loss on the shifted test data minus training loss.",
+    "metric": N_("A flat line is a model that the shift does not harm."),
+    "error": N_("A line that rises is a model that stays sure of answers that become wrong."),
+    "gap": N_("Loss on the shifted test data minus training loss."),
 }
 
 
@@ -133,7 +144,7 @@ def severity_figure(
         return None
     axes.set_xticks(range(6))
     axes.set_xlim(-0.15, 5.15)
-    axes.set_xlabel("severity", fontsize=9, color=INK)
+    axes.set_xlabel(gettext("severity"), fontsize=9, color=INK)
     if limits is not None:
         axes.set_ylim(*limits)
     if one.name == "gap":
@@ -192,8 +203,7 @@ def _limits(found: ShiftNumbers, one: Quantity) -> tuple[float, float] | None:
 
 
 def _title(one: Quantity) -> str:
-    text = f"{one.title} by severity"
-    return text[0].upper() + text[1:]
+    return gettext("{quantity} by severity", quantity=one.heading)
 
 
 def _ends(found: ShiftNumbers, one: Quantity, kinds: Sequence[Points]) -> str:
@@ -203,8 +213,17 @@ def _ends(found: ShiftNumbers, one: Quantity, kinds: Sequence[Points]) -> str:
         curve = severity_curve(found, one, method, kinds)
         if curve:
             (first, start, _), (last, end, _) = curve[0], curve[-1]
-            texts.append(f"{method} from {start:.4g} at severity {first} to {end:.4g} at {last}")
-    return f"{'; '.join(texts) or 'Nothing can be drawn'}."
+            texts.append(
+                gettext(
+                    "{method} from {start} at severity {first} to {end} at {last}",
+                    method=method,
+                    start=f"{start:.4g}",
+                    first=first,
+                    end=f"{end:.4g}",
+                    last=last,
+                )
+            )
+    return gettext("{sentence}.", sentence="; ".join(texts)) if texts else gettext("Nothing can be drawn.")
 
 
 def _exact(value: float) -> float | None:

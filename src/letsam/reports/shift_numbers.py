@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from letsam.reports.metric_text import metric_scale, metric_title, percent, spread_text
+from letsam.languages import gettext
+from letsam.reports.metric_text import metric_name, metric_scale, percent, spread_text
 from letsam.reports.prediction_tables import TextTable
 from letsam.results import Results, Run, finite_mean, printable
 from letsam.results.shift_names import CLEAN_TEST, kinds_in, kinds_of_shifts, mean_over_shifts, shift_severity
 
-__all__ = ["NO_SHIFT", "Quantity", "ShiftNumbers", "shift_numbers", "shift_tables"]
+__all__ = ["Quantity", "ShiftNumbers", "shift_numbers", "shift_tables"]
 
-NO_SHIFT = "no shift"
 ALL_SEVERITIES = 5
 
 
@@ -37,6 +37,11 @@ class Quantity:
     factor: float
     digits: int
     shared: bool
+
+    @property
+    def heading(self) -> str:
+        """The title with a capital letter."""
+        return self.title[0].upper() + self.title[1:]
 
     def of(self, run: Run, shift: str) -> float:
         """The value of a run on one of its test sets; NaN where there is none."""
@@ -86,7 +91,7 @@ class ShiftNumbers:
 
     def title(self, kind: str) -> str:
         """The name of a kind, and whether the radius was learned under it."""
-        return f"{kind} (in validation)" if kind in self.validated else kind
+        return gettext("{kind} (in validation)", kind=kind) if kind in self.validated else kind
 
 
 def shift_numbers(results: Results) -> ShiftNumbers | None:
@@ -95,13 +100,16 @@ def shift_numbers(results: Results) -> ShiftNumbers | None:
     if not runs:
         return None
     scale = metric_scale(results)
-    label = f"{results.metric}{percent(results)}"
-    title = metric_title(results, "(%)").removeprefix("test ")
+    name = metric_name(results.metric)
+    label = f"{name}{percent(results)}"
+    title = f"{name} (%)" if percent(results) else name
     shared = scale.factor != 1  # a share, which stays within bounds
     quantities = [Quantity("metric", label, title, scale.factor, scale.digits, shared)]
     if any(test.get("calibration_error") is not None for run in runs for test in run.shifted.values()):
-        quantities.append(Quantity("error", "ECE %", "expected calibration error (%)", 100.0, 2, shared=True))
-    quantities.append(Quantity("gap", "gap", "generalization gap", 1.0, 3, shared=False))
+        quantities.append(
+            Quantity("error", gettext("ECE %"), gettext("expected calibration error (%)"), 100.0, 2, shared=True)
+        )
+    quantities.append(Quantity("gap", gettext("gap"), gettext("generalization gap"), 1.0, 3, shared=False))
     config = results.config
     given = config.get("learned_shift") or config.get("validation_shift")
     return ShiftNumbers(
@@ -119,16 +127,19 @@ def shift_tables(results: Results, found: ShiftNumbers) -> dict[str, TextTable]:
     Cells are means over severities and seeds.
     """
     corruption = results.metric == "accuracy"
-    columns = ["method"]
+    columns = [gettext("method")]
     for one in found.quantities:
-        columns += [one.label, f"{one.label} shifted"]
-        columns += ["mean corruption error %"] if corruption and one.name == "metric" else []
+        columns += [one.label, gettext("{quantity} shifted", quantity=one.label)]
+        columns += [gettext("mean corruption error %")] if corruption and one.name == "metric" else []
     rows = [_row(found, method, corruption=corruption) for method in found.methods]
     tables = {"methods": TextTable(tuple(columns), tuple(rows))}
     for one in found.quantities:
-        kinds = [(NO_SHIFT, [CLEAN_TEST]), *((found.title(kind), names) for kind, names in found.kinds.items())]
+        kinds = [
+            (gettext("no shift"), [CLEAN_TEST]),
+            *((found.title(kind), names) for kind, names in found.kinds.items()),
+        ]
         cells = [(printable(title), *_cells(found, one, names)) for title, names in kinds]
-        tables[one.name] = TextTable(("shift", *map(printable, found.methods)), tuple(cells))
+        tables[one.name] = TextTable((gettext("shift"), *map(printable, found.methods)), tuple(cells))
     return tables
 
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from letsam.languages import gettext, sentences, spoken_language
 from letsam.reports.panels import Panel
 from letsam.reports.prediction_tables import TextTable
 from letsam.results import printable
@@ -98,14 +100,22 @@ class StaticPage:
 
 
 def page_environment() -> Environment:
-    """Jinja, for the templates of pages; it escapes every value."""
-    return Environment(
+    """Jinja, for the templates of pages; it escapes every value. The messages are in the language that is spoken."""
+    environment = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals |= {"_": _message, "sentences": sentences, "language": spoken_language()}
+    return environment
+
+
+def _message(message: str, **values: Any) -> Markup:
+    """A message of a template, which may hold HTML, with its values escaped."""
+    text = Markup(gettext(message))
+    return text.format(**values) if values else text
 
 
 def page_style() -> Markup:

@@ -9,7 +9,16 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from letsam.reports.metric_text import NOTHING, MetricScale, metric_scale, metric_title, number_text, value_scale
+from letsam.languages import gettext
+from letsam.reports.metric_text import (
+    NOTHING,
+    MetricScale,
+    metric_name,
+    metric_scale,
+    metric_title,
+    number_text,
+    value_scale,
+)
 from letsam.results import Results, Summary, printable, summarize
 
 __all__ = [
@@ -47,14 +56,14 @@ class TableRow:
 def columns(results: Results) -> tuple[str, ...]:
     """Return the headings; the columns below all but the first hold numbers."""
     return (
-        "method",
+        gettext("method"),
         printable(metric_title(results)),
-        "test loss",
-        "gap",
-        "rho initial → final",
+        gettext("test loss"),
+        gettext("gap"),
+        gettext("rho initial → final"),
         *map(printable, _searched(results)),
-        "gradient passes",
-        "seconds",
+        gettext("gradient passes"),
+        gettext("seconds"),
     )
 
 
@@ -130,7 +139,9 @@ def markdown_table(results: Results) -> str:
 
 
 def _cells(row: Summary, most: int, scale: MetricScale, found: tuple[str, ...]) -> tuple[str, ...]:
-    method = row.method if row.count == most else f"{row.method} ({row.count}/{most} seeds)"
+    method = row.method
+    if row.count != most:
+        method = gettext("{method} ({count}/{most} seeds)", method=method, count=row.count, most=most)
     return (
         printable(method),
         _metric(row, scale),
@@ -145,13 +156,16 @@ def _cells(row: Summary, most: int, scale: MetricScale, found: tuple[str, ...]) 
 
 def _metric(row: Summary, scale: MetricScale) -> str:
     if not math.isfinite(row.test_accuracy):
-        return "diverged"
+        return gettext("diverged")
     text = scale.text(row.test_accuracy)
     if row.count > 1:
         text += f" ± {scale.text(row.test_accuracy_std)}"
     if row.skipped_steps and row.skipped_steps >= SHOWN_FROM * row.steps:
-        text += f" ({100 * row.skipped_steps / max(row.steps, row.skipped_steps):.0f} % skipped)"
-    return f"{text} ({row.diverged} diverged)" if row.diverged else text
+        share = f"{100 * row.skipped_steps / max(row.steps, row.skipped_steps):.0f}"
+        text = gettext("{value} ({share} % skipped)", value=text, share=share)
+    if row.diverged:
+        text = gettext("{value} ({count} diverged)", value=text, count=row.diverged)
+    return text
 
 
 def further_metrics(results: Results) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
@@ -166,7 +180,8 @@ def further_metrics(results: Results) -> tuple[tuple[str, ...], tuple[tuple[str,
         return (), ()
     scales = {name: value_scale(name, [abs(run.metrics.get(name, math.nan)) for run in results.runs]) for name in names}
     cells = [(printable(row.method), *(_mean_text(row, name, scales[name]) for name in names)) for row in summaries]
-    return ("method", *(printable(f"{name}{scales[name].unit}") for name in names)), tuple(cells)
+    headings = (f"{metric_name(name)}{scales[name].unit}" for name in names)
+    return (gettext("method"), *map(printable, headings)), tuple(cells)
 
 
 def further_table(results: Results) -> Table | None:

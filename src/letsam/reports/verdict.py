@@ -13,9 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from letsam.decision import FEWEST_SEEDS, LEVEL, Noise, bounds, critical_values, earlier_looks, paired
-from letsam.reports.metric_text import MetricScale, metric_scale
+from letsam.languages import gettext, listed, ngettext, sentences, translated
+from letsam.reports.metric_text import MetricScale, metric_name, metric_scale
+from letsam.reports.recorded_sentences import CHOSEN_BY, RADIUS_WARNINGS
 from letsam.reports.table import best_method
-from letsam.results import MethodName, Results, Summary, finite_mean, finite_spread, summarize
+from letsam.results import MethodName, Results, Run, Summary, finite_mean, finite_spread, summarize
+from letsam.results.metric_units import POINTS, unit_text
 
 __all__ = ["Verdict", "missing_runs", "radius_notes", "skipped_steps_note", "verdict"]
 
@@ -93,163 +96,280 @@ def skipped_steps_note(results: Results) -> str | None:
     rows = [row for row in summarize(results) if row.skipped_steps]
     if not rows:
         return None
-    counts = _listed([f"{row.method} ({row.skipped_steps:,} of {row.steps:,} steps)" for row in rows])
-    note = f"Skipped, because a loss or gradient was not finite: {counts}."
-    hardly = [
-        f"{run.method} with seed {run.seed}" for run in results.runs if 2 * run.skipped_steps >= max(run.steps, 1)
-    ]
-    if hardly:
-        note += (
-            f" Hardly trained, because at least half of their steps were skipped: {_listed(hardly)}. Their numbers say "
-            "little about the methods; try a smaller radius, a smaller learning rate or --max-grad-norm."
+    counts = [
+        gettext(
+            "{method} ({skipped} of {steps} steps)",
+            method=row.method,
+            skipped=f"{row.skipped_steps:,}",
+            steps=f"{row.steps:,}",
         )
-    return note
+        for row in rows
+    ]
+    note = gettext("Skipped, because a loss or gradient was not finite: {methods}.", methods=listed(counts))
+    hardly = [run for run in results.runs if 2 * run.skipped_steps >= max(run.steps, 1)]
+    if not hardly:
+        return note
+    return sentences(
+        note,
+        gettext("Hardly trained, because at least half of their steps were skipped: {runs}.", runs=_named_runs(hardly)),
+        gettext(
+            "Their numbers say little about the methods; try a smaller radius, a smaller learning rate or "
+            "--max-grad-norm."
+        ),
+    )
 
 
 def radius_notes(results: Results) -> list[str]:
     """What runs have shown about their learned radii: each warning with the runs that have it."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[Run]] = {}
     for run in results.runs:
         if run.radius_warning is not None:
-            found.setdefault(run.radius_warning, []).append(f"{run.method} with seed {run.seed}")
-    return [f"{_listed(runs)}: {text}." for text, runs in found.items()]
+            found.setdefault(run.radius_warning, []).append(run)
+    return [
+        gettext("{runs}: {warning}.", runs=_named_runs(runs), warning=translated(text, RADIUS_WARNINGS))
+        for text, runs in found.items()
+    ]
 
 
 def _headline(results: Results, summaries: Sequence[Summary]) -> str:
     if not summaries:
-        return "No run has finished yet, so there is nothing to report."
+        return gettext("No run has finished yet, so there is nothing to report.")
     best = best_method(tuple(summaries))
     if best is None:
-        return "Every method diverged in at least one run, so no method can be called the best."
+        return gettext("Every method diverged in at least one run, so no method can be called the best.")
     row = next(row for row in summaries if row.method == best)
-    metric, score = results.metric, _score(row, metric_scale(results))
-    end = "lowest" if results.lower_is_better else "highest"
+    metric, score = metric_name(results.metric), _score(row, metric_scale(results))
     if len(summaries) == 1:
-        return f"Only {best} has been run; it reached a test {metric} of {score}. There is nothing to compare it with."
+        return sentences(
+            gettext(
+                "Only {best} has been run; it reached a test {metric} of {score}.",
+                best=best,
+                metric=metric,
+                score=score,
+            ),
+            gettext("There is nothing to compare it with."),
+        )
+    about = {"count": len(summaries), "task": results.title, "best": best, "metric": metric, "score": score}
     lead = (
-        f"Of the {len(summaries)} methods compared on {results.title}, {best} reached the {end} mean test "
-        f"{metric}: {score}."
+        gettext(
+            "Of the {count} methods compared on {task}, {best} reached the lowest mean test {metric}: {score}.", **about
+        )
+        if results.lower_is_better
+        else gettext(
+            "Of the {count} methods compared on {task}, {best} reached the highest mean test {metric}: {score}.",
+            **about,
+        )
     )
-    others = [row.method for row in summaries if row.method != best]
+    return sentences(lead, *_leads(results, best, [row.method for row in summaries if row.method != best]))
+
+
+def _leads(results: Results, best: str, others: Sequence[str]) -> list[str]:
+    """Over which of the other methods the lead of the best one is clear, and over which it is not."""
     differences = {other: _difference(results, best, other) for other in others}
     judged = [m for m in others if differences[m].judged]
     level = [m for m in judged if not differences[m].clear]
     unjudged = [m for m in others if not differences[m].judged]
+    texts: list[str] = []
     if level:
-        lead += (
-            f" It is not clearly ahead of {_listed(level)}: over {_seeds(differences[level[0]].seeds)}, such a "
-            "difference may be chance."
+        seeds = _seeds(differences[level[0]].seeds)
+        texts.append(
+            gettext(
+                "It is not clearly ahead of {methods}: over {seeds}, such a difference may be chance.",
+                methods=listed(level),
+                seeds=seeds,
+            )
         )
+    elif len(judged) == len(others) > 1:
+        texts.append(gettext("Its lead over each of the others is larger than chance explains."))
     elif judged:
-        named = "each of the others" if len(judged) == len(others) > 1 else _listed(judged)
-        lead += f" Its lead over {named} is larger than chance explains."
+        texts.append(gettext("Its lead over {methods} is larger than chance explains.", methods=listed(judged)))
     if unjudged:
-        lead += (
-            f" Whether it is really ahead of {_listed(unjudged)} cannot be told: that takes at least "
-            f"{FEWEST_SEEDS} seeds that both have finished without diverging."
+        texts.append(
+            gettext(
+                "Whether it is really ahead of {methods} cannot be told: that takes at least {count} seeds that both "
+                "have finished without diverging.",
+                methods=listed(unjudged),
+                count=FEWEST_SEEDS,
+            )
         )
-    return lead
+    return texts
 
 
 def _comparisons(results: Results, summaries: Sequence[Summary]) -> tuple[tuple[str, str], ...]:
     fixed = tuple(row for row in summaries if row.fixed)
+    scheduled = tuple(row for row in summaries if row.scheduled)
     rivals: list[tuple[str, str]] = []
-    for kind, rows in (("fixed radii", fixed), ("schedules", tuple(row for row in summaries if row.scheduled))):
+    for rows in (fixed, scheduled):
         best = best_method(rows)
-        if best is not None:
-            rivals.append((best, f"{best}, the best of {len(rows)} {kind}" if len(rows) > 1 else best))
+        if best is None:
+            continue
+        name = best
+        if len(rows) > 1:
+            name = (
+                gettext("{best}, the best of {count} fixed radii", best=best, count=len(rows))
+                if rows is fixed
+                else gettext("{best}, the best of {count} schedules", best=best, count=len(rows))
+            )
+        rivals.append((best, name))
     rivals += [(row.method, row.method) for row in summaries if not row.learned and row.rho_initial is None]
     if not rivals:
         return ()
     by_method = {row.method: row for row in summaries}
-    sentences: list[tuple[str, str]] = []
+    found: list[tuple[str, str]] = []
     for row in summaries:
         if row.learned:
-            parts = [_compared(results, row, by_method[rival], name) for rival, name in rivals]
-            sentences.append((row.method, f"{'; '.join(parts)}."))
-    return tuple(sentences)
+            said = _compared(results, row, by_method[rivals[0][0]], rivals[0][1])
+            for rival, name in rivals[1:]:
+                clause = _compared(results, row, by_method[rival], name)
+                said = gettext("{clause}; {next_clause}", clause=said, next_clause=clause)
+            found.append((row.method, gettext("{sentence}.", sentence=said)))
+    return tuple(found)
 
 
 def _compared(results: Results, row: Summary, rival: Summary, name: str) -> str:
     difference = _difference(results, row.method, rival.method)
     if difference.seeds == 0:
-        return f"no seed shared with {name}"
+        return gettext("no seed shared with {rival}", rival=name)
     if not math.isfinite(difference.gain):
-        return f"not compared with {name}, because a run diverged"
-    scale = metric_scale(results)
-    unit = " points" if scale.factor != 1 else ""
-    cost = ""
+        return gettext("not compared with {rival}, because a run diverged", rival=name)
     if rival.gradient_passes:
-        cost = f", at {row.gradient_passes / rival.gradient_passes:.2f} times its gradient passes"
+        name = gettext(
+            "{rival}, at {ratio} times its gradient passes",
+            rival=name,
+            ratio=f"{row.gradient_passes / rival.gradient_passes:.2f}",
+        )
+    scale = metric_scale(results)
+    points = scale.factor != 1
     if difference.clear:
-        better = "better" if difference.gain > 0 else "worse"
-        return f"{abs(difference.gain):.{scale.digits}f}{unit} {better} than {name}{cost}"
+        size = unit_text(f"{abs(difference.gain):.{scale.digits}f}", POINTS if points else "")
+        if difference.gain > 0:
+            return gettext("{size} better than {rival}", size=size, rival=name)
+        return gettext("{size} worse than {rival}", size=size, rival=name)
     sign = -1 if results.lower_is_better else 1
     low, high = sorted((sign * difference.lower, sign * difference.upper))
-    mean = scale.difference(sign * difference.gain, results.metric)
+    about = {"mean": scale.difference(sign * difference.gain, results.metric), "rival": name}
+    seeds = _seeds(difference.seeds)
     if not difference.judged:
-        return f"{mean} against {name}{cost} ({_seeds(difference.seeds)} only, so it may be chance)"
-    if unit and high - low > WIDE:
-        return f"no clear difference from {name}{cost} ({mean}, which {_seeds(difference.seeds)} are too few to bound)"
-    interval = f"true value between {low:+.{scale.digits}f} and {high:+.{scale.digits}f}"
-    return f"no clear difference from {name}{cost} ({mean}, {interval})"
+        return gettext("{mean} against {rival} ({seeds} only, so it may be chance)", seeds=seeds, **about)
+    if points and high - low > WIDE:
+        return gettext(
+            "no clear difference from {rival} ({mean}, which {seeds} are too few to bound)", seeds=seeds, **about
+        )
+    return gettext(
+        "no clear difference from {rival} ({mean}, true value between {low} and {high})",
+        low=f"{low:+.{scale.digits}f}",
+        high=f"{high:+.{scale.digits}f}",
+        **about,
+    )
 
 
 def _caveats(results: Results, summaries: Sequence[Summary]) -> tuple[str, ...]:
-    caveats: list[str] = []
-    missing = missing_runs(results)
-    if missing:
-        caveats.append(
-            f"The trial is incomplete: {len(missing)} of {len(missing) + len(results.runs)} runs are missing. "
-            "Means are over the runs that finished; differences are over the seeds both methods share."
-        )
-    diverged = sum(row.diverged for row in summaries)
-    if diverged:
-        names = _listed([f"{row.method} ({row.diverged} of {row.count})" for row in summaries if row.diverged])
-        caveats.append(f"Diverged, with a loss or {results.metric} that is not finite: {names}.")
     note = skipped_steps_note(results)
-    if note is not None:
-        caveats.append(note)
+    caveats = [*_missing_note(results), *_diverged_note(results, summaries), *([] if note is None else [note])]
     caveats += radius_notes(results)
     fixed = [row for row in summaries if row.fixed]
     learned = any(row.learned for row in summaries)
+    metric = metric_name(results.metric)
     if len(fixed) == 1 and learned:
-        caveats.append(f"{fixed[0].method} is the only fixed radius here, so nothing is said about the best one.")
+        caveats.append(
+            gettext(
+                "{method} is the only fixed radius here, so nothing is said about the best one.", method=fixed[0].method
+            )
+        )
     if len(fixed) > 1 and learned:
         caveats.append(
-            f"The best of the {len(fixed)} fixed radii is chosen by its test {results.metric}, which favours it, and "
-            "its cost here leaves out the runs of the others."
+            gettext(
+                "The best of the {count} fixed radii is chosen by its test {metric}, which favours it, and its cost "
+                "here leaves out the runs of the others.",
+                count=len(fixed),
+                metric=metric,
+            )
         )
     if results.lower_is_better:
-        caveats.append(f"A lower {results.metric} is better.")
-    caveats += _model_note(results)
-    continued = [f"{run.method} with seed {run.seed}" for run in results.runs if run.continued_at]
-    if continued:
-        caveats.append(
-            f"Continued with another number of epochs, so the learning rate rose again: {_listed(continued)}. A run of "
-            "all these epochs from its start may end elsewhere."
+        caveats.append(gettext("A lower {metric} is better.", metric=metric))
+    caveats += [*_model_note(results), *_continued_note(results), *_search_note(results), *_limits(summaries)]
+    return tuple(caveats)
+
+
+def _missing_note(results: Results) -> list[str]:
+    missing = len(missing_runs(results))
+    if not missing:
+        return []
+    total = missing + len(results.runs)
+    return [
+        gettext("The trial is incomplete: {count} of {total} runs are missing.", count=missing, total=total),
+        gettext("Means are over the runs that finished; differences are over the seeds both methods share."),
+    ]
+
+
+def _diverged_note(results: Results, summaries: Sequence[Summary]) -> list[str]:
+    diverged = [row for row in summaries if row.diverged]
+    if not diverged:
+        return []
+    names = [
+        gettext("{method} ({diverged} of {count})", method=row.method, diverged=row.diverged, count=row.count)
+        for row in diverged
+    ]
+    return [
+        gettext(
+            "Diverged, with a loss or {metric} that is not finite: {methods}.",
+            metric=metric_name(results.metric),
+            methods=listed(names),
         )
+    ]
+
+
+def _continued_note(results: Results) -> list[str]:
+    continued = [run for run in results.runs if run.continued_at]
+    if not continued:
+        return []
+    runs = _named_runs(continued)
+    return [
+        gettext("Continued with another number of epochs, so the learning rate rose again: {runs}.", runs=runs),
+        gettext("A run of all these epochs from its start may end elsewhere."),
+    ]
+
+
+def _search_note(results: Results) -> list[str]:
     search, count = results.config.get("search"), results.config.get("search_trials")
-    if isinstance(search, list) and isinstance(count, int):
-        caveats.append(
-            f"{_listed([str(name) for name in search])} of the base optimizer were tuned for each method by {count} "
-            "trials on held-out training data; gradient passes and seconds leave the search out."
+    if not (isinstance(search, list) and isinstance(count, int)):
+        return []
+    return [
+        gettext(
+            "{names} of the base optimizer were tuned for each method by {count} trials on held-out training data; "
+            "gradient passes and seconds leave the search out.",
+            names=listed([str(name) for name in search]),
+            count=count,
         )
-    if len(summaries) > 1:
-        caveats.append(
-            f"The test set chose the best of the {len(summaries)} methods, so its mean is likely to be too good. That "
-            f"any statement about a lead or a clear difference here is wrong has a probability of at most "
-            f"{100 * LEVEL:g} %, if the differences between runs are roughly normal."
-        )
-    if len(summaries) > 2:
-        pairs = len(summaries) * (len(summaries) - 1) // 2
-        caveats.append(
-            f"All {pairs} pairs of methods are compared here, so each needs stronger evidence than a verdict on two of "
-            "them."
+    ]
+
+
+def _limits(summaries: Sequence[Summary]) -> list[str]:
+    """What such numbers can say at all."""
+    texts: list[str] = []
+    count = len(summaries)
+    if count > 1:
+        texts += [
+            gettext(
+                "The test set chose the best of the {count} methods, so its mean is likely to be too good.", count=count
+            ),
+            gettext(
+                "That any statement about a lead or a clear difference here is wrong has a probability of at most "
+                "{level} %, if the differences between runs are roughly normal.",
+                level=f"{100 * LEVEL:g}",
+            ),
+        ]
+    if count > 2:
+        texts.append(
+            gettext(
+                "All {pairs} pairs of methods are compared here, so each needs stronger evidence than a verdict on two "
+                "of them.",
+                pairs=count * (count - 1) // 2,
+            )
         )
     if summaries:
-        caveats.append("All this holds for this task, this test set and these settings.")
-    return tuple(caveats)
+        texts.append(gettext("All this holds for this task, this test set and these settings."))
+    return texts
 
 
 def _model_note(results: Results) -> list[str]:
@@ -258,9 +378,15 @@ def _model_note(results: Results) -> list[str]:
     if not isinstance(model, Mapping):
         return []
     method, seed, chosen_by = (str(model.get(name)) for name in ("method", "seed", "chosen_by"))
-    note = f"The folder model holds {method} with seed {seed}, trained on all the training data"
-    favours = " That favours its number on the test data." if " test " in chosen_by else ""
-    return [f"{note}; it was chosen {chosen_by}.{favours}"]
+    note = gettext(
+        "The folder model holds {method} with seed {seed}, trained on all the training data; it was chosen "
+        "{chosen_by}.",
+        method=method,
+        seed=seed,
+        chosen_by=translated(chosen_by, CHOSEN_BY),
+    )
+    favours = gettext("That favours its number on the test data.") if " test " in chosen_by else ""
+    return [sentences(note, favours)]
 
 
 def _difference(results: Results, method: str, rival: str) -> _Difference:
@@ -280,15 +406,20 @@ def _difference(results: Results, method: str, rival: str) -> _Difference:
 
 
 def _seeds(count: int) -> str:
-    return "one seed" if count == 1 else f"{count} seeds"
+    return ngettext("one seed", "{count} seeds", count)
+
+
+def _named_runs(runs: Sequence[Run]) -> str:
+    return listed([gettext("{method} with seed {seed}", method=run.method, seed=run.seed) for run in runs])
 
 
 def _score(row: Summary, scale: MetricScale) -> str:
-    mean = scale.text(row.test_accuracy)
+    mean = f"{scale.text(row.test_accuracy)}{scale.unit}"
     if row.count == 1:
-        return f"{mean}{scale.unit} (one seed)"
-    return f"{mean} ± {scale.text(row.test_accuracy_std)}{scale.unit} over {row.count} seeds"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+        return gettext("{mean} (one seed)", mean=mean)
+    return gettext(
+        "{mean} ± {spread} over {count} seeds",
+        mean=scale.text(row.test_accuracy),
+        spread=f"{scale.text(row.test_accuracy_std)}{scale.unit}",
+        count=row.count,
+    )

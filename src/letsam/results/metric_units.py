@@ -6,17 +6,36 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from letsam.languages import N_, gettext
+
 if TYPE_CHECKING:
     from letsam.results.records import Results
 
-__all__ = ["ON_OLD_DATA", "UNDER_SHIFT", "MetricScale", "metric_scale", "number_text", "value_scale"]
+__all__ = [
+    "ON_OLD_DATA",
+    "POINTS",
+    "UNDER_SHIFT",
+    "MetricScale",
+    "metric_name",
+    "metric_scale",
+    "number_text",
+    "unit_text",
+    "value_scale",
+]
 
 PERCENT = ("accuracy", "balanced accuracy", "exact match", "mean corruption error")
 HUNDREDTHS = ("BLEU",)
 BOUNDED = ("R2", "Spearman", "AUROC", "F1", "log loss", "Matthews correlation", "Pearson-Spearman correlation")
 UNDER_SHIFT = " under shift"  # ends the name of the mean of a metric over shifted test sets
 ON_OLD_DATA = " on old data"  # ends the name of a metric on the test samples of earlier data
+POINTS = " points"  # the unit of a difference of shares, in records
 MOST_DIGITS = 8
+
+# What metrics are called; others, such as F1 or a metric of the user, are called the same in all languages.
+_NAMES = (
+    *(N_("accuracy"), N_("balanced accuracy"), N_("exact match"), N_("mean corruption error"), N_("log loss")),
+    *(N_("Matthews correlation"), N_("Pearson-Spearman correlation"), N_("loss"), N_("perplexity"), N_("error")),
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +59,9 @@ class MetricScale:
     def difference(self, value: float, metric: str) -> str:
         """A difference of two values, with its sign; `value` is multiplied by the factor already."""
         text = format(value, f"+.{self.digits}f" if abs(value) < 1e9 else "+.2e")
-        return f"{text} points" if self.factor != 1 else f"{text} in {metric}"
+        if self.factor != 1:
+            return gettext("{number} points", number=text)
+        return gettext("{number} in {metric}", number=text, metric=metric_name(metric))
 
 
 def metric_scale(results: Results) -> MetricScale:
@@ -76,5 +97,32 @@ def value_scale(metric: str, sizes: list[float]) -> MetricScale:
 def number_text(value: float, form: str = ".2f") -> str:
     """The number in this format; "diverged" if it is not finite, in scientific notation if it is very large."""
     if not math.isfinite(value):
-        return "diverged"
+        return gettext("diverged")
     return format(value, form if abs(value) < 1e9 else ".2e")  # before a run diverges, its losses have up to 30 digits
+
+
+def metric_name(metric: str) -> str:
+    """What a metric is called in the language that is spoken.
+
+    Example:
+        >>> metric_name("accuracy under shift")
+        'accuracy under shift'
+    """
+    for ending, message in ((UNDER_SHIFT, N_("{metric} under shift")), (ON_OLD_DATA, N_("{metric} on old data"))):
+        if metric.endswith(ending):
+            return gettext(message, metric=metric_name(metric.removesuffix(ending)))
+    return gettext(metric) if metric in _NAMES else metric
+
+
+def unit_text(number: str, unit: str) -> str:
+    """A number with its unit.
+
+    Args:
+        number: as text.
+        unit: as records have it: `POINTS`, or nothing.
+
+    Example:
+        >>> unit_text("1.5", POINTS)
+        '1.5 points'
+    """
+    return gettext("{number} points", number=number) if unit == POINTS else number + unit

@@ -23,7 +23,7 @@ function base(panel, more = {}) {
 
 const marker = (method, size) => ({ color: method.color, size, symbol: method.symbol, line: { width: 0 } });
 const line = (method, width = method.width) => ({ color: method.color, width, dash: method.dash });
-const epochs = { title: { text: "epoch" }, rangemode: "tozero" };
+const epochs = { title: { text: gettext("epoch") }, rangemode: "tozero" };
 const zero = () => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: 0, y1: 0, line: { color: css("--soft"), width: 1 } });
 
 function within(values, limit) {
@@ -48,13 +48,13 @@ function dots(panel) {
     const y = escaped(method.name);
     traces.push({
       type: "scatter", mode: "markers", x: values, y: values.map(() => y), marker: { ...marker(method, 9), opacity: 0.6 },
-      customdata: runs.map((run) => run.seed), hovertemplate: `${y}<br>seed %{customdata}: %{x:.4~g}<extra></extra>`,
+      customdata: runs.map((run) => run.seed), hovertemplate: `${y}<br>${gettext("seed {seed}", { seed: "%{customdata}" })}: %{x:.4~g}<extra></extra>`,
     });
     if (center !== null) {
       traces.push({
         type: "scatter", mode: "markers", x: [center], y: [y],
         marker: { symbol: "line-ns", size: 18, line: { width: 3, color: method.color } },
-        hovertemplate: `${y}<br>mean: %{x:.4~g}<extra></extra>`,
+        hovertemplate: `${y}<br>${gettext("mean")}: %{x:.4~g}<extra></extra>`,
       });
     }
   }
@@ -69,7 +69,7 @@ function dots(panel) {
   return {
     traces,
     layout: base(panel, { height: Math.max(220, 100 + 24 * names.length), yaxis: order, xaxis: { nticks: 6, ...cut } }),
-    head: ["method", "mean", "standard deviation", "seeds"],
+    head: [gettext("method"), gettext("mean"), gettext("standard deviation"), gettext("seeds")],
     rows: [...rows].reverse().map((row) => [row.method.name, short(row.mean), short(spread(row.values)), row.runs.length]),
   };
 }
@@ -116,7 +116,7 @@ function curves(panel) {
     traces.push({
       type: "scatter", mode: points.length > 1 ? "lines" : "markers", x, y: points.map((point) => point.mean),
       line: line(method), marker: marker(method, 8), customdata: points.map((point) => short(point.spread)),
-      hovertemplate: `${name}<br>epoch %{x}: %{y:.4~g} ± %{customdata}<extra></extra>`,
+      hovertemplate: `${name}<br>${gettext("epoch {epoch}", { epoch: "%{x}" })}: %{y:.4~g} ± %{customdata}<extra></extra>`,
     });
     rows.push(...points.map((p) => [method.name, p.epoch, short(p.mean), short(p.spread)]));
   }
@@ -124,7 +124,7 @@ function curves(panel) {
   const shapes = panel.column === "generalization_gap" ? [zero()] : [];
   return {
     traces, rows, layout: base(panel, { xaxis: epochs, yaxis: cut, shapes }),
-    head: ["method", "epoch", "mean", "standard deviation"],
+    head: [gettext("method"), gettext("epoch"), gettext("mean"), gettext("standard deviation")],
   };
 }
 
@@ -139,12 +139,13 @@ function byRun(panel, column, change = (y) => y) {
       traces.push({
         type: "scatter", mode: x.length > 1 ? "lines" : "markers", x, y: y.map(change), line: style,
         marker: marker(method, 8), customdata: y.map((value) => short(value)),
-        hovertemplate: `${escaped(method.name)}, seed ${run.seed}<br>epoch %{x:.3~g}: %{customdata}<extra></extra>`,
+        hovertemplate: `${gettext("{method}, seed {seed}", { method: escaped(method.name), seed: run.seed })}<br>`
+          + `${gettext("epoch {epoch}", { epoch: "%{x:.3~g}" })}: %{customdata}<extra></extra>`,
       });
       rows.push([method.name, run.seed, short(y[0]), short(y[y.length - 1])]);
     }
   }
-  return { traces, rows, head: ["method", "seed", "first", "last"] };
+  return { traces, rows, head: [gettext("method"), gettext("seed"), gettext("first"), gettext("last")] };
 }
 
 function radius(panel) {
@@ -203,13 +204,15 @@ function reliability(panel) {
       type: "scatter", mode: "lines+markers", x, y, line: line(method),
       marker: { ...marker(method), size: bins.map((bin) => 4 + 10 * Math.sqrt(bin.count / sum(bins.map((b) => b.count)))) },
       customdata: bins.map((bin) => bin.count),
-      hovertemplate: `${escaped(method.name)}<br>confidence %{x:.1f} %, right %{y:.1f} %<br>%{customdata} answers<extra></extra>`,
+      hovertemplate: `${escaped(method.name)}<br>`
+        + `${gettext("confidence {confidence} %, right {right} %", { confidence: "%{x:.1f}", right: "%{y:.1f}" })}<br>`
+        + `${gettext("{count} answers", { count: "%{customdata}" })}<extra></extra>`,
     });
     bins.forEach((bin, i) => rows.push([method.name, fixed(x[i], 1), fixed(y[i], 1), bin.count]));
   }
   const range = { range: [-2, 102], dtick: 20 };
-  const axes = { xaxis: { title: { text: "confidence %" }, ...range }, yaxis: { title: { text: "right answers %" }, ...range } };
-  return { traces, rows, layout: base(panel, { height: 380, ...axes }), head: ["method", "confidence %", "right %", "answers"] };
+  const axes = { xaxis: { title: { text: gettext("confidence %") }, ...range }, yaxis: { title: { text: gettext("right answers %") }, ...range } };
+  return { traces, rows, layout: base(panel, { height: 380, ...axes }), head: [gettext("method"), gettext("confidence %"), gettext("right %"), gettext("answers")] };
 }
 
 function classDots(panel) {
@@ -227,12 +230,11 @@ function classDots(panel) {
     });
     x.forEach((value, i) => rows.push([found.classes[i], method.name, short(value)]));
   }
-  const labels = { F1: "f1", Precision: "precision", Recall: "recall" };
-  const title = Object.keys(labels).find((name) => labels[name] === score);
+  const title = { f1: "F1", precision: gettext("Precision"), recall: gettext("Recall") }[score];
   const order = { type: "category", categoryorder: "array", categoryarray: [...names].reverse(), range: [-0.6, names.length - 0.4], dtick: 1 };
   return {
-    traces, rows, head: ["class", "method", `${title} %`],
-    layout: base({ title: `${title} of each class (%)` }, { height: Math.max(240, 100 + 22 * names.length), yaxis: order }),
+    traces, rows, head: [gettext("class"), gettext("method"), `${title} %`],
+    layout: base({ title: gettext("{score} of each class (%)", { score: title }) }, { height: Math.max(240, 100 + 22 * names.length), yaxis: order }),
   };
 }
 
@@ -244,14 +246,15 @@ function fits(panel) {
     const y = found.targets.map((_, i) => mean(runs.map((run) => run.predicted[i])));
     traces.push({
       type: "scatter", mode: "markers", x: found.targets, y, marker: { ...marker(method, 6), opacity: 0.6 },
-      hovertemplate: `${escaped(method.name)}<br>target %{x:.4~g}, predicted %{y:.4~g}<extra></extra>`,
+      hovertemplate: `${escaped(method.name)}<br>`
+        + `${gettext("target {target}, predicted {predicted}", { target: "%{x:.4~g}", predicted: "%{y:.4~g}" })}<extra></extra>`,
     });
     y.forEach((value, i) => rows.push([method.name, short(found.targets[i]), short(value)]));
   }
   const ends = [Math.min(...found.targets), Math.max(...found.targets)];
   traces.push({ type: "scatter", mode: "lines", x: ends, y: ends, hoverinfo: "skip", line: { color: css("--soft"), width: 1, dash: "dot" } });
-  const axes = { xaxis: { title: { text: "target" } }, yaxis: { title: { text: "predicted" } } };
-  return { traces, rows, layout: base(panel, { height: 380, ...axes }), head: ["method", "target", "predicted"] };
+  const axes = { xaxis: { title: { text: gettext("target") } }, yaxis: { title: { text: gettext("predicted") } } };
+  return { traces, rows, layout: base(panel, { height: 380, ...axes }), head: [gettext("method"), gettext("target"), gettext("predicted")] };
 }
 
 function residuals(panel) {
@@ -263,12 +266,13 @@ function residuals(panel) {
     const y = middles.map((_, bin) => mean(runs.map((run) => (100 * run.counts[bin]) / sum(run.counts))));
     traces.push({
       type: "scatter", mode: "lines", x: middles, y, line: { ...line(method), shape: "hvh" },
-      hovertemplate: `${escaped(method.name)}<br>residual %{x:.3~g}: %{y:.1f} % of the samples<extra></extra>`,
+      hovertemplate: `${escaped(method.name)}<br>`
+        + `${gettext("residual {residual}: {share} % of the samples", { residual: "%{x:.3~g}", share: "%{y:.1f}" })}<extra></extra>`,
     });
     y.forEach((value, bin) => rows.push([method.name, short(middles[bin]), short(value)]));
   }
-  const axes = { xaxis: { title: { text: "target minus prediction" } }, yaxis: { title: { text: "samples %" }, rangemode: "tozero" } };
-  return { traces, rows, layout: base(panel, axes), head: ["method", "residual", "samples %"] };
+  const axes = { xaxis: { title: { text: gettext("target minus prediction") } }, yaxis: { title: { text: gettext("samples %") }, rangemode: "tozero" } };
+  return { traces, rows, layout: base(panel, axes), head: [gettext("method"), gettext("residual"), gettext("samples %")] };
 }
 
 const makers = { dots, curves, radius, hypergradient, reliability, classes: classDots, fits, residuals };

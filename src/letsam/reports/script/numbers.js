@@ -7,6 +7,12 @@ const panels = JSON.parse(find("#panels").textContent);
 const on = { seeds: new Set(data.seeds), methods: new Set(data.methods.keys()) };
 const DASH = "\u2013";
 
+// what the page says, in its language: a message in English, with {name} for each of the values
+const messages = panels.messages ?? {};
+const gettext = (message, values = {}) => Object.entries(values).reduce(
+  (text, [name, value]) => text.replaceAll(`{${name}}`, () => value), messages[message] ?? message,
+);
+
 // numbers as text, as Python's format() writes them
 const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
 const sum = (values) => values.reduce((total, value) => total + value, 0);
@@ -37,7 +43,7 @@ function general(value, digits) {
 }
 
 function plain(value, digits) {
-  if (!isNumber(value)) return "diverged";
+  if (!isNumber(value)) return gettext("diverged");
   if (Math.abs(value) < 1e9) return fixed(value, digits);
   return value.toExponential(2).replace(/e([+-])(\d)$/, "e$10$2");
 }

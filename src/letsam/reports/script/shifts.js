@@ -38,17 +38,17 @@ function severity(panel) {
       type: "scatter", mode: points.length > 2 ? "lines" : "lines+markers", x: points.map((point) => point.severity),
       y: points.map((point) => point.mean), line: line(method), marker: marker(method, 7),
       customdata: points.map((point) => short(point.spread)),
-      hovertemplate: `${escaped(method.name)}<br>severity %{x}: %{y:.4~g} ± %{customdata}<extra></extra>`,
+      hovertemplate: `${escaped(method.name)}<br>${gettext("severity {severity}", { severity: "%{x}" })}: %{y:.4~g} ± %{customdata}<extra></extra>`,
     });
     rows.push(...points.map((point) => [method.name, point.severity, short(point.mean), short(point.spread)]));
   }
   const cut = within(traces.flatMap((trace) => trace.y), one.limit);
   const yaxis = small && one.shared ? sharedRange(quantity) : cut;
-  const xaxis = { title: { text: "severity" }, range: [-0.15, 5.15], dtick: 1, zeroline: false };
+  const xaxis = { title: { text: gettext("severity") }, range: [-0.15, 5.15], dtick: 1, zeroline: false };
   const title = small ? shifts.titles[panel.kind] : one.title;
   return {
     traces, rows, layout: base({ title }, { height: small ? 230 : 320, xaxis, yaxis: small ? { ...yaxis, nticks: 5 } : yaxis }),
-    head: ["method", "severity", "mean", "standard deviation"],
+    head: [gettext("method"), gettext("severity"), gettext("mean"), gettext("standard deviation")],
   };
 }
 

@@ -18,8 +18,9 @@ function updateResults() {
     const value = mean(runs.map((run) => run.final.test_accuracy));
     const better = best === null || (panels.lower ? value < best.value : value > best.value);
     if (!row.hidden && value !== null && better) best = { value, row };
-    find(".name", row).textContent =
-      data.methods[method].name + (runs.length === most ? "" : ` (${runs.length}/${most} seeds)`);
+    const name = data.methods[method].name;
+    find(".name", row).textContent = runs.length === most
+      ? name : gettext("{method} ({count}/{most} seeds)", { method: name, count: runs.length, most });
     setRow(row, resultCells(runs, data.methods[method].learned));
   });
   rows.forEach((row) => row.classList.toggle("best", best !== null && row === best.row));
@@ -33,9 +34,10 @@ function resultCells(runs, learned) {
   if (mean(values) !== null) {
     const steps = sum(of("steps")), skipped = sum(of("skipped_steps")), diverged = runs.filter((run) => run.diverged);
     if (skipped && skipped >= 0.01 * steps) {
-      metric += ` (${fixed((100 * skipped) / Math.max(steps, skipped), 0)} % skipped)`;
+      const share = fixed((100 * skipped) / Math.max(steps, skipped), 0);
+      metric = gettext("{value} ({share} % skipped)", { value: metric, share });
     }
-    if (diverged.length) metric += ` (${diverged.length} diverged)`;
+    if (diverged.length) metric = gettext("{value} ({count} diverged)", { value: metric, count: diverged.length });
   }
   const first = of("rho_initial").filter((rho) => rho !== null), last = of("rho_final").filter((rho) => rho !== null);
   let radius = DASH;
@@ -85,7 +87,9 @@ function updateConfusion() {
       const count = counts[j];
       cell.textContent = count === null ? DASH : count ? fixed(count, runs.length > 1 ? 1 : 0) : "0";
       cell.style.setProperty("--shade", ((count || 0) / total).toFixed(3));
-      cell.title = `${fixed((100 * (count || 0)) / total, 1)} % of ${found.classes[i]} are taken for ${found.classes[j]}`;
+      cell.title = gettext("{share} % of {one} are taken for {other}", {
+        share: fixed((100 * (count || 0)) / total, 1), one: found.classes[i], other: found.classes[j],
+      });
     });
   });
 }
