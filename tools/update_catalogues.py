@@ -32,10 +32,13 @@ KEYWORDS = {"_": None, "gettext": None, "ngettext": (1, 2), "N_": None}
 
 def messages_of_code(source: Path = SOURCE) -> Catalog:
     """The messages in the code, with the files that they are in."""
-    options = {"**.j2": {"trim_blocks": "true", "lstrip_blocks": "true", "silent": "false"}}
+    options = {
+        "**.j2": {"trim_blocks": "true", "lstrip_blocks": "true", "silent": "false"},
+        "reports/script/**.js": {"parse_template_string": "true"},
+    }
     found = Catalog(project="letsam", fuzzy=False)
-    for file, _, message, comments, context in extract_from_dir(source, METHODS, options, KEYWORDS):
-        found.add(message, None, [(f"src/letsam/{file}", None)], auto_comments=comments, context=context)
+    for file, line, message, comments, context in extract_from_dir(source, METHODS, options, KEYWORDS):
+        found.add(message, None, [(f"src/letsam/{file}", line)], auto_comments=comments, context=context)
     return found
 
 
@@ -60,9 +63,9 @@ def main() -> None:
         path.parent.mkdir(exist_ok=True)
         catalogue = updated(path, template)
         text = io.BytesIO()
-        write_po(text, catalogue, width=100, sort_by_file=True, omit_header=True)
+        write_po(text, catalogue, width=100, sort_by_file=True, omit_header=True, include_lineno=False)
         path.write_bytes(HEAD.format(language=language, plurals=catalogue.plural_forms).encode() + text.getvalue())
-        missing = sum(1 for message in catalogue if message.id and not message.string)
+        missing = sum(1 for message in catalogue if message.id and not all(message.string or [""]))
         print(f"{path.relative_to(SOURCE.parents[1])}: {len(catalogue)} messages, {missing} without a translation")
 
 

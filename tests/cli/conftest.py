@@ -44,7 +44,7 @@ def real_report() -> None:
 def _quick_report(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "real_report" not in request.fixturenames:
 
-        def write_report(results: Results, path: Path) -> None:
+        def write_report(results: Results, path: Path, language: str = "en") -> None:
             path.write_text(f"<p>{len(results.runs)} runs</p>")
 
         monkeypatch.setattr("letsam.reports.html.write_report", write_report)

@@ -6,6 +6,7 @@ from letsam.cli import options
 from letsam.cli.commands import app, print_findings
 from letsam.cli.guidance import EXAMPLES
 from letsam.cli.terminal import print_line
+from letsam.languages import check_language
 
 __all__ = ["audit_command"]
 
@@ -20,6 +21,7 @@ def audit_command(asked: options.AuditArguments, data: options.DataArguments) ->
     """
     from letsam.cli.auditing_task import add_audit, audit_config, audit_of, check_same_data, save_audit
 
+    check_language(asked.language)
     config = audit_config(asked, data)
     into = asked.out if asked.out is not None and asked.out.is_dir() else None
     task = config.load_task()
@@ -27,7 +29,7 @@ def audit_command(asked: options.AuditArguments, data: options.DataArguments) ->
         check_same_data(into, task)
     found = audit_of(config, task)
     if into is not None:
-        add_audit(found, into, config)
+        add_audit(found, into, config, asked.language)
     elif asked.out is not None:
         save_audit(found, asked.out)
     if not found:

@@ -69,8 +69,8 @@ def check_same_data(folder: Path, task: Task) -> None:
         raise ValueError(f"{path}: holds runs on other data: {difference}")
 
 
-def add_audit(found: Audit, folder: Path, config: TrialConfig) -> None:
-    """Put an audit in the place of that of a trial, and make its report again."""
+def add_audit(found: Audit, folder: Path, config: TrialConfig, language: str) -> None:
+    """Put an audit in the place of that of a trial, and make its report again in this language."""
     from letsam.reports.html import write_report
     from letsam.training.task_audit import audit_record
     from letsam.training.trial import REPORT, RESULTS
@@ -80,7 +80,7 @@ def add_audit(found: Audit, folder: Path, config: TrialConfig) -> None:
     with locked_folder(folder):
         results = dataclasses.replace(Results.load(folder / RESULTS), audit=record)
         results.save(folder / RESULTS)
-        write_report(results, folder / REPORT)
+        write_report(results, folder / REPORT, language)
 
 
 def audit_for_record(

@@ -26,6 +26,7 @@ from letsam.cli.terminal import (
     print_table,
     print_verdict,
 )
+from letsam.languages import ENGLISH, check_language
 from letsam.results import locked_folder, printable
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def trial_command(
 
     check_executor(executor, jobs)
     check_export(export)
+    check_language(run.language)
     if export is not None and not refit_best:
         raise ValueError(f"`export` needs --refit-best, which writes a model, got {export!r} without it")
     parsed, numbers = options.parse_methods(methods), options.parse_seeds(seeds)
@@ -171,11 +173,11 @@ def _run_trial(
         if fabric.is_global_zero:
             print_results(results)
             results = conclude_trial(results, folder, verdict)
-            write_report(results, folder / trial.REPORT)
+            write_report(results, folder / trial.REPORT, run.language)
             print_last_verdict(results)
             print_line(f"report: {folder / trial.REPORT}")
         if refit_best:
-            save_winner(config, results, splits, fabric, folder, export)
+            save_winner(config, results, splits, fabric, folder, export, run.language)
 
 
 @app.command("predict", epilog=EXAMPLES["predict"])
@@ -209,13 +211,15 @@ def predict_command(
 @app.command("report", epilog=EXAMPLES["report"])
 def report_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a trial, with its results.json.")],
+    language: options.Language = ENGLISH,
 ) -> None:
     """Make table, verdict and report of a trial again. Reads its results.json."""
     from letsam.reports.html import write_report
     from letsam.results import Results
 
+    check_language(language)
     results = Results.load(folder / "results.json")
-    write_report(results, folder / "report.html")
+    write_report(results, folder / "report.html", language)
     print_results(results)
     print_last_verdict(results)
     print_line(f"report: {folder / 'report.html'}")

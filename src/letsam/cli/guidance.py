@@ -65,7 +65,7 @@ EXAMPLES = {
             "letsam train --from runs/model",
         ),
         ("predict", "how-to/models", "letsam predict runs/model new-patients.csv --out predictions.csv"),
-        ("report", "how-to/report", "letsam report runs/patients"),
+        ("report", "how-to/report", "letsam report runs/patients", "letsam report runs/patients --language ja"),
         ("decide", "how-to/decision", "letsam decide runs/patients --baseline sam:0.05 --minimum-effect 1"),
         ("doctor", "how-to/doctor", "letsam doctor train.py:make_optimizer"),
         (

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from letsam.cli.drift_options import DriftArguments
+from letsam.languages import ENGLISH, known_languages
 
 if TYPE_CHECKING:
     from letsam.data import DataOptions
@@ -52,6 +53,16 @@ def complete_tasks(incomplete: str) -> list[str]:
     return [name for name in [*(name for name, _ in available_tasks()), *shown] if name.startswith(incomplete)]
 
 
+def complete_languages(incomplete: str) -> list[str]:
+    """For the shell: the languages of reports.
+
+    Example:
+        >>> complete_languages("j")
+        ['ja']
+    """
+    return [language for language in known_languages() if language.startswith(incomplete)]
+
+
 Methods = Annotated[
     str | None,
     typer.Option(
@@ -81,6 +92,11 @@ Jobs = Annotated[int, typer.Option(help="Runs in parallel, each in a process wit
 CheckpointSteps = Annotated[int | None, typer.Option(help="Write a checkpoint every so many steps of an epoch, too.")]
 ExecutorOption = Annotated[
     str, typer.Option(help="Where runs are trained: joblib (here), dask://HOST:PORT, ray://HOST:PORT or ray://auto.")
+]
+
+Language = Annotated[
+    str,
+    typer.Option(help=f"Language of the report: {' or '.join(known_languages())}.", autocompletion=complete_languages),
 ]
 
 _TASK = "A file or folder of data, hf:NAME, a task's name, path/to/file.py:function or package.module:function."
@@ -124,6 +140,7 @@ class RunArguments:
         int | None,
         typer.Option(help="Processes that read data that is not in memory.  [default: cores - 1, up to 8, for files]"),
     ] = None
+    language: Language = ENGLISH
 
     def logs(self, folder: Path) -> LogTo | None:
         """Where the runs of results in this folder are logged, if anywhere."""
@@ -286,6 +303,7 @@ class AuditArguments:
     out: Annotated[
         Path | None, typer.Option(help="JSON file for the findings, or the folder of a trial, for its report.")
     ] = None
+    language: Language = ENGLISH
 
 
 def takes(*groups: type[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

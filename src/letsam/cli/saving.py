@@ -40,9 +40,15 @@ def save_run(training: Training, results: Results, folder: Path, export: str | N
 
 
 def save_winner(
-    config: TrialConfig, results: Results, splits: SplitCache, fabric: Fabric, folder: Path, export: str | None
+    config: TrialConfig,
+    results: Results,
+    splits: SplitCache,
+    fabric: Fabric,
+    folder: Path,
+    export: str | None,
+    language: str,
 ) -> None:
-    """Train the winner of a trial and write its model, unless the folder holds it already."""
+    """Train the winner of a trial and write its model, unless the folder holds it already; name it in the report."""
     from letsam.model_folder.refit_best import is_written, train_winner
     from letsam.reports.html import write_report
 
@@ -58,5 +64,5 @@ def save_winner(
         chosen = {name: config_of_model[name] for name in ("method", "seed", "chosen_by")}
         results = dataclasses.replace(results, config={**results.config, "refit_best": chosen})
         results.save(folder / "results.json")
-        write_report(results, folder / "report.html")
+        write_report(results, folder / "report.html", language)
         print_line(f"model: {folder / 'model'} ({chosen['method']}, chosen {chosen['chosen_by']})")

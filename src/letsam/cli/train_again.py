@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["train_again"]
 
-_ALLOWED = ("task", "out", "resume", "device", "log", "test")
+_ALLOWED = ("task", "out", "resume", "device", "log", "test", "language")
 """Options that do not change what is trained."""
 
 
@@ -128,7 +128,7 @@ def _retune_again(
         finished.save_predictions(folder)
         results = dataclasses.replace(nothing, runs=(finished.run,))
         results.save(folder / RESULTS)
-        write_report(results, folder / REPORT)
+        write_report(results, folder / REPORT, run.language)
         print_results(results)
         model = TrainedModel.of(training, results, champion.config["chosen_by"])
         again = dataclasses.replace(record, options=results.config)

@@ -16,6 +16,7 @@ from letsam.cli.drift_options import DriftArguments
 from letsam.cli.guidance import EXAMPLES
 from letsam.cli.live import live_trial
 from letsam.cli.terminal import interruptible, print_inferred, print_line, print_results
+from letsam.languages import check_language
 from letsam.results import locked_folder
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def train_command(
     from letsam.training.methods import Method
 
     check_export(export)
+    check_language(run.language)
     if checkpoint_steps is not None:
         checks.whole("checkpoint_steps", checkpoint_steps, 1)
     if repeated is not None:
@@ -101,7 +103,9 @@ def _train(
         print_audit(found if new else None)
     with locked_folder(folder) if fabric.is_global_zero else nullcontext():
         how = {"resume": run.resume, "more_epochs": run.epochs is not None and config.release is None}
-        _train_in(folder, splits, config, fabric, found, **how, steps=steps, export=export, logs=logs)
+        _train_in(
+            folder, splits, config, fabric, found, **how, steps=steps, export=export, logs=logs, language=run.language
+        )
 
 
 def _train_in(
@@ -116,6 +120,7 @@ def _train_in(
     steps: int | None,
     export: str | None,
     logs: LogTo | None,
+    language: str,
 ) -> None:
     """The run of `letsam train`, in a folder that no other process writes to."""
     from letsam.cli.saving import save_run
@@ -179,7 +184,7 @@ def _train_in(
         for one in done:
             one.save_predictions(folder)
         results.save(folder / RESULTS)
-        write_report(results, folder / REPORT)
+        write_report(results, folder / REPORT, language)
         print_results(results)
         print_line(f"checkpoint: {paths[runs[-1]]}")
         print_line(f"report: {folder / REPORT}")

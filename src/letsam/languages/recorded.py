@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from letsam.languages.catalogues import ENGLISH, spoken_language
 from letsam.languages.messages import gettext
@@ -16,24 +16,30 @@ from letsam.languages.messages import gettext
 __all__ = ["translated"]
 
 
-def translated(text: str, messages: Sequence[str]) -> str:
+def translated(text: str, messages: Sequence[str], within: Mapping[str, Sequence[str]] | None = None) -> str:
     """A recorded sentence in the language that is spoken; as it is, if it is made of no message.
 
     Args:
         text: in English.
-        messages: it may be made of, with ``{name}`` for each value; the first that fits is taken. A value that is a
-            message itself, such as the name of a bound, is translated as well.
+        messages: it may be made of, with ``{name}`` for each value; the first that fits is taken.
+        within: for placeholders whose values are translated as well: the messages that these may be made of. Other
+            values, such as names of files and columns, stay as they are.
 
     Example:
-        >>> translated("held out 3 rows", ("held out {count} rows",))
-        'held out 3 rows'
+        >>> from letsam.languages import speaking
+        >>> with speaking("ja"):
+        ...     print(translated("row 3", ("row {place}",)))
+        行 3
     """
     if spoken_language() == ENGLISH:
         return text
+    within = within or {}
     for message in messages:
         found = _pattern(message).fullmatch(text)
         if found is not None:
-            return gettext(message, **{name: translated(value, messages) for name, value in found.groupdict().items()})
+            values = found.groupdict()
+            known = {name: translated(values[name], within[name], within) for name in values if name in within}
+            return gettext(message, **(values | known))
     return text
 
 

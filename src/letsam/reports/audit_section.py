@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from letsam.languages import N_, gettext, sentences, translated
+from letsam.languages import N_, gettext, sentences
 from letsam.reports.metric_text import NOTHING
-from letsam.reports.recorded_sentences import AUDIT_FINDINGS, SAMPLE_NAMES
+from letsam.reports.recorded_sentences import audit_text, sample_name
 from letsam.results import Results
 
 __all__ = ["AuditSection", "ShownFinding", "audit_section"]
@@ -64,9 +64,9 @@ def audit_section(results: Results) -> AuditSection | None:
             one["code"],
             one["severity"],
             _count(one["count"], one["total"]),
-            _parts(translated(one["what"], AUDIT_FINDINGS)),
-            _parts(translated(one["change"], AUDIT_FINDINGS)),
-            tuple(translated(name, SAMPLE_NAMES) for name in one["samples"]),
+            _parts(audit_text(one["what"])),
+            _parts(audit_text(one["change"])),
+            tuple(map(sample_name, one["samples"])),
         )
         for one in audit["findings"]
     )

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from letsam.languages import gettext, translated
-from letsam.reports.recorded_sentences import SAMPLE_NAMES
+from letsam.languages import gettext
+from letsam.reports.recorded_sentences import sample_name
 from letsam.reports.trial_outputs import TrialOutputs
 
 __all__ = ["Contested", "contested_samples", "pairwise_disagreement"]
@@ -77,7 +77,7 @@ def _answers(found: TrialOutputs, values: NDArray[np.float64]) -> NDArray[np.int
 
 
 def _contested(found: TrialOutputs, means: list[NDArray[np.float64]], index: int, size: float) -> Contested:
-    name = translated(found.samples[index], SAMPLE_NAMES) if found.samples else str(index)
+    name = sample_name(found.samples[index]) if found.samples else str(index)
     if found.kind == "regression":
         texts = [(_numbers(mean[index]), None) for mean in means]
         return Contested(index, name, size, _numbers(found.targets[index]), tuple(texts))

@@ -15,7 +15,7 @@ from typing import Any
 from markupsafe import Markup
 
 from letsam.decision import Decision, explanation, headline, numbers_beneath
-from letsam.languages import ENGLISH, check_language, gettext, script_messages, speaking, translated
+from letsam.languages import ENGLISH, check_language, gettext, script_messages, speaking
 from letsam.reports import table
 from letsam.reports.audit_section import audit_section
 from letsam.reports.downloads import downloads_of
@@ -24,7 +24,7 @@ from letsam.reports.page_data import json_for_page, live_figures, page_data
 from letsam.reports.panels import class_panel, reliability_panel, residual_panels, sections_of
 from letsam.reports.plotly_bundle import packed_plotly, script_hash
 from letsam.reports.prediction_tables import prediction_tables, scores_of_runs
-from letsam.reports.recorded_sentences import INFERRED
+from letsam.reports.recorded_sentences import inferred_text
 from letsam.reports.shift_figures import shift_panels
 from letsam.reports.shift_numbers import ShiftNumbers, shift_numbers, shift_tables
 from letsam.reports.static_page import page_environment, page_style
@@ -217,7 +217,7 @@ def _decision(results: Results) -> dict[str, Any] | None:
 
 def _inferred(results: Results) -> tuple[tuple[str, str], ...]:
     """What was inferred from files of data; records have it in English."""
-    return tuple((translated(what, INFERRED), translated(value, INFERRED)) for what, value in results.inferred)
+    return tuple(inferred_text(what, value) for what, value in results.inferred)
 
 
 def _pairs(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -6,11 +6,12 @@ they are made of; the tests make such records and see that each is translated.
 
 from __future__ import annotations
 
-from letsam.languages import N_
+from letsam.languages import N_, translated
+from letsam.results.metric_units import METRIC_NAMES
 
-__all__ = ["AUDIT_FINDINGS", "CHOSEN_BY", "INFERRED", "RADIUS_WARNINGS", "SAMPLE_NAMES"]
+__all__ = ["audit_text", "chosen_text", "inferred_text", "radius_text", "sample_name"]
 
-RADIUS_WARNINGS = (
+_RADIUS_WARNINGS = (
     N_("the learned radius is at its upper bound, {bound}: it would be larger if it could (`LogAdam(bounds=...)`)"),
     N_("the learned radius is at its lower bound, {bound}: it would be smaller if it could (`LogAdam(bounds=...)`)"),
     N_(
@@ -28,7 +29,7 @@ RADIUS_WARNINGS = (
     ),
 )
 
-CHOSEN_BY = (
+_CHOSEN_BY = (
     N_("because it was the only one"),
     N_("among {count} by the lowest mean validation loss over {seeds} seeds"),
     N_("among {count} by the lowest mean validation loss of one seed"),
@@ -38,15 +39,15 @@ CHOSEN_BY = (
     N_("among {count} by the lowest mean test {metric} of one seed"),
 )
 
-SAMPLE_NAMES = (
+_SAMPLE_NAMES = (
     N_("{name} (training: {other})"),
-    N_("{name} ({other})"),
+    N_("{name} (training sample {place})"),
     N_("validation sample {place}"),
     N_("training sample {place}"),
     N_("row {place}"),
 )
 
-AUDIT_FINDINGS = (
+_AUDIT_FINDINGS = (
     N_(
         "{count} of {total} validation samples are training samples, {differing} of them with another target, such as "
         "{sample}"
@@ -78,7 +79,6 @@ AUDIT_FINDINGS = (
     N_("with {count} validation samples, their choice moves the learned radius as much as the prior does"),
     N_("hold out about {count}, or use `RotatingFolds`"),
     N_("hold out at least {count}, or use `RotatingFolds`"),
-    *SAMPLE_NAMES,
 )
 
 _WHAT = (
@@ -89,9 +89,18 @@ _WHAT = (
     *(N_("validation shift"), N_("inputs"), N_("augmentation"), N_("reading"), N_("texts"), N_("vocabulary")),
     *(N_("texts without a word"), N_("recordings"), N_("channels"), N_("length"), N_("images"), N_("image size")),
     *(N_("brightness"), N_("columns"), N_("validation data"), N_("splits not used"), N_("kind"), N_("imbalance")),
-    *(N_("warning"), N_("skipped"), N_("not read"), N_("empty folders"), N_("none"), N_("grey"), N_("colour")),
-    *(N_("classification"), N_("several labels"), N_("regression"), N_("multilabel")),
+    *(N_("warning"), N_("skipped"), N_("not read"), N_("empty folders"), N_("samples")),
 )
+
+_LIST = N_("{first}, {second}")
+_MORE = N_("{names} and {count} more")
+_KINDS = (N_("classification"), N_("several labels"), N_("regression"), N_("multilabel"))
+_RATES = (N_("{rates} samples a second"),)
+_LENGTHS = (N_("{low} to {high}, mean {mean}"),)
+_LEFT_OUT = (
+    *(N_("{name} (unique to each row)"), N_("{name} (constant)"), N_("{name} (empty)"), N_("{name} (sentences)")),
+)
+_COLOURS = (N_("{colours}, with {count} grey images among {total}"), N_("grey"), N_("colour"))
 
 _VALUES = (
     N_("{file}: {rows} rows, {columns} columns"),
@@ -110,7 +119,6 @@ _VALUES = (
     N_("{count} of {file}, left out"),
     N_("{ratio} times the smallest"),
     N_("the largest class has {ratio} times the smallest"),
-    N_("{low} to {high}, mean {mean}"),
     N_("--text COLUMN trains on the sentences of a column instead"),
     N_("{metric} (lower is better), as the classes differ much in size; also {others}"),
     N_("{metric} (lower is better); also {others}"),
@@ -123,12 +131,14 @@ _VALUES = (
     N_("{share} held out, the latest by {time}"),
     N_("{share} held out, groups of {group} kept whole"),
     N_("{share} held out"),
+    N_("shifts by up to {pixels} pixels and flips"),
+    N_("shifts by up to {pixels} pixels"),
     N_("kept in memory"),
     N_("decoded when read: {size} MiB in all"),
-    N_("{colours}, with {count} grey images among {total}"),
     N_("{width} x {height} pixels, {colours}"),
     N_("{width} x {height} pixels"),
     N_("{column}: {lengths} tokens, cut after {most}"),
+    *_LENGTHS,
     N_("{count} tokens, made of the training texts"),
     N_("{count} tokens, those of the model"),
     N_("{count} tokens, that of {model}"),
@@ -138,8 +148,7 @@ _VALUES = (
     N_("{count} files of other kinds, such as {name}"),
     N_("1 file of another kind: {name}"),
     N_("values up to {largest}, scaled to 8 bits"),
-    N_("{number} to {other} s, {rates}"),
-    N_("{rates} samples a second"),
+    N_("{low} to {high} s, {rates}"),
     N_("{count} of {total} are averaged to one"),
     N_("{seconds} s: shorter ones are padded with silence, longer ones cut to their middle"),
     N_("log-mel, {bands} bands x {times} times, of {rate} samples a second"),
@@ -152,7 +161,49 @@ _VALUES = (
         "{shift}, learned from {count} deployed inputs; the AUC of a classifier that tells them from the training data "
         "is {auc} with this shift, {clean} without"
     ),
-    N_("{names} and {count} more"),
+    N_("{names} and {count} more classes have a single training sample"),
+    N_("{names} and {count} more classes have no test sample"),
+    N_("{count} of {total} test samples are in the training data as well"),
+    N_("{count} of {total} test samples is in the training data as well"),
+    N_("{count} of {total} validation samples are in the training data as well"),
+    N_("{count} of {total} validation samples is in the training data as well"),
+    N_("{names} have a single training sample"),
+    N_("{names} has a single training sample"),
+    N_("{names} have no test sample"),
+    N_("{names} has no test sample"),
+    _MORE,
+    *(N_("none"), *_KINDS),
 )
 
-INFERRED = (*_WHAT, *_VALUES)
+
+def radius_text(recorded: str) -> str:
+    """The warning of a run about its radius."""
+    return translated(recorded, _RADIUS_WARNINGS)
+
+
+def chosen_text(recorded: str) -> str:
+    """What chose the model of ``--refit-best``."""
+    return translated(recorded, _CHOSEN_BY, {"metric": METRIC_NAMES})
+
+
+def sample_name(recorded: str) -> str:
+    """The name of a sample; one that the user has given stays as it is."""
+    return translated(recorded, _SAMPLE_NAMES, {"name": _SAMPLE_NAMES, "other": _SAMPLE_NAMES})
+
+
+def audit_text(recorded: str) -> str:
+    """What an audit has found, or what to change."""
+    several = (_LIST, *_SAMPLE_NAMES)
+    named = dict.fromkeys(("name", "other", "sample", "first"), _SAMPLE_NAMES)
+    return translated(recorded, _AUDIT_FINDINGS, {**named, "samples": several, "second": several})
+
+
+def inferred_text(what: str, value: str) -> tuple[str, str]:
+    """A row about files of data."""
+    several = (_LIST, *METRIC_NAMES)
+    metrics = {"metric": METRIC_NAMES, "first": METRIC_NAMES, "others": several, "second": several}
+    within = {**metrics, "kind": _KINDS, "colours": _COLOURS, "rates": _RATES, "lengths": _LENGTHS}
+    if what == "columns left out":
+        columns = (_MORE, _LIST, *_LEFT_OUT)
+        return translated(what, _WHAT), translated(value, columns, dict.fromkeys(("first", "second", "names"), columns))
+    return translated(what, _WHAT), translated(value, _VALUES, within)

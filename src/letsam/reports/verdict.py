@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from letsam.decision import FEWEST_SEEDS, LEVEL, Noise, bounds, critical_values, earlier_looks, paired
-from letsam.languages import gettext, listed, ngettext, sentences, translated
+from letsam.languages import gettext, listed, ngettext, sentences
 from letsam.reports.metric_text import MetricScale, metric_name, metric_scale
-from letsam.reports.recorded_sentences import CHOSEN_BY, RADIUS_WARNINGS
+from letsam.reports.recorded_sentences import chosen_text, radius_text
 from letsam.reports.table import best_method
 from letsam.results import MethodName, Results, Run, Summary, finite_mean, finite_spread, summarize
 from letsam.results.metric_units import POINTS, unit_text
@@ -126,8 +126,7 @@ def radius_notes(results: Results) -> list[str]:
         if run.radius_warning is not None:
             found.setdefault(run.radius_warning, []).append(run)
     return [
-        gettext("{runs}: {warning}.", runs=_named_runs(runs), warning=translated(text, RADIUS_WARNINGS))
-        for text, runs in found.items()
+        gettext("{runs}: {warning}.", runs=_named_runs(runs), warning=radius_text(text)) for text, runs in found.items()
     ]
 
 
@@ -383,7 +382,7 @@ def _model_note(results: Results) -> list[str]:
         "{chosen_by}.",
         method=method,
         seed=seed,
-        chosen_by=translated(chosen_by, CHOSEN_BY),
+        chosen_by=chosen_text(chosen_by),
     )
     favours = gettext("That favours its number on the test data.") if " test " in chosen_by else ""
     return [sentences(note, favours)]

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from letsam.results.records import Results
 
 __all__ = [
+    "METRIC_NAMES",
     "ON_OLD_DATA",
     "POINTS",
     "UNDER_SHIFT",
@@ -32,9 +33,9 @@ POINTS = " points"  # the unit of a difference of shares, in records
 MOST_DIGITS = 8
 
 # What metrics are called; others, such as F1 or a metric of the user, are called the same in all languages.
-_NAMES = (
+METRIC_NAMES = (
     *(N_("accuracy"), N_("balanced accuracy"), N_("exact match"), N_("mean corruption error"), N_("log loss")),
-    *(N_("Matthews correlation"), N_("Pearson-Spearman correlation"), N_("loss"), N_("perplexity"), N_("error")),
+    *(N_("Matthews correlation"), N_("Pearson-Spearman correlation"), N_("loss"), N_("perplexity")),
 )
 
 
@@ -111,7 +112,7 @@ def metric_name(metric: str) -> str:
     for ending, message in ((UNDER_SHIFT, N_("{metric} under shift")), (ON_OLD_DATA, N_("{metric} on old data"))):
         if metric.endswith(ending):
             return gettext(message, metric=metric_name(metric.removesuffix(ending)))
-    return gettext(metric) if metric in _NAMES else metric
+    return gettext(metric) if metric in METRIC_NAMES else metric
 
 
 def unit_text(number: str, unit: str) -> str:
