@@ -36,7 +36,7 @@ def call(*arguments: object) -> tuple[int, str, str]:
 def train(data: object, out: object, *options: str, target: str | None = "target") -> None:
     """A model; its report is not made."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("letsam.reports.html.write_report", lambda results, path: path.write_text("page"))
+        patch.setattr("letsam.reports.html.write_report", lambda results, path, *_: path.write_text("page"))
         named = () if target is None else ("--target", target)
         status, _, err = call("train", data, *named, *options, "--out", out)
     assert status == 0, err

@@ -51,7 +51,7 @@ def test_ci_calls_the_readmes_commands() -> None:
 
 @pytest.mark.slow
 def test_the_demo_shows_what_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("letsam.reports.html.write_report", lambda results, path: None)  # `tests/reports` makes it
+    monkeypatch.setattr("letsam.reports.html.write_report", lambda results, path, *_: None)  # `tests/reports` makes it
     # Without the radii between; the rows that are left show what the text under the table says.
     methods = "sgd,sam:0.05,sam:0.5,asam:0.2,asam:5,lets-sam,lets-asam"
     arguments = ["trial", "digits", "--label-noise", "0.4", "--methods", methods, "--seeds", "1"]

@@ -44,7 +44,7 @@ def train_digits(folder: Path) -> Path:
     train, _ = digits_table()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()):
         patch.chdir(folder)
-        patch.setattr("letsam.reports.html.write_report", lambda results, path: path.write_text("page"))
+        patch.setattr("letsam.reports.html.write_report", lambda results, path, *_: path.write_text("page"))
         train.to_csv("digits.csv", index=False)
         options = ("--target", "target", "--test-share", "0.4", "--method", "sam", "--epochs", "8", "--out", "out")
         assert run(("train", "digits.csv", *options)) == 0

@@ -20,10 +20,12 @@ def test_the_page_of_the_report(
     real_report: None, here: Path, letsam_run: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     commands = re.findall(r"^letsam (.*)$", (ROOT / PAGE).read_text(encoding="utf-8"), re.M)
-    assert len(commands) == 2
-    trial, report = (letsam_run(*shlex.split(command)) for command in commands)
+    assert len(commands) == 3
+    trial, report = (letsam_run(*shlex.split(command)) for command in commands[:2])
     assert trial[0] == report[0] == 0
     page = Path("runs/quick/report.html").read_text(encoding="utf-8")
+    assert letsam_run(*shlex.split(commands[2]))[0] == 0
+    assert '<html lang="ja">' in Path("runs/quick/report.html").read_text(encoding="utf-8")
     for section in ("Results by class", "Calibration", "Where the methods disagree", "Confusion matrix"):
         assert f">{section}</h" in page
     capsys.readouterr()

@@ -25,7 +25,7 @@ def commands(title: str) -> list[list[str]]:
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("letsam.reports.html.write_report", lambda results, path: path.write_text("report"))
+    monkeypatch.setattr("letsam.reports.html.write_report", lambda results, path, *_: path.write_text("report"))
 
 
 def finished(command: list[str], *, epochs: int) -> Results:

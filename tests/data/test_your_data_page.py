@@ -31,7 +31,7 @@ def results(path: str) -> Results:
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("letsam.reports.html.write_report", lambda results, path: path.write_text("report"))
+    monkeypatch.setattr("letsam.reports.html.write_report", lambda results, path, *_: path.write_text("report"))
 
 
 def predictions() -> list[dict[str, str]]:

@@ -74,7 +74,7 @@ def test_the_code_of_the_first_page_does_what_the_page_says(here: Path, capsys: 
 
 @pytest.mark.slow
 def test_the_trial_of_the_first_page(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("letsam.reports.html.write_report", lambda results, path: None)  # `tests/reports` makes it
+    monkeypatch.setattr("letsam.reports.html.write_report", lambda results, path, *_: None)  # `tests/reports` makes it
     (command,) = [arguments for arguments in commands_on("docs/start.md") if arguments[0] == "trial"]
     assert run([*command, "--seeds", "1", "--epochs", "20"]) == 0
     found = {one.method: one.test_accuracy for one in Results.load("runs/first/results.json").runs}

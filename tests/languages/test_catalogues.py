@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import letsam
-from letsam.languages import check_language, gettext, known_languages, listed, ngettext, sentences, speaking
+from letsam.languages import check_language, gettext, known_languages, list_text, ngettext, sentences, speaking
 from letsam.languages.catalogues import FOLDER, catalogue_of, script_messages, spoken_language
 
 pytest.importorskip("babel")
@@ -139,11 +139,11 @@ def test_the_language_is_that_of_the_context() -> None:
         assert spoken_language() == "ja"
         assert gettext("Skip to the results") == "結果に移動"
         assert ngettext("{count} seed", "{count} seeds", 1) == "1 シード"
-        assert listed(["a", "b", "c"]) == "a、b、c"
+        assert list_text(["a", "b", "c"]) == "a、b、c"
         assert sentences("一。", "", "二。") == "一。二。"
         assert gettext("no catalogue has this {value}", value=3) == "no catalogue has this 3"
         with speaking("en"):
-            assert listed(["a", "b", "c"]) == "a, b and c"
+            assert list_text(["a", "b", "c"]) == "a, b and c"
         assert spoken_language() == "ja"
     assert (spoken_language(), gettext("")) == ("en", "")
 

@@ -27,12 +27,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     champion(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr("letsam.reports.html.write_report", lambda results, path: path.write_text("page"))
+        patch.setattr("letsam.reports.html.write_report", lambda results, path, *_: path.write_text("page"))
         patch.setattr("letsam.operation.promotion.Promotion.verdict", "go")
         assert run(["retune", "wine", "new.csv", *QUICK, "--out", "v"]) == 0
         patch.undo()
         patch.chdir(folder)
-        patch.setattr("letsam.reports.html.write_report", lambda results, path: path.write_text("page"))
+        patch.setattr("letsam.reports.html.write_report", lambda results, path, *_: path.write_text("page"))
         assert run(["retune", "v", "new.csv", *QUICK, "--lr", "1e-9"]) == 1
         assert run(["retune", "v/v0001", "new.csv", *QUICK, "--lr", "1e-9", "--old", "old.csv"]) == 1
     return folder / "v"

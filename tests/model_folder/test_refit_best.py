@@ -138,7 +138,7 @@ def test_with_validation_data_of_its_own_the_radius_is_learned_again(tmp_path: P
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from letsam.cli import run as command
 
-    monkeypatch.setattr("letsam.reports.html.write_report", lambda results, path: path.write_text("page"))
+    monkeypatch.setattr("letsam.reports.html.write_report", lambda results, path, *_: path.write_text("page"))
     arguments = ("trial", "digits", "--train-size", "100", "--methods", "sgd,lets-sam", "--seeds", "1", "--epochs", "2")
     out = ("--out", str(tmp_path), "--refit-best")
     assert command([*arguments, *out]) == 0

@@ -23,7 +23,7 @@ from tiny_pretrained import tiny_bert, tiny_vit
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("letsam.reports.html.write_report", lambda results, path: path.write_text("page"))
+    monkeypatch.setattr("letsam.reports.html.write_report", lambda results, path, *_: path.write_text("page"))
     return tmp_path
 
 

@@ -25,7 +25,7 @@ from retune_cases import QUICK, champion
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("letsam.reports.html.write_report", lambda results, path: path.write_text("page"))
+    monkeypatch.setattr("letsam.reports.html.write_report", lambda results, path, *_: path.write_text("page"))
     return tmp_path
 
 

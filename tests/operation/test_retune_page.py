@@ -19,7 +19,7 @@ PAGE = "docs/how-to/retune.md"
 @pytest.mark.slow
 def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("letsam.reports.html.write_report", lambda results, path: path.write_text("page"))
+    monkeypatch.setattr("letsam.reports.html.write_report", lambda results, path, *_: path.write_text("page"))
     (code,) = blocks_of(PAGE)
     run_code(code, PAGE, {})
     commands = commands_of((ROOT / PAGE).read_text(encoding="utf-8"))

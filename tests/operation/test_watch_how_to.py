@@ -28,7 +28,7 @@ def rows_of(title: str) -> list[list[str]]:
 @pytest.mark.slow
 def test_commands_and_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("letsam.reports.html.write_report", lambda results, path: path.write_text("page"))
+    monkeypatch.setattr("letsam.reports.html.write_report", lambda results, path, *_: path.write_text("page"))
     files, expected, python = blocks_of(PAGE)
     names = run_code(files, PAGE, {})
     statuses = [run(command) for command in commands_of(section_of(PAGE, "Try it"))]

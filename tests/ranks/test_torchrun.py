@@ -43,7 +43,7 @@ import json, os, sys
 from letsam import cli
 from letsam.reports import html
 
-html.write_report = lambda results, path: None  # not what is tested here, and slow
+html.write_report = lambda results, path, *_: None  # not what is tested here, and slow
 
 for arguments in json.loads(sys.argv[1]):
     status = cli.run(arguments)
@@ -55,7 +55,7 @@ for arguments in json.loads(sys.argv[1]):
 @pytest.fixture(autouse=True)
 def _no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process; the ranks that torchrun starts make it."""
-    monkeypatch.setattr("letsam.reports.html.write_report", lambda results, path: None)
+    monkeypatch.setattr("letsam.reports.html.write_report", lambda results, path, *_: None)
 
 
 def launched(*arguments: str) -> tuple[int, str]:

@@ -62,7 +62,7 @@ class Page(HTMLParser):
 def test_the_page_is_one_file(five, html, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "letsam.reports.html.render_report",
-        lambda results, predictions: html if (results, predictions) == (five, ()) else "",
+        lambda results, predictions, language: html if (results, predictions, language) == (five, (), "en") else "",
     )
     path = tmp_path / "out" / "report.html"
     write_report(five, path)
@@ -219,7 +219,7 @@ def test_the_page_repeats_the_verdict_with_its_numbers(five):
     assert "Numbers of this verdict" not in render_report(five)
 
 
-def test_reports_import_nothing_of_the_project_but_results_and_decisions():
+def test_reports_import_nothing_of_the_project_but_languages_results_and_decisions():
     folder = Path(figures.__file__).parent
     imported = set()
     for file in folder.glob("*.py"):
@@ -230,5 +230,5 @@ def test_reports_import_nothing_of_the_project_but_results_and_decisions():
             elif isinstance(node, ast.Import):
                 imported |= {alias.name for alias in node.names}
     ours = {name for name in imported if name.startswith("letsam") and not name.startswith("letsam.reports")}
-    assert {name.split(".")[1] for name in ours} == {"results", "decision"}
+    assert {name.split(".")[1] for name in ours} == {"languages", "results", "decision"}
     assert "matplotlib.pyplot" not in imported

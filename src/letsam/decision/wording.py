@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from letsam.decision.decision_record import Decision
-from letsam.languages import gettext, listed, ngettext, sentences
+from letsam.languages import gettext, list_text, ngettext, sentences
 from letsam.results.metric_units import metric_name, unit_text
 
 __all__ = ["explanation", "headline", "numbers_beneath"]
@@ -48,7 +48,7 @@ def numbers_beneath(found: Decision) -> tuple[tuple[str, str], ...]:
         (gettext("mean gain"), _signed(found, found.gain) if found.seeds else unknown),
         (gettext("bounds of the true gain"), _interval(found)),
         (gettext("error rate of a bound"), _error_rate(found)),
-        (gettext("looks at this comparison"), listed(looks) or gettext("none with enough seeds")),
+        (gettext("looks at this comparison"), list_text(looks) or gettext("none with enough seeds")),
         (gettext("standard deviation over seeds"), unknown if found.spread is None else _plain(found, found.spread)),
         (
             gettext("standard error from the test samples"),
@@ -176,7 +176,7 @@ def _cost(found: Decision) -> str:
         costs.append(gettext("{ratio} times the training time ({new} s instead of {old} s)", **values))
     if not costs:
         return ""
-    text = gettext("A training takes {costs}.", costs=listed(costs))
+    text = gettext("A training takes {costs}.", costs=list_text(costs))
     if found.cost_per_pass is None:
         return text
     extra = (found.passes[1] - found.passes[0]) * found.cost_per_pass

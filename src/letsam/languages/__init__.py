@@ -10,7 +10,7 @@ A language is a folder here with a catalogue ``letsam.po`` (gettext); nothing el
 English needs none. ``python tools/update_catalogues.py`` brings the catalogues up to date with the code.
 
 A message is a whole sentence or label with named placeholders, so that a language can order its words. Sentences are
-put together by `sentences` and `listed`, not by ``+``, as languages differ in what stands between them.
+put together by `sentences` and `list_text`, not by ``+``, as languages differ in what stands between them.
 """
 
 from letsam.languages.catalogues import (
@@ -21,7 +21,7 @@ from letsam.languages.catalogues import (
     speaking,
     spoken_language,
 )
-from letsam.languages.messages import N_, gettext, listed, ngettext, sentences
+from letsam.languages.messages import N_, gettext, list_text, ngettext, sentences
 from letsam.languages.recorded import translated
 
 __all__ = [
@@ -30,7 +30,7 @@ __all__ = [
     "check_language",
     "gettext",
     "known_languages",
-    "listed",
+    "list_text",
     "ngettext",
     "script_messages",
     "sentences",

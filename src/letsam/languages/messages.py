@@ -7,7 +7,7 @@ from typing import Any
 
 from letsam.languages.catalogues import spoken
 
-__all__ = ["N_", "gettext", "listed", "ngettext", "sentences"]
+__all__ = ["N_", "gettext", "list_text", "ngettext", "sentences"]
 
 
 def gettext(message: str, /, **values: Any) -> str:
@@ -46,11 +46,11 @@ def N_(message: str) -> str:
     return message
 
 
-def listed(texts: Iterable[str]) -> str:
+def list_text(texts: Iterable[str]) -> str:
     """The texts as a list within a sentence.
 
     Example:
-        >>> listed(["sgd", "sam", "asam"])
+        >>> list_text(["sgd", "sam", "asam"])
         'sgd, sam and asam'
     """
     names = list(texts)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from letsam.decision import FEWEST_SEEDS, LEVEL, Noise, bounds, critical_values, earlier_looks, paired
-from letsam.languages import gettext, listed, ngettext, sentences
+from letsam.languages import gettext, list_text, ngettext, sentences
 from letsam.reports.metric_text import MetricScale, metric_name, metric_scale
 from letsam.reports.recorded_sentences import chosen_text, radius_text
 from letsam.reports.table import best_method
@@ -105,7 +105,7 @@ def skipped_steps_note(results: Results) -> str | None:
         )
         for row in rows
     ]
-    note = gettext("Skipped, because a loss or gradient was not finite: {methods}.", methods=listed(counts))
+    note = gettext("Skipped, because a loss or gradient was not finite: {methods}.", methods=list_text(counts))
     hardly = [run for run in results.runs if 2 * run.skipped_steps >= max(run.steps, 1)]
     if not hardly:
         return note
@@ -174,20 +174,20 @@ def _leads(results: Results, best: str, others: Sequence[str]) -> list[str]:
         texts.append(
             gettext(
                 "It is not clearly ahead of {methods}: over {seeds}, such a difference may be chance.",
-                methods=listed(level),
+                methods=list_text(level),
                 seeds=seeds,
             )
         )
     elif len(judged) == len(others) > 1:
         texts.append(gettext("Its lead over each of the others is larger than chance explains."))
     elif judged:
-        texts.append(gettext("Its lead over {methods} is larger than chance explains.", methods=listed(judged)))
+        texts.append(gettext("Its lead over {methods} is larger than chance explains.", methods=list_text(judged)))
     if unjudged:
         texts.append(
             gettext(
                 "Whether it is really ahead of {methods} cannot be told: that takes at least {count} seeds that both "
                 "have finished without diverging.",
-                methods=listed(unjudged),
+                methods=list_text(unjudged),
                 count=FEWEST_SEEDS,
             )
         )
@@ -296,8 +296,10 @@ def _missing_note(results: Results) -> list[str]:
         return []
     total = missing + len(results.runs)
     return [
-        gettext("The trial is incomplete: {count} of {total} runs are missing.", count=missing, total=total),
-        gettext("Means are over the runs that finished; differences are over the seeds both methods share."),
+        sentences(
+            gettext("The trial is incomplete: {count} of {total} runs are missing.", count=missing, total=total),
+            gettext("Means are over the runs that finished; differences are over the seeds both methods share."),
+        )
     ]
 
 
@@ -313,7 +315,7 @@ def _diverged_note(results: Results, summaries: Sequence[Summary]) -> list[str]:
         gettext(
             "Diverged, with a loss or {metric} that is not finite: {methods}.",
             metric=metric_name(results.metric),
-            methods=listed(names),
+            methods=list_text(names),
         )
     ]
 
@@ -324,8 +326,10 @@ def _continued_note(results: Results) -> list[str]:
         return []
     runs = _named_runs(continued)
     return [
-        gettext("Continued with another number of epochs, so the learning rate rose again: {runs}.", runs=runs),
-        gettext("A run of all these epochs from its start may end elsewhere."),
+        sentences(
+            gettext("Continued with another number of epochs, so the learning rate rose again: {runs}.", runs=runs),
+            gettext("A run of all these epochs from its start may end elsewhere."),
+        )
     ]
 
 
@@ -337,7 +341,7 @@ def _search_note(results: Results) -> list[str]:
         gettext(
             "{names} of the base optimizer were tuned for each method by {count} trials on held-out training data; "
             "gradient passes and seconds leave the search out.",
-            names=listed([str(name) for name in search]),
+            names=list_text([str(name) for name in search]),
             count=count,
         )
     ]
@@ -348,16 +352,19 @@ def _limits(summaries: Sequence[Summary]) -> list[str]:
     texts: list[str] = []
     count = len(summaries)
     if count > 1:
-        texts += [
-            gettext(
-                "The test set chose the best of the {count} methods, so its mean is likely to be too good.", count=count
-            ),
-            gettext(
-                "That any statement about a lead or a clear difference here is wrong has a probability of at most "
-                "{level} %, if the differences between runs are roughly normal.",
-                level=f"{100 * LEVEL:g}",
-            ),
-        ]
+        texts.append(
+            sentences(
+                gettext(
+                    "The test set chose the best of the {count} methods, so its mean is likely to be too good.",
+                    count=count,
+                ),
+                gettext(
+                    "That any statement about a lead or a clear difference here is wrong has a probability of at most "
+                    "{level} %, if the differences between runs are roughly normal.",
+                    level=f"{100 * LEVEL:g}",
+                ),
+            )
+        )
     if count > 2:
         texts.append(
             gettext(
@@ -409,7 +416,7 @@ def _seeds(count: int) -> str:
 
 
 def _named_runs(runs: Sequence[Run]) -> str:
-    return listed([gettext("{method} with seed {seed}", method=run.method, seed=run.seed) for run in runs])
+    return list_text([gettext("{method} with seed {seed}", method=run.method, seed=run.seed) for run in runs])
 
 
 def _score(row: Summary, scale: MetricScale) -> str:
