@@ -64,9 +64,9 @@ def test_the_template_has_what_the_code_marks(template: Catalog) -> None:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_catalogue_has_every_message_and_no_other(language: str, template: Catalog) -> None:
     found = read(language)
-    wanted, known = ({one.id for one in catalogue if one.id} for catalogue in (template, found))
+    wanted, known = ({texts(one.id) for one in catalogue if one.id} for catalogue in (template, found))
     hint = "python tools/update_catalogues.py, then translate what is new"
-    assert (sorted(map(str, wanted - known)), sorted(map(str, known - wanted))) == ([], []), hint
+    assert (sorted(wanted - known), sorted(known - wanted)) == ([], []), hint
     assert not found.obsolete
     for one in found:
         said = texts(one.string)
@@ -92,6 +92,17 @@ def test_a_catalogue_is_as_the_tool_writes_it(
     monkeypatch.setattr(sys, "argv", ["update_catalogues.py"])
     main()
     assert path.read_bytes() == (FOLDER / language / "letsam.po").read_bytes()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_catalogue_uses_the_terms_of_the_pages(language: str) -> None:
+    """The last column of the page of terms has the words that are not used."""
+    page = (Path(__file__).parents[2] / "docs" / language / "terms.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[3] for line in page.splitlines() if line.startswith("|")][2:]
+    avoided = {word for row in rows for word in re.split("[、,] *", row.strip()) if word}
+    assert len(avoided) > 20
+    said = [text for one in read(language) if one.id for text in texts(one.string)]
+    assert [(word, text) for word in sorted(avoided) for text in said if word in text] == []
 
 
 def test_new_messages_come_without_a_translation_and_old_ones_go(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from letsam.decision import decide
 from letsam.languages import spoken_language
 from letsam.reports.html import render_report, write_report
 from letsam.results import Results
+from letsam.results.predicted import Predictions
 from report_cases import make_run, predictions_of, trial, with_shifts
 from report_languages import check_same_page
 from reports.browser import Opened, chromium
@@ -63,6 +64,10 @@ def with_metric(results: Results, metric: str) -> Results:
     return dataclasses.replace(results, runs=runs)
 
 
+def in_both(results: Results, predictions: tuple[Predictions, ...] = ()) -> tuple[str, str]:
+    return render_report(results, predictions, "en"), render_report(results, predictions, "ja")
+
+
 @pytest.mark.parametrize("kind", ["classification", "many classes", "multilabel", "regression", "none"])
 def test_the_page_has_the_same_numbers_and_no_english(five: Results, kind: str) -> None:
     results, predictions = everything(five), ()
@@ -72,8 +77,7 @@ def test_the_page_has_the_same_numbers_and_no_english(five: Results, kind: str) 
         predictions = predictions_of(five, classes=tuple(f"c{i}" for i in range(60)), outputs=60, samples=600)
     elif kind != "none":
         predictions = predictions_of(results, kind, classes=CLASSES)
-    pages = [render_report(results, predictions, language) for language in ("en", "ja")]
-    page = check_same_page(*pages, NAMES)
+    page = check_same_page(*in_both(results, predictions), NAMES)
     assert spoken_language() == "en"
     text = " ".join(page.texts)
     for said in ("摂動半径", "汎化ギャップ", "勾配計算の回数", "シフト下の性能", "ハイパー勾配"):
@@ -84,7 +88,7 @@ def test_the_page_has_the_same_numbers_and_no_english(five: Results, kind: str) 
 
 @pytest.mark.parametrize("methods", [{}, {"sgd": [0.7]}, {"sgd": [0.7, 0.71], "lets-sam": [0.9, 0.91]}])
 def test_small_trials(methods: dict[str, list[float]]) -> None:
-    english, japanese = (render_report(trial(methods), (), language) for language in ("en", "ja"))
+    english, japanese = in_both(trial(methods))
     if methods:
         check_same_page(english, japanese, NAMES)
     else:
@@ -92,7 +96,7 @@ def test_small_trials(methods: dict[str, list[float]]) -> None:
 
 
 def test_a_trial_that_diverges() -> None:
-    page = check_same_page(*(render_report(broken(), (), language) for language in ("en", "ja")), NAMES)
+    page = check_same_page(*in_both(broken()), NAMES)
     assert any("発散した学習: lets-sam（2 回中 1 回）。" in text for text in page.texts)
 
 
@@ -101,7 +105,7 @@ def test_verdicts(seeds: int, effect: float) -> None:
     results = trial({"sgd": [0.70, 0.71, 0.72][:seeds], "lets-sam": [0.74, 0.71, 0.78][:seeds]})
     found = decide(results, baseline="sgd", minimum_effect=effect)
     results = dataclasses.replace(results, decision=found.as_json())
-    page = check_same_page(*(render_report(results, (), language) for language in ("en", "ja")), NAMES)
+    page = check_same_page(*in_both(results), NAMES)
     verdict = {"go": "Go（採用）: ", "no-go": "No-go（見送り）: ", "more seeds": "シードの追加があと"}[found.verdict]
     assert any(text.startswith(verdict) for text in page.texts)
 

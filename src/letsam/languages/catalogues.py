@@ -104,8 +104,10 @@ def script_messages(script: str) -> dict[str, str]:
         return {}
     from babel.messages.extract import extract_javascript
 
-    options = {"encoding": "utf-8", "parse_template_string": True}
-    found = extract_javascript(io.BytesIO(script.encode()), {"gettext": None}, (), options)
+    # Template strings, which hold most of the messages, are searched as well.
+    found = extract_javascript(
+        io.BytesIO(script.encode()), {"gettext": None}, (), {"encoding": "utf-8", "parse_template_string": True}
+    )
     # A call with values is found as a list of the message and an empty place.
     messages = [said if isinstance(said, str) else next(iter(said), None) for _, _, said, _ in found]
     return {message: spoken().gettext(message) for message in messages if isinstance(message, str)}
