@@ -17,6 +17,7 @@ from benchmarks.validation.comparison import (
     Results,
     figure,
     findings,
+    lead,
     setting_table,
     summary_table,
 )
@@ -157,6 +158,7 @@ class Validation(Benchmark[Measured]):
             "minutes": round(sum(row.seconds for row in rows) / 60),
             "settings": len(found),
             "draws": DRAWS,
+            "lead": lead(found),
             "findings": findings(found),
             "summary": summary_table(found, ON_SHIFTED),
             "elsewhere": summary_table(found, ELSEWHERE),

@@ -124,12 +124,15 @@ class Comparison:
         """By seed."""
         return found.gains(self.row, self.over, self.which)
 
+    def median(self, found: Sequence[Results]) -> float:
+        """Of the mean gains, over the settings."""
+        return statistics.median(mean(self.gains(one)) for one in found)
+
     def sentence(self, found: Sequence[Results]) -> str:
         """Median over the settings, and in how many of them the interval is above or below 0."""
         intervals = [interval(gains) for gains in map(self.gains, found) if len(gains) > 1]
         better, worse = sum(low > 0 for low, _ in intervals), sum(high < 0 for _, high in intervals)
-        median = statistics.median(mean(self.gains(one)) for one in found)
-        return f"{median:+.1f}, better in {better} and worse in {worse} of {len(found)}"
+        return f"{self.median(found):+.1f}, better in {better} and worse in {worse} of {len(found)}"
 
 
 ON_SHIFTED = {
@@ -165,6 +168,22 @@ FINDINGS = {
     "The best of four fixed radii, chosen by the shifted test itself": "grid",
     "The learned radius with the test's shifts in validation, over that best of the grid": "learned_grid",
 }
+
+
+def lead(found: Sequence[Results]) -> str:
+    """The conclusion: shifted validation data beside augmentation, and where a learned radius helps and harms."""
+    medians = {name: ON_SHIFTED[name].median(found) for name in ("shifted", "augmentation")}
+    known = [one for one in found if one.seeds > 1]
+    gains = {one.setting.title: ON_SHIFTED["learned"].gains(one) for one in known}
+    better = [f"{title} {mean(gain):+.1f}" for title, gain in gains.items() if interval(gain)[0] > 0]
+    worse = [f"{title} {mean(gain):+.1f}" for title, gain in gains.items() if interval(gain)[1] < 0]
+    return filled(
+        f"**Where operation will be shifted, the same shifts in the training data (augmentation) gained "
+        f"{medians['augmentation']:+.1f} points, and {medians['shifted']:+.1f} in the validation data of the radius.** "
+        f"A learned radius, without any shifted data, was better than the base optimizer in {len(better)} of "
+        f"{len(known)} settings ({'; '.join(better) or 'none'}) and worse in {len(worse)} "
+        f"({'; '.join(worse) or 'none'})."
+    )
 
 
 def findings(found: Sequence[Results]) -> str:
