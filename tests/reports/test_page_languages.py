@@ -106,7 +106,7 @@ def test_verdicts(seeds: int, effect: float) -> None:
     found = decide(results, baseline="sgd", minimum_effect=effect)
     results = dataclasses.replace(results, decision=found.as_json())
     page = check_same_page(*in_both(results), NAMES)
-    verdict = {"go": "Go（採用）: ", "no-go": "No-go（見送り）: ", "more seeds": "シードの追加があと"}[found.verdict]
+    verdict = {"go": "Go（採用）: ", "no-go": "No-go（見送り）: ", "more seeds": "シードをあと"}[found.verdict]
     assert any(text.startswith(verdict) for text in page.texts)
 
 
