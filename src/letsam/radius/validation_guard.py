@@ -10,10 +10,9 @@ from torch import Tensor
 
 from .. import checks
 
-NAMES = ("updates", "training_start", "training_loss", "validation_start", "validation_loss", "variance", "ratio")
-STARTING = 5  # updates whose mean losses are the start
-SMOOTHING = 0.1  # weight of the newest loss in the moving average
-FEWEST = 10  # updates before the ratio is taken
+NAMES = ("updates", "training_start", "validation_start", "training_loss", "validation_loss", "variance", "ratio")
+STARTING = 10  # updates whose mean losses are the start
+SMOOTHING = 0.1  # weight of the newest loss in the moving average, once there are more of them
 NOISIER = 0.5  # below this ratio, the validation data are noisier: worth a warning, but still evidence
 LAST = 2000  # the ratio is taken in a step before this one, or not at all
 
@@ -101,23 +100,22 @@ class ValidationGuard:
         self._trusted = None
         updates, variance, ratio = self._values[0] + 1, self._values[5], self.ratio
         losses = torch.stack([training_loss, validation_loss]).to(self._values)
-        starts, averages = self._values[1:5:2], self._values[2:5:2]
-        starting = updates <= STARTING
-        weight = torch.where(starting, 1 / updates, SMOOTHING)
-        moves = losses - averages
-        averages = averages + weight * moves
-        starts = torch.where(starting, averages, starts)
-        # of validation minus training loss, by the deviation from the average before this update
-        variance = (1 - weight) * (variance + weight * (moves[1] - moves[0]).square())
-        training, validation = (starts - averages).unbind()
-        due = ratio.isnan() & (updates >= FEWEST) & (training > self.signal * variance.sqrt())
+        weight = updates.reciprocal().clamp(min=SMOOTHING)
+        moves = losses - self._values[3:5]
+        averages = self._values[3:5].addcmul(weight, moves)
+        starts = torch.where(updates <= STARTING, averages, self._values[1:3])
+        apart = moves[1] - moves[0]  # validation minus training loss, from its average before this update
+        sums = variance.addcmul(weight * apart, apart)
+        variance = sums.addcmul(weight, sums, value=-1)
+        training, validation = (starts - averages).unbind()  # the falls: 0 in the first updates
+        due = ratio.isnan() & (training > self.signal * variance.sqrt())
         ratio = torch.where(due, validation / training, ratio)
-        self._proposed = torch.stack([updates, starts[0], averages[0], starts[1], averages[1], variance, ratio])
+        self._proposed = torch.stack([updates, *starts.unbind(), *averages.unbind(), variance, ratio])
         return self._tell(ratio)
 
     def _tell(self, ratio: Tensor) -> Tensor:
-        high = math.inf if self.calibrated else self.high
-        return ratio.isnan() | ((ratio >= self.low) & (ratio <= high))
+        wrong = ratio < self.low  # False for NaN
+        return ~(wrong if self.calibrated else wrong | (ratio > self.high))
 
     @property
     def ratio(self) -> Tensor:
