@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.search.batched import cross_entropy
-from letsam import LearnedRadius, LogAdam, Prior, Secant, SquaredGap
+from letsam import LearnedRadius, LogAdam, OneSidedGap, Prior, Secant, SquaredGap
 from letsam.radius import Ascent, Evidence, Objective, Update
+from letsam.step.calibration import without_confidence
 
 MIX = 0.5  # weight of the gap, relative to the validation loss
 RAMP = 100  # steps
@@ -97,6 +98,14 @@ def calibrated(outputs: Tensor, targets: Tensor) -> Tensor:
     return cross_entropy(best_scale(outputs.detach(), targets)[:, None, None] * outputs, targets)
 
 
+def one_sided(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The loss, but its gradient at the outputs is that of `letsam.CalibratedLoss`."""
+    if outputs.requires_grad:
+        kept = outputs.detach()
+        outputs.register_hook(lambda cotangent: torch.vmap(without_confidence)(cotangent, kept))
+    return cross_entropy(outputs, targets)
+
+
 def expected_error(outputs: Tensor, targets: Tensor) -> Tensor:
     """1 minus the probability of the target, mean over the batch."""
     return 1 - outputs.softmax(-1).gather(-1, targets[..., None])[..., 0].mean(1)
@@ -144,6 +153,7 @@ RADII = {
     "not length-invariant": LearnedRadius(0.1, hypergradient=Secant(length_invariant=False)),
     "invariant by 80%": LearnedRadius(0.1, hypergradient=PartlyInvariant()),
     "squared gap": LearnedRadius(0.1, objective=SquaredGap()),
+    "one-sided gap": LearnedRadius(0.1, objective=OneSidedGap()),
     "gap plus validation loss": LearnedRadius(0.1, objective=GapAndLoss()),
     **{f"interval {steps}": LearnedRadius(0.1, interval=steps) for steps in (1, 4, 10)},
     "rate 0.03": adam(lr=0.03),
@@ -151,7 +161,11 @@ RADII = {
     "constant rate": adam(follow_lr=False),
 }
 """By the names of the ideas; the others have the default."""
-LOSSES = {"calibrated validation loss": calibrated, "expected error": expected_error}
+LOSSES = {
+    "one-sided calibration": one_sided,
+    "calibrated validation loss": calibrated,
+    "expected error": expected_error,
+}
 """The losses on the validation batch that replace the cross-entropy."""
 
 

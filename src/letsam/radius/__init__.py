@@ -15,6 +15,7 @@ from .learned import LearnedRadius
 from .log_adam import LogAdam
 from .loss_budget import LossBudgetRadius
 from .objective import Objective
+from .one_sided_gap import OneSidedGap
 from .prior import Prior
 from .relative import layerwise, relative
 from .rule import Rule
@@ -34,6 +35,7 @@ __all__ = [
     "LogAdam",
     "LossBudgetRadius",
     "Objective",
+    "OneSidedGap",
     "Prior",
     "ProportionalRadius",
     "Radius",
