@@ -16,7 +16,7 @@ from letsam.cli import app
 from site_cases import tool
 
 # Their `__all__` is for the rest of letsam; the commands have a page of their own.
-INTERNAL = {"letsam.cli", "letsam.step"}
+INTERNAL = {"letsam.cli", "letsam.languages", "letsam.step"}
 
 
 def packages() -> list[str]:
