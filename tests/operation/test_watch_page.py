@@ -10,6 +10,7 @@ import pytest
 
 from letsam.operation import Alarm, Watch, WatchRecord, read_watch
 from letsam.operation.estimates import Estimate
+from letsam.operation.watch_figures import number_figure, watched_numbers
 from letsam.operation.watch_page import render_watch_page
 from reports.browser import chromium
 from watch_cases import batch, noisy
@@ -51,6 +52,18 @@ def test_many_records() -> None:
     assert "The last 200 of 250 records of watch.jsonl." in page
     assert "month 51<" in page
     assert "month 50<" not in page
+
+
+@pytest.mark.parametrize("count", [1, 2, 30])
+def test_batches_are_whole_numbers(count: int) -> None:
+    (number,) = watched_numbers([record(batch, 0.5) for batch in range(1, count + 1)])[:1]
+    figure = number_figure(number)
+    assert figure is not None
+    (axes,) = figure.axes
+    low, high = axes.get_xlim()
+    ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+    assert ticks
+    assert all(float(tick).is_integer() for tick in ticks)
 
 
 def test_values_that_cannot_be_drawn() -> None:

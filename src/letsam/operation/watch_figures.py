@@ -84,6 +84,6 @@ def number_figure(number: WatchedNumber) -> Figure | None:
         if isinstance(test.get(key), int | float) and drawable(test[key]):
             axes.axhline(test[key], color=INK, ls=style, lw=1.0, alpha=0.7, zorder=1)
     axes.set_xlabel("batch", fontsize=9, color=INK)
-    axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(7, integer=True, min_n_ticks=1))
     axes.set_xlim(batches[0] - 0.5, batches[-1] + 0.5)
     return figure

@@ -104,7 +104,7 @@ def empty_figure(title: str, height: float = 3.3) -> tuple[Figure, Axes]:
 def epoch_axis(axes: Axes) -> None:
     """Label the horizontal axis with whole epochs."""
     axes.set_xlabel(gettext("epoch"), fontsize=9, color=INK)
-    axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(7, integer=True, min_n_ticks=1))
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
