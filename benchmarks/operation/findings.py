@@ -11,14 +11,15 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from benchmarks.harness.page import BLUE, GREEN, GREY, LIGHT_BLUE, ORANGE, dress, filled, table
+from benchmarks.harness.page import BLUE, GREEN, GREY, LIGHT_BLUE, ORANGE, dress, filled, named, table
 from benchmarks.operation.worlds import MONTHS, World
-from benchmarks.operation.year import BASE, COMMAND, NEVER, OLD, POLICIES, RETUNED, Month
+from benchmarks.operation.year import BASE, COMMAND, MONTHLY, NEVER, OLD, POLICIES, RETUNED, Month
 from letsam.decision import bounds, critical_values
 
 LEVEL = 0.05
 COLOURS = {NEVER: GREY, BASE: LIGHT_BLUE, OLD: BLUE, RETUNED: ORANGE, COMMAND: GREEN}
 INPUTS = ("drift_auc", "feature_drift", "embedding_distance")
+QUARTERS = (1, 4, 7, 10)  # their first months
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ def sections(rows: Sequence[Month], settings: Mapping[str, World]) -> dict[str, 
     drifting = [one for one in years if not one.world.calm and NEVER in one.found]
     calm = [one for one in years if one.world.calm and NEVER in one.found]
     return {
+        "lead": filled(" ".join([f"**{gained(drifting)}**", *ways(drifting)])),
         "conclusion": f"{conclusion(drifting, calm)}{_unmeasured(years)}",
         "accuracy": "\n\n".join(f"### {one.world.title}\n\n<!-- open -->\n\n{accuracy_table(one)}" for one in drifting),
         "pairs": "\n\n".join(f"### {one.world.title}\n\n{pairs_table(one)}" for one in drifting),
@@ -72,6 +74,81 @@ def sections(rows: Sequence[Month], settings: Mapping[str, World]) -> dict[str, 
     }
 
 
+def gained(drifting: Sequence[Years]) -> str:
+    """Whether re-training each month was worth it, in each world."""
+    told: list[str] = []
+    for one in drifting:
+        gains = {policy: one.gains(policy, NEVER) for policy in MONTHLY if policy in one.found}
+        if not gains:
+            continue
+        shown = {policy for policy, found in gains.items() if _shown(found)}
+        means = [statistics.fmean(found) for found in gains.values()]
+        size = " to ".join(dict.fromkeys(f"{value:+.1f}" for value in (min(means), max(means))))
+        if shown == set(gains) and min(means) > 0:
+            told.append(f"paid among the {one.world.word} ({size} points of accuracy)")
+        elif shown == set(gains) and max(means) < 0:
+            told.append(f"cost accuracy among the {one.world.word} ({size} points)")
+        elif shown:
+            told.append(
+                f"had mixed results among the {one.world.word} ({size} points; shown for {named(sorted(shown))})"
+            )
+        else:
+            told.append(f"brought nothing that could be shown among the {one.world.word} ({size} points)")
+    return f"Re-training each month {'; it '.join(told)}." if told else "Nothing is measured yet."
+
+
+def ways(drifting: Sequence[Years]) -> list[str]:
+    """Whether it mattered how it was re-trained, and what a season did to it."""
+    told: list[str] = []
+    for one in drifting:
+        for other in (BASE, OLD):
+            if {RETUNED, other} <= one.found.keys():
+                gains = one.gains(RETUNED, other)
+                word = "better" if statistics.fmean(gains) > 0 else "worse"
+                size = f"{statistics.fmean(gains):+.1f} points"
+                verdict = f"was {word} than the {other} ({size})" if _shown(gains) else None
+                verdict = verdict or f"did not differ from the {other} by more than chance ({size})"
+                told.append(f"The re-tuned radius {verdict} among the {one.world.word}.")
+        if COMMAND in one.found:
+            gains = one.gains(COMMAND, NEVER)
+            verdict = "changed" if _shown(gains) else "did not change beyond chance"
+            mean = statistics.fmean(gains)
+            told.append(f"`letsam retune` {verdict} the accuracy of the {one.world.word} ({mean:+.1f} points).")
+        monthly = [policy for policy in MONTHLY if policy in one.found]
+        if one.world.changed is None and monthly:
+            quarters = [
+                statistics.fmean(one.accuracy(policy, q, q + 2) for policy in monthly) - one.accuracy(NEVER, q, q + 2)
+                for q in QUARTERS
+            ]
+            sizes = named([f"{value:+.1f}" for value in quarters])
+            told.append(
+                f"In the quarters of the year it changed the accuracy of the {one.world.word} by {sizes} points."
+            )
+    return told
+
+
+def watched(years: Years) -> str:
+    """In how many months the inputs gave an alarm, and how far the expected accuracy was from the accuracy."""
+    counts = [
+        f"{sum(bool(set(row.drift or ()) & set(INPUTS)) for row in rows)} of the {len(rows)} {what}"
+        for what, rows in _by_truth(years).items()
+    ]
+    text = f"- **The watch of the {years.world.word}** had an alarm of the inputs in {named(counts)}."
+    errors = [100 * (row.expected - row.accuracy) for row in years.months if row.expected is not None]
+    if errors:
+        high = sum(error > 0 for error in errors)
+        text += (
+            f" The accuracy that it expected without labels was too high in {high} of {len(errors)} months, by "
+            f"{statistics.fmean(errors):+.1f} points as a mean over all of them."
+        )
+    return text
+
+
+def _shown(gains: Sequence[float]) -> bool:
+    low, high = _bounds(gains)
+    return low > 0 or high < 0
+
+
 def conclusion(drifting: Sequence[Years], calm: Sequence[Years]) -> str:
     """The numbers first."""
     parts: list[str] = []
@@ -79,6 +156,7 @@ def conclusion(drifting: Sequence[Years], calm: Sequence[Years]) -> str:
         shown = [f"{policy} {one.accuracy(policy):.1f} %" for policy in POLICIES if policy in one.found]
         seeds = len(one.found[NEVER])
         parts.append(f"- **{one.world.title}** ({_counted(seeds, 'year')}): mean accuracy {', '.join(shown)}.")
+    parts += [watched(one) for one in drifting]
     batches = sum(len(one.months) for one in calm)
     false = sum(bool(row.drift) + bool(row.late) for one in calm for row in one.months)
     troubled = sum(any(row.drift or row.late for row in year) for one in calm for year in one.found[NEVER].values())
@@ -104,13 +182,13 @@ def _unmeasured(years: Sequence[Years]) -> str:
 
 def accuracy_table(years: Years) -> str:
     """Accuracy over the year and in its quarters, what it took."""
-    head = ["policy", "years", "whole year", *(f"months {q}-{q + 2}" for q in (1, 4, 7, 10))]
+    head = ["policy", "years", "whole year", *(f"months {q}-{q + 2}" for q in QUARTERS)]
     head += ["new versions a year", "gradients a year", "seconds a year"]
     cells: list[list[str]] = []
     for policy, found in years.found.items():
         rows = [row for year in found.values() for row in year]
         count = len(found)
-        quarters = [f"{years.accuracy(policy, q, q + 2):.1f}" for q in (1, 4, 7, 10)]
+        quarters = [f"{years.accuracy(policy, q, q + 2):.1f}" for q in QUARTERS]
         cells.append(
             [
                 policy,
@@ -140,9 +218,13 @@ def pairs_table(years: Years) -> str:
 
 def difference(gains: Sequence[float]) -> str:
     """Mean and bounds; bold if they leave out 0."""
-    low, high = bounds(gains, critical_values((len(gains),), LEVEL)[-1]) if len(set(gains)) > 1 else (gains[0],) * 2
+    low, high = _bounds(gains)
     text = f"{statistics.fmean(gains):+.1f} [{low:+.1f}, {high:+.1f}]"
-    return f"**{text}**" if low > 0 or high < 0 else text
+    return f"**{text}**" if _shown(gains) else text
+
+
+def _bounds(gains: Sequence[float]) -> tuple[float, float]:
+    return bounds(gains, critical_values((len(gains),), LEVEL)[-1]) if len(set(gains)) > 1 else (gains[0], gains[0])
 
 
 def alarm_table(years: Sequence[Years]) -> str:
@@ -179,7 +261,7 @@ def _by_truth(years: Years) -> dict[str, list[Month]]:
             "months before the drift": [row for row in rows if not changed[row.month - 1]],
             "months with drift": [row for row in rows if changed[row.month - 1]],
         }
-    return {"the seasons": rows}
+    return {"months of the seasons": rows}
 
 
 def month_table(years: Years) -> str:

@@ -66,6 +66,7 @@ class World:
 
     Args:
         title: in words.
+        word: for what there is in it.
         make: writes the files of a seed into a folder, with the numbers of training samples and of samples a month;
             returns the training data and the months.
         train: how many samples the first model has, test samples included.
@@ -76,6 +77,7 @@ class World:
     """
 
     title: str
+    word: str
     make: Callable[[Path, int, int, int], tuple[Path, list[Path]]]
     train: int
     monthly: int
@@ -126,13 +128,29 @@ PICTURES = ("--model", "cnn", "--epochs", "15")
 CHANGED = tuple(drift != Drift() for drift in SCHEDULE)
 UNCHANGED = (False,) * MONTHS
 WORLDS = {
-    "images": World("Clothes, drift by schedule", images, 1000, 200, PICTURES, CHANGED, 1),
-    "flights": World("Flights in the order of 2013", flights, 4000, 1000, TABLE, None, 2),
+    "images": World("Clothes, drift by schedule", "clothes", images, 1000, 200, PICTURES, CHANGED, 1),
+    "flights": World("Flights in the order of 2013", "flights", flights, 4000, 1000, TABLE, None, 2),
     "calm-images": World(
-        "Clothes without drift", functools.partial(images, calm=True), 1000, 200, PICTURES, UNCHANGED, 2, calm=True
+        "Clothes without drift",
+        "clothes",
+        functools.partial(images, calm=True),
+        1000,
+        200,
+        PICTURES,
+        UNCHANGED,
+        2,
+        calm=True,
     ),
     "calm-flights": World(
-        "Flights in random order", functools.partial(flights, calm=True), 4000, 1000, TABLE, UNCHANGED, 3, calm=True
+        "Flights in random order",
+        "flights",
+        functools.partial(flights, calm=True),
+        4000,
+        1000,
+        TABLE,
+        UNCHANGED,
+        3,
+        calm=True,
     ),
 }
 

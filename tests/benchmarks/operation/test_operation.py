@@ -59,7 +59,7 @@ def table_of(folder: Path, seed: int, train: int, monthly: int) -> tuple[Path, l
     return places[0], places[1:]
 
 
-TINY = World("tiny", table_of, 200, 60, ("--target", "target", "--epochs", "10"), None, 1)
+TINY = World("tiny", "rows", table_of, 200, 60, ("--target", "target", "--epochs", "10"), None, 1)
 
 
 @pytest.fixture(scope="module")
@@ -178,3 +178,34 @@ def test_false_alarms_are_counted_in_worlds_without_drift() -> None:
     rows = [dataclasses.replace(row, world="calm-images") for row in rows]
     calm = findings.Years.of("calm-images", WORLDS["calm-images"], rows)
     assert "1 in 12 months without drift; 1 of 1 watches had any" in findings.conclusion([], [calm]).replace("\n ", "")
+
+
+def test_the_first_paragraph_follows_from_the_rows() -> None:
+    """Its words turn with the numbers, so that new rows cannot contradict it."""
+
+    def told(base: float, command: float) -> str:
+        noise = [0.002 * (-1) ** n for n in range(1, 13)]
+        shares = {NEVER: 0.7, BASE: base, OLD: base, RETUNED: base, COMMAND: command}
+        rows = [
+            month(policy, n, share + (0 if policy == NEVER else noise[n - 1]), expected=0.8)
+            for policy, share in shares.items()
+            for n in range(1, 13)
+        ]
+        return " ".join(str(findings.sections(rows, {"images": WORLDS["images"]})["lead"]).split())
+
+    assert told(0.75, 0.7).startswith(
+        "**Re-training each month paid among the clothes (+5.0 points of accuracy).** The re-tuned radius did not "
+        "differ from the base optimizer by more than chance (+0.0 points) among the clothes."
+    )
+    assert "cost accuracy among the clothes (-5.0 points)" in told(0.65, 0.7)
+    assert "brought nothing that could be shown among the clothes (+0.0 points)" in told(0.7, 0.7)
+    assert "`letsam retune` did not change beyond chance the accuracy of the clothes (+0.0 points)." in told(0.7, 0.7)
+    assert "`letsam retune` changed the accuracy of the clothes (+4.0 points)." in told(0.7, 0.74)
+    rows = [month(NEVER, n, 0.7, expected=0.8, drift=["drift_auc"] if n > 6 else []) for n in range(1, 13)]
+    years = findings.Years.of("images", WORLDS["images"], rows)
+    assert findings.watched(years) == (
+        "- **The watch of the clothes** had an alarm of the inputs in 0 of the 3 months before the drift and 6 of the "
+        "9 months with drift. The accuracy that it expected without labels was too high in 12 of 12 months, by +10.0 "
+        "points as a mean over all of them."
+    )
+    assert findings.sections([], WORLDS)["lead"] == "**Nothing is measured yet.**"
