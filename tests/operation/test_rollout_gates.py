@@ -135,6 +135,8 @@ def test_the_drop_without_labels_is_bounded_by_the_disagreement() -> None:
     assert (found.state, "letsam shadow needs --labels" in found.text) == ("waits", True)
     other = MetricAsked("F1", lower_is_better=False)  # the bound is of the accuracy
     assert checked(stage, share=0.0, shadow=report(high=0.04), metric=other)["max_drop"].state == "waits"
+    weighted = MetricAsked("accuracy", lower_is_better=False, weighted=True)  # the bound counts all samples the same
+    assert checked(stage, share=0.0, shadow=report(high=0.04), metric=weighted)["max_drop"].state == "waits"
     few = checked(stage, share=0.0, shadow=report(gain=gain(None, None)))["max_drop"]
     assert (few.state, few.text) == ("waits", "too few samples differ to bound the gain in accuracy")
 
@@ -147,6 +149,11 @@ def test_the_drop_by_the_watches(new: float, state: str) -> None:
     assert found.text.startswith(
         "look 1, with 400 samples of the challenger and 400 of the champion: the gain in accuracy is"
     )
+    weighted = MetricAsked("accuracy", lower_is_better=False, weighted=True)
+    other = checked({"max_drop": 5.0, "min_samples": 300}, metric=weighted, **records)["max_drop"]
+    width = 100 * 0.03 * 2**0.5  # shares of right answers by weight are no counts: the bounds of the records are taken
+    gained = 100 * (new - 0.9)
+    assert f"bounds {gained - width:+.3g} and {gained + width:+.3g} points" in other.text
     lower = MetricAsked("loss", lower_is_better=True)
     records = {"champion": [record(1, loss=0.5)], "challenger": [record(1, loss=0.5 + (0.9 - new))]}
     assert checked({"max_drop": 0.07, "min_samples": 300}, metric=lower, **records)["max_drop"].state == state

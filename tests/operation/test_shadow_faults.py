@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import shutil
 from pathlib import Path
@@ -17,7 +18,7 @@ import letsam
 from letsam.operation import ShadowReport, shadow
 from letsam.operation.model_pair import ModelPair
 from letsam.results import locked_folder
-from rollout_cases import call, diabetes, digits, july, killed_at
+from rollout_cases import call, diabetes, digits, july, killed_at, train
 
 
 def refused(*arguments: object, message: str) -> None:
@@ -121,6 +122,27 @@ def test_labels_in_memory_that_do_not_fit(labels: Any, message: str) -> None:
         shadow(folder / "v1", folder / "v2", july(folder), labels=labels)
     with pytest.raises(ValueError, match=r"^`labels` must fit the 1 outputs of the champion"):
         shadow(diabetes() / "v1", diabetes() / "v2", july(diabetes()), labels=np.ones((142, 2)))
+
+
+def test_samples_with_weights(tmp_path: Path) -> None:
+    """Models are compared without weights, which is never done silently; nor do the gates take them for counts."""
+    frame = july(digits())
+    frame["importance"] = 1 + (frame["pixel_3_3"] > 8)
+    frame.to_csv(tmp_path / "train.csv", index=False)
+    for name in ("v1", "v2"):
+        train(tmp_path / "train.csv", tmp_path / name, "--weight", "importance", "--method", "sgd", "--epochs", "1")
+    models = [tmp_path / name for name in ("v1", "v2")]
+    status, out, err = call("shadow", *models, tmp_path / "train.csv", "--labels")
+    assert (status, out) == (2, "")
+    assert "`data` must have samples that all count the same, got weights from 1 to 2 in the column 'importance'" in err
+    assert not (tmp_path / "v2" / "model-shadow").exists()
+    assert call("shadow", *models, tmp_path / "train.csv")[0] == 0
+    assert shadow(*models, frame.drop(columns="importance"), labels=True).gain is not None
+    assert shadow(*models, frame.assign(importance=2), labels=True).gain is not None
+    plan = tmp_path / "plan.toml"
+    plan.write_text('champion = "v1"\nchallenger = "v2"\n[[stages]]\nshare = "0%"\nmax_drop = 100\n')
+    status, out, _ = call("rollout", plan, "--json")
+    assert (status, json.loads(out)["checks"][0]["state"]) == (3, "waits"), "that of all samples alike says nothing"
 
 
 def test_two_calls_at_once(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ class ModelPair:
 
         Raises:
             DataError: data that a model cannot read, see `LoadedModel.predict`.
-            ValueError: no samples, outputs that are not finite, or labels that do not fit.
+            ValueError: no samples, outputs that are not finite, labels that do not fit, or samples with weights.
         """
         tables: list[PredictionTable] = []
         for role, model in ((CHAMPION, self.champion), (CHALLENGER, self.challenger)):
@@ -166,7 +166,7 @@ class ModelPair:
         if labels is None or labels is False:
             return None
         if labels is True:
-            return self.champion.targets(data, new_classes=True)
+            return self._without_weights(self.champion.targets(data, new_classes=True))
         model = self.champion
         rows = labels.tolist() if hasattr(labels, "tolist") else list(labels)
         if len(rows) != count:
@@ -187,6 +187,17 @@ class ModelPair:
                 f"`labels` must fit the {_width(model)} outputs of the champion, got {checks.shown(labels)}"
             )
         return KnownTargets(values, torch.arange(count))
+
+    def _without_weights(self, found: KnownTargets) -> KnownTargets:
+        """The targets, all of which count the same."""
+        if found.weights is None or len(found.weights.unique()) < 2:
+            return found
+        column = (self.champion.config.get("data_options") or {}).get("weight")
+        low, high = float(found.weights.min()), float(found.weights.max())
+        raise ValueError(
+            f"`data` must have samples that all count the same, got weights from {low:g} to {high:g} in the column "
+            f"{column!r}: models are compared without weights; leave this column out if that is what you want"
+        )
 
 
 def _two(made: Any) -> Any:

@@ -41,10 +41,12 @@ class MetricAsked:
     Args:
         name: such as "balanced accuracy".
         lower_is_better: whether it is an error.
+        weighted: whether the samples of the models have weights.
     """
 
     name: str
     lower_is_better: bool
+    weighted: bool = False
 
     @property
     def key(self) -> str:
@@ -180,8 +182,9 @@ def _drop(stage: RolloutStage, found: Evidenced) -> Iterator[GateCheck]:
 
 
 def _same(found: Evidenced) -> bool:
-    """Whether the bound without labels is of the metric that is asked for."""
-    return found.shadow is not None and found.shadow.most_change_metric == found.metric.name
+    """Whether the bound without labels is of the metric that is asked for; it counts all samples the same."""
+    asked = found.metric
+    return found.shadow is not None and found.shadow.most_change_metric == asked.name and not asked.weighted
 
 
 def _expected_drop(stage: RolloutStage, found: Evidenced) -> Iterator[GateCheck]:
@@ -204,6 +207,7 @@ def _by_watches(gate: str, stage: RolloutStage, found: Evidenced, metric: Metric
         share=stage.share,
         level=found.level,
         lower_is_better=metric.lower_is_better,
+        weighted=metric.weighted,
     )
     if not isinstance(look, DifferenceLook):
         lack = [f"{count:,} of the {who}" for count, who in zip(look, ("champion", "challenger"), strict=True) if count]

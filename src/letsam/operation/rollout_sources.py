@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -118,7 +119,8 @@ def asked_metric(plan: RolloutPlan, sources: RolloutSources) -> MetricAsked:
     compares, serves = ([s for s in plan.stages if s.shadows is shadows] for shadows in (True, False))
     if kind == "regression" and any(stage.max_expected_drop is not None for stage in serves):
         raise RolloutError(f"{plan.path}: `max_expected_drop` needs models of classes, got models for regression")
-    found = _metric_of(plan, kind, own)
+    weighted = any((config.get("data_options") or {}).get("weight") for config in sources.configs)
+    found = dataclasses.replace(_metric_of(plan, kind, own), weighted=weighted)
     if any(stage.max_drop is not None for stage in serves):
         for config, place in zip(sources.configs, (plan.champion, plan.challenger), strict=True):
             main = config["metric"]

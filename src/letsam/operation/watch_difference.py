@@ -9,6 +9,7 @@ further batches come.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -110,6 +111,7 @@ def look_at(
     share: float,
     level: float,
     lower_is_better: bool = False,
+    weighted: bool = False,
 ) -> DifferenceLook | tuple[int, int]:
     """The latest look that there may be.
 
@@ -121,6 +123,7 @@ def look_at(
         share: of the traffic that the challenger has, above 0.
         level: the probability with which any bound of any look may be wrong.
         lower_is_better: whether a lower metric is better.
+        weighted: whether the samples have weights, so that a share of right answers is no count.
 
     Returns:
         The look; or, where it is too early for the first one, how many samples the champion and the challenger still
@@ -135,8 +138,9 @@ def look_at(
         return max(0, round(times * first) - counts[0]), max(0, first - counts[1])
     wanted //= 2
     spent = level / ((number + 1) * (number + 2))
-    old, old_samples = _pooled(_first(champion, times * wanted), metric, spent)
-    new, samples = _pooled(_first(challenger, wanted), metric, spent)
+    counted = metric in COUNTED and not weighted
+    old, old_samples = _pooled(_first(champion, times * wanted), metric, spent, counted=counted)
+    new, samples = _pooled(_first(challenger, wanted), metric, spent, counted=counted)
     weights = [-1.0, 1.0] if not lower_is_better else [1.0, -1.0]
     return DifferenceLook(number, samples, old_samples, old[0], new[0], combined_bounds(weights, [old, new]), spent)
 
@@ -151,16 +155,16 @@ def _first(batches: Sequence[MeasuredBatch], samples: float) -> list[MeasuredBat
     return kept
 
 
-def _pooled(batches: Sequence[MeasuredBatch], metric: str, level: float) -> tuple[Bounded, int]:
+def _pooled(batches: Sequence[MeasuredBatch], metric: str, level: float, *, counted: bool) -> tuple[Bounded, int]:
     """The mean over the samples of all batches, with bounds of this level; and how many samples there are."""
     from scipy import stats
 
     count = sum(batch.samples for batch in batches)
     value = sum(batch.value * batch.samples for batch in batches) / count
-    if metric in COUNTED:
+    if counted:
         right = min(max(round(value * count), 0), count)
-        interval = stats.binomtest(right, count).proportion_ci(1 - 2 * level, method="wilson")
-        return (value, min(float(interval.low), value), max(float(interval.high), value)), count
+        low, high = _wilson(right, count, level)
+        return (value, min(low, value), max(high, value)), count
     wider = float(stats.norm.isf(level) / stats.norm.isf(RECORDED))
     weights = [batch.samples / count for batch in batches]
     parts = [(b.value, b.value + wider * (b.low - b.value), b.value + wider * (b.high - b.value)) for b in batches]
@@ -168,3 +172,12 @@ def _pooled(batches: Sequence[MeasuredBatch], metric: str, level: float) -> tupl
         ends = [sum(w * part[end] for w, part in zip(weights, parts, strict=True)) for end in (1, 2)]
         return (value, ends[0], ends[1]), count
     return combined_bounds(weights, parts), count
+
+
+@functools.lru_cache(maxsize=4096)  # simulations ask for the same counts again and again
+def _wilson(right: int, count: int, level: float) -> tuple[float, float]:
+    """Bounds of a share, each wrong with this probability."""
+    from scipy import stats
+
+    interval = stats.binomtest(right, count).proportion_ci(1 - 2 * level, method="wilson")
+    return float(interval.low), float(interval.high)
