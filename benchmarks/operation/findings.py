@@ -121,9 +121,7 @@ def ways(drifting: Sequence[Years]) -> list[str]:
                 for q in QUARTERS
             ]
             sizes = named([f"{value:+.1f}" for value in quarters])
-            told.append(
-                f"In the quarters of the year it changed the accuracy of the {one.world.word} by {sizes} points."
-            )
+            told.append(f"By quarter, re-training changed the accuracy of the {one.world.word} by {sizes} points.")
     return told
 
 

@@ -31,6 +31,10 @@ def test_a_watch_from_quiet_to_alarm(digits: Path, letsam_run: Any, real_page: N
     records = read_watch("out/model-watch")
     for name in ("drift_auc", "feature_drift", "embedding_distance", "expected_accuracy", "accuracy"):
         assert f"alarm: {name}: " in out
+    assert "note: the inputs have changed: the expected accuracy is then often far too high" in out
+    assert "not valid here" in next(line for line in out.splitlines() if line.strip().startswith("expected accuracy"))
+    expected = next(alarm.message for alarm in records[-1].alarms if alarm.code == "expected_accuracy")
+    assert f"expected accuracy is {numbers(records[-1])['expected_accuracy']:.3g}; held-out data" in expected
     assert {alarm.code for alarm in records[-1].alarms} >= {"drift_auc", "accuracy", "generalization_gap"}
     assert [record.batch for record in records] == [1, 2, 3, 4]
     assert [record.alarmed for record in records] == [False, False, False, True]

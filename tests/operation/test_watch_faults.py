@@ -20,7 +20,7 @@ import torch
 import letsam
 from letsam.data import DataError
 from letsam.operation import Watch, WatchError, read_watch, watch
-from watch_cases import batch, numbers
+from watch_cases import batch, noisy, numbers
 
 
 def check(found: tuple[int, str, str], message: str) -> None:
@@ -163,6 +163,23 @@ def test_a_process_that_is_killed_loses_nothing(digits: Path, letsam_run: Any) -
         assert len(known) <= 2
     assert letsam_run("watch", "out", "m1.csv")[0] == 0
     assert [record.batch for record in read_watch("out/model-watch")] == [1, 2]
+
+
+def test_a_page_that_cannot_be_written_hides_no_alarm(
+    digits: Path, letsam_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a full disk: the record is there, and the exit status is that of its alarms."""
+
+    def full(*arguments: object) -> None:
+        raise OSError("w/watch.html cannot be written: No space left on device; nothing is written")
+
+    monkeypatch.setattr("letsam.operation.watch_page.write_watch_page", full)
+    noisy(batch(0), 2.0).to_csv("m.csv", index=False)
+    status, out, err = letsam_run("watch", "out", "m.csv", "--labels", "--out", "w")
+    assert status == 1
+    assert "alarm: accuracy: " in out
+    assert "warning: the record is written, but not the page: w/watch.html cannot be written: No space left" in err
+    assert [record.alarmed for record in read_watch("w")] == [True]
 
 
 def test_a_clock_that_jumps(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:

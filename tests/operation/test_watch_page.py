@@ -11,7 +11,7 @@ import pytest
 from letsam.operation import Alarm, Watch, WatchRecord, read_watch
 from letsam.operation.estimates import Estimate
 from letsam.operation.watch_figures import number_figure, watched_numbers
-from letsam.operation.watch_page import render_watch_page
+from letsam.operation.watch_page import number_rows, render_watch_page
 from reports.browser import chromium
 from watch_cases import batch, noisy
 
@@ -45,6 +45,19 @@ def test_what_the_page_says() -> None:
     assert "<script" not in page
     assert render_watch_page([record(1, 0.5)], FACTS) == render_watch_page([record(1, 0.5)], FACTS)
     assert "No alarm in batch 1" in render_watch_page([record(1, 0.5)], FACTS)
+
+
+def test_the_interval_of_the_expected_accuracy_is_not_shown_where_the_inputs_have_changed() -> None:
+    metrics = {"expected_accuracy": Estimate(0.9, 0.85, 0.95), "loss": Estimate(0.5, 0.4, 0.6)}
+    quiet, mix, changed = (
+        {row.name: row.interval for row in number_rows(record(1, 0.5, tuple(alarms), metrics=metrics))}
+        for alarms in ((), (Alarm("feature_drift", ""),), (Alarm("embedding_distance", ""),))
+    )
+    assert quiet == mix == {"expected accuracy": "0.85 to 0.95", "loss": "0.4 to 0.6"}
+    assert changed == {"expected accuracy": "not valid here", "loss": "0.4 to 0.6"}
+    page = render_watch_page([record(1, 0.5, metrics=metrics)], FACTS)
+    assert "Last: 0.9 (0.85 to 0.95). Alarms: 0. The intervals are for the number of samples alone." in page
+    assert "Last: 0.5 (0.4 to 0.6). Alarms: 0.<" in page
 
 
 def test_many_records() -> None:

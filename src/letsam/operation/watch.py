@@ -17,11 +17,15 @@ from letsam.model_folder.reference import ModelReference
 from letsam.model_folder.reference_making import reference_of_data
 from letsam.operation.judging import WatchState, judged
 from letsam.operation.measuring import Measuring
-from letsam.operation.watch_record import RECORDS, RecordFile, WatchError, WatchRecord
+from letsam.operation.watch_record import RECORDS, RecordFile, WatchError, WatchRecord, inputs_changed
 from letsam.operation.watched_batch import WatchedBatch, name_of_data, read_batch
 from letsam.results import locked_folder, replacing_folder, write_atomically
 
 REFERENCE, SOURCE = "reference", "source.json"
+UNCOVERED = (
+    "the inputs have changed: the expected accuracy is then often far too high, which its interval does not cover; see "
+    "letsam docs expected-accuracy"
+)
 RATE = 0.05
 
 
@@ -112,7 +116,9 @@ class Watch:
             if record is None:
                 record = self._record(batch, file, name_of_data(data), again=same[0].batch if same else None)
                 file = file.append(record)
-            self._write_page(file.records)
+            unwritten = self._write_page(file.records)
+        if unwritten is not None:
+            warnings.warn(f"the record is written, but not the page: {unwritten}", stacklevel=2)
         if record is file.records[-1]:
             self._call(record)
         return record
@@ -135,8 +141,8 @@ class Watch:
         time = datetime.now(UTC).isoformat(timespec="seconds")
         notes = [] if again is None else [f"the inputs were measured as batch {again}; these are their labels"]
         notes += found.notes
-        if any(alarm.code in ("drift_auc", "embedding_distance") for alarm in result.alarms):
-            notes.append("where inputs have changed, the expected accuracy is often too high")
+        if "expected_accuracy" in found.metrics and inputs_changed(result.alarms):
+            notes.append(UNCOVERED)
         if earlier and time < max(record.time for record in earlier):
             notes.append("the clock is behind that of an earlier record; the order of the records counts")
         data = {"name": name, "fingerprint": batch.fingerprint, "samples": len(batch)}
@@ -199,10 +205,15 @@ class Watch:
             )
         return found
 
-    def _write_page(self, records: Sequence[WatchRecord]) -> None:
+    def _write_page(self, records: Sequence[WatchRecord]) -> OSError | None:
+        """The record counts, and its alarms: a page that cannot be written, as on a full disk, is no error."""
         from letsam.operation.watch_page import write_watch_page
 
-        write_watch_page(records, self.model, self.out)
+        try:
+            write_watch_page(records, self.model, self.out)
+        except OSError as error:
+            return error
+        return None
 
 
 def default_watch_folder(model: str | Path) -> Path:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from letsam import reports
 from letsam.operation.estimates import Estimate
 from letsam.operation.watch_figures import WatchedNumber, number_figure, watched_numbers
-from letsam.operation.watch_record import WatchRecord
+from letsam.operation.watch_record import WatchRecord, inputs_changed
 from letsam.reports.drawing import figure_to_svg
 from letsam.results import printable, write_atomically
 
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from letsam.model_folder import LoadedModel
 
 PAGE = "watch.html"
+EXPECTED = "expected_accuracy"
 MOST_ROWS = 200  # records in the table
+SAMPLING = " The intervals are for the number of samples alone."
 EARLIER = 10  # earlier records with alarms that the state names
 CSS = Path(reports.__file__).parent / "page.css"
 
@@ -131,6 +133,8 @@ def number_rows(record: WatchRecord) -> list[NumberRow]:
         test = record.tests.get(name, {})
         expected, limit = (f"{test[key]:.3g}" if key in test else "" for key in ("expected", "limit"))
         interval = f"{value.low:.3g} to {value.high:.3g}"
+        if name == EXPECTED and inputs_changed(record.alarms):
+            interval = "not valid here"
         row = NumberRow(
             name.replace("_", " "), f"{value.value:.3g}", interval, expected, limit, _test(test), name in alarms
         )
@@ -156,7 +160,7 @@ def _panel(number: WatchedNumber) -> Mapping[str, Any] | None:
         "name": number.name,
         "title": number.title,
         "description": f"{number.title}: {_number(last)} in the last of {len(number.records)} batches",
-        "caption": f"Last: {_number(last)}. Alarms: {alarms}.",
+        "caption": f"Last: {_number(last)}. Alarms: {alarms}." + (SAMPLING if number.name == EXPECTED else ""),
         "svg": Markup(figure_to_svg(figure, f"watch-{number.name}")),
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,16 @@ class Alarm:
 
     code: str
     message: str
+
+
+def inputs_changed(alarms: Sequence[Alarm]) -> bool:
+    """Whether the alarms say that the inputs themselves have changed, and not the mix of classes or a feature alone.
+
+    Example:
+        >>> inputs_changed([Alarm("drift_auc", "")]), inputs_changed([Alarm("feature_drift", "")])
+        (True, False)
+    """
+    return any(alarm.code in ("drift_auc", "embedding_distance") for alarm in alarms)
 
 
 @dataclass(frozen=True)
