@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -88,6 +89,11 @@ def test_groups_and_times_on_both_sides() -> None:
     found = examined(train, validation, times=times)
     assert [one.code for one in found] == ["time-leakage"]
     assert "4 of 225 training samples are later" in found[0].message
+    second = 1_700_000_000 + torch.arange(300)  # float32 does not tell these apart
+    assert list(examined(train, validation, times=(second[:225], second[225:]))) == []
+    days = np.datetime64("2024-01-01") + np.arange(300)
+    assert list(examined(train, validation, times=(days[:225], days[225:]))) == []
+    assert [one.code for one in examined(train, validation, times=(days[75:], days[:75]))] == ["time-leakage"]
 
 
 def test_other_shares_of_classes() -> None:
@@ -206,3 +212,7 @@ def test_what_cannot_be_audited_is_refused() -> None:
         audit(TensorDataset(*train), 3, probe=False)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="`groups` must have one value for each of 225 samples, got 2"):
         examined(train, validation, groups=([1, 2], range(75)))
+    times = torch.arange(300.0)
+    times[280] = float("nan")
+    with pytest.raises(ValueError, match="`times` must be finite for each sample, got nan for sample 280"):
+        examined(train, validation, times=(times[:225], times[225:]))

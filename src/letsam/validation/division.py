@@ -117,11 +117,11 @@ def group_numbers(groups: Any, count: int) -> Tensor | None:
     return torch.from_numpy(numbers.reshape(-1)).long()
 
 
-def time_numbers(times: Any, count: int) -> Tensor | None:
+def time_numbers(times: Any, count: int, least: int = 2) -> Tensor | None:
     """A number for each time, in their order.
 
     Raises:
-        ValueError: another length than `count`, a value that is not finite, or only one time.
+        ValueError: another length than `count`, a value that is not finite, or fewer than `least` different times.
     """
     if times is None:
         return None
@@ -139,8 +139,8 @@ def time_numbers(times: Any, count: int) -> Tensor | None:
     if bad.any():
         raise ValueError(f"`times` must be finite for each sample, got {values[bad][0]} for sample {np.argmax(bad)}")
     found, numbers = np.unique(values, return_inverse=True)
-    if len(found) < 2:
-        raise ValueError(f"`times` must have at least 2 different times, got {len(found)}: leave it out")
+    if len(found) < least:
+        raise ValueError(f"`times` must have at least {least} different times, got {len(found)}: leave it out")
     return torch.from_numpy(numbers.reshape(-1)).long()
 
 

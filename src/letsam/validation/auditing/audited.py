@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from letsam import checks
 from letsam.tasks import targets_of
 from letsam.tasks.subset import evenly_spaced
-from letsam.validation.drift.drift_features import features_of
+from letsam.validation.drift.drift_features import features_of, hashed_texts
 from letsam.validation.drift.inputs import InputForm, unlabelled_inputs
 
 MOST = 20_000  # samples of a part
@@ -26,7 +26,8 @@ class AuditedPart:
 
     Args:
         features: what two-sample tests compare, a row for each sample.
-        rows: the inputs themselves, at most 512 numbers each (of larger ones a random projection).
+        rows: the inputs themselves, at most 512 numbers each: of larger ones a random projection, columns of tables in
+            standard deviations, of texts hashed parts of words.
         digests: of the inputs, the same for equal inputs.
         targets: of the samples; None for deployed data.
         places: of the samples in the data set.
@@ -62,17 +63,37 @@ def audited_part(
     read = [samples[place] for place in places]
     inputs = form.batch(read) if labelled else unlabelled_inputs(read, form)
     opened = form.opened(inputs)
-    features = features_of(opened, form.modality)
     if isinstance(opened, Tensor):
-        rows = projected(opened.flatten(1).float().cpu())
+        _check_finite(name, opened, places)
+        rows = projected(_in_deviations(opened.flatten(1).cpu(), form.rows))
         digests = [hashlib.sha1(one.contiguous().numpy().tobytes()).hexdigest() for one in _bytes(inputs)]
     else:
-        rows = features
+        rows = hashed_texts(opened)
         digests = [hashlib.sha1(repr(one).encode()).hexdigest() for one in opened]
+    features = features_of(opened, form.modality)
     targets = None
     if labelled:  # not of the data set, which might decode all its samples once more
         targets = targets_of(cast("Any", read)).detach().cpu() if form.key == 0 else _targets(read)
     return AuditedPart(features, rows, digests, targets, torch.tensor(places))
+
+
+def _check_finite(name: str, opened: Tensor, places: list[int]) -> None:
+    bad = ~opened.isfinite().flatten(1).all(1)
+    if bool(bad.any()):
+        raise ValueError(
+            f"`{name}` must have finite inputs, got {int(bad.sum())} of {len(bad)} that are not, the first of them "
+            f"sample {places[int(bad.nonzero()[0])]}"
+        )
+
+
+def _in_deviations(rows: Tensor, known: Tensor | None) -> Tensor:
+    """Columns of a table in standard deviations of the training data, as they may have any unit."""
+    if known is None:
+        return rows
+    known = known.flatten(1).double()
+    mean, deviation = known.mean(0), known.std(0, correction=0)
+    varies = deviation > 1e-6 * mean.abs()  # else it is rounding
+    return ((rows.double() - mean) / torch.where(varies, deviation, 1.0)).float()
 
 
 def projected(rows: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from letsam.validation.auditing.audited import MOST, AuditedPart, audited_part
 from letsam.validation.auditing.label_checks import shares_differ, suspected
 from letsam.validation.auditing.radius_probe import FEWEST, SlopeNoise, perceptron, slope_noise
 from letsam.validation.auditing.repeats import repeats
-from letsam.validation.division import kind_of
+from letsam.validation.division import kind_of, time_numbers
 from letsam.validation.drift.inputs import InputForm
 from letsam.validation.drift.two_sample import two_sample_test
 
@@ -60,7 +60,7 @@ def audit(
         validation: pairs that the radius is learned from.
         deployed: inputs from operation, without targets; None: they are not compared.
         groups: for the samples of `train` and of `validation`, numbers or names of what they belong to.
-        times: the same, numbers.
+        times: the same, numbers, or dates of numpy or pandas.
         kind: of the targets, "classification", "multilabel" or "regression"; None: told from them.
         modality: of the inputs, as for `shifted`.
         probe: for *validation-too-small*, train a small perceptron on the input values for 90 steps, four times.
@@ -154,10 +154,10 @@ def _leakage(name: str, given: Any, train: Any, validation: Any) -> Iterator[Aud
 
 
 def _later(name: str, given: Any, train: Any, validation: Any) -> Iterator[AuditFinding]:
-    ours, theirs = (
-        torch.tensor([float(v) for v in _values(name, side, data)])
-        for side, data in zip(given, (train, validation), strict=True)
-    )
+    sides = [_values(name, side, data) for side, data in zip(given, (train, validation), strict=True)]
+    numbers = time_numbers([*sides[0], *sides[1]], sum(map(len, sides)), least=1)
+    assert numbers is not None
+    ours, theirs = numbers.split([len(side) for side in sides])
     later = int((ours > theirs.min()).sum())
     if later:
         yield AuditFinding.of(
@@ -205,9 +205,8 @@ def _labels(
     ]
     own = sum(name == "validation" for name, _ in named)
     measures |= {"suspected_labels": count, "labels_not_predicted": float(labels.missed.float().mean())}
-    everywhere = torch.ones_like(labels.missed)
-    wrong = [labels.contradicted(among, LEVEL / TESTS / 2) for among in (everywhere, labels.places >= border)]
-    if named and any(wrong):
+    measures["label_skill"] = labels.skill
+    if named and labels.contradicted(labels.places >= border, LEVEL / TESTS / 2):
         places["wrong-labels"] = list(named)
         names = [called.validated(place) if side == "validation" else called.trained(place) for side, place in named]
         yield AuditFinding.of(

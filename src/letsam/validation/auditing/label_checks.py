@@ -11,9 +11,9 @@ from torch import Tensor
 FOLDS = 5
 WRONG = 0.01  # fraction of wrong labels that is tolerated
 EVENLY = (
-    0.45  # misses where the classifier is sure, relative to all; 0 to 0.2 for overlapping classes, 0.5 to 0.8 for 10%
+    0.4  # misses where the classifier is sure, relative to all: less for overlapping classes, 0.5 to 0.8 for 10% wrong
 )
-HOPELESS = 0.45  # misses of a classifier that tells nothing of labels
+SKILL = 0.5  # Cohen's kappa; below, a classifier knows too little of the labels
 MOST = 5000  # samples for the classifier
 
 
@@ -55,31 +55,58 @@ class SuspectedLabels:
         which: places of the labels that are probably wrong, the most suspicious first.
         places: of all samples that were classified.
         confidence: of the classifier in the class that it predicts.
-        missed: whether that is another class than the label.
+        predicted: the number of that class.
+        labels: the number of the class of the label.
     """
 
     which: Tensor
     places: Tensor
     confidence: Tensor
-    missed: Tensor
+    predicted: Tensor
+    labels: Tensor
 
-    def contradicted(self, among: Tensor, level: float) -> bool:
-        """Whether labels are wrong, rather than classes overlapping, among these samples (bool, for all places).
+    @property
+    def missed(self) -> Tensor:
+        """Whether another class than the label is predicted."""
+        return self.predicted != self.labels
+
+    @property
+    def skill(self) -> float:
+        """Cohen's kappa of predictions and labels: 0 for guesses with the same shares of classes, 1 for agreement."""
+        count = len(self.labels)
+        classes = int(torch.cat([self.labels, self.predicted]).max()) + 1
+        shares = [torch.bincount(of, minlength=classes).double() / count for of in (self.labels, self.predicted)]
+        by_chance = float((shares[0] * shares[1]).sum())
+        return 1 - float(self.missed.double().mean()) / (1 - by_chance) if by_chance < 1 else 0.0
+
+    def contradicted(self, validation: Tensor, level: float) -> bool:
+        """Whether labels are wrong, rather than classes overlapping.
 
         Where classes overlap, the classifier errs where it is unsure. Where labels are wrong, it misses them where it
-        is sure as well. So they are wrong if it misses more than 1% of the third of which it is surest, beyond chance,
-        and at least 0.45 times as often there as among all. A classifier that misses 45% of all labels cannot tell.
-        """
-        from scipy.stats import beta
+        is sure as well. So they are wrong if it misses more than 1% of the third of which it is surest, and more than
+        0.4 times as often there as among all, both beyond chance (Clopper and Pearson). Validation labels are wrong if
+        it misses more of them than of training labels in that third, beyond chance (Fisher's exact test). A classifier
+        whose kappa is below 0.5 cannot tell.
 
-        missed, confidence = self.missed[among], self.confidence[among]
-        count = len(missed) // 3
-        if not count or float(missed.float().mean()) >= HOPELESS:
+        Args:
+            validation: whether a place is that of a validation sample; bool, for all places.
+            level: probability of a wrong answer for each of the two tests.
+        """
+        from scipy.stats import beta, fisher_exact
+
+        count = len(self.places) // 3
+        if not count or self.skill < SKILL:
             return False
-        surest = missed[confidence.argsort(descending=True, stable=True)[:count]]
-        hits = int(surest.sum())
+        surest = self.confidence.argsort(descending=True, stable=True)[:count]
+        missed, ours = self.missed[surest], validation[surest]
+        hits = int(missed.sum())
         lowest = float(beta.ppf(level, hits, count - hits + 1)) if hits else 0.0
-        return lowest > WRONG and hits / count >= EVENLY * float(missed.float().mean())
+        if lowest > max(WRONG, EVENLY * float(self.missed.double().mean())):
+            return True
+        table = [[int((missed & side).sum()), int((~missed & side).sum())] for side in (ours, ~ours)]
+        worse = float(fisher_exact(table, alternative="greater")[1]) < level  # pyright: ignore[reportArgumentType]
+        of_ours = self.missed[validation].double().mean() if bool(validation.any()) else torch.tensor(1.0)
+        return worse and table[0][0] >= EVENLY * float(of_ours) * sum(table[0])
 
 
 def suspected(rows: Tensor, labels: Tensor, seed: int) -> SuspectedLabels:
@@ -111,9 +138,8 @@ def suspected(rows: Tensor, labels: Tensor, seed: int) -> SuspectedLabels:
     if len(places) > MOST:
         places = places[torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))[:MOST]]
     if int(enough.sum()) < 2:
-        return SuspectedLabels(
-            torch.zeros(0, dtype=torch.int64), places[:0], torch.zeros(0), torch.zeros(0, dtype=torch.bool)
-        )
+        none = places[:0]
+        return SuspectedLabels(none, none, torch.zeros(0), none, none)
     used = torch.unique(numbers[places], return_inverse=True)[1].numpy()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -127,5 +153,6 @@ def suspected(rows: Tensor, labels: Tensor, seed: int) -> SuspectedLabels:
         places[torch.as_tensor(np.asarray(found), dtype=torch.int64)],
         places,
         torch.from_numpy(told.max(1)),
-        torch.from_numpy(told.argmax(1) != used),
+        torch.from_numpy(told.argmax(1)),
+        torch.from_numpy(used),
     )

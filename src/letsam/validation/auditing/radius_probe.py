@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from letsam.radius import LearnedRadius, LogAdam
+from letsam.tangent.tangent import Tangent
 from letsam.variants import SAM
 
-PARTS, STEPS = 4, 90
+STEPS = 90
 BATCH, WIDTH = 64, 64
-FEWEST = 4 * PARTS  # samples, four in each part
+FEWEST = 16  # samples
 
 
 @dataclass(frozen=True)
@@ -46,64 +48,81 @@ def slope_noise(
 ) -> SlopeNoise:
     """Measure the noise of the slopes in 90 steps of SAM with a radius of 0.05 that does not move.
 
-    The validation set is divided into 4 parts. The weights move in the same way for all of them, so their slopes differ
-    by the choice of samples alone. The second half of the steps is used.
+    The slope of a validation set is the mean of those of its samples, each along the same Z. So the noise is the
+    standard error of that mean, of slopes that are averaged over the second half of the steps.
 
     Args:
         train: inputs and targets.
-        validation: inputs and targets, at least 16 samples; a part of 4.
+        validation: inputs and targets, at least 16 samples.
         loss: (outputs, targets) -> mean.
         model: makes the network.
-        seed: of the weights, the order and the division.
+        seed: of the weights and the order.
     """
     stream = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(validation[0]), generator=stream)
     batches = [torch.randint(len(train[0]), (BATCH,), generator=stream) for _ in range(STEPS)]
-    parts = order[: len(order) // PARTS * PARTS].chunk(PARTS)
-    slopes = torch.stack(
-        [_slopes(train, (validation[0][p], validation[1][p]), loss, model, batches, seed) for p in parts]
-    )
-    mean = slopes.mean(0)
-    scale = mean.square().mean().sqrt()
+    slopes = sample_slopes(train, validation, loss, model, batches, seed)
+    scale = slopes.mean(1).square().mean().sqrt()
+    count = len(validation[0])
     if not bool(scale > 0):
-        return SlopeNoise(1.0, len(order))
-    share = slopes.mean(1).std() / math.sqrt(PARTS) / scale
-    return SlopeNoise(min(1.0, float(share)), len(order))
+        return SlopeNoise(1.0, count)
+    share = slopes.mean(0).std() / math.sqrt(count) / scale
+    return SlopeNoise(min(1.0, float(share)), count)
 
 
-def _slopes(
+def sample_slopes(
     train: tuple[Tensor, Tensor],
-    held_out: tuple[Tensor, Tensor],
+    validation: tuple[Tensor, Tensor],
     loss: Callable[[Tensor, Tensor], Tensor],
     model: Callable[[], nn.Module],
     batches: list[Tensor],
     seed: int,
 ) -> Tensor:
-    """The slopes of the validation loss along the radius, one for each step."""
+    """The slopes of the losses of the validation samples along the radius.
+
+    Returns:
+        Shape ``(steps, samples)``, of the second half of the steps: the loss falls too fast in the first.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = model()
-        rule = LogAdam(lr=1e-12)  # the radius must not move, so that all parts see the same weights
+        rule = LogAdam(lr=1e-12)  # the radius must not move, so that all sets would see the same weights
         optimizer = SAM(
             torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9),
             rho=LearnedRadius(0.05, interval=1, rule=rule),
             model=network,
         )
-
-        def closure_on(inputs: Tensor, targets: Tensor) -> Callable[[], Tensor]:
-            def closure() -> Tensor:
-                optimizer.zero_grad()
-                value = loss(network(inputs), targets)
-                value.backward()
-                return value
-
-            return closure
-
         found: list[Tensor] = []
+
+        def closure_on(inputs: Tensor, targets: Tensor) -> Tensor:
+            optimizer.zero_grad()
+            value = loss(network(inputs), targets)
+            value.backward()
+            return value
+
+        def on_validation() -> Tensor:
+            tangent = cast("Tangent", optimizer.tangent)
+            if tangent.held:  # of the step before, which has led to these weights
+                found.append(_along(network, tangent.held, validation, loss))
+            return closure_on(*validation)
+
         for batch in batches:
-            optimizer.step(closure_on(train[0][batch], train[1][batch]), closure_on(*held_out))
-            found.append(optimizer.metrics["hypergradient"].detach().reshape(()).clone())
-    return torch.stack(found[STEPS // 2 :])  # the loss falls too fast in the first half
+            optimizer.step(lambda chosen=batch: closure_on(train[0][chosen], train[1][chosen]), on_validation)
+    return torch.stack(found[len(found) // 2 :])
+
+
+def _along(
+    network: nn.Module, direction: list[Tensor], data: tuple[Tensor, Tensor], loss: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """The derivative of each sample's loss along a direction of the weights."""
+    names = [name for name, _ in network.named_parameters()]
+    weights, along = (
+        dict(zip(names, tensors, strict=True)) for tensors in ([p.detach() for p in network.parameters()], direction)
+    )
+    outputs, changes = torch.func.jvp(  # pyright: ignore[reportAssignmentType]
+        lambda moved: torch.func.functional_call(network, moved, (data[0],)), (weights,), (along,)
+    )
+    slopes = torch.func.grad(loss)(outputs, data[1]) * len(outputs)  # the loss is a mean
+    return (slopes * changes).flatten(1).sum(1)
 
 
 def perceptron(inputs: int, outputs: int) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor
 from letsam.validation.auditing.audited import AuditedPart
 
 NEIGHBOURS = 5
+USUAL = 0.9  # of the training samples, whose ratios say how the others are distributed
+LEAST = 2.0  # times as far, below which nothing is near
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Repeats:
         exact: (validation, training) places of equal inputs.
         near: the same for inputs that are nearly equal.
         differing: how many of the exact ones have another target.
-        ratio: how much farther than the nearest the fifth nearest neighbour must be, to count as nearly equal.
+        ratio: how much farther than the nearest the fifth nearest neighbour of the near ones is at least.
     """
 
     exact: list[tuple[int, int]]
@@ -32,9 +35,14 @@ class Repeats:
 def repeats(train: AuditedPart, validation: AuditedPart, level: float) -> Repeats:
     """Find exact and near duplicates.
 
-    For points of a density in D dimensions, the ratio of the distances to the fifth and to the first neighbour exceeds
-    r with a probability of about ``4 r^-D``, whatever the density is (Facco et al., 2017, estimate D in this way). A
-    near duplicate has a ratio that is exceeded with a probability of at most ``level`` in the whole validation set.
+    For points of a density in D dimensions, the ratio r of the distances to the fifth and the first neighbour has the
+    distribution ``(1 - r^-D)^4``, whatever the density is. A near duplicate has a ratio that is exceeded with a
+    probability of at most ``level`` in the whole validation set. D is that of the upper tail: it follows from the 90%
+    quantile of the ratios among the training samples. A mean over all of them is too large where some samples, such as
+    images of the sky, have fewer dimensions than others. The tenth above it may be repeats within the training data.
+
+    Reference:
+        Facco et al., "Estimating the intrinsic dimension of datasets by a minimal neighborhood information", 2017.
     """
     from sklearn.neighbors import NearestNeighbors
 
@@ -49,31 +57,24 @@ def repeats(train: AuditedPart, validation: AuditedPart, level: float) -> Repeat
     repeated = {place for place, digest in enumerate(validation.digests) if digest in known}
     if len(train) <= 2 * NEIGHBOURS or len(repeated) == len(validation):
         return Repeats(exact, [], differing, float("inf"))
-    scale = train.rows.std().clamp(min=1e-12)
-    if train.rows.shape[1] <= 64:  # columns of a table may have different units; nearly constant ones count little
-        own_scale = train.rows.std(0)
-        scale = torch.where(own_scale > 0.1 * scale, own_scale, scale)
-    search = NearestNeighbors(n_neighbors=NEIGHBOURS + 1).fit((train.rows / scale).numpy())
-    own = torch.from_numpy(search.kneighbors()[0]).double()  # without the sample itself
-    dimensions = _dimensions(own)
-    ratio = max(2.0, ((NEIGHBOURS - 1) * len(validation) / level) ** (1 / dimensions))
-    distances, places = search.kneighbors((validation.rows / scale).numpy(), NEIGHBOURS)
-    first, fifth = (torch.from_numpy(distances[:, i]) for i in (0, NEIGHBOURS - 1))
-    close = (fifth > ratio * first).nonzero().flatten().tolist()
-    near = [(int(validation.places[v]), int(train.places[int(places[v, 0])])) for v in close if v not in repeated]
-    return Repeats(exact, near, differing, ratio)
+    search = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(train.rows.numpy())
+    own = torch.from_numpy(search.kneighbors()[0])  # without the sample itself
+    distances, places = (torch.from_numpy(part) for part in search.kneighbors(validation.rows.numpy()))
+    chance = level / len(validation) / (NEIGHBOURS - 1)  # (1 - r^-D)^4 is about 1 - 4 r^-D
+    needed = max(math.log(LEAST), -math.log(chance) / _dimensions(_log_ratios(own)))
+    ratios = _log_ratios(distances)
+    close = [v for v in (ratios > needed).nonzero().flatten().tolist() if v not in repeated]
+    near = [(int(validation.places[v]), int(train.places[int(places[v, 0])])) for v in close]
+    return Repeats(exact, near, differing, float(ratios[close].min().exp()) if close else float("inf"))
 
 
-def _dimensions(distances: Tensor) -> float:
-    """The intrinsic dimension, from the ratios of the distances to the second and first neighbour.
+def _log_ratios(distances: Tensor) -> Tensor:
+    """Logarithms of how much farther than the first neighbour the fifth is."""
+    logs = distances.double().clamp(min=1e-30).log()
+    return logs[:, -1] - logs[:, 0]
 
-    The tenth with the largest ratios is left out, as these may be repeats within the training data.
-    """
-    kept = distances[distances[:, 0] > 0]
-    if len(kept) < 10:
-        return 1.0
-    logs = (kept[:, 1] / kept[:, 0]).log().sort().values
-    count = len(logs)
-    most = int(0.9 * count)
-    censored = logs[:most].sum() + (count - most) * logs[most - 1]  # the estimate of a censored exponential
-    return max(1.0, float(most / censored.clamp(min=1e-9)))
+
+def _dimensions(logs: Tensor) -> float:
+    """The dimension whose 90% quantile is that of these logarithms, of samples that have a first neighbour."""
+    usual = float(logs[logs < 30].quantile(USUAL)) if bool((logs < 30).any()) else 0.0
+    return -math.log(1 - USUAL ** (1 / (NEIGHBOURS - 1))) / max(usual, 1e-9)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 TEXT_BUCKETS = 128  # of letter pairs and triples
+PARTS_OF_WORDS = 512
 THUMBNAIL = 4  # pixels a side
 BANDS = 6  # of the spectrum of an image
 SOUND_BANDS = 16
@@ -29,6 +30,31 @@ def features_of(batch: Any, modality: str | None) -> Tensor:
     inputs = cast("Tensor", batch).float()
     found = {"image": _of_images, "table": _of_rows, "audio": _of_waves, "log-mel": _of_sounds}.get(modality or "")
     return (inputs.flatten(1) if found is None else found(inputs)).nan_to_num(0.0, 0.0, 0.0).cpu()
+
+
+def hashed_texts(texts: list[Any]) -> Tensor:
+    """Parts of words, hashed: texts that share most of them are near each other, whatever their lengths.
+
+    Args:
+        texts: strings, of which groups of 2 to 4 letters within words are used; or rows of tokens, of which single ones
+            and pairs are used.
+
+    Returns:
+        Shape ``(texts, 512)``, of length 1; hashing with signs keeps inner products (Weinberger et al., 2009).
+    """
+    import numpy as np
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    if texts and isinstance(texts[0], str):
+        hashing = HashingVectorizer(analyzer="char_wb", ngram_range=(2, 4), n_features=PARTS_OF_WORDS, lowercase=False)
+    else:
+        hashing = HashingVectorizer(tokenizer=_named, lowercase=False, ngram_range=(1, 2), n_features=PARTS_OF_WORDS)
+    found: Any = hashing.transform(texts)
+    return torch.from_numpy(np.asarray(found.todense())).float()
+
+
+def _named(row: Any) -> list[str]:
+    return [str(token) for token in row]
 
 
 def _of_images(images: Tensor) -> Tensor:
