@@ -10,9 +10,7 @@ from torch import Tensor
 
 FOLDS = 5
 WRONG = 0.01  # fraction of wrong labels that is tolerated
-EVENLY = (
-    0.4  # misses where the classifier is sure, relative to all: less for overlapping classes, 0.5 to 0.8 for 10% wrong
-)
+EVENLY = 0.3  # misses where the classifier is sure, relative to all: 0.5 to 0.8 where a tenth of the labels are wrong
 SKILL = 0.5  # Cohen's kappa; below, a classifier knows too little of the labels
 MOST = 5000  # samples for the classifier
 
@@ -84,7 +82,7 @@ class SuspectedLabels:
 
         Where classes overlap, the classifier errs where it is unsure. Where labels are wrong, it misses them where it
         is sure as well. So they are wrong if it misses more than 1% of the third of which it is surest, and more than
-        0.4 times as often there as among all, both beyond chance (Clopper and Pearson). Validation labels are wrong if
+        0.3 times as often there as among all, both beyond chance (Clopper and Pearson). Validation labels are wrong if
         it misses more of them than of training labels in that third, beyond chance (Fisher's exact test). A classifier
         whose kappa is below 0.5 cannot tell.
 
