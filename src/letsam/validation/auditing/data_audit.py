@@ -205,7 +205,6 @@ def _labels(
     ]
     own = sum(name == "validation" for name, _ in named)
     measures |= {"suspected_labels": count, "labels_not_predicted": float(labels.missed.float().mean())}
-    measures["label_skill"] = labels.skill
     if named and labels.contradicted(labels.places >= border, LEVEL / TESTS / 2):
         places["wrong-labels"] = list(named)
         names = [called.validated(place) if side == "validation" else called.trained(place) for side, place in named]
