@@ -50,7 +50,7 @@ class ValidationGuard:
 
     Example:
         >>> guard = ValidationGuard()
-        >>> for step in range(40):
+        >>> for step in range(60):
         ...     training = torch.tensor(2.3 - 0.02 * step)
         ...     trusted = guard.observe(step, training, torch.tensor(2.3))  # the validation loss does not fall
         ...     guard.commit(torch.tensor(True))
