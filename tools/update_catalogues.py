@@ -17,6 +17,8 @@ from babel.messages.catalog import Catalog
 from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po, write_po
 
+from letsam.languages import ENGLISH, known_languages
+
 SOURCE = Path(__file__).parents[1] / "src" / "letsam"
 LANGUAGES = SOURCE / "languages"
 METHODS = [("**.py", "python"), ("**.j2", "jinja2.ext.babel_extract"), ("reports/script/**.js", "javascript")]
@@ -57,8 +59,7 @@ def updated(path: Path, template: Catalog) -> Catalog:
 def main() -> None:
     """Update the catalogues of all languages, and of those that are named."""
     template = messages_of_code()
-    known = {path.parent.name for path in LANGUAGES.glob("*/letsam.po")}
-    for language in sorted(known | set(sys.argv[1:])):
+    for language in sorted(set(known_languages()) - {ENGLISH} | set(sys.argv[1:])):
         path = LANGUAGES / language / "letsam.po"
         path.parent.mkdir(exist_ok=True)
         catalogue = updated(path, template)

@@ -130,9 +130,13 @@ class Comparison:
 
     def sentence(self, found: Sequence[Results]) -> str:
         """Median over the settings, and in how many of them the interval is above or below 0."""
-        intervals = [interval(gains) for gains in map(self.gains, found) if len(gains) > 1]
-        better, worse = sum(low > 0 for low, _ in intervals), sum(high < 0 for _, high in intervals)
-        return f"{self.median(found):+.1f}, better in {better} and worse in {worse} of {len(found)}"
+        better, worse = self.shown(found)
+        return f"{self.median(found):+.1f}, better in {len(better)} and worse in {len(worse)} of {len(found)}"
+
+    def shown(self, found: Sequence[Results]) -> tuple[list[Results], list[Results]]:
+        """The settings whose interval is above 0, and those whose interval is below."""
+        intervals = [(one, interval(gains)) for one in found if len(gains := self.gains(one)) > 1]
+        return [one for one, (low, _) in intervals if low > 0], [one for one, (_, high) in intervals if high < 0]
 
 
 ON_SHIFTED = {
@@ -173,15 +177,15 @@ FINDINGS = {
 def lead(found: Sequence[Results]) -> str:
     """The conclusion: shifted validation data beside augmentation, and where a learned radius helps and harms."""
     medians = {name: ON_SHIFTED[name].median(found) for name in ("shifted", "augmentation")}
-    known = [one for one in found if one.seeds > 1]
-    gains = {one.setting.title: ON_SHIFTED["learned"].gains(one) for one in known}
-    better = [f"{title} {mean(gain):+.1f}" for title, gain in gains.items() if interval(gain)[0] > 0]
-    worse = [f"{title} {mean(gain):+.1f}" for title, gain in gains.items() if interval(gain)[1] < 0]
+    learned = ON_SHIFTED["learned"]
+    better, worse = (
+        [f"{one.setting.title} {mean(learned.gains(one)):+.1f}" for one in side] for side in learned.shown(found)
+    )
     return filled(
         f"**Where operation will be shifted, the same shifts in the training data (augmentation) gained "
         f"{medians['augmentation']:+.1f} points, and {medians['shifted']:+.1f} in the validation data of the radius.** "
         f"A learned radius, without any shifted data, was better than the base optimizer in {len(better)} of "
-        f"{len(known)} settings ({'; '.join(better) or 'none'}) and worse in {len(worse)} "
+        f"{sum(one.seeds > 1 for one in found)} settings ({'; '.join(better) or 'none'}) and worse in {len(worse)} "
         f"({'; '.join(worse) or 'none'})."
     )
 

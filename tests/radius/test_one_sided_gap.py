@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from letsam import SAM, LearnedRadius, LogAdam, Objective, OneSidedGap, SquaredGap, ValidationLoss
 from letsam.radius import Evidence
+from oracle.problems import batch, closure_on, network
 
 
 def derivative(training_loss: float, validation_loss: float, slope: float, training_slope: float) -> float:
@@ -23,32 +24,16 @@ def test_its_derivative(slope: float) -> None:
     assert derivative(3.0, 1.0, slope, -0.25) == 0  # no gap to close
 
 
-def hypergradients(objective: Objective, seed: int, scale: float) -> list[tuple[Tensor, Tensor]]:
+def hypergradients(objective: Objective, seed: int) -> list[tuple[Tensor, Tensor]]:
     """Of each update, with the gap; the rule does not move, so that all objectives see the same weights."""
-    generator = torch.Generator().manual_seed(seed)
-    model = nn.Linear(4, 3).double()
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.copy_(scale * torch.randn(weight.shape, generator=generator, dtype=torch.float64))
-    inputs = torch.randn(3, 6, 4, generator=generator, dtype=torch.float64)
-    targets = torch.randint(3, (3, 6), generator=generator)
-
-    def closure_on(part: int):
-        def closure() -> Tensor:
-            opt.zero_grad()
-            loss = nn.functional.cross_entropy(model(inputs[part]), targets[part])
-            loss.backward()
-            return loss
-
-        return closure
-
+    model = network(seed)
     rule = LogAdam(lr=1e-30, prior=None, burn_in=0, guard=None)
     opt = SAM(
         torch.optim.SGD(model.parameters(), lr=0.5), LearnedRadius(0.3, objective=objective, rule=rule, interval=1)
     )
     found: list[tuple[Tensor, Tensor]] = []
     for step in range(6):
-        opt.step(closure_on(step % 2), closure_on(2))
+        opt.step(closure_on(model, batch(3 * seed + step % 2)), closure_on(model, batch(3 * seed + 2)))
         if "generalization_gap" in opt.metrics:
             found.append((opt.metrics["hypergradient"].clone(), opt.metrics["generalization_gap"].clone()))
     return found
@@ -58,7 +43,7 @@ def test_its_hypergradient_in_steps() -> None:
     """Made of those of the validation loss and of the squared gap, at the same weights."""
     cases: set[tuple[bool, bool]] = set()
     for seed in range(12):
-        runs = [hypergradients(one, seed, 1.0 + seed % 3) for one in (ValidationLoss(), SquaredGap(), OneSidedGap())]
+        runs = [hypergradients(one, seed) for one in (ValidationLoss(), SquaredGap(), OneSidedGap())]
         for (validation, gap), (squared, _), (found, _) in zip(*runs, strict=True):
             if squared == 0:
                 continue
