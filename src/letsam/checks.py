@@ -82,6 +82,14 @@ def whole(name: str, value: object, minimum: int) -> int:
     return value
 
 
+def seed(name: str, value: object) -> int:
+    """Return `value` as a whole number from 0 to 2**63 - 1, or raise."""
+    checked = whole(name, value, 0)
+    if checked >= 2**63:
+        raise ValueError(f"`{name}` must be a whole number below 2**63, got {shown(checked)}")
+    return checked
+
+
 def flag(name: str, value: object) -> bool:
     """Return `value` if it is True or False, or raise."""
     if not isinstance(value, bool):

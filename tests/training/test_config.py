@@ -29,7 +29,7 @@ def task() -> Task:
         ({"seeds": ()}, "^`seeds` must name at least one, got none$"),
         ({"seeds": (3, 3)}, "^`seeds` must not repeat, got 3, 3$"),
         ({"seeds": (0, -1)}, "^`seeds` must be a whole number >= 0, got -1$"),
-        ({"seeds": (2**63,)}, r"^`seeds` must be whole numbers below 2\*\*63, got 9223372036854775808$"),
+        ({"seeds": (2**63,)}, r"^`seeds` must be a whole number below 2\*\*63, got 9223372036854775808$"),
         ({"epochs": 0}, "^`epochs` must be a whole number >= 1, got 0$"),
         ({"batch_size": -8}, "^`batch_size` must be a whole number >= 1, got -8$"),
         ({"train_size": 0}, "^`train_size` must be a whole number >= 1, got 0$"),

@@ -52,10 +52,12 @@ def test_texts_are_shifted_through_their_tokenizer(tmp_path: Path) -> None:
 
 
 def test_shifts_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match="`shift` must be of clean"):
+    with pytest.raises(ValueError, match="`validation_shift` must be of clean"):
         TrialConfig(task="digits", validation_shift="wind:2")
     with pytest.raises(ValueError, match="`validation_shift` must not resample"):
         TrialConfig(task="digits", validation_shift="labels:2", folds=3)
     task = load_task("digits", train_size=50)
-    with pytest.raises(ValueError, match=r"`shift` must be of clean, noise, .* for image data, got 'typos'"):
+    with pytest.raises(ValueError, match=r"`validation_shift` must be of clean, noise, .* for image data, got 'typos'"):
         make_splits(task, 0, validation_shift="typos:2", **OPTIONS)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="`validation_shift` = groups:2 needs the groups of the samples: name their"):
+        make_splits(task, 0, validation_shift="groups:2", **OPTIONS)  # pyright: ignore[reportArgumentType]

@@ -121,8 +121,10 @@ def test_the_records_survive_the_file(tmp_path: Path) -> None:
 def test_shifts_that_the_test_data_cannot_have_are_refused_before_training() -> None:
     task = load_task("digits", train_size=50)
     for shifts, message in (
-        ("wind:2", "`shift` must be of clean"),
-        ("typos", "`shift` must be of clean, noise, .* for image data, got 'typos'"),
+        ("wind:2", "`evaluate_shift` must be of clean"),
+        ("typos", "`evaluate_shift` must be of clean, noise, .* for image data, got 'typos'"),
+        ("clean", "`evaluate_shift` must name shifts: the clean data are always tested, got 'clean'"),
+        ("noise:2@0.5", "`evaluate_shift` must be without weights, as each shift is a test, got 'noise:2@0.5'"),
         ("noise:1,colour:2", "the shift `colour` needs images with 3 channels, got 1"),
         ("groups:2", "`evaluate_shift` cannot shift `groups`"),
     ):
@@ -131,6 +133,11 @@ def test_shifts_that_the_test_data_cannot_have_are_refused_before_training() -> 
     scored = dataclasses.replace(task, score=lambda model, dataset: 0.5)
     with pytest.raises(ValueError, match="`evaluate_shift` needs a task whose metric is computed from outputs"):
         TrialConfig(task="digits", evaluate_shift="noise").for_task(scored)
+
+
+def test_several_shifts_one_after_the_other_have_five_severities() -> None:
+    assert shifts_to_test("noise+blur")[::4] == ("noise:1+blur:1", "noise:5+blur:5")
+    assert shifts_to_test("noise:2+blur:1") == ("noise:2+blur:1",)
 
 
 def test_all_methods_and_seeds_see_the_same_shifted_data() -> None:

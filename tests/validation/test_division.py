@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import warnings
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import numpy as np
@@ -47,15 +48,29 @@ def test_groups_of_numbers_or_names_stay_together_and_classes_keep_their_shares(
         np.array("2026-01-01", dtype="datetime64[D]") + np.arange(60)[::-1],
         pd.Series(pd.date_range("2026-01-01", periods=60)[::-1]),
         [datetime(2026, 1 + m // 30, 1 + m % 28) for m in range(59, -1, -1)],
+        [datetime(1000 + 100 * m, 1, 1) for m in range(59, -1, -1)],  # beyond the nanoseconds of numpy
     ],
-    ids=["numbers", "numpy", "pandas", "python"],
+    ids=["numbers", "numpy", "pandas", "python", "centuries"],
 )
 def test_the_latest_times_are_held_out(times: Any) -> None:
     train, validation = split(TARGETS, 0.2, times=times)
     complete((train, validation))
-    column = np.asarray(times if not isinstance(times, list) else pd.Series(times))
+    column = np.asarray(times if not isinstance(times, list) else pd.Series(times, dtype=object))
     assert column[validation.numpy()].min() > column[train.numpy()].max()
     assert abs(len(validation) - 12) <= 2
+
+
+def test_times_of_several_zones_are_compared_as_moments() -> None:
+    early, late = timezone(timedelta(hours=9)), timezone(timedelta(hours=-5))  # 14 hours apart
+    hours = [datetime(2026, 1, 1, 12) + timedelta(hours=m) for m in range(60)]
+    times = [hour.replace(tzinfo=late if m % 2 else early) for m, hour in enumerate(hours)]
+    moments = torch.tensor([time.timestamp() for time in times])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train, validation = split(TARGETS, 0.2, times=times)
+        assert split(TARGETS, 0.2, times=pd.Series(pd.date_range("2026", periods=60, tz="Asia/Tokyo")))[1][0] == 48
+    assert moments[validation].min() > moments[train].max()
+    assert validation.tolist() != list(range(48, 60))
 
 
 def test_with_groups_and_times_the_latest_groups_are_held_out_whole() -> None:
@@ -85,11 +100,15 @@ def test_kinds_are_told_from_targets() -> None:
         ({"times": [0.0, float("inf")] * 30}, "`times` must be finite .* got inf for sample 1"),
         ({"times": np.array(["2026-01-01", "NaT"] * 30, dtype="datetime64[D]")}, "finite .* NaT for sample 1"),
         ({"times": ["yesterday"] * 60}, "`times` must be numbers or dates"),
+        ({"times": [datetime(2026, 1, 1), None] * 30}, "`times` must be finite .* got None for sample 1"),
+        ({"times": [datetime(2026, 1, 1), "now"] * 30}, "`times` must be numbers or dates, got 'now' for sample 1"),
+        ({"times": [datetime(2026, 1, 1), datetime(2026, 1, 1, tzinfo=UTC)] * 30}, "a time zone for all or for none"),
         ({"times": torch.ones(60)}, "`times` must have at least 2 different times, got 1"),
         ({"share": 1.0}, "`share` must be between 0 and 1"),
         ({"share": float("nan"), "groups": PATIENTS}, "`share` must be between 0 and 1"),
         ({"kind": "ranking"}, "`kind` must be one of classification, multilabel, regression"),
         ({"seed": -1}, "`seed` must be a whole number >= 0"),
+        ({"seed": 2**63}, r"`seed` must be a whole number below 2\*\*63, got 9223372036854775808"),
     ],
 )
 def test_what_cannot_be_split_is_refused(given: dict[str, Any], message: str) -> None:

@@ -18,7 +18,7 @@ from letsam.tasks import Task, load_task
 from letsam.training.data_record import DataRecord
 from letsam.training.devices import PRECISIONS
 from letsam.training.methods import Method
-from letsam.training.shifted_tests import ALL, check_shifted_tests
+from letsam.training.shifted_tests import check_shifted_tests, shifts_to_test
 from letsam.validation import Mixture
 from letsam.validation.drift.shifted_data import AUTO
 
@@ -125,8 +125,7 @@ class TrialConfig:
             if len(set(texts)) < len(texts):
                 raise ValueError(f"`{name}` must not repeat, got {', '.join(texts)}")
         for seed in self.seeds:
-            if checks.whole("seeds", seed, 0) >= 2**63:
-                raise ValueError(f"`seeds` must be whole numbers below 2**63, got {seed}")
+            checks.seed("seeds", seed)
         for name in ("epochs", "batch_size", "train_size"):
             if getattr(self, name) is not None:
                 checks.whole(name, getattr(self, name), 1)
@@ -139,13 +138,11 @@ class TrialConfig:
             if self.folds is not None:
                 raise ValueError(f"`release` must not be given with `folds`, got {self.release} and {self.folds} folds")
         if self.evaluate_shift is not None:
-            for part in self.evaluate_shift.split(","):
-                if part.strip() != ALL:
-                    Mixture.parse(part)
+            shifts_to_test(self.evaluate_shift)
         if self.validation_shift == AUTO and self.deployed is None:
             raise ValueError("`validation_shift` = auto needs `deployed`, a file or folder of inputs from operation")
         shift = self.learned_shift if self.validation_shift == AUTO else self.validation_shift
-        if shift is not None and Mixture.parse(shift).resampling and self.folds:
+        if shift is not None and Mixture.parse(shift, name="validation_shift").resampling and self.folds:
             raise ValueError("`validation_shift` must not resample labels or groups with `folds`")
         if self.workers is not None:
             checks.whole("workers", self.workers, 0)

@@ -18,7 +18,7 @@ from letsam.validation.drift.shifted_data import with_form
 def input_form(task: Task) -> InputForm:
     """How shifts see the inputs of a task: images by the range of the training data, texts through their tokenizer."""
     modality, options = form_options(task)
-    return InputForm.of(without_augmentation(task.train), modality, **options)
+    return InputForm.of(without_augmentation(task.train), modality, name="the training data", **options)
 
 
 def form_options(task: Task) -> tuple[str | None, dict[str, Any]]:
@@ -54,4 +54,9 @@ def with_drift(task: Task, dataset: Dataset[Any], shift: str, seed: int, groups:
         ValueError: the data cannot have this shift.
     """
     form = input_form(task)
-    return with_form(dataset, Mixture.parse(shift, form.modality), form, seed=seed, groups=groups)
+    mixture = Mixture.parse(shift, form.modality, name="validation_shift")
+    if "groups" in mixture.resampling and groups is None:
+        raise ValueError(
+            f"`validation_shift` = {shift} needs the groups of the samples: name their column with `group`"
+        )
+    return with_form(dataset, mixture, form, seed=seed, groups=groups)

@@ -19,7 +19,7 @@ from letsam.training.feed import Batches
 from letsam.training.predictions import OutputCollector
 from letsam.validation import Mixture
 from letsam.validation.drift.inputs import InputForm
-from letsam.validation.drift.known_shifts import shifts_of
+from letsam.validation.drift.known_shifts import CLEAN, shifts_of
 from letsam.validation.drift.shift import SEVERITIES
 from letsam.validation.drift.shifted_data import with_form
 
@@ -46,11 +46,22 @@ def shifts_to_test(text: str, possible: tuple[str, ...] = ()) -> tuple[str, ...]
         ('noise:2', 'blur:1', 'blur:2', 'blur:3', 'blur:4', 'blur:5')
     """
     parts = [part.strip() for part in text.split(",")]
+    for part in parts:
+        if part.partition(":")[0] == CLEAN:
+            raise ValueError(f"`evaluate_shift` must name shifts: the {CLEAN} data are always tested, got {text!r}")
+        if "@" in part:
+            raise ValueError(f"`evaluate_shift` must be without weights, as each shift is a test, got {part!r}")
     names = [name for part in parts for name in (possible if part == ALL else (part,))]
-    found = [shift for part in names for shift in ([part] if ":" in part else [f"{part}:{s}" for s in SEVERITIES])]
+    found = [shift for part in names for shift in ([part] if ":" in part else _severities(part))]
     if found or ALL not in parts:
-        Mixture.parse(",".join(found))  # raises where a part is wrong
+        Mixture.parse(",".join(found), name="evaluate_shift")  # raises where a part is wrong
     return tuple(dict.fromkeys(found))
+
+
+def _severities(part: str) -> list[str]:
+    """The five severities of a shift, or of several, one after the other."""
+    steps = [step.strip() for step in part.split("+")]
+    return ["+".join(f"{step}:{severity}" for step in steps) for severity in SEVERITIES]
 
 
 def possible_shifts(task: Task, form: InputForm) -> tuple[str, ...]:
@@ -90,7 +101,7 @@ def _planned(task: Task, text: str) -> tuple[tuple[str, ...], InputForm]:
     if not shifts:
         raise ValueError(f"`evaluate_shift` must name shifts: there are none for the inputs of {task.name!r}")
     for shift in shifts:
-        mixture = Mixture.parse(shift, form.modality)
+        mixture = Mixture.parse(shift, form.modality, name="evaluate_shift")
         form.check(mixture)
         if "groups" in mixture.resampling:
             raise ValueError("`evaluate_shift` cannot shift `groups`: those of the test samples are not known")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Any
 
 import torch
@@ -56,7 +57,7 @@ def split(
         (4, tensor(0.5000))
     """
     targets = targets_tensor(data)
-    checks.whole("seed", seed, 0)
+    checks.seed("seed", seed)
     checked_groups, checked_times = group_numbers(groups, len(targets)), time_numbers(times, len(targets))
     return held_out_split(
         targets,
@@ -129,10 +130,7 @@ def time_numbers(times: Any, count: int, least: int = 2) -> Tensor | None:
 
     values = _column("times", times, count)
     if values.dtype == object:  # pandas' and Python's dates
-        try:
-            values = values.astype("datetime64[ns]")
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"`times` must be numbers or dates, got {checks.shown(values[0])}") from error
+        values = _ranks(values)
     if values.dtype.kind not in "iufMmb":
         raise ValueError(f"`times` must be numbers or dates, got values of type {values.dtype}")
     bad = np.isnat(values) if values.dtype.kind in "mM" else ~np.isfinite(values.astype(float))
@@ -142,6 +140,25 @@ def time_numbers(times: Any, count: int, least: int = 2) -> Tensor | None:
     if len(found) < least:
         raise ValueError(f"`times` must have at least {least} different times, got {len(found)}: leave it out")
     return torch.from_numpy(numbers.reshape(-1)).long()
+
+
+def _ranks(times: Any) -> Any:
+    """The places of dates of Python or pandas among the different ones, in their order; all years, all time zones."""
+    import numpy as np
+
+    for place, time in enumerate(times):
+        if time is None or time != time or str(time) == "<NA>":
+            raise ValueError(f"`times` must be finite for each sample, got {time} for sample {place}")
+        if not isinstance(time, (int, float, date)) and not hasattr(time, "ordinal"):  # a period of pandas
+            raise ValueError(f"`times` must be numbers or dates, got {checks.shown(time)} for sample {place}")
+    try:
+        order = {time: place for place, time in enumerate(sorted(set(times.tolist())))}
+    except TypeError as error:
+        raise ValueError(
+            "`times` must be all numbers, or all dates, with a time zone for all or for none, "
+            f"got values that cannot be compared: {error}"
+        ) from error
+    return np.array([order[time] for time in times])
 
 
 def _column(name: str, values: Any, count: int) -> Any:

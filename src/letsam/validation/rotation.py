@@ -96,7 +96,7 @@ class RotatingFolds:
     ) -> None:
         targets = targets_tensor(data)
         checks.whole("folds", folds, 2)
-        checks.whole("seed", seed, 0)
+        checks.seed("seed", seed)
         self.every, self.unit = checks.whole("every", every, 1), checks.choice("unit", unit, ("epoch", "step"))
         self.seed = seed
         group_of, time_of = group_numbers(groups, len(targets)), time_numbers(times, len(targets))
@@ -126,6 +126,8 @@ class RotatingFolds:
 
     def turn(self, epoch: int, step: int = 0) -> int:
         """The number of the turn, from 0; `step` is counted from the beginning of training."""
+        checks.whole("epoch", epoch, 0)
+        checks.whole("step", step, 0)
         return (epoch if self.unit == "epoch" else step) // self.every
 
     def at(self, epoch: int, step: int = 0) -> Turn:

@@ -239,7 +239,7 @@ def test_what_does_not_fit_is_refused(data: str, given: dict[str, Any], message:
 def test_colour_needs_three_channels() -> None:
     with pytest.raises(ValueError, match="the shift `colour` needs images with 3 channels, got 1"):
         shifted(TensorDataset(random(4, 1, 8, 8), torch.zeros(4)), "colour:1")
-    with pytest.raises(ValueError, match="blurs need images of at least 3 pixels"):
+    with pytest.raises(ValueError, match="the shift `blur` needs images of at least 3 pixels a side, got 2 x 8"):
         shifted(TensorDataset(random(4, 1, 2, 8), torch.zeros(4)), "blur:1")
 
 

@@ -61,7 +61,8 @@ def audited_part(
         raise ValueError(f"`{name}` must have at least 1 sample, got 0")
     places = evenly_spaced(count, most)
     read = [samples[place] for place in places]
-    inputs = form.batch(read) if labelled else unlabelled_inputs(read, form)
+    inputs = form.batch(read, f"`{name}`") if labelled else unlabelled_inputs(read, form)
+    form.check_same(f"`{name}`", inputs, labelled=labelled)
     opened = form.opened(inputs)
     if isinstance(opened, Tensor):
         _check_finite(name, opened, places)

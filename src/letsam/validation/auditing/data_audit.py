@@ -84,8 +84,8 @@ def audit(
         error: 20 of 20 validation samples are training samples, such as validation sample 0 (training sample 0): leave
         them out of one side, or split by group [duplicates; letsam docs how-to/validation-data]
     """
-    checks.whole("seed", seed, 0)
-    of_inputs = InputForm.of(train, modality, **form)
+    checks.seed("seed", seed)
+    of_inputs = InputForm.of(train, modality, name="`train`", **form)
     checks.whole("most", most, 1)
     parts = audited_part("train", train, of_inputs, most), audited_part("validation", validation, of_inputs, most)
     called = SampleNames(*names)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -18,6 +18,8 @@ from letsam.validation.drift.text_shifts import TOKEN_SHIFTS
 LOOKED_AT = 1000  # samples, for the range of images and the columns of tables
 
 DIMENSIONS = {1: "table", 3: "image"}  # of an input, to its modality
+
+SMALLEST_SIDES = {"blur": 3, "motion": 3, "snow": 3, "rain": 2}  # of images, which filters and streaks need
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,9 @@ class InputForm:
         encode: text to input.
         letters: False for texts that are token rows which cannot be decoded.
         special: how many tokens at the beginning and at the end of all rows are the same, 0 or 1 each; they stay.
+        padded: whether token rows without a mask all have one length; zeros at the end are padding then.
+        shape: of an input that is a tensor; None for texts.
+        full: of waveforms, the largest value that they can have.
     """
 
     modality: str | None
@@ -49,6 +54,9 @@ class InputForm:
     encode: Callable[[str], Any] | None = None
     letters: bool = True
     special: tuple[int, int] = (0, 0)
+    padded: bool = False
+    shape: tuple[int, ...] | None = None
+    full: float = 1.0
 
     @classmethod
     def of(
@@ -57,67 +65,114 @@ class InputForm:
         modality: str | None,
         *,
         key: Any = None,
-        value_range: tuple[Any, Any] | None = None,
+        value_range: Any = None,
         scale: tuple[float, float] = (0.0, 1.0),
         decode: Callable[[Any], str] | None = None,
         encode: Callable[[str], Any] | None = None,
+        name: str = "`dataset`",
     ) -> InputForm:
-        """The form of this data set's inputs; the arguments are those of `shifted`."""
+        """The form of this data set's inputs; the arguments are those of `shifted`, `name` is for the errors."""
         samples = cast("Any", dataset)
+        if not hasattr(samples, "__getitem__") or not hasattr(samples, "__len__"):
+            raise TypeError(f"{name} must be a map-style data set, got {checks.shown(dataset)}")
+        if not len(samples):
+            raise ValueError(f"{name} must have at least 1 sample, got 0")
         first = samples[0]
         if key is None:
             if isinstance(first, Mapping):
                 raise ValueError(
                     f"`key` must name the input of samples that are dicts, one of {', '.join(map(str, first))}"
                 )
+            if not isinstance(first, Sequence) or isinstance(first, str):
+                raise TypeError(
+                    f"{name} must have (input, target) pairs or dicts as samples, got {checks.shown(first)}"
+                )
             key = 0
         try:
             one = first[key]
         except (KeyError, IndexError, TypeError) as error:
-            raise ValueError(f"`key` = {key!r} is not in the samples of `dataset`: {checks.shown(first)}") from error
+            raise ValueError(f"`key` = {key!r} is not in the samples of {name}: {checks.shown(first)}") from error
         modality = modality or _modality_of(one)
         if (decode is None) != (encode is None):
             raise ValueError("`decode` and `encode` must be given together")
         form = cls(modality, key, decode=decode, encode=encode)
         if modality == "text" and not isinstance(one, str) and decode is None:
-            rows = [_tokens(samples[place][key]) for place in evenly_spaced(len(samples), LOOKED_AT)]
+            read = [samples[place][key] for place in evenly_spaced(len(samples), LOOKED_AT)]
+            padded = not isinstance(one, Mapping) and len({len(_tokens(row)) for row in read}) == 1
+            rows = [_without_padding(_tokens(row), padded) for row in read]
             ends = [{row[end] for row in rows if len(row) > 2} for end in (0, -1)]
-            return cls(modality, key, letters=False, special=(int(len(ends[0]) == 1), int(len(ends[1]) == 1)))
+            special = int(len(ends[0]) == 1), int(len(ends[1]) == 1)
+            return cls(modality, key, letters=False, special=special, padded=padded)
         if modality is None or modality == "text":
-            return form
+            return replace(form, shape=tuple(one.shape)) if modality is None and isinstance(one, Tensor) else form
         if not isinstance(one, Tensor):
             raise ValueError(f"inputs of {modality} data must be tensors, got {checks.shown(one)}")
-        least = {"image": 3, "table": 1, "audio": 1, "log-mel": 2}[modality]
-        if one.ndim != least and not (modality in ("audio", "log-mel") and one.ndim > least):
-            raise ValueError(
-                f"inputs of {modality} data must have {least} dimensions, got the shape {tuple(one.shape)}"
-            )
-        looked_at = some_inputs(dataset, key)
+        _check_shape(modality, one)
+        looked_at = some_inputs(dataset, key, name)
+        _check_finite(name, looked_at, evenly_spaced(len(samples), LOOKED_AT))
+        form = cls(modality, key, shape=tuple(one.shape))
         if modality == "table":
-            return cls(modality, key, rows=looked_at.float().sort(dim=0).values)
+            return replace(form, rows=looked_at.float().sort(dim=0).values)
         if modality == "log-mel":
-            return cls(modality, key, scale=scale)
-        if modality == "image":
-            low, high = _range(looked_at, value_range)
-            return cls(modality, key, low, high, channels=one.shape[0])
-        return form
+            return replace(form, scale=_checked_scale(scale))
+        if modality == "audio":
+            return replace(form, full=_full_scale(looked_at))
+        low, high = _range(looked_at, value_range, name)
+        return replace(form, low=low, high=high, channels=one.shape[0])
 
     def check(self, mixture: Mixture) -> None:
         """Raise ValueError where the inputs cannot have these shifts."""
         names = {name for number in range(len(mixture.alternatives)) for name, _ in mixture.of_inputs(number)}
         if names and self.modality is None:
-            raise ValueError("`modality` must be given: it cannot be told from the inputs")
+            raise ValueError(
+                "`modality` must be given: it cannot be told from the inputs, which are neither texts nor tensors of "
+                "1 or 3 dimensions"
+            )
         if not self.letters and (needed := sorted(names - set(TOKEN_SHIFTS))):
             raise ValueError(f"the shift `{needed[0]}` needs text, got rows of tokens: give `decode` and `encode`")
+        if self.modality != "image" or self.shape is None:
+            return
         if "colour" in names and self.channels != 3:
             raise ValueError(f"the shift `colour` needs images with 3 channels, got {self.channels}")
+        small = sorted(name for name in names if min(self.shape[1:]) < SMALLEST_SIDES.get(name, 1))
+        if small:
+            raise ValueError(
+                f"the shift `{small[0]}` needs images of at least {SMALLEST_SIDES[small[0]]} pixels a side, "
+                f"got {self.shape[1]} x {self.shape[2]}"
+            )
 
-    def batch(self, samples: list[Any]) -> Any:
-        """The inputs of samples: a tensor, or a list for texts."""
-        inputs = [sample[self.key] for sample in samples]
-        if self.modality == "text" or not isinstance(inputs[0], Tensor):
+    def check_same(self, name: str, inputs: Any, *, labelled: bool = True) -> None:
+        """Raise ValueError where inputs of another data set do not have this form.
+
+        Args:
+            name: of the data set.
+            inputs: a batch, as `batch` makes it.
+            labelled: False for deployed data, of which images may have other sides and sounds other lengths.
+        """
+        if self.shape is None:
+            texts = [isinstance(one, str) for one in inputs]
+            if self.modality == "text" and self.letters and self.decode is None and not all(texts):
+                raise ValueError(f"{name} must have texts as inputs, got {checks.shown(inputs[texts.index(False)])}")
+            return
+        got = tuple(inputs.shape[1:]) if isinstance(inputs, Tensor) else None
+        sounds = self.modality in ("audio", "log-mel")
+        known = self.shape[:1] if self.modality == "image" else self.shape[:-1] if sounds else self.shape
+        same = got == self.shape if labelled else got is not None and _starts(got, known, len(self.shape))
+        if not same:
+            shown = f"the shape {got}" if got is not None else checks.shown(inputs[0])
+            raise ValueError(f"{name} must have inputs of the shape {self.shape}, got {shown}")
+
+    def batch(self, samples: list[Any], name: str = "`dataset`") -> Any:
+        """The inputs of samples: a tensor, or a list for texts; `name` is that of the data set, for the errors."""
+        try:
+            inputs = [sample[self.key] for sample in samples]
+        except (KeyError, IndexError, TypeError) as error:
+            raise ValueError(
+                f"{name} must have inputs under {self.key!r}, got the sample {checks.shown(samples[0])}"
+            ) from error
+        if self.modality == "text" or not all(isinstance(one, Tensor) for one in inputs):
             return inputs
-        return torch.stack(inputs)
+        return stacked(inputs, name)
 
     def opened(self, inputs: Any) -> Any:
         """Inputs as shifts see them: images in [0, 1], texts as str or lists of tokens."""
@@ -129,6 +184,8 @@ class InputForm:
         if self.modality == "log-mel":
             mean, deviation = self.scale
             return inputs.float() * deviation + mean
+        if self.modality == "audio":
+            return inputs.float() / self.full
         return inputs.float() if isinstance(inputs, Tensor) else inputs
 
     def limited(self, batch: Any) -> Any:
@@ -144,9 +201,16 @@ class InputForm:
             batch = batch * (high - low) + low
         if self.modality == "log-mel":
             batch = (batch - self.scale[0]) / self.scale[1]
+        if self.modality == "audio":
+            batch = batch * self.full
         if not isinstance(inputs, Tensor):
             return batch
-        return batch.to(inputs.dtype) if inputs.is_floating_point() else batch.round().to(inputs.dtype)
+        if inputs.is_floating_point():
+            return batch.to(inputs.dtype)
+        if inputs.dtype == torch.bool:
+            return batch >= 0.5
+        limits = torch.iinfo(inputs.dtype)
+        return batch.round().clamp(limits.min, limits.max).to(inputs.dtype)
 
     def taken(self, batch: Any, members: Tensor) -> Any:
         """Some samples of a batch."""
@@ -165,7 +229,9 @@ class InputForm:
             return one
         if self.decode is not None:
             return self.decode(one)
-        tokens = _tokens(one)
+        if self.letters:
+            raise ValueError(f"`dataset` must have texts as inputs, got {checks.shown(one)}")
+        tokens = _without_padding(_tokens(one), self.padded)
         return tokens[self.special[0] : len(tokens) - self.special[1]]
 
     def _input(self, text: Any, before: Any) -> Any:
@@ -173,8 +239,9 @@ class InputForm:
             return text
         if self.encode is not None:
             return self.encode(text)
-        old = _tokens(before)
-        return _with_tokens(before, [*old[: self.special[0]], *text, *old[len(old) - self.special[1] :]])
+        old = _without_padding(_tokens(before), self.padded)
+        tokens = [*old[: self.special[0]], *text, *old[len(old) - self.special[1] :]]
+        return _with_tokens(before, tokens + [0] * (len(_tokens(before)) - len(tokens)) * self.padded)
 
 
 def unlabelled_inputs(samples: list[Any], form: InputForm) -> Any:
@@ -182,18 +249,29 @@ def unlabelled_inputs(samples: list[Any], form: InputForm) -> Any:
     pairs = bool(samples) and isinstance(samples[0], (tuple, list)) and form.key == 0
     named = bool(samples) and isinstance(samples[0], dict) and form.key in samples[0]
     inputs = [one[form.key] for one in samples] if pairs or named else samples
-    if form.modality == "text":
+    if form.modality == "text" or not inputs:
         return inputs
-    return torch.stack([torch.as_tensor(one) for one in inputs]) if inputs else inputs
+    try:
+        return stacked([torch.as_tensor(one) for one in inputs], "`deployed`")
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(f"`deployed` must have tensors as inputs, got {checks.shown(inputs[0])}") from error
 
 
-def some_inputs(dataset: Dataset[Any], key: Any = 0) -> Tensor:
+def stacked(inputs: list[Tensor], name: str = "`dataset`") -> Tensor:
+    """A batch of inputs, which must have one shape."""
+    shapes = list(dict.fromkeys(tuple(one.shape) for one in inputs))
+    if len(shapes) > 1:
+        raise ValueError(f"{name} must have inputs of one shape, got {shapes[0]} and {shapes[1]}")
+    return torch.stack(inputs)
+
+
+def some_inputs(dataset: Dataset[Any], key: Any = 0, name: str = "`dataset`") -> Tensor:
     """Up to 1,000 inputs, evenly spaced, stacked."""
     samples = cast("Any", dataset)
     places = evenly_spaced(len(samples), LOOKED_AT)
     if type(dataset) is TensorDataset:
         return dataset.tensors[0][places].detach().cpu()
-    return torch.stack([torch.as_tensor(samples[place][key]) for place in places]).detach().cpu()
+    return stacked([torch.as_tensor(samples[place][key]) for place in places], name).detach().cpu()
 
 
 def replaced(sample: Any, key: Any, value: Any) -> Any:
@@ -216,21 +294,82 @@ def _modality_of(one: Any) -> str | None:
     return None
 
 
-def _range(images: Tensor, given: tuple[Any, Any] | None) -> tuple[Tensor, Tensor]:
+def _check_shape(modality: str, one: Tensor) -> None:
+    """Raise ValueError where an input cannot be of this modality."""
+    least, shape = {"image": 3, "table": 1, "audio": 1, "log-mel": 2}[modality], tuple(one.shape)
+    if one.ndim != least and not (modality in ("audio", "log-mel") and one.ndim > least):
+        raise ValueError(f"inputs of {modality} data must have {least} dimensions, got the shape {shape}")
+    if not one.numel():
+        raise ValueError(f"inputs of {modality} data must have at least one number, got the shape {shape}")
+    if modality == "image" and shape[0] > 4 and shape[2] in (1, 3, 4) and min(shape[:2]) > shape[2]:
+        raise ValueError(f"inputs of image data must have the channels first, got the shape {shape}: permute them")
+
+
+def _check_finite(name: str, inputs: Tensor, places: list[int]) -> None:
+    bad = (~inputs.isfinite()).flatten(1).any(1)
+    if bool(bad.any()):
+        raise ValueError(
+            f"{name} must have finite inputs, got {int(bad.sum())} of {len(bad)} that are not, the first of them "
+            f"sample {places[int(bad.nonzero()[0])]}"
+        )
+
+
+def _starts(shape: tuple[int, ...], known: tuple[int, ...], count: int) -> bool:
+    return len(shape) == count and shape[: len(known)] == known
+
+
+def _checked_scale(given: Any) -> tuple[float, float]:
+    """The mean and the deviation of log-mel inputs."""
+    if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != 2:
+        raise TypeError(f"`scale` must be (mean, deviation), got {checks.shown(given)}")
+    return checks.number("scale", given[0]), checks.positive("scale", given[1])
+
+
+def _full_scale(waves: Tensor) -> float:
+    """The value at which waveforms are clipped: that of their type, or 1, or more where the data have more."""
+    if not waves.is_floating_point():
+        return float(torch.iinfo(waves.dtype).max)
+    return max(1.0, float(waves.abs().max()))
+
+
+def _range(images: Tensor, given: Any, name: str) -> tuple[Tensor, Tensor]:
     """Black and white, each broadcast to a batch of images."""
+    channels = images.shape[1]
     if given is not None:
-        low, high = (torch.as_tensor(v, dtype=torch.float32).reshape(-1, 1, 1)[None] for v in given)
+        try:
+            low, high = (torch.as_tensor(v, dtype=torch.float32).reshape(-1, 1, 1)[None] for v in given)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(f"`value_range` must be (black, white), got {checks.shown(given)}") from error
+        if {low.shape[1], high.shape[1]} - {1, channels}:
+            raise ValueError(
+                f"`value_range` must have one number, or one for each of {channels} channels, "
+                f"got {low.shape[1]} and {high.shape[1]}"
+            )
     elif images.dtype == torch.uint8:
         low, high = torch.zeros(1, 1, 1, 1), torch.full((1, 1, 1, 1), 255.0)
     else:
-        channels = images.float().transpose(0, 1).flatten(1)
-        low, high = (v.reshape(1, -1, 1, 1) for v in (channels.amin(1), channels.amax(1)))
-    if not bool((high > low).all()):
+        values = images.float().transpose(0, 1).flatten(1)
+        low, high = (v.reshape(1, -1, 1, 1) for v in (values.amin(1), values.amax(1)))
+        if bool((low == high).any()):
+            same = (low == high).flatten().nonzero().flatten().tolist()
+            raise ValueError(
+                f"`value_range` must be given: channel {same[0]} of {name} has the value "
+                f"{float(low.flatten()[same[0]])} alone, so that black and white cannot be told from the data"
+            )
+    if not bool(((high > low) & high.isfinite() & low.isfinite()).all()):
         raise ValueError(
             f"`value_range` must be (black, white) with black < white, "
             f"got {low.flatten().tolist()}, {high.flatten().tolist()}"
         )
     return low, high
+
+
+def _without_padding(tokens: list[int], padded: bool) -> list[int]:
+    """The tokens up to the last that is not 0, where zeros are padding."""
+    count = len(tokens)
+    while padded and count and tokens[count - 1] == 0:
+        count -= 1
+    return tokens[:count]
 
 
 def _tokens(one: Any) -> list[int]:

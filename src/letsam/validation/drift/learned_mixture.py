@@ -85,11 +85,12 @@ def learn_mixture(
     from letsam.validation.drift.shifted_data import ShiftedDataset
 
     if form.modality is None:
-        raise ValueError("`modality` must be given: it cannot be told from the inputs")
+        raise ValueError('`shift` = "auto" needs `modality`: it cannot be told from the inputs')
     operation = deployed_inputs(deployed, form)
     count = len(cast("Any", dataset))
     if min(len(operation), count) < 20:
         raise ValueError(f'`shift` = "auto" needs 20 samples or more, got {count}, and {len(operation)} of `deployed`')
+    form.check_same("`deployed`", operation, labelled=False)
     stream = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(count, generator=stream)[:SAMPLES].tolist()
     clean = form.batch([cast("Any", dataset)[place] for place in chosen])

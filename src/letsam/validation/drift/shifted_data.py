@@ -50,7 +50,8 @@ def shifted(
             `deployed`.
         seed: >= 0; which alternative a sample gets, and all that is random in it.
         modality: "image", "text", "table", "audio" (waveforms) or "log-mel"; None: texts for str and token rows, images
-            for tensors of 3 dimensions, tables for 1 dimension.
+            for tensors of 3 dimensions, channels first, tables for 1 dimension. Token rows are tensors, in which zeros
+            at the end are padding if all rows are equally long, or dicts with `input_ids` and `attention_mask`.
         groups: for ``"groups:..."``, a number or a name for each sample.
         deployed: for "auto", inputs from operation without targets: a tensor, a sequence, or a data set of inputs or
             pairs.
@@ -63,11 +64,12 @@ def shifted(
         device: where the inputs of a `TensorDataset` are shifted; None: where they are.
 
     Returns:
-        A `TensorDataset` for a `TensorDataset`, of which all samples are shifted at once; else a `ShiftedDataset`,
-        which shifts what is read. Both have the attribute `mixture`, with what "auto" has learned.
+        A `TensorDataset` for a `TensorDataset`, of which all samples are shifted at once; else, and for rows of tokens,
+        a `ShiftedDataset`, which shifts what is read. Both have the attribute `mixture`, with what "auto" has learned.
 
     Raises:
-        ValueError: the shift does not fit the data, or an argument is missing or out of range.
+        ValueError: the shift does not fit the data, they are not finite, or an argument is missing or out of range.
+        TypeError: an argument has the wrong type.
         ImportError: kornia is missing, for images.
 
     Example:
@@ -80,10 +82,7 @@ def shifted(
         Kinds and severities follow Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common
         Corruptions and Perturbations", ICLR 2019, milder for small images.
     """
-    checks.whole("seed", seed, 0)
-    samples = cast("Any", dataset)
-    if not hasattr(samples, "__getitem__") or not hasattr(samples, "__len__") or not len(samples):
-        raise TypeError(f"`dataset` must be a map-style data set with at least 1 sample, got {checks.shown(dataset)}")
+    checks.seed("seed", seed)
     if modality is not None:
         checks.choice("modality", modality, MODALITIES)
     form = InputForm.of(dataset, modality, key=key, value_range=value_range, scale=scale, decode=decode, encode=encode)
@@ -96,7 +95,7 @@ def shifted(
     elif deployed is not None:
         raise ValueError(f'`deployed` is used with `shift` = "auto" only, got the shift {shift!s}')
     mixture = shift if isinstance(shift, Mixture) else Mixture.parse(shift, form.modality)
-    if mixture.modality not in (None, form.modality):
+    if form.modality is not None and mixture.modality not in (None, form.modality):
         raise ValueError(f"`shift` must be one of {form.modality} data, got {mixture}, of {mixture.modality} data")
     return with_form(dataset, mixture, form, seed=seed, groups=groups, device=device)
 
@@ -113,7 +112,7 @@ def with_form(
     """The same as `shifted` for a data set whose form is known, such as that of the training data."""
     form.check(mixture)
     found = ShiftedDataset(dataset, mixture, form, seed, _places(dataset, mixture, seed, groups))
-    if type(dataset) is not TensorDataset:
+    if type(dataset) is not TensorDataset or form.modality == "text":
         return found
     whole: Any = found.in_memory(device)
     whole.mixture = mixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-import string
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +15,11 @@ _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 NEIGHBOURS = {  # of keys, to the left and to the right
     key: [row[i] for i in (place - 1, place + 1) if 0 <= i < len(row)] for row in _ROWS for place, key in enumerate(row)
 }
+
+
+# Han, kana and Thai are written without spaces: each of their letters counts as a word, as for many tokenizers.
+_UNSPACED = "\u0e00-\u0e7f\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_WORD = re.compile(rf"(?:[{_UNSPACED}]|[^\s{_UNSPACED}]+)\s*")
 
 
 def typos(texts: list[str], severity: int, draws: Draws, _: Reference) -> list[str]:
@@ -37,10 +42,10 @@ def mistyped(text: str, rate: float, drawn: random.Random) -> str:
                 place += 1
             elif kind == 1:
                 letters[place] = ""
-            elif kind == 2:
+            elif kind == 2 or letter.lower() not in NEIGHBOURS:
                 letters[place] = letter * 2
             else:
-                near = drawn.choice(NEIGHBOURS.get(letter.lower(), list(string.ascii_lowercase)))
+                near = drawn.choice(NEIGHBOURS[letter.lower()])
                 letters[place] = near.upper() if letter.isupper() else near
         place += 1
     return "".join(letters)
@@ -79,9 +84,15 @@ def _words(texts: list[Any], draws: Draws, change: Callable[[list[Any], random.R
     """Change the words of texts, or the tokens of rows."""
     found: list[Any] = []
     for text, drawn in zip(texts, draws.generators(), strict=True):
-        words = text.split() if isinstance(text, str) else list(text)
-        changed = change(words, drawn) if words else words
-        found.append(" ".join(changed) if isinstance(text, str) else changed)
+        words = _WORD.findall(text) if isinstance(text, str) else list(text)  # each with the space after it
+        if not words:
+            found.append(text)
+            continue
+        changed = change(words, drawn)
+        if isinstance(text, str):
+            kept = "".join(changed)
+            changed = kept if changed[-1] == words[-1] else kept.rstrip()
+        found.append(changed)
     return found
 
 
