@@ -138,7 +138,7 @@ def test_runs_do_not_depend_on_the_options_of_the_verdict(trial: Path, letsam_ru
             "`baseline` must be .* trial: sgd, sam:0.1, lets-sam, lets-sam.refit; got",
         ),
         (("--candidate", "lets-sa"), "`candidate` must be .* did you mean 'lets-sam'?"),
-        (("--planned-seeds", "2"), "`planned_seeds` must be a whole number >= 3"),
+        (("--planned-seeds", "2"), "`planned_seeds` must be a whole number from 3 to 1000"),
         (("--cost-per-pass", "-1"), "`cost_per_pass` must be a number >= 0"),
     ],
 )

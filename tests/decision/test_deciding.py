@@ -189,7 +189,8 @@ def test_another_record_is_refused(change):
         ({"minimum_effect": -1.0}, "`minimum_effect` must be a number >= 0, got -1"),
         ({"minimum_effect": math.nan}, "`minimum_effect` must be a number >= 0, got nan"),
         ({"cost_per_pass": -0.1}, "`cost_per_pass` must be a number >= 0"),
-        ({"planned_seeds": 2}, "`planned_seeds` must be a whole number >= 3, got 2"),
+        ({"planned_seeds": 2}, "`planned_seeds` must be a whole number from 3 to 1000, got 2"),
+        ({"planned_seeds": 100_000}, "`planned_seeds` must be a whole number from 3 to 1000, got 100000"),
     ],
 )
 def test_bad_options_are_refused(options, message):

@@ -216,3 +216,34 @@ def test_what_cannot_be_audited_is_refused() -> None:
     times[280] = float("nan")
     with pytest.raises(ValueError, match="`times` must be finite for each sample, got nan for sample 280"):
         examined(train, validation, times=(times[:225], times[225:]))
+    targets = validation[1]
+    for given, message in (
+        ({"groups": 3}, r"`groups` must be a pair, of the training and the validation samples, got 3"),
+        ({"groups": (range(225),)}, "`groups` must be a pair"),
+        ({"times": (None, None)}, "`times` must have one value for each of 225 samples, got None"),
+        ({"groups": ([None] * 225, range(75))}, "`groups` must name a group for each sample, got a missing value"),
+        ({"names": (["a"], None)}, "`names` must have one for each of 225 samples, got 1"),
+        ({"deployed": torch.zeros(1, 6)}, "`deployed` needs 10 inputs or more, and as many .*, got 1 and 75"),
+        ({"deployed": torch.zeros(30, 7)}, r"`deployed` must have inputs of the shape \(6,\), got the shape \(7,\)"),
+        ({"deployed": ["a text"] * 30}, "`deployed` must have tensors as inputs, got 'a text'"),
+        ({"validation": (validation[0][:, 1:], targets)}, r"`validation` must have inputs of the shape \(6,\)"),
+        ({"validation": (validation[0], targets.float())}, "`validation` must have targets for classification"),
+        ({"validation": (validation[0], targets[:, None])}, r"`validation` must have targets of the shape \(\)"),
+        ({"validation": (validation[0][:0], targets[:0])}, "`validation` must have at least 1 sample, got 0"),
+        ({"validation": (validation[0], targets / 0)}, "`validation` must have finite targets, got 75 of 75 that are"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=message):
+            examined(train, **{"validation": validation, **given})  # pyright: ignore[reportArgumentType]
+    for train_data in (3, [1, 2], TensorDataset(torch.zeros(0, 4), torch.zeros(0))):
+        with pytest.raises((ValueError, TypeError), match="`train` must"):
+            audit(train_data, TensorDataset(*validation), probe=False)  # pyright: ignore[reportArgumentType]
+
+
+def test_the_smallest_images_and_sounds_of_other_lengths_are_audited() -> None:
+    def both(*shape: int) -> list[TensorDataset]:
+        stream = torch.Generator().manual_seed(0)
+        return [TensorDataset(torch.rand(60, *shape, generator=stream), torch.arange(60) % 2) for _ in range(2)]
+
+    assert not audit(*both(1, 1, 1), probe=False)
+    longer = torch.rand(60, 80, generator=torch.Generator().manual_seed(1))
+    assert "deployed_auc" in audit(*both(50), longer, modality="audio", probe=False).measures

@@ -23,6 +23,8 @@ POWER = 0.8
 """The probability with which an effect is shown, where a number of seeds or an effect is named."""
 PLANNED_SEEDS = 10
 """With how many seeds a trial ends at the latest, where the user says nothing else."""
+MOST_SEEDS = 1000
+"""The largest number of seeds that can be planned; the critical values of each take a while."""
 HOPELESS = 0.05
 """A trial ends where the probability that its remaining seeds lead to a go is below this."""
 
@@ -51,7 +53,7 @@ def decide(
         minimum_effect: the gain that is worth having, >= 0, in the unit in which the metric is shown: points of an
             accuracy, RMSE as it is; None: 0.
         cost_per_pass: price of a gradient pass, >= 0; None: no prices are given.
-        planned_seeds: with how many seeds the trial ends at the latest, >= 3; None: 10.
+        planned_seeds: with how many seeds the trial ends at the latest, from 3 to 1,000; None: 10.
         measure: the metric as a function of outputs and targets, where it is not an accuracy, RMSE or MAE.
 
     Returns:
@@ -200,8 +202,8 @@ def checked_options(
     effect = 0.0 if minimum_effect is None else _at_least("minimum_effect", minimum_effect, 0)
     price = None if cost_per_pass is None else _at_least("cost_per_pass", cost_per_pass, 0)
     planned = PLANNED_SEEDS if planned_seeds is None else planned_seeds
-    if isinstance(planned, bool) or not isinstance(planned, int) or planned < FEWEST_SEEDS:
-        raise ValueError(f"`planned_seeds` must be a whole number >= {FEWEST_SEEDS}, got {planned!r}")
+    if isinstance(planned, bool) or not isinstance(planned, int) or not FEWEST_SEEDS <= planned <= MOST_SEEDS:
+        raise ValueError(f"`planned_seeds` must be a whole number from {FEWEST_SEEDS} to {MOST_SEEDS}, got {planned!r}")
     return effect, price, planned
 
 

@@ -35,6 +35,14 @@ def test_the_shifts_of_deployed_digits_are_found(true: str) -> None:
         assert near == pytest.approx(weight, abs=0.2)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_without_drift_the_data_stay_clean(seed: int) -> None:
+    """In sets of 60, a mixture nearly always fits a little better, by chance."""
+    rows = torch.randn(120, 4, generator=torch.Generator().manual_seed(seed))
+    data = TensorDataset(rows[:60], torch.zeros(60))
+    assert str(learn_mixture(data, rows[60:], InputForm.of(data, None), seed=seed).mixture) == "clean"
+
+
 def test_texts_and_tables() -> None:
     words = ["a", "film", "that", "is", "as", "good", "as", "any", "other", "of", "its", "kind", "and", "never"]
     texts = [" ".join(words[(i * k) % 14] for k in range(1, 9)) for i in range(200)]
@@ -66,6 +74,14 @@ def test_what_cannot_be_learned_is_refused() -> None:
         shifted(data, "auto", deployed=torch.rand(3, 4))
     with pytest.raises(TypeError, match="`deployed` must be"):
         shifted(data, "auto", deployed=3)  # pyright: ignore[reportArgumentType]
+    for deployed, message in (
+        (torch.rand(30, 5), r"`deployed` must have inputs of the shape \(4,\), got the shape \(5,\)"),
+        (["a text"] * 30, "`deployed` must have tensors as inputs, got 'a text'"),
+        (torch.rand(30, 4).index_fill(0, torch.tensor(7), float("nan")), "`deployed` must have finite .* sample 7"),
+        ([], "needs 20 samples or more, got 50, and 0 of `deployed`"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            shifted(data, "auto", deployed=deployed)
 
 
 def test_the_two_sample_test_finds_no_difference_where_there_is_none() -> None:

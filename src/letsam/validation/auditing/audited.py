@@ -14,7 +14,7 @@ from letsam import checks
 from letsam.tasks import targets_of
 from letsam.tasks.subset import evenly_spaced
 from letsam.validation.drift.drift_features import features_of, hashed_texts
-from letsam.validation.drift.inputs import InputForm, unlabelled_inputs
+from letsam.validation.drift.inputs import InputForm, check_finite, unlabelled_inputs
 
 MOST = 20_000  # samples of a part
 WIDEST = 512  # numbers in a row
@@ -65,7 +65,7 @@ def audited_part(
     form.check_same(f"`{name}`", inputs, labelled=labelled)
     opened = form.opened(inputs)
     if isinstance(opened, Tensor):
-        _check_finite(name, opened, places)
+        check_finite(f"`{name}`", opened, places)
         rows = projected(_in_deviations(opened.flatten(1).cpu(), form.rows))
         digests = [hashlib.sha1(one.contiguous().numpy().tobytes()).hexdigest() for one in _bytes(inputs)]
     else:
@@ -76,15 +76,6 @@ def audited_part(
     if labelled:  # not of the data set, which might decode all its samples once more
         targets = targets_of(cast("Any", read)).detach().cpu() if form.key == 0 else _targets(read)
     return AuditedPart(features, rows, digests, targets, torch.tensor(places))
-
-
-def _check_finite(name: str, opened: Tensor, places: list[int]) -> None:
-    bad = ~opened.isfinite().flatten(1).all(1)
-    if bool(bad.any()):
-        raise ValueError(
-            f"`{name}` must have finite inputs, got {int(bad.sum())} of {len(bad)} that are not, the first of them "
-            f"sample {places[int(bad.nonzero()[0])]}"
-        )
 
 
 def _in_deviations(rows: Tensor, known: Tensor | None) -> Tensor:

@@ -23,6 +23,7 @@ LEVEL = 0.01  # probability of a false finding in an audit of data without fault
 TESTS = 5  # that share it: near duplicates, shares of classes, wrong labels, two two-sample tests
 NOISE = 0.7  # of slopes, the largest weight of the prior
 SHOWN = 5
+FEWEST_COMPARED = 10  # samples on each side of a two-sample test
 
 
 def audit(
@@ -88,9 +89,12 @@ def audit(
     of_inputs = InputForm.of(train, modality, name="`train`", **form)
     checks.whole("most", most, 1)
     parts = audited_part("train", train, of_inputs, most), audited_part("validation", validation, of_inputs, most)
+    for name, of in zip(names, (train, validation), strict=True):
+        if name is not None and len(name) != len(cast("Any", of)):
+            raise ValueError(f"`names` must have one for each of {len(cast('Any', of))} samples, got {len(name)}")
     called = SampleNames(*names)
     targets = [cast("Tensor", part.targets) for part in parts]
-    kind = kind_of(targets[0], kind)
+    kind = _same_kind(targets, kind)
     measures: dict[str, Any] = {"train": len(cast("Any", train)), "validation": len(cast("Any", validation))}
     measures["examined"] = [len(part) for part in parts]
     places: dict[str, list[tuple[Any, int]]] = {}
@@ -103,6 +107,11 @@ def audit(
     found += _difference("validation", parts[1], "training", parts[0], seed, measures)
     if deployed is not None:
         operation = audited_part("deployed", cast("Any", deployed), of_inputs, most, labelled=False)
+        if min(len(operation), len(parts[1])) < FEWEST_COMPARED:
+            raise ValueError(
+                f"`deployed` needs {FEWEST_COMPARED} inputs or more, and as many validation samples that they are "
+                f"compared with, got {len(operation)} and {len(parts[1])}"
+            )
         found += _difference("deployed", operation, "validation", parts[1], seed, measures)
     if probe:
         found += _size(parts, targets, kind, seed, measures)
@@ -138,7 +147,10 @@ def _repeats(
 
 
 def _leakage(name: str, given: Any, train: Any, validation: Any) -> Iterator[AuditFinding]:
-    ours, theirs = (_values(name, side, data) for side, data in zip(given, (train, validation), strict=True))
+    ours, theirs = _values(name, given, (train, validation))
+    for value in (*ours, *theirs):
+        if value is None or value != value:
+            raise ValueError(f"`{name}` must name a group for each sample, got a missing value")
     shared = sorted(set(ours) & set(theirs), key=str)
     if shared:
         listed = ", ".join(map(str, shared[:SHOWN])) + (", ..." if len(shared) > SHOWN else "")
@@ -154,7 +166,7 @@ def _leakage(name: str, given: Any, train: Any, validation: Any) -> Iterator[Aud
 
 
 def _later(name: str, given: Any, train: Any, validation: Any) -> Iterator[AuditFinding]:
-    sides = [_values(name, side, data) for side, data in zip(given, (train, validation), strict=True)]
+    sides = _values(name, given, (train, validation))
     numbers = time_numbers([*sides[0], *sides[1]], sum(map(len, sides)), least=1)
     assert numbers is not None
     ours, theirs = numbers.split([len(side) for side in sides])
@@ -224,7 +236,7 @@ def _labels(
 def _difference(
     name: str, first: AuditedPart, other: str, second: AuditedPart, seed: int, measures: dict[str, Any]
 ) -> Iterator[AuditFinding]:
-    if min(len(first), len(second)) < 10:
+    if min(len(first), len(second)) < FEWEST_COMPARED:
         return
     test = two_sample_test(second.features, first.features, seed)
     measures[f"{name}_auc"] = [test.auc, test.low, test.high]
@@ -279,8 +291,33 @@ def _for_loss(targets: list[Tensor], kind: str) -> tuple[list[Tensor], int, Call
     return [(t - mean) / deviation for t in flat], flat[0].shape[1], nn.functional.mse_loss
 
 
-def _values(name: str, side: Any, data: Any) -> list[Any]:
-    values = side.tolist() if hasattr(side, "tolist") else list(side)
-    if len(values) != len(data):
-        raise ValueError(f"`{name}` must have one value for each of {len(data)} samples, got {len(values)}")
-    return values
+def _values(name: str, given: Any, sets: tuple[Any, Any]) -> list[list[Any]]:
+    """One value for each training sample, and for each validation sample."""
+    if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != 2:
+        raise TypeError(
+            f"`{name}` must be a pair, of the training and the validation samples, got {checks.shown(given)}"
+        )
+    found: list[list[Any]] = []
+    for side, data in zip(given, sets, strict=True):
+        if not hasattr(side, "__iter__"):
+            raise TypeError(f"`{name}` must have one value for each of {len(data)} samples, got {checks.shown(side)}")
+        values = side.tolist() if hasattr(side, "tolist") else list(side)
+        if len(values) != len(data):
+            raise ValueError(f"`{name}` must have one value for each of {len(data)} samples, got {len(values)}")
+        found.append(values)
+    return found
+
+
+def _same_kind(targets: list[Tensor], given: str | None) -> str:
+    """The kind of the targets of both sides, as given or told from those of the training data."""
+    for name, part in zip(("train", "validation"), targets, strict=True):
+        bad = ~part.reshape(len(part), -1).isfinite().all(1)
+        if bool(bad.any()):
+            raise ValueError(f"`{name}` must have finite targets, got {int(bad.sum())} of {len(part)} that are not")
+    if targets[0].shape[1:] != targets[1].shape[1:]:
+        shapes = [tuple(part.shape[1:]) for part in targets]
+        raise ValueError(f"`validation` must have targets of the shape {shapes[0]}, as `train` has, got {shapes[1]}")
+    kind, other = (kind_of(part, given) for part in targets)
+    if "classification" in (kind, other) and kind != other:
+        raise ValueError(f"`validation` must have targets for {kind}, as `train` has, got those for {other}")
+    return kind

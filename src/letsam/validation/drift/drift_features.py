@@ -62,7 +62,7 @@ def _of_images(images: Tensor) -> Tensor:
     grey = images.mean(dim=1, keepdim=True)
     levels = torch.quantile(flat, images.new_tensor([0.05, 0.25, 0.5, 0.75, 0.95]), dim=1).T
     ends = torch.stack([(flat < 0.01).float().mean(1), (flat > 0.99).float().mean(1)], dim=1)
-    across, down = grey.diff(dim=3).abs().flatten(1), grey.diff(dim=2).abs().flatten(1)
+    across, down = (_differences(grey, axis) for axis in (3, 2))
     edges = torch.stack([across.mean(1), down.mean(1), across.median(1).values, down.median(1).values], dim=1)
     size = min(THUMBNAIL, *grey.shape[2:])
     small = torch.nn.functional.adaptive_avg_pool2d(grey, size).flatten(1)
@@ -72,8 +72,15 @@ def _of_images(images: Tensor) -> Tensor:
     band = ((rows**2 + columns**2).sqrt() / 0.7072 * BANDS).long().clamp(max=BANDS - 1).flatten()
     sums = images.new_zeros(len(images), BANDS).index_add_(1, band, power.flatten(1))
     counts = torch.bincount(band, minlength=BANDS).clamp(min=1)
-    spread = torch.stack([flat.mean(1), flat.std(1), images.mean(dim=(2, 3)).std(dim=1, correction=0)], dim=1)
+    deviation = flat.std(1, correction=min(1, flat.shape[1] - 1))
+    spread = torch.stack([flat.mean(1), deviation, images.mean(dim=(2, 3)).std(dim=1, correction=0)], dim=1)
     return torch.cat([spread, levels, ends, edges, small, (sums / counts + 1e-8).log()], dim=1)
+
+
+def _differences(images: Tensor, axis: int) -> Tensor:
+    """Of neighbouring pixels along an axis; 0 where there is one pixel."""
+    found = images.diff(dim=axis).abs().flatten(1)
+    return found if found.shape[1] else found.new_zeros(len(images), 1)
 
 
 def _of_rows(rows: Tensor) -> Tensor:
@@ -83,7 +90,11 @@ def _of_rows(rows: Tensor) -> Tensor:
 def _of_waves(waves: Tensor) -> Tensor:
     flat = waves.flatten(1)
     power = torch.fft.rfft(flat).abs().square()
-    bands = torch.stack([part.mean(1) for part in power.chunk(SOUND_BANDS, dim=1)], dim=1)
+    parts = power.chunk(SOUND_BANDS, dim=1)
+    if len(parts) == SOUND_BANDS:
+        bands = torch.stack([part.mean(1) for part in parts], dim=1)
+    else:  # few frequencies; recordings of all lengths have as many bands
+        bands = torch.nn.functional.adaptive_avg_pool1d(power, SOUND_BANDS)
     levels = torch.stack([flat.square().mean(1), flat.abs().amax(1).square()], dim=1)
     return torch.cat(
         [(bands + 1e-10).log(), (levels + 1e-10).log(), (flat.abs() > 0.99).float().mean(1)[:, None]], dim=1

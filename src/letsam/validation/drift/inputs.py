@@ -109,7 +109,7 @@ class InputForm:
             raise ValueError(f"inputs of {modality} data must be tensors, got {checks.shown(one)}")
         _check_shape(modality, one)
         looked_at = some_inputs(dataset, key, name)
-        _check_finite(name, looked_at, evenly_spaced(len(samples), LOOKED_AT))
+        check_finite(name, looked_at, evenly_spaced(len(samples), LOOKED_AT))
         form = cls(modality, key, shape=tuple(one.shape))
         if modality == "table":
             return replace(form, rows=looked_at.float().sort(dim=0).values)
@@ -305,7 +305,8 @@ def _check_shape(modality: str, one: Tensor) -> None:
         raise ValueError(f"inputs of image data must have the channels first, got the shape {shape}: permute them")
 
 
-def _check_finite(name: str, inputs: Tensor, places: list[int]) -> None:
+def check_finite(name: str, inputs: Tensor, places: Sequence[int]) -> None:
+    """Raise ValueError where a batch of inputs is not finite; `places` are those of its samples."""
     bad = (~inputs.isfinite()).flatten(1).any(1)
     if bool(bad.any()):
         raise ValueError(

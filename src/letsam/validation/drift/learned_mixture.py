@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from letsam import checks
 from letsam.validation.drift.drift_features import features_of
-from letsam.validation.drift.inputs import InputForm, unlabelled_inputs
+from letsam.validation.drift.inputs import InputForm, check_finite, unlabelled_inputs
 from letsam.validation.drift.known_shifts import shifts_of
 from letsam.validation.drift.mixture import Mixture, Step
 from letsam.validation.drift.shift import SEVERITIES
@@ -23,6 +23,7 @@ SAMPLES = 400  # of the data set that are shifted in every way
 FOURIER = 400  # random Fourier features
 SMALLEST = 0.08  # weight of an alternative
 MOST = 5  # alternatives
+LEVEL = 0.05  # of the test whether there is drift at all
 UNLIKE = 0.9  # of the AUC, from which on the mixture does not resemble the deployed data
 
 
@@ -60,9 +61,9 @@ def learn_mixture(
         || sum_k w_k m_k - m ||,  w >= 0,  sum w = 1,
 
     where m_k and m are mean random Fourier features (Gaussian kernels of three widths) of the shifted and the deployed
-    data: a non-negative least squares problem. At most five alternatives with a weight of 0.08 or more are kept. Where
-    the two-sample test tells the result from the deployed data more easily than the clean data, the result is
-    "clean".
+    data: a non-negative least squares problem. At most five alternatives with a weight of 0.08 or more are kept. The
+    result is "clean" where the two-sample test finds no difference between the clean and the deployed data at a level
+    of 5%, or tells the mixture from the deployed data more easily.
 
     Args:
         dataset: the clean samples.
@@ -91,6 +92,8 @@ def learn_mixture(
     if min(len(operation), count) < 20:
         raise ValueError(f'`shift` = "auto" needs 20 samples or more, got {count}, and {len(operation)} of `deployed`')
     form.check_same("`deployed`", operation, labelled=False)
+    if isinstance(operation, Tensor):
+        check_finite("`deployed`", operation, range(len(operation)))
     stream = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(count, generator=stream)[:SAMPLES].tolist()
     clean = form.batch([cast("Any", dataset)[place] for place in chosen])
@@ -124,8 +127,9 @@ def learn_mixture(
         tuple(alternatives[place] for place in support.tolist()), tuple(w / total for w in kept), form.modality
     )
     as_it_is = Mixture(((),), (1.0,), form.modality)
-    told = {as_it_is: two_sample_test(rows[0], known, seed).auc}
-    if found != as_it_is:
+    clean_test = two_sample_test(rows[0], known, seed)
+    told = {as_it_is: clean_test.auc}
+    if found != as_it_is and clean_test.p_value < LEVEL:
         told[found] = two_sample_test(features(found), known, seed).auc
     best = min(told, key=lambda mixture: told[mixture])
     return LearnedMixture(best, len(known), told[as_it_is], told[best])
