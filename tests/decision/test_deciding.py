@@ -128,6 +128,22 @@ def test_a_comparison_that_is_chosen_afterwards_pays_for_the_choice():
     assert decide(later, candidate="lets-sam") == first
 
 
+def test_a_look_at_an_interrupted_trial_is_no_choice():
+    """With one seed, the refit was not there yet; nothing could be told, and the candidate follows from the methods."""
+    rows = {"sgd": BASE, "lets-sam": plus(1, 2, 1.5, 1.2), "lets-sam+refit": plus(3, 2, 2.5, 2.2)}
+    whole = trial(rows)
+    early = tuple(run for run in whole.runs if run.seed == 0 and run.method != "lets-sam+refit")
+    first = decide(dataclasses.replace(whole, runs=early))
+    assert (first.candidate, first.reason) == ("lets-sam", "few seeds")
+    found = decide(dataclasses.replace(whole, decision=first.as_json()))
+    assert (found.candidate, found.sharing, found.critical) == ("lets-sam+refit", 1, decide(whole).critical)
+    assert len(found.looks) == 2
+    again = dataclasses.replace(whole, decision=found.as_json())
+    assert decide(again).sharing == 1
+    named = dataclasses.replace(whole, decision=first.as_json())
+    assert decide(named, candidate="lets-sam+refit").sharing == 2  # chosen with the results in view
+
+
 def test_longer_training_is_another_comparison():
     rows = {"sgd": BASE, "lets-sam": plus(1, 2, 1.5, 1.2)}
     first = decide(trial(rows))

@@ -245,14 +245,22 @@ def _sharing(looks: tuple[TrialLook, ...], choice: Choice, methods: int) -> int:
     """How many comparisons share the error rate.
 
     Those of the first look were planned. Another one was chosen with the results in view: each of the methods could
-    have been chosen. The same holds for other numbers of epochs.
+    have been chosen. The same holds for other numbers of epochs. Where the candidate follows from the methods alone, a
+    look with too few seeds for bounds is no plan: of a trial that was interrupted, the refit may have been missing.
     """
-    plan = looks[0]
+    by_rule = choice.chosen != "named"
+    plan = next((one for one in looks if not (by_rule and _too_early(one, choice))), None)
+    if plan is None:
+        plan = TrialLook(choice.baseline, choice.among, 0)
     if choice.baseline == plan.baseline and choice.candidate in plan.candidates:
         count = len(plan.candidates)
     else:
         count = (methods - 1) * (1 if choice.baseline == plan.baseline else methods)
     return max(count, len(choice.among), 1) * len({look.epochs for look in looks})
+
+
+def _too_early(look: TrialLook, choice: Choice) -> bool:
+    return look.seeds < FEWEST_SEEDS and look.baseline == choice.baseline
 
 
 def _means(results: Results, choice: Choice, pairs: Pairs, field: str) -> tuple[float, float]:
