@@ -1,12 +1,14 @@
 """False verdicts of simulated trials: no effect in many shapes of noise, looks that follow one another, power."""
 
+import functools
+
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 from letsam.decision import LEVEL, Noise, decide, detectable_effect
-from letsam.decision.inference import margin
-from letsam.decision.looks import critical_values
+from letsam.decision.inference import later_go_probability, margin
+from letsam.decision.looks import critical_values, later_values
 from letsam.decision.sampling_noise import crossed_variance
 from letsam.results import Results
 from report_cases import make_run
@@ -61,6 +63,55 @@ def test_a_go_without_an_effect_is_rare(shape, correlation):
     for looks in LOOKS:
         false_go = (lower_bounds(gains, looks) > 0).any(axis=1).mean()
         assert false_go <= LEVEL, looks
+
+
+def test_a_go_without_an_effect_is_rare_where_seeds_are_added_as_the_verdict_says():
+    """The next look then depends on the gains so far, which the exact distribution of the looks does not consider."""
+    random = np.random.default_rng(11)
+    gains = random.standard_normal((6000, 10))
+    assert sum(followed(row) for row in gains) / len(gains) <= LEVEL
+    for row in gains[:15] + 0.8:
+        results, seeds = trial_of(row[:0]), 3
+        while True:
+            results = Results("t", {}, {}, trial_of(row[:seeds]).runs, decision=results.decision)
+            found = decide(results)
+            results = Results("t", {}, {}, results.runs, decision=found.as_json())
+            if found.verdict != "more seeds":
+                break
+            seeds = found.seeds + found.more_seeds
+        assert (found.verdict == "go") == followed(row)
+
+
+def followed(gains, planned=10):
+    """Whether a trial ends with a go: the rule of `decide`, with the seeds that it asks for."""
+    looks, seeds = (), 3
+    while True:
+        looks = (*looks, seeds)
+        first, critical = gains[:seeds], critical_values(looks, LEVEL)[-1]
+        mean, spread = first.mean(), first.std(ddof=1)
+        half = critical * spread / np.sqrt(seeds)
+        if mean > half or mean <= -half or seeds >= planned:
+            return mean > half
+        later = later_values(looks, planned, LEVEL)
+        powers = {count: power(mean, spread, count, value) for count, value in later.items()}
+        asked = next((count for count, shown in powers.items() if shown >= 0.8), None)
+        if asked is None:
+            if later_go_probability(list(first), Noise(spread), planned, later[planned], 0.0) < 0.05:
+                return False
+            asked = planned
+        seeds = asked
+
+
+@functools.cache
+def spreads(seeds):
+    """Quantiles of the estimated variance, relative to the true one."""
+    return stats.chi2.ppf((np.arange(400) + 0.5) / 400, seeds - 1) / (seeds - 1)
+
+
+def power(effect, spread, seeds, critical):
+    """The same as `go_probability`, with quantiles that are kept."""
+    error = spread / np.sqrt(seeds)
+    return special.ndtr((effect - critical * error * np.sqrt(spreads(seeds))) / error).mean()
 
 
 def test_two_seeds_never_give_a_go():

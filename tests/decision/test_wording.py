@@ -32,6 +32,13 @@ def test_go():
     assert "seeds and --resume" not in text
 
 
+def test_the_rounding_of_accuracies_is_no_gain():
+    found = made(1.5, -1.5, 1e-6, 0.0)
+    assert 0 < abs(found.gain) < 1e-6
+    assert "The mean test accuracy is the same over 4 seeds." in text_of(found)
+    assert dict(numbers_beneath(found))["mean gain"] == "0 points"
+
+
 def test_no_go_of_a_loss():
     text = text_of(made(-5.0, -5.5, -4.8, -5.2))
     assert text.startswith(

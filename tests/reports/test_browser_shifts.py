@@ -63,6 +63,14 @@ def test_the_figures_are_drawn_with_the_numbers(opened: Opened) -> None:
     assert opened.problems == []
 
 
+def test_the_table_of_methods_fits_a_usual_window(browser: Any, path: Path) -> None:
+    opened = Opened(browser, path, width=1100)
+    sizes = "table => [table.offsetWidth, table.parentElement.clientWidth]"
+    table, room = opened.page.locator("#shift-methods").evaluate(sizes)
+    assert table <= room
+    opened.page.context.close()
+
+
 def axis(opened: Opened, figure: str) -> list[float]:
     return opened.page.evaluate(
         "name => document.querySelector(`[data-figure='${name}'] .plot`).layout.yaxis.range", figure

@@ -90,6 +90,8 @@ def test_all_stands_for_every_shift_that_the_data_can_have() -> None:
     numbers = Task(name="rows", model=lambda: nn.Linear(4, 1), train=pairs, test=pairs, kind="regression")
     kinds = {shift.partition(":")[0] for shift in check_shifted_tests(numbers, "all")}
     assert kinds == {"missing", "scaled", "noisy", "quantiles"}
+    with pytest.raises(ValueError, match="`evaluate_shift` cannot shift `labels`: the targets are no classes, got reg"):
+        check_shifted_tests(numbers, "labels:2")
 
 
 def test_numbers_to_predict_have_no_calibration(tmp_path: Path) -> None:

@@ -223,7 +223,7 @@ def test_what_cannot_be_audited_is_refused() -> None:
         ({"times": (None, None)}, "`times` must have one value for each of 225 samples, got None"),
         ({"groups": ([None] * 225, range(75))}, "`groups` must name a group for each sample, got a missing value"),
         ({"names": (["a"], None)}, "`names` must have one for each of 225 samples, got 1"),
-        ({"deployed": torch.zeros(1, 6)}, "`deployed` needs 10 inputs or more, and as many .*, got 1 and 75"),
+        ({"deployed": torch.zeros(1, 6)}, "`deployed` needs 10 inputs or more, got 1"),
         ({"deployed": torch.zeros(30, 7)}, r"`deployed` must have inputs of the shape \(6,\), got the shape \(7,\)"),
         ({"deployed": ["a text"] * 30}, "`deployed` must have tensors as inputs, got 'a text'"),
         ({"validation": (validation[0][:, 1:], targets)}, r"`validation` must have inputs of the shape \(6,\)"),
@@ -237,6 +237,15 @@ def test_what_cannot_be_audited_is_refused() -> None:
     for train_data in (3, [1, 2], TensorDataset(torch.zeros(0, 4), torch.zeros(0))):
         with pytest.raises((ValueError, TypeError), match="`train` must"):
             audit(train_data, TensorDataset(*validation), probe=False)  # pyright: ignore[reportArgumentType]
+
+
+def test_deployed_data_are_compared_with_training_data_where_validation_data_are_few() -> None:
+    train, validation = parts()
+    few = (validation[0][:9], validation[1][:9])
+    (found,) = examined(train, few, blobs(5, 60)[0] + 3)
+    assert found.code == "deployed-differs"
+    assert found.what.startswith("a classifier tells deployed inputs from training inputs, AUC ")
+    assert [one.code for one in examined(train, few, blobs(5, 60)[0])] == []
 
 
 def test_the_smallest_images_and_sounds_of_other_lengths_are_audited() -> None:

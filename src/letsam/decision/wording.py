@@ -10,6 +10,9 @@ from letsam.results.metric_units import metric_name, unit_text
 
 __all__ = ["explanation", "headline", "numbers_beneath"]
 
+ROUNDING = 5e-5
+"""Points of an accuracy that are nothing but rounding: one of a million test samples is more."""
+
 
 def headline(found: Decision) -> str:
     """The verdict in one sentence."""
@@ -84,7 +87,7 @@ def _finding(found: Decision) -> str:
 
 def _mean_gain(found: Decision) -> str:
     metric, seeds = _metric(found), _seeds(found.seeds)
-    if not found.gain:
+    if not _seen(found, found.gain):
         return gettext("The mean {metric} is the same over {seeds}.", metric=metric, seeds=seeds)
     about = {"metric": metric, "seeds": seeds, "candidate": found.candidate}
     difference = _plain(found, abs(found.gain))
@@ -250,11 +253,16 @@ def _interval(found: Decision) -> str:
 
 
 def _signed(found: Decision, value: float) -> str:
-    return unit_text(_number(value, signed=True), found.unit)
+    return unit_text(_number(_seen(found, value), signed=True), found.unit)
 
 
 def _plain(found: Decision, value: float) -> str:
-    return unit_text(_number(value), found.unit)
+    return unit_text(_number(_seen(found, value)), found.unit)
+
+
+def _seen(found: Decision, value: float) -> float:
+    """The value; 0 for points that are nothing but rounding."""
+    return 0.0 if found.unit and abs(value) < ROUNDING else value
 
 
 def _number(value: float, *, signed: bool = False) -> str:

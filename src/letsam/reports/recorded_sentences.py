@@ -74,6 +74,7 @@ _AUDIT_FINDINGS = (
     ),
     N_("a classifier tells validation inputs from training inputs, AUC {auc} (95% interval {low} to {high})"),
     N_("a classifier tells deployed inputs from validation inputs, AUC {auc} (95% interval {low} to {high})"),
+    N_("a classifier tells deployed inputs from training inputs, AUC {auc} (95% interval {low} to {high})"),
     N_("split at random, by group or by time from the same source"),
     N_("use `shifted(validation, 'auto', deployed=...)`, or collect validation data in operation"),
     N_("with {count} validation samples, their choice moves the learned radius as much as the prior does"),

@@ -70,9 +70,12 @@ def possible_shifts(task: Task, form: InputForm) -> tuple[str, ...]:
     `groups` is not among them, as the groups of test samples are not known.
     """
     names = () if form.modality is None else tuple(shifts_of(form.modality))
+    return (*(name for name in names if _fits(form, name)), *(["labels"] if _has_classes(task) else []))
+
+
+def _has_classes(task: Task) -> bool:
     targets = targets_of(task.test)
-    classes = task.kind == "classification" and targets.ndim == 1 and not targets.is_floating_point()
-    return (*(name for name in names if _fits(form, name)), *(["labels"] if classes else []))
+    return task.kind == "classification" and targets.ndim == 1 and not targets.is_floating_point()
 
 
 def _fits(form: InputForm, name: str) -> bool:
@@ -103,6 +106,8 @@ def _planned(task: Task, text: str) -> tuple[tuple[str, ...], InputForm]:
     for shift in shifts:
         mixture = Mixture.parse(shift, form.modality, name="evaluate_shift")
         form.check(mixture)
+        if "labels" in mixture.resampling and not _has_classes(task):
+            raise ValueError(f"`evaluate_shift` cannot shift `labels`: the targets are no classes, got {task.kind}")
         if "groups" in mixture.resampling:
             raise ValueError("`evaluate_shift` cannot shift `groups`: those of the test samples are not known")
     return shifts, form

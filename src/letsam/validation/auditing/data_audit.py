@@ -49,7 +49,8 @@ def audit(
     - *wrong-labels*: a classifier misses labels of which it is sure, which overlapping classes do not explain; the
       suspects are cleanlab's
     - *validation-differs*: a classifier tells validation from training inputs
-    - *deployed-differs*: a classifier tells deployed from validation inputs
+    - *deployed-differs*: a classifier tells deployed from validation inputs; from training inputs, if there are fewer
+      than 10 validation samples
     - *validation-too-small*: other validation samples would move the learned radius elsewhere
 
     In an audit of data without faults, the probability of a finding is at most about 1%: the five checks that depend on
@@ -107,12 +108,11 @@ def audit(
     found += _difference("validation", parts[1], "training", parts[0], seed, measures)
     if deployed is not None:
         operation = audited_part("deployed", cast("Any", deployed), of_inputs, most, labelled=False)
-        if min(len(operation), len(parts[1])) < FEWEST_COMPARED:
-            raise ValueError(
-                f"`deployed` needs {FEWEST_COMPARED} inputs or more, and as many validation samples that they are "
-                f"compared with, got {len(operation)} and {len(parts[1])}"
-            )
-        found += _difference("deployed", operation, "validation", parts[1], seed, measures)
+        if len(operation) < FEWEST_COMPARED:
+            raise ValueError(f"`deployed` needs {FEWEST_COMPARED} inputs or more, got {len(operation)}")
+        few = len(parts[1]) < FEWEST_COMPARED
+        other, known = ("training", parts[0]) if few else ("validation", parts[1])
+        found += _difference("deployed", operation, other, known, seed, measures)
     if probe:
         found += _size(parts, targets, kind, seed, measures)
     return Audit(tuple(sorted(found, key=lambda one: one.severity)), measures, places)
