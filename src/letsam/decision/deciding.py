@@ -25,6 +25,8 @@ PLANNED_SEEDS = 10
 """With how many seeds a trial ends at the latest, where the user says nothing else."""
 MOST_SEEDS = 1000
 """The largest number of seeds that can be planned; the critical values of each take a while."""
+RESERVE = 0.3
+"""The share of the error rate that is kept back at most where more than 10 seeds are planned, see `_kept`."""
 HOPELESS = 0.05
 """A trial ends where the probability that its remaining seeds lead to a go is below this."""
 
@@ -86,7 +88,7 @@ def decide(
     effect, planned = given["minimum_effect"], given["planned_seeds"]
     looks, counts = _with_look(earlier_looks(results.decision), choice, len(pairs.seeds), results.config.get("epochs"))
     sharing = _sharing(looks, choice, len(results.methods))
-    found = _Numbers(pairs, counts, LEVEL / sharing)
+    found = _Numbers(pairs, counts, LEVEL * _kept(planned) / sharing)
     if predictions and pairs.gains:
         found.add_samples(sample_variance(pairs, predictions, metric_scale(results).factor, measure))
     verdict, reason, more = found.verdict(effect, planned)
@@ -261,6 +263,16 @@ def _sharing(looks: tuple[TrialLook, ...], choice: Choice, methods: int) -> int:
 
 def _too_early(look: TrialLook, choice: Choice) -> bool:
     return look.seeds < FEWEST_SEEDS and look.baseline == choice.baseline
+
+
+def _kept(planned: int) -> float:
+    """The share of the error rate that the looks of a trial with so many planned seeds spend.
+
+    Where seeds are added as the verdict says, the next look depends on the gains so far, which adds to the false goes
+    that the looks are made for: 4.4 % instead of 4 % with 10 planned seeds, 5.3 % instead of 4.5 % with 20, and about
+    6 % instead of 4.75 % with 40.
+    """
+    return 1 - RESERVE * (1 - PLANNED_SEEDS / max(planned, PLANNED_SEEDS))
 
 
 def _means(results: Results, choice: Choice, pairs: Pairs, field: str) -> tuple[float, float]:
