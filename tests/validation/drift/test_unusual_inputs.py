@@ -69,7 +69,7 @@ def test_images_of_any_size_and_channels_are_shifted_or_refused(name: str, shape
             "finite .* 1 of 6 .* sample 2",
         ),
         (torch.rand(6, 4).index_fill(0, torch.tensor(1), float("nan")), "noisy", {}, "finite .* 1 of 6 .* sample 1"),
-        (torch.ones(6, 2, 8, 8), "noise", {}, r"`value_range` must be given: channel 0 .* has the value 1.0 alone"),
+        (torch.ones(6, 2, 8, 8), "noise", {}, "`value_range` must be given: `dataset` has the value 1.0 alone"),
         (torch.rand(6, 32, 32, 3), "noise", {}, "must have the channels first, got the shape .*: permute them"),
         (torch.rand(6, 0), "noisy", {}, r"must have at least one number, got the shape \(0,\)"),
         (torch.rand(6, 8), "noise", {"modality": "image"}, "inputs of image data must have 3 dimensions"),
@@ -99,6 +99,16 @@ def test_what_is_no_data_set_of_samples_is_refused() -> None:
     mixed = shifted(Samples(["a text", 5]), "typos")
     with pytest.raises(ValueError, match="`dataset` must have texts as inputs, got 5"):
         mixed[1]
+
+
+def test_a_constant_channel_has_the_range_of_all() -> None:
+    pixels = random(6, 4, 8, 8)
+    pixels[:, 3] = 0.9  # such as the opacity
+    found = shifted(TensorDataset(pixels, torch.zeros(6)), "brightness:2")[:][0]
+    assert found.isfinite().all()
+    assert found.max() <= 1
+    assert (found[:, 3] >= 0.9).all()
+    assert float((found - pixels)[:, :3].mean()) > 0.1
 
 
 def test_numbers_of_any_type_keep_it() -> None:

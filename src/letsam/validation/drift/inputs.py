@@ -351,11 +351,12 @@ def _range(images: Tensor, given: Any, name: str) -> tuple[Tensor, Tensor]:
     else:
         values = images.float().transpose(0, 1).flatten(1)
         low, high = (v.reshape(1, -1, 1, 1) for v in (values.amin(1), values.amax(1)))
+        alone = low == high  # such as an empty band, or the opacity: between the values of all channels
+        low, high = torch.where(alone, low.min(), low), torch.where(alone, high.max(), high)
         if bool((low == high).any()):
-            same = (low == high).flatten().nonzero().flatten().tolist()
             raise ValueError(
-                f"`value_range` must be given: channel {same[0]} of {name} has the value "
-                f"{float(low.flatten()[same[0]])} alone, so that black and white cannot be told from the data"
+                f"`value_range` must be given: {name} has the value {float(low.min())} alone, so that black and white "
+                "cannot be told from the data"
             )
     if not bool(((high > low) & high.isfinite() & low.isfinite()).all()):
         raise ValueError(

@@ -57,7 +57,7 @@ def shifted(
             pairs.
         key: of the input in samples that are dicts, such as "pixel_values".
         value_range: of images, the values of black and white, numbers or one for each channel; None: the smallest and
-            largest of each channel in the data, or (0, 255) for bytes.
+            largest of each channel in the data (of all channels for one that is constant), or (0, 255) for bytes.
         scale: (mean, deviation) that log-mel inputs were standardized with, in natural logarithms of energy.
         decode: for inputs that are token rows, what turns a row into text; needed by typos and casing.
         encode: for inputs that are token rows, what turns text into an input.
