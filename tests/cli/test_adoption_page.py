@@ -17,7 +17,6 @@ PAGE = "docs/adoption.md"
 
 @pytest.mark.slow
 def test_the_guide_leads_from_an_audit_to_a_verdict(here: Any, letsam_run: Any) -> None:
-    pytest.importorskip("cleanlab")
     text = (ROOT / PAGE).read_text(encoding="utf-8")
     make, repair = blocks_of(PAGE)
     first, second, trial, more, decide, report = map(shlex.split, re.findall(r"^letsam (.*)$", text, re.M))

@@ -100,7 +100,6 @@ def audits() -> list[Any]:
 
 @pytest.mark.slow
 def test_findings_of_audits() -> None:
-    pytest.importorskip("cleanlab")
     findings = [one for found in audits() for one in found]
     codes = {"duplicates", "near-duplicates", "group-leakage", "time-leakage", "label-shares", "wrong-labels"}
     assert {one.code for one in findings} == codes | {"validation-differs", "deployed-differs", "validation-too-small"}

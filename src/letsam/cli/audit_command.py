@@ -36,6 +36,8 @@ def audit_command(asked: options.AuditArguments, data: options.DataArguments) ->
         print("nothing is wrong")
     else:
         print_findings(found)
+    for sentence in found.untold:
+        print_line(f"note: {sentence}")
     if into is not None:
         print_line(f"report: {into / 'report.html'}")
     return int(any(finding.severity == "error" for finding in found))

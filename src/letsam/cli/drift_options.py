@@ -30,7 +30,7 @@ class DriftArguments:
         bool | None,
         typer.Option(
             "--audit/--no-audit",
-            help="Examine the data first, for the report.  [default: files of data, if cleanlab is installed]",
+            help="Examine the data first, for the report.  [default: files of data, if scikit-learn is installed]",
         ),
     ] = None
 

@@ -14,6 +14,8 @@ from letsam.results import Results
 
 __all__ = ["AuditSection", "ShownFinding", "audit_section"]
 
+UNSEEN = 0.1  # share of wrong labels that an audit should not miss
+
 Parts = tuple[tuple[str, bool], ...]
 """A sentence in parts, each with whether it is code."""
 
@@ -90,9 +92,25 @@ def _intro(audit: Mapping[str, Any], measures: Mapping[str, Any]) -> str:
     if audit.get("deployed") is not None:
         texts.append(gettext("They were compared with {data}.", data=audit["deployed"]))
     texts.append(gettext("In data without faults, an audit finds something in about 1 % of cases."))
+    texts += _untold(audit, measures)
     if audit.get("probe") is False:
         texts.append(gettext("Whether there are enough validation samples was not examined; letsam audit does so."))
     return sentences(*texts)
+
+
+def _untold(audit: Mapping[str, Any], measures: Mapping[str, Any]) -> list[str]:
+    """What could not be told of the labels, as `letsam.validation.Audit.untold` says it."""
+    share, skill = measures.get("wrong_label_share"), measures.get("label_skill")
+    if _finite(skill) and share is None:
+        sentence = gettext(
+            "Whether labels are wrong cannot be told: a classifier predicts too few of them (Cohen's kappa {kappa}).",
+            kappa=f"{skill:.2f}",
+        )
+        return [sentence]
+    found = any(one["code"] == "wrong-labels" for one in audit["findings"])
+    if isinstance(share, list) and len(share) == 3 and _finite(share[2]) and share[2] >= UNSEEN and not found:
+        return [gettext("Up to {share} % of the labels may be wrong without a finding.", share=f"{100 * share[2]:.0f}")]
+    return []
 
 
 def _of(part: Any, total: Any) -> str:
@@ -117,6 +135,8 @@ _NUMBERS = {
     "label_shares_p": (N_("same distribution of targets, p-value"), "number"),
     "suspected_labels": (N_("labels that are suspected to be wrong"), "count"),
     "labels_not_predicted": (N_("labels that a classifier does not predict"), "share"),
+    "label_skill": (N_("agreement of a classifier with the labels, Cohen's kappa"), "number"),
+    "wrong_label_share": (N_("share of wrong labels, estimated (95 % interval)"), "interval"),
     "missing_classes": (N_("classes without a validation sample, by number"), "list"),
     "validation_auc": (N_("validation told from training data, AUC (95 % interval)"), "interval"),
     "deployed_auc": (N_("deployed told from validation data, AUC (95 % interval)"), "interval"),

@@ -44,7 +44,7 @@ def audit_task(
 
     Raises:
         ValueError, TypeError: the data cannot be split or examined.
-        ImportError: cleanlab is missing.
+        ImportError: scikit-learn is missing.
     """
     splits = make_splits(task, seed, label_noise=0.0, validation_share=validation_share, hold_out=True)
     assert splits.validation is not None
@@ -77,7 +77,7 @@ def _some(names: Sequence[str], places: list[int]) -> list[str] | None:
 
 def can_audit() -> bool:
     """Whether what audits need is installed."""
-    return find_spec("cleanlab") is not None
+    return find_spec("sklearn") is not None
 
 
 def audit_of_trial(config: TrialConfig, task: Task, *, asked: bool | None) -> dict[str, Any] | None:
@@ -86,7 +86,7 @@ def audit_of_trial(config: TrialConfig, task: Task, *, asked: bool | None) -> di
     Args:
         config: the options of the trial; its first seed is that of the split.
         task: its data.
-        asked: True: it must be made. None: it is made for files of data and a learned radius, where cleanlab is
+        asked: True: it must be made. None: it is made for files of data and a learned radius, where scikit-learn is
             installed and the data can be examined.
 
     Returns:

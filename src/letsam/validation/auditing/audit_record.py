@@ -9,6 +9,7 @@ from typing import Any, Literal, overload
 from letsam.doctor import Finding
 
 NAMED = 20  # samples of a finding that are named in its record
+UNSEEN = 0.1  # share of wrong labels that an audit should not miss
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,17 @@ class Audit(Sequence[AuditFinding]):
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.findings)) or "nothing is wrong"
+
+    @property
+    def untold(self) -> tuple[str, ...]:
+        """What this audit could not tell, in sentences."""
+        share, skill = self.measures.get("wrong_label_share"), self.measures.get("label_skill")
+        if skill is not None and share is None:
+            why = f"a classifier predicts too few of them (Cohen's kappa {skill:.2f})"
+            return (f"whether labels are wrong cannot be told: {why}",)
+        if share is not None and share[2] >= UNSEEN and not any(one.code == "wrong-labels" for one in self):
+            return (f"up to {share[2]:.0%} of the labels may be wrong without a finding",)
+        return ()
 
     def as_json(self) -> dict[str, Any]:
         """Findings and measures as JSON values, for the record of a trial."""

@@ -14,10 +14,13 @@ from letsam import checks
 from letsam.tasks import targets_of
 from letsam.tasks.subset import evenly_spaced
 from letsam.validation.drift.drift_features import features_of, hashed_texts
+from letsam.validation.drift.feature_names import feature_names
 from letsam.validation.drift.inputs import InputForm, check_finite, unlabelled_inputs
+from letsam.validation.drift.permutation_test import rareness, with_deviations
 
 MOST = 20_000  # samples of a part
 WIDEST = 512  # numbers in a row
+COMPARED = 1000  # samples of each part in two-sample tests
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class AuditedPart:
         digests: of the inputs, the same for equal inputs.
         targets: of the samples; None for deployed data.
         places: of the samples in the data set.
+        texts: strings or rows of tokens, where the inputs are texts.
     """
 
     features: Tensor
@@ -38,6 +42,7 @@ class AuditedPart:
     digests: list[str]
     targets: Tensor | None
     places: Tensor
+    texts: list[Any] | None = None
 
     def __len__(self) -> int:
         """The number of samples."""
@@ -75,7 +80,33 @@ def audited_part(
     targets = None
     if labelled:  # not of the data set, which might decode all its samples once more
         targets = targets_of(cast("Any", read)).detach().cpu() if form.key == 0 else _targets(read)
-    return AuditedPart(features, rows, digests, targets, torch.tensor(places))
+    texts = None if isinstance(opened, Tensor) else opened
+    return AuditedPart(features, rows, digests, targets, torch.tensor(places), texts)
+
+
+def compared(first: AuditedPart, second: AuditedPart) -> tuple[list[Tensor], list[Tensor]]:
+    """What the two-sample tests of two parts see, of at most 1,000 samples of each.
+
+    Of texts these are the features and how rare their parts are among the other texts; of other inputs the features and
+    their distances to the median.
+
+    Returns:
+        What the classifier sees of both parts, and what the permutation test does: of texts without the hashed parts of
+        words, which would hide the rest from it.
+    """
+    kept = [evenly_spaced(len(part), COMPARED) for part in (first, second)]
+    rows = [part.features[chosen] for part, chosen in zip((first, second), kept, strict=True)]
+    if first.texts is None or second.texts is None:
+        both = list(with_deviations(rows[0], rows[1]))
+        return both, both
+    texts = [[part[place] for place in chosen] for part, chosen in zip((first.texts, second.texts), kept, strict=True)]
+    named = len(feature_names("text", rows[0].shape[1]))
+    rare = rareness(texts[0], texts[1])
+    every, few = (
+        [torch.cat([row[:, :width], new], dim=1) for row, new in zip(rows, rare, strict=True)]
+        for width in (rows[0].shape[1], named)
+    )
+    return every, few
 
 
 def _in_deviations(rows: Tensor, known: Tensor | None) -> Tensor:

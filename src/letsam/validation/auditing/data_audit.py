@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from typing import Any, Literal, cast
 
 import torch
@@ -11,12 +12,13 @@ from torch.utils.data import Dataset
 
 from letsam import checks
 from letsam.validation.auditing.audit_record import Audit, AuditFinding, SampleNames
-from letsam.validation.auditing.audited import MOST, AuditedPart, audited_part
+from letsam.validation.auditing.audited import MOST, AuditedPart, audited_part, compared
 from letsam.validation.auditing.label_checks import shares_differ, suspected
 from letsam.validation.auditing.radius_probe import FEWEST, SlopeNoise, perceptron, slope_noise
 from letsam.validation.auditing.repeats import repeats
 from letsam.validation.division import kind_of, time_numbers
 from letsam.validation.drift.inputs import InputForm
+from letsam.validation.drift.permutation_test import permutation_test
 from letsam.validation.drift.two_sample import two_sample_test
 
 LEVEL = 0.01  # probability of a false finding in an audit of data without faults
@@ -46,8 +48,7 @@ def audit(
     - *duplicates*, *near-duplicates*: validation samples that are trained on, exactly or nearly
     - *group-leakage*, *time-leakage*: groups on both sides; training samples later than validation samples
     - *label-shares*: classes, labels or numbers have another distribution in validation
-    - *wrong-labels*: a classifier misses labels of which it is sure, which overlapping classes do not explain; the
-      suspects are cleanlab's
+    - *wrong-labels*: a classifier misses labels of which it is sure, which overlapping classes do not explain
     - *validation-differs*: a classifier tells validation from training inputs
     - *deployed-differs*: a classifier tells deployed from validation inputs; from training inputs, if there are fewer
       than 10 validation samples
@@ -76,7 +77,7 @@ def audit(
 
     Raises:
         TypeError, ValueError: data that cannot be read, or arguments of another length than the data.
-        ImportError: cleanlab is missing.
+        ImportError: scikit-learn is missing.
 
     Example:
         >>> from torch.utils.data import TensorDataset
@@ -86,6 +87,8 @@ def audit(
         error: 20 of 20 validation samples are training samples, such as validation sample 0 (training sample 0): leave
         them out of one side, or split by group [duplicates; letsam docs how-to/validation-data]
     """
+    if find_spec("sklearn") is None:
+        raise ImportError('audits need scikit-learn; install it with `pip install "letsam[validation]"`')
     checks.seed("seed", seed)
     of_inputs = InputForm.of(train, modality, name="`train`", **form)
     checks.whole("most", most, 1)
@@ -205,8 +208,9 @@ def _labels(
 ) -> Iterator[AuditFinding]:
     # The rows of larger inputs hold more than the features, and trees do not mind more columns.
     rows = torch.cat([torch.cat([part.rows, part.features], dim=1) for part in parts])
-    labels = suspected(rows, torch.cat(targets), seed)
-    count, total, border = len(labels.which), len(rows), len(parts[0])
+    total, border = len(rows), len(parts[0])
+    labels = suspected(rows, torch.cat(targets), torch.arange(total) >= border, seed)
+    count = len(labels.which)
     if not len(labels.places):  # no two classes with enough samples
         return
     named = [
@@ -217,7 +221,10 @@ def _labels(
     ]
     own = sum(name == "validation" for name, _ in named)
     measures |= {"suspected_labels": count, "labels_not_predicted": float(labels.missed.float().mean())}
-    if named and labels.contradicted(labels.places >= border, LEVEL / TESTS / 2):
+    measures["label_skill"] = labels.skill
+    if labels.can_tell and labels.test is not None:
+        measures["wrong_label_share"] = [labels.test.best.together.shares[0], *labels.test.best.interval()]
+    if named and labels.contradicted(LEVEL / TESTS / 2):
         places["wrong-labels"] = list(named)
         names = [called.validated(place) if side == "validation" else called.trained(place) for side, place in named]
         yield AuditFinding.of(
@@ -238,9 +245,10 @@ def _difference(
 ) -> Iterator[AuditFinding]:
     if min(len(first), len(second)) < FEWEST_COMPARED:
         return
-    test = two_sample_test(second.features, first.features, seed)
+    every, few = compared(second, first)
+    test = two_sample_test(every[0], every[1], seed)
     measures[f"{name}_auc"] = [test.auc, test.low, test.high]
-    if test.p_value >= LEVEL / TESTS:
+    if min(test.p_value, permutation_test(few[0], few[1], seed)) >= LEVEL / TESTS / 2:
         return
     cure = {
         "validation": "split at random, by group or by time from the same source",

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from letsam.validation.auditing.label_noise import LabelNoise, NoiseTest, pooled
+
+CHUNKS, DIVISIONS = 10, 1000  # random divisions of samples of several classes
 FOLDS = 5
-WRONG = 0.01  # fraction of wrong labels that is tolerated
-EVENLY = 0.3  # misses where the classifier is sure, relative to all: 0.5 to 0.8 where a tenth of the labels are wrong
-SKILL = 0.5  # Cohen's kappa; below, a classifier knows too little of the labels
-MOST = 5000  # samples for the classifier
+TREES = 50
+SKILL = 0.4  # Cohen's kappa; below, a classifier knows too little of the labels
+MOST = 5000  # samples for the classifiers
 
 
 def shares_differ(train: Tensor, validation: Tensor, kind: str) -> float:
     """The p-value of the hypothesis that both sides have the same distribution of targets.
 
-    A chi-square test for classes (rare classes taken together), the smallest of one for each label times their number
-    for multi-label targets, and the test of Kolmogorov and Smirnov for numbers.
+    For classes a permutation test, which is exact where classes are rare; for multi-label targets the smallest p-value
+    of a test for each label times their number; for numbers the test of Kolmogorov and Smirnov.
     """
-    from scipy.stats import chi2_contingency, ks_2samp
+    from scipy.stats import ks_2samp
 
     if kind == "regression":
         columns = zip(train.reshape(len(train), -1).T, validation.reshape(len(validation), -1).T, strict=True)
@@ -36,32 +39,59 @@ def shares_differ(train: Tensor, validation: Tensor, kind: str) -> float:
     count = int(numbers.max()) + 1
     table = torch.stack(
         [torch.bincount(part, minlength=count) for part in numbers.split([len(train), len(validation)])]
-    )
-    expected = table.sum(0) * len(validation) / table.sum()
-    rare = expected < 5  # the test is not valid for them one by one
-    if int(rare.sum()) > 1:
-        table = torch.cat([table[:, ~rare], table[:, rare].sum(1, keepdim=True)], dim=1)
-    table = table[:, table.sum(0) > 0]
-    return 1.0 if table.shape[1] < 2 else float(chi2_contingency(table.numpy())[1])  # pyright: ignore[reportArgumentType]
+    ).numpy()
+    return 1.0 if count < 2 else _two_values(table) if count == 2 else _classes(table)
+
+
+def _two_values(table: Any) -> float:
+    from scipy.stats import chi2_contingency, fisher_exact
+
+    rare = (table.sum(axis=1, keepdims=True) * table.sum(axis=0) / table.sum()).min() < 5
+    found: Any = (fisher_exact if rare else chi2_contingency)(table)
+    return float(found[1])
+
+
+def _classes(table: Any) -> float:
+    """Compare Pearson's chi-square plus the likelihood ratio with those of random divisions.
+
+    Pearson's sees a class that has become frequent better, the likelihood ratio classes that are missing.
+    """
+    import numpy as np
+
+    whole = table.sum(axis=0)
+    expected = table.sum(axis=1, keepdims=True) * whole / table.sum()
+
+    def statistic(held_out: Any) -> Any:
+        found = 0.0
+        for seen, usual in ((whole - held_out, expected[0]), (held_out, expected[1])):
+            found = found + ((seen - usual) ** 2 / usual + 2 * seen * np.log(np.maximum(seen, 1) / usual)).sum(axis=-1)
+        return found
+
+    stream, least = np.random.default_rng(0), statistic(table[1]) - 1e-9
+    as_far = 0
+    for _ in range(CHUNKS):
+        drawn = stream.multivariate_hypergeometric(whole, int(table[1].sum()), size=DIVISIONS, method="marginals")
+        as_far += int((statistic(drawn) >= least).sum())
+    return (1 + as_far) / (1 + CHUNKS * DIVISIONS)
 
 
 @dataclass(frozen=True)
 class SuspectedLabels:
-    """What a classifier that has not seen them says of labels.
+    """What classifiers that have not seen them say of labels.
 
     Args:
         which: places of the labels that are probably wrong, the most suspicious first.
         places: of all samples that were classified.
-        confidence: of the classifier in the class that it predicts.
-        predicted: the number of that class.
+        predicted: the number of the class that the best classifier predicts.
         labels: the number of the class of the label.
+        test: whether labels are wrong; None where nothing could be classified.
     """
 
     which: Tensor
     places: Tensor
-    confidence: Tensor
     predicted: Tensor
     labels: Tensor
+    test: NoiseTest | None = None
 
     @property
     def missed(self) -> Tensor:
@@ -77,80 +107,78 @@ class SuspectedLabels:
         by_chance = float((shares[0] * shares[1]).sum())
         return 1 - float(self.missed.double().mean()) / (1 - by_chance) if by_chance < 1 else 0.0
 
-    def contradicted(self, validation: Tensor, level: float) -> bool:
+    @property
+    def can_tell(self) -> bool:
+        """Whether the classifier knows enough of the labels."""
+        return self.test is not None and self.skill >= SKILL
+
+    def contradicted(self, level: float) -> bool:
         """Whether labels are wrong, rather than classes overlapping.
 
-        Where classes overlap, the classifier errs where it is unsure. Where labels are wrong, it misses them where it
-        is sure as well. So they are wrong if it misses more than 1% of the third of which it is surest, and more than
-        0.3 times as often there as among all, both beyond chance (Clopper and Pearson). Validation labels are wrong if
-        it misses more of them than of training labels in that third, beyond chance (Fisher's exact test). A classifier
-        whose kappa is below 0.5 cannot tell.
-
         Args:
-            validation: whether a place is that of a validation sample; bool, for all places.
-            level: probability of a wrong answer for each of the two tests.
+            level: probability of a wrong answer for each of two tests: labels are wrong, more of them in validation.
         """
-        from scipy.stats import beta, fisher_exact
-
-        count = len(self.places) // 3
-        if not count or self.skill < SKILL:
-            return False
-        surest = self.confidence.argsort(descending=True, stable=True)[:count]
-        missed, ours = self.missed[surest], validation[surest]
-        hits = int(missed.sum())
-        lowest = float(beta.ppf(level, hits, count - hits + 1)) if hits else 0.0
-        if lowest > max(WRONG, EVENLY * float(self.missed.double().mean())):
-            return True
-        table = [[int((missed & side).sum()), int((~missed & side).sum())] for side in (ours, ~ours)]
-        worse = float(fisher_exact(table, alternative="greater")[1]) < level  # pyright: ignore[reportArgumentType]
-        of_ours = self.missed[validation].double().mean() if bool(validation.any()) else torch.tensor(1.0)
-        return worse and table[0][0] >= EVENLY * float(of_ours) * sum(table[0])
+        test = self.test
+        return test is not None and self.can_tell and min(test.everywhere, test.in_validation) < level
 
 
-def suspected(rows: Tensor, labels: Tensor, seed: int) -> SuspectedLabels:
-    """Samples whose label is probably wrong, by cleanlab's confident learning.
+def suspected(rows: Tensor, labels: Tensor, validation: Tensor, seed: int) -> SuspectedLabels:
+    """Samples whose label is probably wrong, by what classifiers say that have not seen it.
 
-    The probabilities are those of 50 extremely randomized trees, cross-validated.
+    The classifiers are a logistic regression, 50 extremely randomized trees and both together, cross-validated. Labels
+    are suspected where it is more likely that they were drawn at random than that classes overlap, by the classifier
+    that explains all labels best (see `LabelNoise`).
 
-    Returns:
-        The places of suspected labels, and what the classifier says of all of them.
-
-    Raises:
-        ImportError: cleanlab is missing.
-
-    Reference:
-        Northcutt et al., "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 2021.
+    Args:
+        rows: of numbers, for each sample.
+        labels: of the samples.
+        validation: whether a sample is one of validation.
+        seed: of folds, trees and selection.
     """
-    try:
-        from cleanlab.filter import find_label_issues
-    except ImportError as error:
-        raise ImportError('audits need cleanlab; install it with `pip install "letsam[validation]"`') from error
-    import numpy as np
-    from sklearn.ensemble import ExtraTreesClassifier
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
-
     _, numbers = torch.unique(labels, return_inverse=True)
     places = torch.arange(len(labels))
     enough = torch.bincount(numbers) >= FOLDS
     places = places[enough[numbers]]
     if len(places) > MOST:
         places = places[torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))[:MOST]]
+        enough = torch.bincount(numbers[places], minlength=len(enough)) >= FOLDS
+        places = places[enough[numbers[places]]]
     if int(enough.sum()) < 2:
         none = places[:0]
-        return SuspectedLabels(none, none, torch.zeros(0), none, none)
+        return SuspectedLabels(none, none, none, none)
     used = torch.unique(numbers[places], return_inverse=True)[1].numpy()
+    scores = _scores(rows[places].numpy(), used, seed)
+    scores.append(pooled(scores))
+    test = NoiseTest.of([LabelNoise(one, used, validation[places].numpy()) for one in scores])
+    doubts = torch.from_numpy(test.best.doubts())
+    order = doubts.argsort(descending=True, stable=True)
+    return SuspectedLabels(
+        places[order[doubts[order] > 0.5]],
+        places,
+        torch.from_numpy(test.best.scores.argmax(axis=1)),
+        torch.from_numpy(used),
+        test,
+    )
+
+
+def _scores(rows: Any, labels: Any, seed: int) -> list[Any]:
+    """Logarithms of out-of-fold probabilities, of each classifier."""
+    import numpy as np
+    from sklearn.ensemble import ExtraTreesClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed % 2**32)
+    models = (
+        (make_pipeline(StandardScaler(), LogisticRegression(C=0.05, max_iter=200)), 10_000),
+        (ExtraTreesClassifier(TREES, random_state=seed % 2**32), TREES),
+    )
+    found: list[Any] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed % 2**32)
-        trees = ExtraTreesClassifier(50, random_state=seed % 2**32)
-        told = np.asarray(cross_val_predict(trees, rows[places].numpy(), used, cv=folds, method="predict_proba"))
-        found = find_label_issues(
-            used, told, filter_by="confident_learning", return_indices_ranked_by="self_confidence", n_jobs=1
-        )
-    return SuspectedLabels(
-        places[torch.as_tensor(np.asarray(found), dtype=torch.int64)],
-        places,
-        torch.from_numpy(told.max(1)),
-        torch.from_numpy(told.argmax(1)),
-        torch.from_numpy(used),
-    )
+        for model, count in models:  # a vote more, for all classes, so that none has the probability zero
+            told = np.asarray(cross_val_predict(model, rows, labels, cv=folds, method="predict_proba"), dtype=float)
+            found.append(np.log((count * told + 1 / told.shape[1]) / (count + 1)))
+    return found
