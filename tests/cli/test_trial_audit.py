@@ -14,6 +14,7 @@ import pytest
 from cli_cases import check_error
 from letsam.results import Results
 from letsam.training import task_audit
+from letsam.validation.auditing import data_audit
 
 Run = Callable[..., tuple[int, str, str]]
 TRAIN = ("--target", "kind", "--methods", "lets-sam", "--no-refit", "--seeds", "1", "--epochs", "1", "--out", "run")
@@ -98,14 +99,14 @@ def test_when_a_trial_has_an_audit(
     assert (audit_of() is not None) == made
 
 
-def test_without_cleanlab_no_audit_is_made_unless_it_is_asked_for(
+def test_without_scikit_learn_no_audit_is_made_unless_it_is_asked_for(
     faulty: pd.DataFrame, letsam_run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "cleanlab.filter", None)
+    monkeypatch.setattr(data_audit, "find_spec", lambda _: None)
     monkeypatch.setattr(task_audit, "can_audit", lambda: False)
     check_error(
         letsam_run("trial", "faulty.csv", *TRAIN, "--audit"),
-        r'audits need cleanlab; install it with `pip install "letsam\[validation\]"`',
+        r'audits need scikit-learn; install it with `pip install "letsam\[validation\]"`',
     )
     assert letsam_run("trial", "faulty.csv", *TRAIN)[0] == 0
     assert audit_of() is None

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset, TensorDataset
 from letsam.tasks import load_task
 from letsam.validation import audit, shifted, split
 from letsam.validation.auditing.audited import audited_part
+from letsam.validation.auditing.label_checks import shares_differ
 from letsam.validation.auditing.radius_probe import perceptron, slope_noise
 from letsam.validation.drift.inputs import InputForm
 
@@ -256,3 +257,25 @@ def test_the_smallest_images_and_sounds_of_other_lengths_are_audited() -> None:
     assert not audit(*both(1, 1, 1), probe=False)
     longer = torch.rand(60, 80, generator=torch.Generator().manual_seed(1))
     assert "deployed_auc" in audit(*both(50), longer, modality="audio", probe=False).measures
+
+
+def test_labels_that_cannot_be_told_are_named() -> None:
+    """Those that no classifier predicts, and those of a small set whose classes overlap."""
+    train, validation = parts()
+    found = examined(train, validation)
+    low, share, high = (found.measures["wrong_label_share"][place] for place in (1, 0, 2))
+    assert 0 <= low <= share <= high < 0.1
+    assert found.untold == ()
+    stream = torch.Generator().manual_seed(0)
+    train, validation = ((rows, torch.randint(0, 3, (len(rows),), generator=stream)) for rows, _ in (train, validation))
+    found = examined(train, validation)
+    assert "wrong_label_share" not in found.measures
+    (sentence,) = found.untold
+    assert sentence.startswith("whether labels are wrong cannot be told: a classifier predicts too few of them")
+
+
+def test_rare_classes_that_are_missing_are_seen() -> None:
+    """Ten of three classes on one side, none of two of them: fewer than five of each are expected."""
+    targets = torch.arange(90) % 3
+    assert shares_differ(targets, torch.full((10,), 2), "classification") < 0.002
+    assert shares_differ(targets, torch.arange(12) % 3, "classification") > 0.9
