@@ -276,7 +276,8 @@ def one_step_objective(at: float = 0.3, warm_up: int = 150) -> dict[str, Any]:
         `radii` and `losses`: the curve. `rho`, `loss`, `slope`: a place on it and d loss / d rho by letsam there.
     """
     hypergradient = letsam.Secant(length_invariant=False)
-    learned = letsam.LearnedRadius(at, hypergradient=hypergradient, interval=1)
+    plain = letsam.ValidationLoss(matches_labels=False)
+    learned = letsam.LearnedRadius(at, objective=plain, hypergradient=hypergradient, interval=1)
     run = Digits(0.4, learned, torch.float64)
     batches = [batch for _ in range(1 + warm_up // len(run.train)) for batch in run.train][: warm_up + 2]
     held_out = next(run.validation)

@@ -32,7 +32,7 @@ def rows(setting: Setting, seeds: int | None = None) -> list[tuple[str, int]]:
 def made_up(setting: Setting, learned: Callable[[str], float], seeds: int = 2) -> Iterator[Record]:
     """Fixed radii peak at 0.2 (ASAM: 1) with 90%; learned ones are `learned(start)` points away from that."""
     for name, seed in rows(setting, seeds):
-        kind, _, text = name.removesuffix("+refit").partition(":")
+        kind, _, text = name.removesuffix("+refit").partition("@")[0].partition(":")
         accuracy, passes, curve, loss = 0.70, 100, None, 0.5
         if kind in ("sam", "asam", "sam-rising", "asam-rising"):
             peak = 1.0 if kind.startswith("asam") else 0.2
@@ -40,7 +40,8 @@ def made_up(setting: Setting, learned: Callable[[str], float], seeds: int = 2) -
             passes, loss = 200, 0.3 if text == "0.5" else 0.4
         elif kind.startswith("lets-"):
             accuracy, passes, loss = 0.90 + learned(text) / 100, 420 if "+" in name else 220, 0.4
-            accuracy += 0.005 if "whole" in kind else 0
+            accuracy += 0.005 if "whole" in kind else -0.02 if "@clean" in name else 0
+            passes = 190 if "@" in name else passes
             curve = None if "+" in name else (float(text), 0.2, 0.3)
         elif kind != "sgd":
             accuracy, passes = 0.85, 1600 if "optuna" in kind else 200

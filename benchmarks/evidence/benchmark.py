@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,19 @@ from matplotlib.figure import Figure
 
 from benchmarks.evidence import figures, tables
 from benchmarks.evidence import tried as tried  # its methods are known by name
-from benchmarks.evidence.suite import ALL_FAMILIES, CLIPPED, FAMILIES, SETTINGS, TRIED_SEEDS, Setting, methods
+from benchmarks.evidence.suite import (
+    ALL_FAMILIES,
+    CLIPPED,
+    FAMILIES,
+    RELEASE,
+    SETTINGS,
+    TRIED_SEEDS,
+    VALIDATION_SEEDS,
+    Setting,
+    methods,
+)
 from benchmarks.evidence.summary import BELOW, COST, SPREAD, Measured, Record
+from benchmarks.evidence.validation_kinds import RELEASED, splits_of
 from benchmarks.harness import DOCS, ROOT, Benchmark, Unit
 from benchmarks.harness.training import loaded, trained, with_refit
 from letsam.results import Run
@@ -26,6 +38,7 @@ from letsam.training.sampling import make_splits
 from letsam.training.trial import environment
 
 TRIALS, VALIDATION_SHARE = 7, 0.1
+MOST_SEEDS = {"tried": TRIED_SEEDS, "validation": VALIDATION_SEEDS}
 RANGES = {"sam": (0.01, 1.0), "asam": (0.05, 5.0)}
 
 Train = Callable[[Task, str, float], Run]
@@ -117,13 +130,14 @@ class Evidence(Benchmark[Record]):
             for setting in self.settings.values()
             if seed < (self.seeds or setting.seeds)
             for family, method in methods(setting)
-            if family in self.families and not (family == "tried" and seed >= TRIED_SEEDS)
+            if family in self.families and seed < MOST_SEEDS.get(family, math.inf)
         ]
 
     @staticmethod
     def unit(setting: Setting, family: str, method: str, seed: int) -> Unit:
-        """One method with one seed; a learned radius also has a refit."""
-        rows = (method, method + REFIT) if method.startswith("lets-") else (method,)
+        """One method with one seed; a learned radius also has a refit, unless it is trained on all data in one run."""
+        refits = method.startswith("lets-") and "@" not in method
+        rows = (method, method + REFIT) if refits else (method,)
         keys = tuple(f"{setting.name}/{row}/{seed}" for row in rows)
         return Unit(f"{setting.name}/{family}/{method}/{seed}", keys, (setting, method, seed))
 
@@ -136,7 +150,17 @@ class Evidence(Benchmark[Record]):
         def train(task: Task, method: str, noise: float) -> Run:
             return trained(task, method, seed, label_noise=noise, **options).result()
 
-        if method.startswith("optuna-"):
+        name, _, kind = method.partition("@")
+        if kind:
+            run = trained(
+                *(task, name, seed),
+                splits=lambda config: splits_of(task, seed, config, kind),
+                label_noise=setting.noise,
+                release=RELEASE,
+                **options,
+            ).result()
+            runs = [dataclasses.replace(run, method=method)]
+        elif method.startswith("optuna-"):
             runs = [search(task, method.removeprefix("optuna-"), seed, setting.noise, VALIDATION_SHARE, train)]
         else:
             runs = with_refit(task, method, seed, label_noise=setting.noise, **options)
@@ -190,10 +214,13 @@ class Evidence(Benchmark[Record]):
             "spread": SPREAD,
             "cost": COST[""],
             "cost_refit": COST[REFIT],
+            "cost_one_run": COST[f"@{RELEASED}"],
             "losses": tables.losses(found),
             "tuned": tables.tuned(found),
             "ideas": "\n".join(f"- {idea.title}: {idea.predicts}" for idea in tried.IDEAS.values()),
             "tried": tables.tried(found),
+            "one_run": tables.one_run(found),
+            "validation": tables.validation(found),
             "settings": "\n\n".join(map(tables.setting, every)),
         }
 

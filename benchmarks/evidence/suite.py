@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.evidence.validation_kinds import KINDS, RELEASED, applies
+
 SAM_GRID = ("0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1.0")
 ASAM_GRID = ("0.05", "0.1", "0.2", "0.5", "1", "2", "5")
 SAM_STARTS = ("0.01", "0.05", "0.2", "1.0")
@@ -15,11 +17,13 @@ ASAM_STARTS = ("0.05", "0.2", "1", "5")
 PAPER_START = "0.05"
 SCHEDULED = ("0.05", "0.2", "0.5")  # largest radii of GSAM's schedule
 BUDGETS = ("0.05", "0.1", "0.2")  # sigma of LE-SAM's loss budget
-FAMILIES = ("sam", "sam-learned", "asam", "asam-learned", "peers")
+FAMILIES = ("sam", "sam-learned", "asam", "asam-learned", "released", "validation", "peers")
 ALL_FAMILIES = (*FAMILIES, "tried")
 TRIED = ("lets-sam-whole-prior", "lets-sam-length", "lets-sam-length-squared")  # see tried.py
 TRIED_ON, TRIED_SEEDS = ("digits", "fashion", "snippets", "ding-de-en"), 3  # from the first and the last start
 SPARSE_SAM, SPARSE_ASAM = ("0.01", "0.05", "0.2", "1.0"), ("0.05", "0.2", "1", "5")  # grids of the expensive settings
+START, VALIDATION_SEEDS = "0.2", 3  # of the runs with other validation data
+RELEASE = 0.5  # share of a run after which the held-out data are trained on, where the method's name has an `@`
 PEERS = (
     f"lets-paper-sam:{PAPER_START}",
     *(f"sam-rising:{rho}" for rho in SAM_GRID),
@@ -86,6 +90,10 @@ def methods(setting: Setting) -> Iterator[tuple[str, str]]:
     yield from (("asam", f"asam:{rho}") for rho in setting.asam_grid)
     yield from (("asam-learned", f"lets-asam:{rho}") for rho in setting.asam_starts)
     yield from (("peers", peer) for peer in setting.peers)
+    yield from (("released", f"lets-sam:{rho}@{RELEASED}") for rho in setting.sam_starts)
+    if not setting.text:
+        kinds = (kind for kind in KINDS if applies(kind, setting.noise))
+        yield from (("validation", f"lets-sam:{START}@{kind}") for kind in kinds)
     if setting.name.startswith(TRIED_ON):
         ends = dict.fromkeys((setting.sam_starts[0], setting.sam_starts[-1]))
         yield from (("tried", f"{idea}:{rho}") for idea in TRIED for rho in ends)

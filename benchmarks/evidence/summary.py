@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.evidence.suite import Setting
+from benchmarks.evidence.validation_kinds import RELEASED
 from benchmarks.harness import Row
 from letsam.reports.table import NOTHING
 from letsam.results import Run
@@ -66,8 +67,8 @@ def thinned(values: Sequence[float]) -> tuple[float, ...]:
 
 
 # The goals: each start at most so far below the best of the grid (points), the starts at most so far apart, and the
-# cost as a multiple of one SAM run, without and with the refit.
-BELOW, SPREAD, COST = 0.3, 0.5, {"": 1.15, REFIT: 2.3}
+# cost as a multiple of one SAM run, without and with the refit, and trained on all data in one run.
+BELOW, SPREAD, COST = 0.3, 0.5, {"": 1.15, REFIT: 2.3, f"@{RELEASED}": 1.0}
 EMPTY = "Not measured yet."
 
 
@@ -90,7 +91,7 @@ class Means:
 class Verdict:
     """A learned radius compared with the best of the grid, over all its starts."""
 
-    suffix: str  # "" or "+refit"
+    suffix: str  # "", "+refit" or "@released"
     differences: list[float]  # learned minus best of the grid in points, of each start
     cost: float  # gradient passes as a multiple of one fixed run
 
@@ -146,9 +147,9 @@ class Measured:
         return Means(name, len(runs), statistics.fmean(accuracy), deviation, rho, **means)
 
     def names(self, kind: str) -> list[str]:
-        """The finished methods of a kind (`sam`, `lets-sam`), in order, without refits."""
+        """The finished methods of a kind (`sam`, `lets-sam`), in order, without refits and other validation data."""
         found = [record.method for record in self.records if record.method.split(":")[0] == kind]
-        return [name for name in dict.fromkeys(found) if not name.endswith(REFIT)]
+        return [name for name in dict.fromkeys(found) if not name.endswith(REFIT) and "@" not in name]
 
     def seeds(self, kind: str) -> set[int]:
         """The seeds with which the grid of `kind` is complete: the others would favour some of its radii."""

@@ -6,9 +6,10 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 
-from benchmarks.evidence.suite import PAPER_START
+from benchmarks.evidence.suite import PAPER_START, START
 from benchmarks.evidence.summary import EMPTY, Means, Measured, Verdict, in_points, is_close
 from benchmarks.evidence.tried import IDEAS
+from benchmarks.evidence.validation_kinds import KINDS, RELEASED
 from benchmarks.harness.page import filled, table
 from letsam.reports.table import NOTHING
 from letsam.training.methods import REFIT
@@ -20,6 +21,7 @@ SCHEDULES = {
 PAPER = f"lets-paper-sam:{PAPER_START}"
 ALONE = {"Optuna": "optuna-sam", "the paper's reading, refit": PAPER + REFIT}
 PEERS = (*SCHEDULES["sam"], *ALONE)
+APART = 1.0  # points, the goal for learned radii with different validation data
 
 
 def tuned(found: list[Measured]) -> str:
@@ -136,8 +138,48 @@ def _count(kind: str, suffix: str, found: Sequence[Measured]) -> str:
     counts.append(f"all three {sum(all(one.met.values()) for one in every)}")
     means = [one.mean for one in every if not math.isnan(one.mean)]
     middle = in_points(statistics.median(means)) if means else NOTHING
-    name = "With the refit" if suffix else "Learned"
+    name = {"": "Learned", REFIT: "With the refit"}.get(suffix, "In one run")
     return f"- {name}: met, of {len(every)} settings: {', '.join(counts)}. Median of the means: {middle}."
+
+
+def one_run(found: Sequence[Measured]) -> str:
+    """SAM, learned in one run whose second half trains on all data: the starts compared with the best of the grid."""
+    suffix = f"@{RELEASED}"
+    rows: list[list[str]] = []
+    for one in found:
+        best, verdict = one.best("sam"), one.verdict("sam", suffix)
+        if best is None or verdict is None:
+            continue
+        seeds = set(one.of(f"lets-sam:{one.setting.sam_starts[0]}{suffix}")) & set(one.of(best.name))
+        alone = one.row("sgd", seeds)
+        base = f"{alone.accuracy:.1f}" if alone else NOTHING
+        accuracies = f"{best.accuracy:.1f} (`{best.name.split(':')[1]}`)"
+        met = "yes" if all(verdict.met.values()) else "no"
+        rows.append([one.setting.title, str(len(seeds)), base, accuracies, *_verdict(verdict), met])
+    if not rows:
+        return EMPTY
+    numbers = table(["setting", "seeds", "base", "best of grid", *LEARNED, "goals met"], rows)
+    return f"{numbers}\n\n{_count('sam', suffix, found)}"
+
+
+def validation(found: Sequence[Measured]) -> str:
+    """The learned radius with validation data that are not like the training data."""
+    names = [f"lets-sam:{START}@{kind}" for kind in (RELEASED, *KINDS)]
+    rows: list[list[str]] = []
+    for one in found:
+        present = [name for name in names if one.of(name)]
+        seeds = set[int].intersection(*(set(one.of(name)) for name in [*present, "sgd"]))
+        if len(present) < 2 or not seeds:
+            continue
+        means = {name: one.row(name, seeds) for name in ["sgd", *names]}
+        cells = [f"{mean.accuracy:.1f}" if mean else NOTHING for mean in means.values()]
+        values = [mean.accuracy for name, mean in means.items() if mean and name != "sgd"]
+        rows.append([one.setting.title, str(len(seeds)), *cells, f"{max(values) - min(values):.1f}"])
+    if not rows:
+        return EMPTY
+    close = sum(float(row[-1]) <= APART for row in rows)
+    numbers = table(["setting", "seeds", "base", "held out", *KINDS.values(), "range"], rows)
+    return f"{numbers}\n\nRange at most {APART:g}: in {close} of {len(rows)} settings."
 
 
 def losses(found: Sequence[Measured]) -> str:

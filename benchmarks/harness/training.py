@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 from letsam.results import Run
@@ -12,6 +13,7 @@ from letsam.training.config import TrialConfig
 from letsam.training.devices import make_fabric
 from letsam.training.loop import Training
 from letsam.training.methods import Method
+from letsam.training.sampling import Splits
 
 
 @functools.lru_cache(maxsize=4)
@@ -23,15 +25,24 @@ def loaded(name: str, train_size: int | None = None, model: str | None = None) -
 
 
 def begun(
-    task: Task, method: str, seed: int, *, searched: Run | None = None, device: str = "cpu", **options: Any
+    task: Task,
+    method: str,
+    seed: int,
+    *,
+    searched: Run | None = None,
+    device: str = "cpu",
+    splits: Callable[[TrialConfig], Splits] | None = None,
+    **options: Any,
 ) -> Training:
     """A training before its first step; `searched` has learned the radius that it replays on all data.
 
-    The options are those of `TrialConfig`. A method that does not fit the model raises a ValueError.
+    `splits` makes other splits than the trial's own. The options are those of `TrialConfig`. A method that does not fit
+    the model raises a ValueError.
     """
     parsed = Method.parse(method)
     config = TrialConfig(task=task.name, methods=(parsed,), seeds=(seed,), **options)
-    return Training(task, parsed, seed, config, make_fabric(device), searched)
+    own = None if splits is None else splits(config)
+    return Training(task, parsed, seed, config, make_fabric(device), searched, splits=own)
 
 
 def trained(task: Task, method: str, seed: int, **options: Any) -> Training:

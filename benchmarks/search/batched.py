@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from letsam import LearnedRadius, ReplayedRadius, Secant
 from letsam.radius import Ascent, Evidence
+from letsam.step.calibration import random_labels, without_confidence
 from letsam.tangent import Slope
 from letsam.training.sampling import Splits, training_order, validation_batch
 
@@ -131,9 +132,12 @@ class LearnedRadii(Radii):
 
     def __init__(self, starts: Tensor, radius: LearnedRadius, validation_loss: Loss = cross_entropy) -> None:
         super().__init__(starts)
+        self.gain: Tensor | None = None  # of the last validation pass, see `letsam.radius.Evidence`
         if not isinstance(radius.hypergradient, Secant) or radius.objective.training_batch != "next":
             raise ValueError(f"`radius` must have the secant and the next batch, got {radius.objective}")
-        self.radius, self.validation_loss = copy.deepcopy(radius), validation_loss
+        self.radius = copy.deepcopy(radius)
+        matched = radius.objective.matches_labels and validation_loss is cross_entropy
+        self.validation_loss = self._matched if matched else validation_loss
         self.radius.rho = starts
         self.radius.rule.start(starts)
         self.finite = torch.ones_like(starts, dtype=torch.bool)
@@ -149,10 +153,28 @@ class LearnedRadii(Radii):
         evidence = Evidence(moment.step, moment.share, 1.0, *losses)
         if moment.validation is not None and self.z:
             slopes = [self.slope(one.gradients) for one in (moment.validation, moment.training)]
-            evidence = Evidence(moment.step, moment.share, 1.0, *losses, *slopes, usable=self.finite)
+            evidence = Evidence(
+                *(moment.step, moment.share, 1.0, *losses, *slopes),
+                usable=self.finite,
+                gain=self.gain,
+                label_noise=self.radius.rule.label_noise,
+            )
         self.radius.update(evidence)
         length = norm(moment.training.gradients)
         return self.radius.at(Ascent(moment.step, moment.share, 1.0, moment.training.loss, length, 1))
+
+    def _matched(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss, with the gradient at the outputs that the objective has."""
+        kept, noise = outputs.detach(), self.radius.rule.label_noise
+
+        def changed(cotangent: Tensor) -> Tensor:
+            drawn = random_labels(cotangent, kept)
+            self.gain = (drawn * kept).sum((1, 2))
+            noisy = cotangent if noise is None else cotangent + over(noise, drawn) * drawn
+            return torch.vmap(without_confidence)(noisy, kept) if self.radius.objective.calibrates else noisy
+
+        outputs.register_hook(changed)  # pyright: ignore[reportUnknownMemberType]
+        return cross_entropy(outputs, targets)
 
     def slope(self, gradients: Sequence[Tensor]) -> Slope:
         """The slope along Z."""

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.search.batched import cross_entropy
-from letsam import LearnedRadius, LogAdam, OneSidedGap, Prior, Secant, SquaredGap
+from letsam import CalibratedLoss, LearnedRadius, LogAdam, OneSidedGap, Prior, Secant, SquaredGap
 from letsam.radius import Ascent, Evidence, Objective, Update
-from letsam.step.calibration import without_confidence
 
 MIX = 0.5  # weight of the gap, relative to the validation loss
 RAMP = 100  # steps
@@ -98,14 +97,6 @@ def calibrated(outputs: Tensor, targets: Tensor) -> Tensor:
     return cross_entropy(best_scale(outputs.detach(), targets)[:, None, None] * outputs, targets)
 
 
-def one_sided(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The loss, but its gradient at the outputs is that of `letsam.CalibratedLoss`."""
-    if outputs.requires_grad:
-        kept = outputs.detach()
-        outputs.register_hook(lambda cotangent: torch.vmap(without_confidence)(cotangent, kept))
-    return cross_entropy(outputs, targets)
-
-
 def expected_error(outputs: Tensor, targets: Tensor) -> Tensor:
     """1 minus the probability of the target, mean over the batch."""
     return 1 - outputs.softmax(-1).gather(-1, targets[..., None])[..., 0].mean(1)
@@ -155,6 +146,7 @@ RADII = {
     "squared gap": LearnedRadius(0.1, objective=SquaredGap()),
     "one-sided gap": LearnedRadius(0.1, objective=OneSidedGap()),
     "gap plus validation loss": LearnedRadius(0.1, objective=GapAndLoss()),
+    "one-sided calibration": LearnedRadius(0.1, objective=CalibratedLoss()),
     **{f"interval {steps}": LearnedRadius(0.1, interval=steps) for steps in (1, 4, 10)},
     "rate 0.03": adam(lr=0.03),
     "rate 0.08": adam(lr=0.08),
@@ -162,7 +154,6 @@ RADII = {
 }
 """By the names of the ideas; the others have the default."""
 LOSSES = {
-    "one-sided calibration": one_sided,
     "calibrated validation loss": calibrated,
     "expected error": expected_error,
 }

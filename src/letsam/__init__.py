@@ -18,6 +18,7 @@ from .closures.accumulation import accumulated
 from .closures.batches import endless
 from .closures.returned import SkipStep
 from .closures.selection import selected
+from .closures.subset_ascent import subset_ascent
 from .doctor import check
 from .groups import param_groups
 from .hypergradient import Diagonal, FiniteDifference, Secant
@@ -53,6 +54,7 @@ __all__ = [
     "radius",
     "register_update_rule",
     "selected",
+    "subset_ascent",
 ]
 __all__ += radius.__all__
 __all__ += variants.__all__

@@ -39,7 +39,7 @@ QUESTIONS = {
     "It is slower. How much, and can I help it?": "twice the passes",
     "BatchNorm": "model=model",
     "What differs from the paper, and why?": "secant",
-    "... clean, and my training labels are noisy": "CalibratedLoss",
+    "... clean, and my training labels are noisy": "Nothing has to be done",
     "... small": "validation-too-small",
     "... unlike the data of operation": "--validation-shift",
 }

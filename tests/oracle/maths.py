@@ -127,10 +127,13 @@ OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # of the validati
 }
 
 
-def confidence(model: nn.Module, theta: Tensor, data: Batch) -> Tensor:
-    """The part of d loss / d outputs along the outputs of each sample; 0 unless larger outputs lower the loss."""
+def confidence(model: nn.Module, theta: Tensor, data: Batch, label_noise: float = 0.0) -> Tensor:
+    """The part of d loss / d outputs along the outputs of each sample; 0 unless larger outputs lower the loss.
+
+    With `label_noise`, the loss is the expected one of labels that are replaced by any class with that probability.
+    """
     z = outputs(model, theta, data).detach().requires_grad_()
-    (c,) = torch.autograd.grad(nn.functional.cross_entropy(z, data[1]), z)
+    (c,) = torch.autograd.grad(nn.functional.cross_entropy(z, data[1], label_smoothing=label_noise), z)
     parts = [(ci @ zi) / (zi @ zi) * zi for ci, zi in zip(c, z.detach(), strict=True)]
     return torch.stack(parts) * float((c * z).sum() < 0)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,16 +13,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from letsam import SAM, CalibratedLoss, LearnedRadius, LogAdam, ValidationGuard, check, radius_warning
+from letsam import SAM, CalibratedLoss, LearnedRadius, LogAdam, ValidationGuard, ValidationLoss, check, radius_warning
 from letsam.radius.doubts import warn_once
 from letsam.results import Results
 from letsam.tasks import load_task
 from letsam.training.config import TrialConfig
 from letsam.training.devices import make_fabric
 from letsam.training.loop import Training
-from letsam.training.methods import Method
+from letsam.training.methods import Kind, Method
 from letsam.training.sampling import make_splits
-from oracle.problems import batch, closure_on, network
+from oracle.problems import batch, closure_on, network, same_bits
 
 
 def guarded(falls: float, steps: int = 300, **options: Any) -> ValidationGuard:
@@ -62,6 +63,22 @@ def test_an_objective_without_confidence_is_made_for_cleaner_data() -> None:
     assert guarded(0.0, calibrated=True).fault == "unrelated"
 
 
+def test_labels_that_are_made_as_noisy_as_in_training_are_learned_from() -> None:
+    """The share of label noise is told from the losses themselves: 0.4 of what random labels would add."""
+    guard = ValidationGuard()
+    for step in range(300):
+        fall = 0.5 * step / 300
+        losses = torch.tensor(1.0 - fall), torch.tensor(1.0 - 1.8 * fall)
+        trusted = guard.observe(step, *losses, gain=torch.tensor(2 * fall))
+        guard.commit(torch.tensor(True))
+    assert guard.label_noise.share == pytest.approx(0.4)
+    assert guard.ratio == pytest.approx(1.8, abs=1e-3)
+    assert bool(trusted)
+    assert guard.fault is None
+    guard.label_noise._share, guard.label_noise._told = torch.tensor(math.nan), None
+    assert guard.fault == "cleaner"
+
+
 def test_the_limits_are_options() -> None:
     assert guarded(0.4, guard={"low": 0.45}).fault == "unrelated"
     assert guarded(1.8, guard={"high": 2.0}).fault is None
@@ -87,6 +104,10 @@ def test_the_first_ratio_counts_and_a_failed_step_does_not() -> None:
     guard.observe(90, torch.tensor(math.nan), torch.tensor(1.0))
     guard.discard()
     assert guard._proposed is None
+    before = guard._values.clone()
+    guard.observe(90, torch.tensor(0.1), torch.tensor(math.nan), usable=torch.tensor(False))
+    guard.commit(torch.tensor(True))
+    assert same_bits(guard._values, before)
 
 
 @pytest.mark.parametrize(("factor", "constant"), [(1.0, 1e4), (1.0, -300.0), (1e-3, 0.0), (1e3, 7.0)])
@@ -161,9 +182,8 @@ def trained(kind: str, **options: Any) -> Training:
         shown = torch.randn(inputs.shape, generator=generator) if kind == "other inputs" else inputs
         changed = TensorDataset(shown, drawn if kind == "random labels" else labels)
         splits = dataclasses.replace(splits, validation=changed)
-    run = Training(task, Method.parse("lets-sam"), 0, config, make_fabric("cpu"), splits=splits)
-    for name, value in options.items():
-        setattr(run.optimizer.radius, name, value)  # type: ignore[attr-defined]
+    method = Method("lets-sam", Kind("", SAM, partial(LearnedRadius, **options)), 0.05)
+    run = Training(task, method, 0, config, make_fabric("cpu"), splits=splits)
     while not run.finished:
         run.advance()
     return run
@@ -174,7 +194,7 @@ def trained(kind: str, **options: Any) -> Training:
     [("same", None), ("random labels", "unrelated"), ("other inputs", "unrelated"), ("clean", "cleaner")],
 )
 def test_planted_validation_data_are_found(kind: str, fault: str | None, caplog: pytest.LogCaptureFixture) -> None:
-    run = trained(kind)
+    run = trained(kind, objective=ValidationLoss(matches_labels=False))
     optimizer = run.optimizer
     assert isinstance(optimizer, SAM)
     assert optimizer.radius.rule.guard.fault == fault  # type: ignore[attr-defined]

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from letsam import SAM, CalibratedLoss, Diagonal, LearnedRadius, LogAdam, SquaredGap
-from letsam.step.calibration import OneSidedCalibration, without_confidence
+from letsam import SAM, CalibratedLoss, Diagonal, LearnedRadius, LogAdam, SquaredGap, accumulated
+from letsam.step.calibration import OutputCalibration, random_labels, without_confidence
 from oracle import maths
 from oracle.problems import batch, closure_on, flat, network, same_bits, weights_of
 from oracle.problems import generator as seeded
@@ -93,7 +93,7 @@ def cotangent_at_weights(model: nn.Module, outputs_of: Callable[[Tensor], Tensor
     """The gradient of a calibrated pass."""
     x, y = batch(20)
     model.zero_grad()
-    with OneSidedCalibration() as calibration:
+    with OutputCalibration() as calibration:
         nn.functional.cross_entropy(outputs_of(x), y).backward()
     assert calibration.found
     return torch.cat([p.grad.reshape(-1) for p in model.parameters() if p.grad is not None])
@@ -134,7 +134,7 @@ def test_other_threads_and_later_passes_are_left_alone() -> None:
     def elsewhere() -> None:
         nn.functional.cross_entropy(other(x), y).backward()
 
-    with OneSidedCalibration():
+    with OutputCalibration():
         thread = threading.Thread(target=elsewhere)
         thread.start()
         thread.join()
@@ -194,3 +194,85 @@ def test_weights_and_state_are_those_of_the_plain_objective_at_a_fixed_radius() 
             opt.step(closure_on(model, batch(t)), closure_on(model, batch(20)))
         ends.append(weights_of(model))
     assert same_bits(*ends)
+
+
+LOSSES: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], bool]] = {  # and whether it is a cross-entropy of classes
+    "mean": (nn.functional.cross_entropy, True),
+    "sum": (lambda z, y: 64 * nn.functional.cross_entropy(z, y, reduction="sum"), True),
+    "weighted": (lambda z, y: nn.functional.cross_entropy(z, y, weight=torch.arange(1.0, 6.0, dtype=z.dtype)), True),
+    "plus a constant": (lambda z, y: nn.functional.cross_entropy(z, y) + 3, True),
+    "nll": (lambda z, y: nn.functional.nll_loss(z.log_softmax(-1), y), True),
+    "smoothed": (lambda z, y: nn.functional.cross_entropy(z, y, label_smoothing=0.2), False),
+    "squares": (lambda z, y: (z - nn.functional.one_hot(y, 5)).square().mean(), False),
+    "each class": (
+        lambda z, y: nn.functional.binary_cross_entropy_with_logits(z, nn.functional.one_hot(y, 5).to(z.dtype)),
+        False,
+    ),
+    "constant": (lambda z, y: 0 * z.sum(), False),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_random_labels(name: str, dtype: torch.dtype) -> None:
+    """The gradient of the mean over all labels minus that of the given ones; 0 for losses of another form."""
+    loss, known = LOSSES[name]
+    z = (3 * torch.randn(12, 5, generator=seeded(4))).to(dtype)
+    y = torch.arange(12) % 5
+
+    def cotangent(y: Tensor) -> Tensor:
+        outputs = z.clone().requires_grad_()
+        with torch.autocast("cpu", enabled=False):
+            loss(outputs.to(torch.promote_types(dtype, torch.float32)), y).backward()
+        assert outputs.grad is not None
+        return outputs.grad
+
+    given = cotangent(y)
+    found = random_labels(given, z)
+    if not known:
+        assert not found.any()
+        return
+    assert found.dtype == torch.promote_types(dtype, torch.float32)
+    if name == "weighted":  # the weights of the labels are those of the samples here
+        assert not found.isnan().any()
+        return
+    every = torch.stack([cotangent(torch.full_like(y, k)) for k in range(5)]).to(found.dtype).mean(0)
+    torch.testing.assert_close(found, every - given.to(found.dtype), rtol=0.02, atol=0.01 * float(found.abs().max()))
+
+
+def test_confident_samples_have_a_weight_too() -> None:
+    z = torch.tensor([[30.0, 0.0, -5.0], [0.0, 40.0, 0.0]], requires_grad=True)  # p = 1 but for 1e-13
+    nn.functional.cross_entropy(z, torch.tensor([0, 0])).backward()
+    assert z.grad is not None
+    expected = torch.tensor([[1 / 3, -1 / 6, -1 / 6]]).repeat(2, 1)
+    torch.testing.assert_close(random_labels(z.grad, z), expected, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+@pytest.mark.parametrize("scale", [None, 1024.0])
+def test_the_gain_is_that_of_the_loss(parts: int, scale: float | None) -> None:
+    """Of all micro-batches together, and without the scale of a gradient scaler."""
+    model = network()
+    x, y = batch(20)
+    opt = SAM(torch.optim.SGD(model.parameters(), lr=0.1), LearnedRadius(0.1, interval=1))
+    scaler = None if scale is None else torch.amp.GradScaler("cpu", init_scale=scale)
+    pairs = list(zip(x.chunk(parts), y.chunk(parts), strict=True))
+    held_out = accumulated(
+        lambda pair: nn.functional.cross_entropy(model(pair[0]), pair[1]), pairs, opt, grad_scaler=scaler
+    )
+    given: list[Any] = []
+    update = opt.radius.update
+    opt.radius.update = lambda evidence: (given.append(evidence), update(evidence))  # type: ignore[method-assign, return-value, assignment]
+    with torch.no_grad():
+        z = model(x)
+        rise = z.logsumexp(-1).mean() - z.mean() - nn.functional.cross_entropy(z, y)
+
+    def closure() -> Tensor:
+        opt.zero_grad()
+        loss = nn.functional.cross_entropy(model(x), y)
+        (loss if scaler is None else scaler.scale(loss)).backward()
+        return loss
+
+    opt.step(closure, held_out, grad_scaler=scaler)
+    found = next(evidence.gain for evidence in given if evidence.gain is not None)
+    assert float(found) == pytest.approx(float(rise), rel=1e-6)

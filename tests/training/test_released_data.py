@@ -54,7 +54,8 @@ def test_it_is_the_same_run_until_the_release_and_the_radius_stays_after_it() ->
     assert run.rho_schedule[:12] == alone.rho_schedule[:12]
     assert len(set(run.rho_schedule[11:])) == 1
     assert len(set(alone.rho_schedule[11:])) > 1
-    assert [b - a for a, b in itertools.pairwise(passes[2:6])] == [8, 8, 8]  # no validation passes
+    # no validation passes, and no ascent in the last tenth of the 24 steps
+    assert [b - a for a, b in itertools.pairwise(passes[2:6])] == [8, 8, 6]
     assert run.history["validation_loss"][2] == alone.history["validation_loss"][2]
     assert run.history["validation_loss"][3:] == [None] * 3
     assert run.result().test_accuracy != alone.result().test_accuracy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ def accumulated(
     weights: Sequence[float] | None = None,
     grad_scaler: torch.amp.GradScaler | None = None,
     model: nn.Module | None = None,
+    ascent_share: float = 1.0,
 ) -> Closure:
     """A closure with loss sum_i (w_i / sum_j w_j) loss_i over micro-batches, run one after the other.
 
@@ -41,6 +43,8 @@ def accumulated(
         grad_scaler: scales the losses; pass it to `step` as well.
         model: a DistributedDataParallel model: all micro-batches but the last run under its `no_sync()`, so that
             gradients are exchanged once. A model without `no_sync` has no effect.
+        ascent_share: fraction of the micro-batches whose gradient the ascent follows, above 0 to 1, at least one: a
+            cheaper step, see `letsam.subset_ascent`.
 
     Returns:
         A closure for `step`; it returns the total loss (0-dim, detached, not scaled), or a pair of it and the list of
@@ -64,6 +68,7 @@ def accumulated(
     if not isinstance(optimizer, Optimizer):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"`optimizer` must be a torch.optim.Optimizer, got {checks.shown(optimizer)}")
     shares = _shares(weights, len(batches))
+    fraction = checks.positive_share("ascent_share", ascent_share)
     scaler = checked_scaler(grad_scaler)
     if model is not None:
         checked_module(model)
@@ -80,15 +85,20 @@ def accumulated(
         scaled.backward()  # pyright: ignore[reportUnknownMemberType]
         return Returned(loss.detach().reshape(()), detached(outputs))
 
-    @torch.enable_grad()
-    def whole() -> object:
-        optimizer.zero_grad()
-        seen: list[Returned] = []
-        for position, (batch, share) in enumerate(zip(batches, shares, strict=True), start=1):
-            with nullcontext() if position == len(batches) else without_exchange():
-                seen.append(descend_on(batch, share))
-        losses, outputs = zip(*seen, strict=True)
-        return packed(torch.stack(losses).sum(), outputs_of(outputs))
+    def first(count: int) -> Closure:
+        total = sum(shares[:count])
+
+        @torch.enable_grad()
+        def closure() -> object:
+            optimizer.zero_grad()
+            seen: list[Returned] = []
+            for position, (batch, share) in enumerate(zip(batches[:count], shares, strict=False), start=1):
+                with nullcontext() if position == count else without_exchange():
+                    seen.append(descend_on(batch, share if count == len(batches) else share / total))
+            losses, outputs = zip(*seen, strict=True)
+            return packed(torch.stack(losses).sum(), outputs_of(outputs))
+
+        return closure
 
     def part(batch: Batch, share: float) -> Closure:
         @torch.enable_grad()
@@ -98,7 +108,9 @@ def accumulated(
 
         return closure
 
-    return InParts(whole, [part(batch, share) for batch, share in zip(batches, shares, strict=True)])
+    ascending = math.ceil(fraction * len(batches) - 1e-9)
+    parts = [part(batch, share) for batch, share in zip(batches, shares, strict=True)]
+    return InParts(first(len(batches)), parts, None if fraction == 1 else first(ascending))
 
 
 def _shares(weights: Sequence[float] | None, count: int) -> list[float]:

@@ -34,6 +34,8 @@ class InParts:
     Args:
         whole: closure on the whole batch.
         parts: closures on the micro-batches. Each clears the gradients first; its loss is its term of the whole loss.
+        ascent: closure on a part of the batch, for the first pass of a step; its loss is the mean over its own samples.
+            None: the first pass is on the whole batch.
 
     Example:
         >>> closure = InParts(lambda: torch.tensor(3.0), [lambda: torch.tensor(1.0), lambda: torch.tensor(2.0)])
@@ -41,8 +43,8 @@ class InParts:
         (tensor(3.), tensor(3.))
     """
 
-    def __init__(self, whole: Closure, parts: Sequence[Closure]) -> None:
-        self.whole, self.parts = whole, tuple(parts)
+    def __init__(self, whole: Closure, parts: Sequence[Closure], ascent: Closure | None = None) -> None:
+        self.whole, self.parts, self.ascent = whole, tuple(parts), ascent
 
     def __call__(self) -> Tensor:
         """Compute the loss on the batch."""
@@ -70,6 +72,24 @@ def parts_of(closure: Closure) -> tuple[Closure, ...]:
             f"`parts` of `closure` must hold at least one closure, got {checks.shown(cast(object, given))}"
         )
     return tuple(parts)
+
+
+def ascent_of(closure: Closure) -> Closure | None:
+    """The closure of the first pass of a step; None: `closure` itself.
+
+    Args:
+        closure: a closure, with or without an attribute `ascent`.
+
+    Returns:
+        A closure on a part of the batch, or None.
+
+    Raises:
+        ValueError: the attribute is no function.
+    """
+    given: object = getattr(closure, "ascent", None)
+    if given is not None and not callable(given):
+        raise ValueError(f"`ascent` of `closure` must be a function, got {checks.shown(given)}")
+    return cast("Closure | None", given)
 
 
 def evaluate(closure: Closure, name: str, params: Tensors) -> Returned:

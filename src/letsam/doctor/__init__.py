@@ -14,7 +14,7 @@ from .. import checks
 from ..closures.closure import Closure, checked_closure
 from ..closures.selection import Selected
 from ..optimizer import SharpnessAware
-from ..step.calibration import OneSidedCalibration
+from ..step.calibration import OutputCalibration
 from ..step.snapshot import checked_model
 from . import findings
 from .findings import Finding
@@ -128,7 +128,7 @@ def _examine(
             yield from findings.not_recomputed(held_out, sandbox.run_nearby(validation_closure, held_out))
             yield from findings.same_batch(here, held_out)
             if optimizer.radius.wants(0).calibrates:
-                with OneSidedCalibration() as calibration:
+                with OutputCalibration() as calibration:
                     sandbox.run(validation_closure, "validation_closure")
                 yield from findings.no_outputs(calibration.found)
         elif optimizer.radius.learns:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from .. import checks
 from ..closures.accumulation import accumulated
+from ..closures.subset_ascent import subset_ascent
 from ..optimizer import SharpnessAware
 from .logged_metrics import logged_metrics, warn_once
 
@@ -39,6 +40,7 @@ def step(
     *,
     weights: Sequence[float] | None = None,
     model: nn.Module | None = None,
+    ascent_share: float = 1.0,
 ) -> Tensor:
     """A complete step of a letsam optimizer; every pass runs all micro-batches of the step.
 
@@ -55,6 +57,8 @@ def step(
             one batch.
         weights: weights of the micro-batches (see `letsam.accumulated`); None: equal weights.
         model: the prepared model; with it, several processes exchange gradients only in the last micro-batch.
+        ascent_share: fraction of the micro-batches that the ascent uses, above 0 to 1; of a single micro-batch, of its
+            samples (see `letsam.subset_ascent`).
 
     Returns:
         The loss of the first pass (0-dim, detached).
@@ -92,7 +96,12 @@ def step(
             "once, outside of it"
         )
     scaler: torch.amp.GradScaler | None = accelerator.scaler
-    closure = accumulated(loss_on, micro_batches, optimizer, weights=weights, grad_scaler=scaler, model=model)
+    batches = tuple(micro_batches)
+    if len(batches) == 1 and ascent_share != 1:
+        closure = subset_ascent(loss_on, batches[0], optimizer, ascent_share, grad_scaler=scaler)
+    else:
+        options: dict[str, Any] = {"grad_scaler": scaler, "model": model, "ascent_share": ascent_share}
+        closure = accumulated(loss_on, batches, optimizer, weights=weights, **options)
 
     def held_out() -> Tensor:
         assert validation_batches is not None

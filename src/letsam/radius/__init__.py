@@ -10,6 +10,7 @@ from .base import Radius
 from .base import Wants as Wants
 from .calibrated_loss import CalibratedLoss
 from .doubts import radius_warning
+from .excess_noise import ExcessNoise as ExcessNoise
 from .fixed import FixedRadius
 from .learned import LearnedRadius
 from .log_adam import LogAdam

@@ -26,6 +26,8 @@ class Wants:
         validation: "before" for a validation pass at the beginning of the step; "after" for a training and a validation
             pass at the new weights; None for neither.
         calibrates: whether the gradient of the validation pass is without its confidence (`step/calibration.py`).
+        label_noise: share of the labels that are wrong in training and right in validation (0-dim): the gradient of the
+            validation pass becomes that of labels which are wrong as often. None: it does not.
         training_slope: whether the slope of the training loss along Z is measured with that of the validation loss.
         reach: whether to measure how far the perturbation reaches.
         growth: whether to measure the reach, and how much the gradient norm grows along the ascent.
@@ -36,6 +38,7 @@ class Wants:
     tangent: bool = False
     validation: Literal["before", "after"] | None = None
     calibrates: bool = False
+    label_noise: Tensor | None = None
     training_slope: bool = False
     reach: bool = False
     growth: bool = False
@@ -77,6 +80,9 @@ class Evidence:
         training_slope: of the training loss along Z; None if not requested.
         usable: whether the step that Z belongs to was finite and perturbed the weights, and the validation pass was
             finite (0-dim bool).
+        gain: how much the validation loss would gain with labels drawn at random, 0 if it is no cross-entropy; None if
+            the outputs were not found whose gradient `Wants` changes.
+        label_noise: as in `Wants`, for `matched_gap`.
         reach: how far the perturbation reached per unit of rho, see `Perturbation.reach`; None if not measured.
         climbs: whether the step perturbed the weights (0-dim bool); given together with `reach`.
         growth: ||g_rho|| - ||g_0||; None if not measured.
@@ -92,6 +98,8 @@ class Evidence:
     validation_slope: Slope | None = None
     training_slope: Slope | None = None
     usable: Tensor | None = None
+    gain: Tensor | None = None
+    label_noise: Tensor | None = None
     reach: Tensor | None = None
     climbs: Tensor | None = None
     growth: Tensor | None = None
@@ -108,6 +116,11 @@ class Evidence:
         """The generalization gap: validation loss minus training loss (0-dim)."""
         validation_loss, training_loss = self.losses().values()
         return validation_loss - training_loss
+
+    @cached_property
+    def matched_gap(self) -> Tensor:
+        """The gap of validation labels that are wrong as often as those of training (0-dim)."""
+        return self.gap if self.gain is None or self.label_noise is None else self.gap + self.label_noise * self.gain
 
 
 class Radius:

@@ -8,18 +8,20 @@ from .validation_loss import ValidationLoss
 class CalibratedLoss(ValidationLoss):
     """upper(rho) = L_vl(theta'(rho)), but not for the confidence that a network lacks.
 
-    d upper / d rho = c' . J Z, J = d outputs / d theta', c = d L_vl / d outputs z
+    d upper / d rho = c' . J Z,  J = d outputs / d theta',  c = d L_vl / d outputs z + s (y - 1 / K)
 
-    c' is c without the component of each sample along its outputs, if scaling all outputs up would lower the loss;
-    else c' = c. So underconfidence is no evidence for a smaller radius, while overconfidence is evidence for a larger
-    one. This makes the radius independent of how certain the validation labels are, for example clean labels next to
-    noisy training labels. With fewer than three outputs per sample, c' is without the component of the whole batch.
+    c has the s of `ValidationLoss`. c' is c without the component of each sample along its outputs, if scaling all
+    outputs up would lower the loss; else c' = c. So underconfidence is no evidence for a smaller radius, while
+    overconfidence is evidence for a larger one. With fewer than three outputs per sample, c' is without the component
+    of the whole batch. The outputs are found as for `ValidationLoss`; if there are none, c' = c.
 
-    The outputs are those of the last module with parameters that the validation closure calls: usually the network
-    (`logits` if it returns a mapping that has them). If it calls no module, or only a compiled function, c' = c.
+    It needs no cross-entropy: for other losses with validation targets that are more certain than those of training.
+    Where a network is underconfident on its training data too, a smaller radius may be what it needs, so this is not
+    the default.
 
     Args:
         training_batch: as for `ValidationLoss`.
+        matches_labels: as for `ValidationLoss`.
 
     Raises:
         ValueError: `training_batch` is neither "next" nor "same".

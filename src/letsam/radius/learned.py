@@ -4,7 +4,7 @@ The lower level is the step of the optimizer on a training batch, theta'(rho) = 
 changes rho to decrease an objective at theta'(rho). The step builds Z = d theta' / d rho = -lr P H_rho eps_hat
 (`letsam.tangent`); the radius is given losses and their slopes along Z, scalars. Its parts:
 
-    objective         what is minimized: `ValidationLoss`, `CalibratedLoss`, or the paper's `SquaredGap`
+    objective         what is minimized (`ValidationLoss`, `CalibratedLoss`, the paper's `SquaredGap`)
     hypergradient     estimates H_rho eps_hat (`Secant`, `FiniteDifference`, `Diagonal`)
     rule              changes rho by the slope d upper / d log(rho) (`LogAdam`, with its `Prior`)
 """
@@ -92,8 +92,7 @@ class LearnedRadius(FixedParts, Radius):
         self.interval = interval
         super().__init__(self.rule.checked_start(rho))
         self.rule.start(self.rho)
-        self._start = float(self.rho)
-        self._used = self.rho  # radius of the last step, whether or not it was finite
+        self._start, self._used = float(self.rho), self.rho  # the latter: of the last step, finite or not
         self._proposed: Tensor | None = None
         self._new_reach = self.reach  # of the last ascent; kept if its step is finite
         self._zero = torch.zeros_like(self.rho)
@@ -166,6 +165,7 @@ class LearnedRadius(FixedParts, Radius):
             tangent=tangent,
             validation=None if not updates else "after" if same else "before",
             calibrates=self.objective.calibrates,
+            label_noise=self.rule.label_noise if self.objective.matches_labels and updates else None,
             training_slope=self.objective.uses_training_slope,
             reach=self.rule.uses_reach and (tangent or step < self.rule.burn_in),
             growth=self.rule.measures(step),
@@ -227,7 +227,7 @@ class LearnedRadius(FixedParts, Radius):
         hypergradient, slope = self.objective.slopes(evidence, None if self.rule.normalize else rho.reciprocal())
         self._last.seen["hypergradient"] = torch.where(evidence.usable, hypergradient.to(self.rho.dtype), self._zero)
         step, share = evidence.step, learning_rate_share(evidence.lr, evidence.peak_lr)
-        losses = evidence.training_loss, evidence.validation_loss, self.objective.calibrates
+        losses = evidence.training_loss, evidence.validation_loss, evidence.gain, self.objective.calibrates
         update = Update(step, self._times.steps(step), share, self._new_reach, evidence.usable, *losses)
         self._proposed = self.rule.propose(rho, slope.to(self.rho.dtype), update)
 

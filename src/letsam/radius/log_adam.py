@@ -122,6 +122,11 @@ class LogAdam(Rule):
         start = (math.log(rho), 0.0, 0.0, 0.0)
         self._values = torch.stack([grown(v, count, x) for v, x in zip(self._values.unbind(), start, strict=True)])
 
+    @property
+    def label_noise(self) -> Tensor | None:
+        """What the guard has found; None without a guard."""
+        return None if self.guard is None else self.guard.label_noise.known
+
     def measures(self, step: int) -> bool:
         """True in the first steps, for the curvature limit of the prior."""
         return self.prior is not None and self.prior.measures(step)
@@ -156,7 +161,7 @@ class LogAdam(Rule):
         self._highest = highest
         if self.guard is not None and update.training_loss is not None and update.validation_loss is not None:
             losses = update.training_loss, update.validation_loss
-            slope = slope * self.guard.observe(update.step, *losses, calibrated=update.calibrated)
+            slope = slope * self.guard.observe(update.step, *losses, update.gain, update.usable, update.calibrated)
         old_nu, _, _, updates = self._values.unbind()
         betas, powers = (pair.view(2, *[1] * slope.ndim) for pair in (self._betas, self._powers))
         early = max(0.0, 1 - update.step / self.burn_in) if self.burn_in else 0.0

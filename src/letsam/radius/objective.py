@@ -48,6 +48,9 @@ class Objective:
     uses_training_slope: ClassVar[bool] = False
     """Whether `derivative` needs the slope of the training loss."""
 
+    matches_labels: bool = False
+    """Whether the validation slope is that of labels which are wrong as often as the training labels."""
+
     calibrates: bool = False
     """Whether the validation slope is measured without the part of the gradient that asks for more confidence."""
 

@@ -11,11 +11,12 @@ from .squared_gap import SquaredGap
 class OneSidedGap(SquaredGap):
     """upper(rho) = max(gap, 0)^2 / 2, where a rise of the training loss does not count as a smaller gap.
 
-    d upper / d rho = max(gap, 0) * (v - min(t, 0)),  v = grad L_vl(theta') . Z,  t = grad L_tr(theta') . Z
+    d upper / d rho = max(gap, 0) * (v - min(t, 0)),  v = c' . J Z,  t = grad L_tr(theta') . Z
 
     The squared gap can be made small by raising both losses, which a larger radius does: beside wrong labels
     `SquaredGap` drives the radius to its upper bound. Here t counts only where a larger radius lowers the training
-    loss. A gap below 0, as there is early in training, needs no change.
+    loss. A gap below 0, as there is early in training, needs no change. c' is that of `CalibratedLoss`, and the gap is
+    that of validation labels which are wrong as often as the training labels.
 
     Args:
         training_batch: the batch of L_tr: "next" or "same" (see `Objective`).
@@ -32,7 +33,9 @@ class OneSidedGap(SquaredGap):
         Not in arXiv:2408.08222, whose equations (4) to (8) have the squared gap. Measured in docs/how-to/radii.md.
     """
 
+    calibrates = matches_labels = True
+
     def derivative(self, evidence: Evidence, validation_slope: Tensor, training_slope: Tensor | None) -> Tensor:
         """max(gap, 0) * (validation slope - min(training slope, 0))."""
         assert training_slope is not None
-        return evidence.gap.relu() * (validation_slope - training_slope.clamp(max=0))
+        return evidence.matched_gap.relu() * (validation_slope - training_slope.clamp(max=0))

@@ -27,6 +27,7 @@ class Update:
         usable: whether the slope comes from a finite step (0-dim bool); if not, the radius must not change.
         training_loss: at the weights of the update (0-dim); None where it is not known.
         validation_loss: at the same weights.
+        gain: how much the validation loss would gain with labels drawn at random; None: not known.
         calibrated: whether the objective has removed what is due to confidence.
     """
 
@@ -37,6 +38,7 @@ class Update:
     usable: Tensor
     training_loss: Tensor | None = None
     validation_loss: Tensor | None = None
+    gain: Tensor | None = None
     calibrated: bool = False
 
 
@@ -75,6 +77,11 @@ class Rule:
 
     uses_reach: bool = False
     """Whether `move` or `limit` uses the reach of the perturbation, which is then measured."""
+
+    @property
+    def label_noise(self) -> Tensor | None:
+        """Share of the labels that are wrong in training and right in validation (0-dim); None: nothing is known."""
+        return None
 
     def __init__(self, bounds: tuple[float, float] = BOUNDS) -> None:
         self.bounds = _bounds(bounds)

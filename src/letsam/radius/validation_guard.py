@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import checks
+from .excess_noise import ExcessNoise
 
 NAMES = ("updates", "training_start", "validation_start", "training_loss", "validation_loss", "variance", "ratio")
 STARTING = 10  # updates whose mean losses are the start
@@ -66,7 +67,8 @@ class ValidationGuard:
         self.high = checks.number("high", high)
         if not self.high > 1:
             raise ValueError(f"`high` must be > 1, got {high}")
-        self.calibrated = False
+        self.calibrated = self._matches = False
+        self.label_noise = ExcessNoise()
         self.start(torch.ones((), dtype=torch.float64))
 
     def start(self, rho: Tensor) -> None:
@@ -75,24 +77,41 @@ class ValidationGuard:
         self._values = torch.stack([*[zero] * 6, torch.full_like(zero, math.nan)])  # see NAMES; NaN: not taken yet
         self._proposed: Tensor | None = None
         self._trusted: Tensor | None = None
+        self._finite = torch.ones((), dtype=torch.bool, device=rho.device)
+        self.label_noise.start(rho)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move the state to the device and dtype of the weights."""
         self._values, self._trusted = self._values.to(device=device, dtype=dtype), None
+        self._finite = self._finite.to(device)
+        self.label_noise.to(device, dtype)
 
-    def observe(self, step: int, training_loss: Tensor, validation_loss: Tensor, *, calibrated: bool = False) -> Tensor:
+    def observe(
+        self,
+        step: int,
+        training_loss: Tensor,
+        validation_loss: Tensor,
+        gain: Tensor | None = None,
+        usable: Tensor | None = None,
+        calibrated: bool = False,
+    ) -> Tensor:
         """See the losses of an update, and say whether its slope is to be trusted.
 
         Args:
             step: of the optimizer, from 0.
             training_loss: at the weights of this update (0-dim, or one value per run).
             validation_loss: at the same weights.
+            gain: what the validation loss would gain with random labels; None: not known.
+            usable: whether the losses are finite (0-dim bool); None: they are.
             calibrated: whether the objective has removed what is due to confidence.
 
         Returns:
             0-dim bool, or one value per run.
         """
-        self.calibrated = calibrated
+        self.calibrated, self._matches = calibrated, gain is not None
+        if usable is None:
+            usable = self._finite
+        self.label_noise.observe(step, training_loss, validation_loss, gain, usable)
         if step >= LAST:
             if self._trusted is None:
                 self._trusted = self._tell(self.ratio)
@@ -110,12 +129,16 @@ class ValidationGuard:
         training, validation = (starts - averages).unbind()  # the falls: 0 in the first updates
         due = ratio.isnan() & (training > self.signal * variance.sqrt())
         ratio = torch.where(due, validation / training, ratio)
-        self._proposed = torch.stack([updates, *starts.unbind(), *averages.unbind(), variance, ratio])
+        seen = torch.stack([updates, *starts.unbind(), *averages.unbind(), variance, ratio])
+        self._proposed = torch.where(usable, seen, self._values)
         return self._tell(ratio)
 
     def _tell(self, ratio: Tensor) -> Tensor:
         wrong = ratio < self.low  # False for NaN
-        return ~(wrong if self.calibrated else wrong | (ratio > self.high))
+        if not self.calibrated:
+            cleaner = ratio > self.high
+            wrong = wrong | (cleaner & (self.label_noise.known == 0) if self._matches else cleaner)
+        return ~wrong
 
     @property
     def ratio(self) -> Tensor:
@@ -130,7 +153,7 @@ class ValidationGuard:
                 continue
             if r < self.low:
                 return "unrelated"
-            if r > self.high and not self.calibrated:
+            if r > self.high and not self.calibrated and not bool(self.label_noise.known.any()):
                 return "cleaner"
             if r < NOISIER:
                 return "noisier"
@@ -141,14 +164,17 @@ class ValidationGuard:
         if self._proposed is not None:
             self._values = torch.where(finite, self._proposed, self._values)
         self._proposed = None
+        self.label_noise.commit(finite)
 
     def discard(self) -> None:
         """Drop what this step has seen."""
         self._proposed = None
+        self.label_noise.discard()
 
     def state_dict(self) -> dict[str, Tensor]:
         """What it has seen; tensors are copies."""
-        return {f"guard_{name}": value.clone() for name, value in zip(NAMES, self._values.unbind(), strict=True)}
+        own = {f"guard_{name}": value.clone() for name, value in zip(NAMES, self._values.unbind(), strict=True)}
+        return own | self.label_noise.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned; a state without it, of an older letsam, starts anew."""
@@ -159,3 +185,4 @@ class ValidationGuard:
         found = [checks.saved(f"guard_{name}", value, shape) for name, value in zip(NAMES, known, strict=False)]
         self._values = torch.stack([*found, torch.as_tensor(ratio)]).to(self._values, copy=True)
         self._proposed = self._trusted = None
+        self.label_noise.load_state_dict(state)

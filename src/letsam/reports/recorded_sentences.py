@@ -68,10 +68,7 @@ _AUDIT_FINDINGS = (
     N_("targets are distributed differently in validation and training (p = {p_value})"),
     N_("use a stratified split, or, if operation has the other shares, `shifted(..., 'labels:...')` on purpose"),
     N_("{count} of {total} labels ({share}) are probably wrong, {own} of them in validation ({samples})"),
-    N_(
-        "look at them, the most suspicious first (`places`); clean validation labels before training labels, and then "
-        "use `letsam.CalibratedLoss()`"
-    ),
+    N_("look at them, the most suspicious first (`places`), and clean validation labels before training labels"),
     N_("a classifier tells validation inputs from training inputs, AUC {auc} (95% interval {low} to {high})"),
     N_("a classifier tells deployed inputs from validation inputs, AUC {auc} (95% interval {low} to {high})"),
     N_("a classifier tells deployed inputs from training inputs, AUC {auc} (95% interval {low} to {high})"),

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..closures import Closure, Returned, SkipStep, outputs_of, parts_of
+from ..closures import Closure, Returned, SkipStep, ascent_of, outputs_of, parts_of
 from ..perturbations import Perturbation
 from ..perturbations.units import in_units
 from ..radius import Ascent, Evidence
@@ -51,6 +51,8 @@ class AscentPhase:
         apart = self._ranks.m_sharpness or perturbation.sub_batches > 1
         if not (apart and record.climbs):
             return (closure,)
+        if ascent_of(closure) is not None:
+            raise ValueError("`closure` must not climb with a part of the batch for `m_sharpness`, got one that does")
         batches = parts_of(closure)
         if len(batches) > 1 and type(perturbation).commit is not Perturbation.commit:
             raise ValueError(
@@ -66,14 +68,21 @@ class AscentPhase:
         assert closure is not None
         parts = self._parts
         try:
-            loss = self._passes.validate(closure, record.params, record.step, record.wants.calibrates)
+            loss, gain = self._passes.validate(closure, record.params, record.step, record.wants)
         except SkipStep:
             return None
         slope, length = parts.slope(record.params, parts.weights)
         usable = record.held_out = torch.hypot(loss.to(length.device), length) < torch.inf
         if parts.tangent is not None:
             usable = usable & parts.tangent.usable
-        return Evidence(record.step, 1.0, 1.0, validation_loss=loss, validation_slope=slope, usable=usable)
+        return Evidence(
+            *(record.step, 1.0, 1.0),
+            validation_loss=loss,
+            validation_slope=slope,
+            usable=usable,
+            gain=gain,
+            label_noise=record.wants.label_noise,
+        )
 
     def first_pass(self, record: StepRecord, closure: Closure, batches: Sequence[Closure]) -> None:
         """The pass at the weights, if the perturbation or the radius of this step needs it; sets loss and norms.
@@ -95,9 +104,22 @@ class AscentPhase:
             return
         else:
             with self._passes.along_own_gradient(record.climbs):
-                record.loss, record.outputs = self._first(closure, params)
+                record.loss, record.outputs = self._first(self._for_ascent(record, closure), params)
             self._passes.replay.keep()
         record.norms = self.norms(params)
+
+    def _for_ascent(self, record: StepRecord, closure: Closure) -> Closure:
+        """The closure of the first pass: on a part of the batch, if it has one and nothing else needs the whole."""
+        part, perturbation, wants = ascent_of(closure), self._parts.perturbation, record.wants
+        if part is None or not record.climbs:
+            return closure
+        if perturbation.keeps_ascent_gradient or perturbation.keeps_cotangents:
+            raise ValueError(
+                "`closure` must not climb with a part of the batch, as with letsam.subset_ascent, for a "
+                f"{type(perturbation).__name__}, which uses the first gradient for the descent, too"
+            )
+        compares = wants.training_slope and wants.validation is not None
+        return closure if wants.tangent or wants.growth or compares else part
 
     def norms(self, params: list[Tensor]) -> GradientNorms:
         """Which weights are perturbed, and the norms of the gradients at the weights."""

@@ -61,7 +61,7 @@ class DescentPhase:
                 training_slope, training_norm = parts.slope(params)
             else:
                 training_slope, training_norm = None, norm(gradients_of(params))
-            loss = self._held_out_loss(record, validation_closure)
+            loss, gain = self._held_out_loss(record, validation_closure)
             validation_slope, validation_norm = (None, training_norm) if loss is None else parts.slope(params)
         except BaseException:
             if parts.tangent is not None:
@@ -77,6 +77,8 @@ class DescentPhase:
                     validation_slope=validation_slope,
                     training_slope=training_slope,
                     usable=usable & record.held_out,
+                    gain=gain,
+                    label_noise=record.wants.label_noise,
                 )
             )
         if parts.tangent is not None:
@@ -84,12 +86,12 @@ class DescentPhase:
         record.finite = finite & all_finite([training_loss, training_norm])
         parts.guard.settle(parts.base, record.finite | ~finite, params, parts.weights)
 
-    def _held_out_loss(self, record: StepRecord, closure: Closure) -> Tensor | None:
-        """The loss of the validation pass; None if its batch is to be skipped."""
+    def _held_out_loss(self, record: StepRecord, closure: Closure) -> tuple[Tensor | None, Tensor | None]:
+        """The loss of the validation pass, None if its batch is to be skipped, and its gain with random labels."""
         try:
-            return self._passes.validate(closure, record.params, record.step, record.wants.calibrates)
+            return self._passes.validate(closure, record.params, record.step, record.wants)
         except SkipStep:
-            return None
+            return None, None
 
     def _check_finite(self, record: StepRecord, gradients: list[Tensor]) -> None:
         """Check that all passes were finite. If the radius wants the growth, ||g_rho|| serves for both."""

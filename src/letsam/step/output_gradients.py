@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +42,7 @@ class OutputGradients:
         """
         raise NotImplementedError
 
-    def __enter__(self) -> OutputGradients:
+    def __enter__(self) -> Self:
         self._depth, self._last, self.found, self.calls = 0, None, False, 0
         self._handles = [
             register_module_forward_pre_hook(self._entered),

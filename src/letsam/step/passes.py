@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..closures import Closure, Returned, evaluate
+from ..radius import Wants
 from . import precision
-from .calibration import OneSidedCalibration
+from .calibration import OutputCalibration
 from .leftovers import Leftovers
 from .randomness import devices_of
 from .ranks import Ranks
@@ -75,11 +76,22 @@ class Passes:
         with context or nullcontext():
             return self._run(closure, "closure", params)
 
-    def validate(self, closure: Closure, params: list[Tensor], step: int, calibrates: bool) -> Tensor:
-        """A validation pass; it leaves no trace on modules and generators, and has its own random stream."""
+    def validate(self, closure: Closure, params: list[Tensor], step: int, wants: Wants) -> tuple[Tensor, Tensor | None]:
+        """A validation pass; it leaves no trace on modules and generators, and has its own random stream.
+
+        Returns:
+            The loss, and what it would gain with random labels (0-dim): None if its outputs are not known.
+        """
         self.replay.before_validation(step)
-        with OneSidedCalibration() if calibrates else nullcontext():
-            return self._run(closure, "validation_closure", params).loss
+        if not wants.calibrates and wants.label_noise is None:
+            return self._run(closure, "validation_closure", params).loss, None
+        with OutputCalibration(wants.label_noise, one_sided=wants.calibrates) as calibration:
+            loss = self._evaluated(closure, "validation_closure", params).loss
+        if calibration.gain is None:
+            return self.ranks.mean(loss), None
+        gain = calibration.gain if self.scale is None else calibration.gain / self.scale
+        loss, gain = self.ranks.mean(torch.stack([loss, gain.to(loss)])).unbind()
+        return loss, gain
 
     def along_own_gradient(self, applies: bool = True) -> AbstractContextManager[Any]:
         """A context for the pass whose gradient the ascent uses; with m-sharpness, processes do not average it."""
@@ -101,8 +113,12 @@ class Passes:
         precision.record_skipped(self.scaler, self._optimizer)
 
     def _run(self, closure: Closure, name: str, params: list[Tensor]) -> Returned:
+        loss, outputs = self._evaluated(closure, name, params)
+        return Returned(self.ranks.mean(loss), outputs)
+
+    def _evaluated(self, closure: Closure, name: str, params: list[Tensor]) -> Returned:
         self._optimizer.zero_grad()  # else a closure without backward() would go unnoticed: old gradients are there
         torch.clear_autocast_cache()  # it holds casts of weights that have moved since, if autocast is around the step
-        loss, outputs = evaluate(closure, name, params)
+        returned = evaluate(closure, name, params)
         self.unscale_(params)
-        return Returned(self.ranks.mean(loss), outputs)
+        return returned

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 
 from letsam import checks
 from letsam.closures.closure import Closure, InParts
+from letsam.closures.subset_ascent import first_samples, samples_in
 from letsam.optimizer import SharpnessAware
 from letsam.radius import ReplayedRadius, radius_warning
 from letsam.results import Run
@@ -112,6 +113,8 @@ class Training:
         self.max_grad_norm, self.evaluate_shift = config.max_grad_norm, config.evaluate_shift
         if isinstance(self.optimizer, SharpnessAware):
             self.optimizer.max_grad_norm = self.max_grad_norm
+            self.climbs = steps if until is None else max(1, round(CLIMBING * steps))
+            self.optimizer.active = None if until is None else range(self.climbs)
         self.scheduler = LambdaLR(self.optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(step / steps, 1))))
 
         self.epoch, self.step, self.passes, self.seconds = 0, 0, 0.0, 0.0
@@ -187,13 +190,13 @@ class Training:
     def _step(self, batch: Sequence[tuple[Any, Any]]) -> Tensor:
         """One optimizer step; returns the mean hypergradient and the radii on the device; nothing without a radius."""
         scaler = getattr(self.fabric.strategy.precision, "scaler", None)
-        closure = self._closure(lambda: batch, len(batch))
+        closure = self._closure(lambda: batch, len(batch), self.method.kind.ascent_share)
         logged = torch.empty(0)
         if isinstance(self.optimizer, SharpnessAware):
             held_out = self._closure(self._held_out) if self.learns and self.validation is not None else None
             self.optimizer.step(closure, held_out, grad_scaler=scaler)
             metrics = self.optimizer.metrics
-            rho = metrics["rho"].reshape(-1)
+            rho = (metrics["rho"] if self.step < self.climbs else self.optimizer.rho).reshape(-1)
             logged = torch.cat([metrics.get("hypergradient", torch.zeros_like(rho)).mean().reshape(1), rho])
         else:
             closure()
@@ -217,7 +220,9 @@ class Training:
         """The validation batch of this step, read only in the steps that need it."""
         return [self.feed.held_out(self.step)]
 
-    def _closure(self, read: Callable[[], Sequence[tuple[Any, Any]]], count: int = 1) -> Closure:
+    def _closure(
+        self, read: Callable[[], Sequence[tuple[Any, Any]]], count: int = 1, ascent_share: float = 1.0
+    ) -> Closure:
         """A closure for a pass over `count` micro-batches, and for each of them; they are read when it is called."""
 
         def run(places: Sequence[int]) -> Tensor:
@@ -227,8 +232,19 @@ class Training:
             self.passes += len(places) / count
             return losses[0] if count == 1 else torch.stack(losses).sum() / count
 
+        def ascend() -> Tensor:
+            """On a part of the samples, or of the micro-batches if there are several."""
+            self.optimizer.zero_grad()
+            batches = list(read())
+            total = samples_in(batches[0]) if count == 1 else count
+            chosen = math.ceil(ascent_share * total - 1e-9)
+            batches = [first_samples(batches[0], total, chosen)] if count == 1 else batches[:chosen]
+            losses = [self._backward(one, len(batches), last=one is batches[-1]) for one in batches]
+            self.passes += chosen / total
+            return losses[0] if count == 1 else torch.stack(losses).sum() / len(losses)
+
         parts = [partial(run, [i]) for i in range(count)]
-        return InParts(partial(run, range(count)), parts)
+        return InParts(partial(run, range(count)), parts, None if ascent_share == 1 else ascend)
 
     def _backward(self, batch: tuple[Any, Any], parts: int, *, last: bool) -> Tensor:
         """Forward and backward pass of one of the `parts` of a batch; with the last, ranks average their gradients."""
@@ -416,6 +432,7 @@ _PROGRESS = (
     "slopes",
     "history",
 )
+CLIMBING = 0.9  # share of the steps of a run with `release` that climb: later, the learning rate is below 2.5%
 _HISTORY = (
     "epoch",
     "train_loss",

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -36,6 +37,8 @@ BUDGET = 0.1
 """The loss budget where a method's name gives none."""
 RELATIVE = 0.01
 """The radius relative to the weights where a method's name gives none."""
+QUICK_SHARE, QUICK_INTERVAL = 0.2, 6
+"""Of the methods with a cheaper ascent: its share of the batch, and steps between updates of a learned radius."""
 BURN_IN = 100
 """The burn-in of `LearnedRadius` where it is given none, in steps."""
 
@@ -55,6 +58,7 @@ class Kind:
         units: makes the radius relative to the weights; None: it is in units of the weights.
         per: which weights have a learned radius of their own, as in `LearnedRadius`.
         burn_in: steps in which a learned radius may depend on its initial value, as in `LearnedRadius`.
+        ascent_share: fraction of a batch whose gradient the ascent follows, see `letsam.subset_ascent`.
     """
 
     description: str
@@ -66,6 +70,7 @@ class Kind:
     units: Callable[[float | Radius], Radius] | None = None
     per: str = "all"
     burn_in: int = BURN_IN
+    ascent_share: float = 1.0
 
     @property
     def sub_batches(self) -> int:
@@ -153,6 +158,13 @@ _BUILT_IN = {
         **_RELATIVE,
     ),
     "lets-sam-per-layer": Kind("SAM, a learned radius for each weight tensor", SAM, _per_layer, per="layer"),
+    "sam-quick": Kind("SAM, ascent with a fifth of the batch", SAM, ascent_share=QUICK_SHARE),
+    "lets-sam-quick": Kind(
+        "SAM, ascent with a fifth of the batch; learned radius",
+        SAM,
+        partial(LearnedRadius, interval=QUICK_INTERVAL),
+        ascent_share=QUICK_SHARE,
+    ),
     "sam-budget": Kind(
         "SAM, radius from a loss budget (LE-SAM)",
         SAM,

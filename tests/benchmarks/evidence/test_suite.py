@@ -8,7 +8,7 @@ import pytest
 
 import training_cases
 from benchmarks.evidence.benchmark import Evidence
-from benchmarks.evidence.suite import ALL_FAMILIES, CLIPPED, FAMILIES, SETTINGS, TRIED, methods
+from benchmarks.evidence.suite import ALL_FAMILIES, CLIPPED, FAMILIES, SETTINGS, START, TRIED, methods
 from benchmarks.evidence.tried import IDEAS
 from benchmarks.harness import Unit, main
 from letsam.training.methods import Method
@@ -23,15 +23,17 @@ def test_all_settings_are_named_apart_and_all_their_methods_are_known() -> None:
         assert len(set(names)) == len(names)
         for name in names:
             if not name.startswith("optuna-"):
-                assert Method.parse(name).name == name
+                plain = name.partition("@")[0]
+                assert Method.parse(plain).name == plain
         assert set(setting.sam_starts) <= {*setting.sam_grid}
         assert set(setting.asam_starts) <= {*setting.asam_grid}
+        assert START in setting.sam_starts
 
 
 def test_the_learned_starts_are_within_the_bounds_of_the_radius() -> None:
     task = training_cases.task()
     for setting in SETTINGS:
-        names = tuple(name for _, name in methods(setting) if name.startswith("lets-"))
+        names = tuple(name for _, name in methods(setting) if name.startswith("lets-") and "@" not in name)
         check_data(task, training_cases.config(methods=names))
 
 
@@ -49,6 +51,10 @@ def test_work_goes_seed_by_seed_cheapest_setting_first() -> None:
     assert untried == {"reviews", "mnist-0.0", "mnist-0.4"}  # the final checks
     assert {seed for *_, seed in tried} == {0, 1, 2}
     assert tuple(IDEAS) == TRIED
+    other = [unit.work for unit in units(("validation",))]
+    assert {setting.name for setting, *_ in other} == {setting.name for setting in SETTINGS if not setting.text}
+    assert {method for setting, method, _ in other if not setting.noise} == {f"lets-sam:{START}@mix"}
+    assert {seed for *_, seed in other} == {0, 1, 2}
     assert max(seed for _, setting, _, seed in work if setting.name == "ding-de-en") == 2
     assert {unit.work[-1] for unit in units(("sam",), seeds=2)} == {0, 1}
     assert len({unit.name for unit in units(ALL_FAMILIES)}) == len(units(ALL_FAMILIES))

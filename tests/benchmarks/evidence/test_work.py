@@ -7,6 +7,7 @@ import math
 import re
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,12 +19,15 @@ from benchmarks.evidence.benchmark import TRIALS, Evidence, search
 from benchmarks.evidence.suite import Setting
 from benchmarks.evidence.summary import Record, thinned
 from benchmarks.evidence.tried import LengthLimited, LengthLimitedRadius
+from benchmarks.evidence.validation_kinds import KINDS as DATA_KINDS
+from benchmarks.evidence.validation_kinds import RELEASED, splits_of
 from benchmarks.harness.benchmark import missing
 from benchmarks.harness.training import loaded, trained
 from evidence_records import DIGITS, ENVIRONMENT, record, rows
 from letsam import SAM
 from letsam.results import Run
 from letsam.tasks import Task
+from letsam.training.config import TrialConfig
 from letsam.training.methods import KINDS, Kind
 
 
@@ -115,7 +119,8 @@ def test_data_that_is_missing_is_named_and_is_not_fatal(tmp_path: Path, capsys: 
     units = lost.units()
     assert lost.run(units[:2]) == 2
     assert capsys.readouterr().err.count("unknown task 'no-such-task'") == 1
-    line = f"{'digits-0.4':22} sam 0/3  sam-learned 0/1  asam 0/1  asam-learned 0/1  peers 0/7"
+    learned = "sam-learned 0/1  asam 0/1  asam-learned 0/1  peers 0/7  released 0/1  validation 0/3"
+    line = f"{'digits-0.4':22} sam 0/3  {learned}"
     assert list(lost.status(units)) == [line]
 
 
@@ -179,6 +184,41 @@ def test_ideas_learn_a_radius_of_their_own(monkeypatch: pytest.MonkeyPatch) -> N
     curves = [trained(loaded("digits"), f"{name}:0.5", 0, epochs=1).rho_schedule for name in names]
     assert {curve[0] for curve in curves} == {0.5}
     assert 0 < curves[0][5] < curves[1][5] < curves[2][5] == curves[3][5] < curves[4][5]
+
+
+def test_kinds_of_validation_data() -> None:
+    """What is trained on is the same; what the radius is learned from has other labels, or other classes."""
+    task = loaded("digits")
+    config = TrialConfig(task="digits", label_noise=0.4, release=0.5)
+    held_out = splits_of(task, 1, config, RELEASED)
+    assert held_out.released is not None
+    kept = held_out.released[1]
+    left = torch.ones(len(task.train), dtype=torch.bool)  # pyright: ignore[reportArgumentType]
+    left[kept] = False
+    right = torch.stack([task.train[i][1] for i in left.nonzero().flatten().tolist()])
+
+    def labels(dataset: Any) -> torch.Tensor:
+        return torch.stack([dataset[i][1] for i in range(len(dataset))])
+
+    wrong = {}
+    for kind in (RELEASED, *DATA_KINDS):
+        splits = splits_of(task, 1, config, kind)
+        assert torch.equal(labels(splits.train), labels(held_out.train))
+        assert splits.released is not None
+        assert torch.equal(splits.released[1], kept)
+        if kind != "mix":
+            wrong[kind] = float((labels(splits.validation) != right).double().mean())
+    assert wrong == {"released": pytest.approx(0.4, abs=0.1), "clean": 0, "cleaner": pytest.approx(0.2, abs=0.1)}
+    counts = torch.bincount(labels(splits_of(task, 1, config, "mix").validation), minlength=10)
+    assert int(counts.max()) > 2 * max(1, int(counts.min()))
+
+
+def test_a_run_on_all_data_in_one(tmp_path: Path) -> None:
+    evidence = Evidence(tmp_path, [TINY])
+    for method in ("lets-sam:0.2@released", "lets-sam:0.2@clean"):
+        (row,) = evidence.measure(evidence.unit(TINY, "released", method, 0))
+        assert row.method == method
+        assert row.rho is not None
 
 
 def test_the_curvature_is_told_for_each_setting(capsys: pytest.CaptureFixture[str]) -> None:

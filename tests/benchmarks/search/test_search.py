@@ -37,7 +37,7 @@ from benchmarks.search.ideas import (
     expected_error,
 )
 from learned_radius import learned_radius
-from letsam.radius import Radius
+from letsam.radius import Radius, excess_noise
 from letsam.tasks import Task
 from letsam.training.sampling import make_splits, training_order, validation_batch
 
@@ -261,8 +261,26 @@ def test_the_calibrated_loss_is_the_least_over_all_scales() -> None:
 def test_the_validation_pass_has_the_loss_of_the_idea() -> None:
     samples = Samples(splits(), BATCH)
     plainly, otherwise = (
-        train(samples, SIZES, SEEDS, LearnedRadii(starts(), letsam.LearnedRadius(0.1), loss), epochs=2)
+        train(
+            samples,
+            SIZES,
+            SEEDS,
+            LearnedRadii(starts(), letsam.LearnedRadius(0.1, objective=letsam.ValidationLoss()), loss),
+            epochs=2,
+        )
         for loss in (cross_entropy, expected_error)
     )
     torch.testing.assert_close(plainly.rho[0], otherwise.rho[0])
     assert not torch.equal(plainly.rho[-1], otherwise.rho[-1])
+
+
+@pytest.mark.parametrize("objective", [letsam.CalibratedLoss, letsam.OneSidedGap])
+def test_label_noise_is_told_and_used_as_by_the_optimizer(objective: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """These runs are short, so it is told earlier than it should be."""
+    for name, value in (("FIRST", 5), ("ERROR", 10.0), ("LOWEST", 0.0)):
+        monkeypatch.setattr(excess_noise, name, value)
+    radii = LearnedRadii(starts(), letsam.LearnedRadius(0.1, objective=objective()))
+    assert_same(radii, lambda start: letsam.LearnedRadius(start, objective=objective()))
+    shares = radii.radius.rule.guard.label_noise.share  # type: ignore[attr-defined]
+    assert (shares > 0.01).any()
+    assert shares.unique().numel() > 1

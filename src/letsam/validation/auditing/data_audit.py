@@ -231,8 +231,7 @@ def _labels(
             "wrong-labels",
             f"{count} of {total} labels ({count / total:.0%}) are probably wrong, {own} of them in validation "
             f"({', '.join(names[:SHOWN])})",
-            "look at them, the most suspicious first (`places`); clean validation labels before training labels, and "
-            "then use `letsam.CalibratedLoss()`",
+            "look at them, the most suspicious first (`places`), and clean validation labels before training labels",
             "warning",
             count,
             total,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from letsam.validation.auditing.label_noise import LabelNoise, NoiseTest, pooled
+from letsam.validation.auditing.noise_model import LabelNoise, NoiseTest, pooled
 
 CHUNKS, DIVISIONS = 10, 1000  # random divisions of samples of several classes
 FOLDS = 5

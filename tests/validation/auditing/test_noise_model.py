@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from letsam.validation.auditing.label_noise import LabelNoise, NoiseTest, pooled
+from letsam.validation.auditing.noise_model import LabelNoise, NoiseTest, pooled
 
 
 def drawn(seed: int, wrong: float, count: int = 500, slope: float = 2.0, classes: int = 3) -> tuple[Any, ...]:

@@ -1,0 +1,126 @@
+"""How many more of the training labels are wrong than of the validation labels, estimated from losses of a run."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import checks
+
+NAMES = ("sums", "share")
+FIRST = 50  # the share is told at this step at the earliest: before, a network knows too little
+LAST = 2000  # and before this one, or not at all
+ERROR = 0.05  # highest standard error of the share
+LOWEST, HIGHEST = 0.1, 0.95  # a share below the lowest, which is two standard errors, counts as 0
+
+
+class ExcessNoise:
+    """s = sum of d n / sum of d^2, with n = L_tr - L_vl, d = the validation loss with random labels - L_vl.
+
+    A cross-entropy is linear in the labels. If a share s of the training labels is wrong, drawn at random, and those of
+    the validation data are right, then L_tr = (1 - s) L_vl + s L_random before the network memorizes its training data,
+    so n = s d. If labels are wrong on both sides, s is the share by which training exceeds validation. The sums are
+    over the updates so far. The share is told once, at the first update from step 50 on at which its standard error is
+    at most 0.05; a share below 0.1 counts as 0, also a negative one, which may come from memorization. A run that does
+    not reach that error in its first 2,000 steps, and a loss that is no cross-entropy of classes, have no share.
+
+    Example:
+        >>> noise = ExcessNoise()
+        >>> gain, usable = torch.tensor(2.0), torch.tensor(True)
+        >>> for step in range(60):  # L_tr = 1.3, L_vl = 0.5, and 2.5 with random labels
+        ...     noise.observe(step, torch.tensor(1.3), torch.tensor(0.5), gain, usable)
+        ...     noise.commit(torch.tensor(True))
+        >>> noise.share
+        tensor(0.4000, dtype=torch.float64)
+
+    Reference:
+        Measured in docs/how-to/validation-data.md; it is not in arXiv:2408.08222.
+    """
+
+    def __init__(self) -> None:
+        self.start(torch.ones((), dtype=torch.float64))
+
+    def start(self, rho: Tensor) -> None:
+        """Start anew: for one run, or for as many as rho has values."""
+        zero = torch.zeros_like(rho)
+        self._sums = zero.new_zeros(3, 3, *rho.shape)  # of the products of 1, n and d
+        self._share = torch.full_like(zero, math.nan)  # NaN: not told yet
+        self._constants()
+
+    def _constants(self) -> None:
+        self._one, self._zero = torch.ones_like(self._share), torch.zeros_like(self._share)
+        self._proposed: tuple[Tensor, Tensor] | None = None
+        self._told: Tensor | None = None
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Move the state to the device and dtype of the weights."""
+        self._sums, self._share = self._sums.to(device, dtype), self._share.to(device, dtype)
+        self._constants()
+
+    def observe(
+        self, step: int, training_loss: Tensor, validation_loss: Tensor, gain: Tensor | None, usable: Tensor
+    ) -> None:
+        """See the losses of an update; `commit` decides whether they count.
+
+        Args:
+            step: of the optimizer, from 0.
+            training_loss: at the weights of this update (0-dim, or one value per run).
+            validation_loss: at the same weights.
+            gain: validation loss with random labels minus validation loss; None: the outputs are not known.
+            usable: whether the losses are finite (0-dim bool).
+        """
+        if gain is None or step >= LAST:
+            return
+        gap = (training_loss - validation_loss).to(self._sums)
+        seen = torch.stack([self._one, gap, gain.to(self._sums)])
+        sums = torch.where(usable, self._sums + seen[:, None] * seen, self._sums)
+        share = self._share
+        if step >= FIRST:
+            count, squares, both, gains = sums[0, 0], sums[1, 1], sums[1, 2], sums[2, 2]
+            found = both / gains
+            certain = squares - found * both <= ERROR**2 * count * gains  # False while there is no gain
+            told = torch.where(found >= LOWEST, found.clamp(max=HIGHEST), self._zero)
+            share = torch.where(share.isnan() & certain & (gains > 0), told, share)
+        self._proposed = sums, share
+
+    @property
+    def share(self) -> Tensor:
+        """s; NaN: not told (0-dim, or one value per run)."""
+        return self._share
+
+    @property
+    def known(self) -> Tensor:
+        """s; 0 where it is not told."""
+        if self._told is None:
+            self._told = self._share.nan_to_num(nan=0.0)
+        return self._told
+
+    def commit(self, finite: Tensor) -> None:
+        """Keep what this step has seen if `finite` (0-dim bool)."""
+        if self._proposed is not None:
+            sums, share = self._proposed
+            self._sums, self._share = torch.where(finite, sums, self._sums), torch.where(finite, share, self._share)
+            self._told = None
+        self._proposed = None
+
+    def discard(self) -> None:
+        """Drop what this step has seen."""
+        self._proposed = None
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What it has seen; tensors are copies."""
+        return {
+            f"label_noise_{name}": value.clone() for name, value in zip(NAMES, (self._sums, self._share), strict=True)
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned; a state without it, of an older letsam, starts anew."""
+        if "label_noise_share" not in state:
+            return
+        sums = checks.saved("label_noise_sums", state["label_noise_sums"], self._sums.shape)
+        self._sums = sums.to(self._sums, copy=True)
+        self._share = torch.as_tensor(state["label_noise_share"]).to(self._share, copy=True)
+        self._constants()

@@ -1,0 +1,194 @@
+"""How many more labels are wrong in training than in validation: told from the losses, and used by the radius."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import Subset
+
+from letsam import SAM, CalibratedLoss, LearnedRadius, OneSidedGap, ValidationLoss
+from letsam.radius import Evidence, ExcessNoise
+from letsam.tasks import load_task
+from letsam.training.config import TrialConfig
+from letsam.training.devices import make_fabric
+from letsam.training.loop import Training
+from letsam.training.methods import Method
+from letsam.training.sampling import make_splits
+from oracle import maths
+from oracle.problems import batch, closure_on, flat, network, same_bits
+
+YES = torch.tensor(True)
+
+
+def seen(share: float, steps: int = 100, error: float = 0.05, first: int = 0) -> ExcessNoise:
+    """After updates of losses that obey L_tr - L_vl = share * gain, up to noise."""
+    generator, noise = np.random.default_rng(3), ExcessNoise()
+    for step in range(first, first + steps):
+        gain = 1 + generator.random()
+        gap = share * gain + error * generator.standard_normal()
+        noise.observe(step, torch.tensor(0.5 + gap), torch.tensor(0.5), torch.tensor(gain), YES)
+        noise.commit(YES)
+    return noise
+
+
+@pytest.mark.parametrize(("share", "told"), [(0.4, 0.4), (0.7, 0.7), (0.05, 0.0), (-0.5, 0.0), (3.0, 0.95)])
+def test_the_share_of_the_losses_is_told(share: float, told: float) -> None:
+    noise = seen(share)
+    assert float(noise.share) == pytest.approx(told, abs=0.02)
+    assert noise.known == noise.share
+
+
+def test_it_is_told_once_and_not_before_it_is_certain() -> None:
+    assert seen(0.4, steps=50).share.isnan()  # up to step 49
+    assert not seen(0.4, steps=51).share.isnan()
+    assert seen(0.4, steps=51, error=2.0).share.isnan()
+    assert seen(0.4, steps=51, first=2000).share.isnan()
+    noise = seen(0.4)
+    told = noise.share.clone()
+    for step in range(100, 200):
+        noise.observe(step, torch.tensor(0.1), torch.tensor(3.0), torch.tensor(2.0), YES)
+        noise.commit(YES)
+    assert noise.share == told
+
+
+def test_it_is_the_least_squares_estimate() -> None:
+    generator, noise = np.random.default_rng(5), ExcessNoise()
+    gains, gaps = generator.random(51) + 0.5, generator.random(51) * 0.1 + 0.3
+    for step in range(51):
+        noise.observe(step, torch.tensor(gaps[step]), torch.tensor(0.0), torch.tensor(gains[step]), YES)
+        noise.commit(YES)
+    expected = np.linalg.lstsq(gains[:, None], gaps, rcond=None)[0][0]
+    assert float(noise.share) == pytest.approx(expected, rel=1e-9)
+
+
+def test_what_does_not_count() -> None:
+    noise = seen(0.4, steps=40)
+    before = noise.state_dict()
+    nan, loss = torch.tensor(math.nan), torch.tensor(1.0)
+    noise.observe(40, nan, loss, loss, torch.tensor(False))  # not usable
+    noise.commit(YES)
+    noise.observe(41, loss, loss, loss, YES)  # a step that fails
+    noise.commit(torch.tensor(False))
+    noise.observe(42, loss, loss, loss, YES)
+    noise.discard()
+    noise.commit(YES)
+    noise.observe(43, loss, loss, None, YES)  # the outputs are not known
+    noise.commit(YES)
+    assert same_bits(noise.state_dict(), before)
+    other = ExcessNoise()
+    for step in range(80):  # no cross-entropy
+        other.observe(step, loss, loss / 2, torch.tensor(0.0), YES)
+        other.commit(YES)
+    assert other.share.isnan()
+    assert other.known == 0
+
+
+def test_many_runs_have_a_share_each() -> None:
+    noise, shares = ExcessNoise(), torch.tensor([0.0, 0.3, 0.6])
+    noise.start(torch.ones(3))
+    for step in range(60):
+        noise.observe(step, 0.5 + 2 * shares, torch.full((3,), 0.5), torch.full((3,), 2.0), YES)
+        noise.commit(YES)
+    torch.testing.assert_close(noise.share, shares, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("objective", [ValidationLoss, CalibratedLoss, OneSidedGap])
+def test_the_hypergradient_is_that_of_labels_as_noisy_as_in_training(objective: Any) -> None:
+    """The oracle: the cross-entropy with label smoothing of that size, without its confidence."""
+    model = network()
+    base = torch.optim.SGD(model.parameters(), lr=0.1)
+    opt = SAM(base, LearnedRadius(0.1, objective=objective(), interval=1))
+    guard = opt.radius.rule.guard  # type: ignore[attr-defined]
+    guard.label_noise._share = torch.tensor(0.3, dtype=torch.float64)
+    theta = flat(model.parameters()).requires_grad_()
+    removed = maths.confidence(model, theta, batch(20), 0.3) * float(objective is not ValidationLoss)
+    outputs = maths.outputs(model, theta, batch(20))
+    smoothed = torch.nn.functional.cross_entropy(outputs, batch(20)[1], label_smoothing=0.3)
+    (expected,) = torch.autograd.grad(smoothed - (removed * outputs).sum(), theta)
+    found: list[torch.Tensor] = []
+    slope = type(opt._parts).slope
+
+    def recorded(parts: Any, params: Any, *rest: Any) -> Any:
+        found.append(torch.cat([p.grad.reshape(-1) for p in params]))
+        return slope(parts, params, *rest)
+
+    type(opt._parts).slope = recorded  # type: ignore[method-assign]
+    try:
+        opt.step(closure_on(model, batch(0)), closure_on(model, batch(20)))
+    finally:
+        type(opt._parts).slope = slope  # type: ignore[method-assign]
+    torch.testing.assert_close(found[0], expected, rtol=1e-9, atol=1e-12)
+
+
+def test_the_matched_gap() -> None:
+    losses = {"training_loss": torch.tensor(1.5), "validation_loss": torch.tensor(0.5)}
+    evidence = Evidence(0, 1.0, 1.0, **losses, gain=torch.tensor(4.0), label_noise=torch.tensor(0.25))
+    assert (evidence.gap, evidence.matched_gap) == (-1.0, 0.0)
+    assert dataclasses.replace(evidence, gain=None).matched_gap == -1.0
+    assert dataclasses.replace(evidence, label_noise=None).matched_gap == -1.0
+
+
+def test_it_is_resumed_and_an_older_state_starts_anew() -> None:
+    def optimizer() -> tuple[SAM, torch.nn.Module]:
+        model = network()
+        return SAM(torch.optim.SGD(model.parameters(), lr=0.1), LearnedRadius(0.05)), model
+
+    (whole, model), (other, copied) = optimizer(), optimizer()
+    for i in range(60):
+        if i == 15:
+            copied.load_state_dict(model.state_dict())
+            other.load_state_dict(whole.state_dict())
+        whole.step(closure_on(model, batch(i % 3)), closure_on(model, batch(500)))
+        if i >= 15:
+            other.step(closure_on(copied, batch(i % 3)), closure_on(copied, batch(500)))
+    ours, theirs = (opt.radius.rule.guard.label_noise for opt in (whole, other))  # type: ignore[attr-defined]
+    assert ours._sums[0, 0] == 59
+    assert same_bits(ours.state_dict(), theirs.state_dict())
+    theirs.load_state_dict({})
+    assert same_bits(ours.state_dict(), theirs.state_dict())
+    with pytest.raises(ValueError, match="label_noise_sums"):
+        theirs.load_state_dict({"label_noise_share": 0.1, "label_noise_sums": torch.zeros(2)})
+
+
+# Real data
+
+
+def trained(noise: float, clean: bool, epochs: int = 20) -> Training:
+    """Digits with wrong training labels; validation labels are as they were, or as noisy."""
+    task = load_task("digits")
+    config = TrialConfig(task="digits", label_noise=noise, epochs=epochs, release=0.5).for_task(task)
+    splits = make_splits(task, 0, **config.split_options, hold_out=True)
+    if clean:
+        assert splits.released is not None
+        held_out = torch.ones(len(task.train), dtype=torch.bool)  # type: ignore[arg-type]
+        held_out[splits.released[1]] = False
+        splits = dataclasses.replace(splits, validation=Subset(task.train, held_out.nonzero().flatten().tolist()))
+    run = Training(task, Method.parse("lets-sam:0.2"), 0, config, make_fabric("cpu"), splits=splits)
+    while not run.finished:
+        run.advance()
+    return run
+
+
+def share_of(run: Training) -> float:
+    return float(run.optimizer.radius.rule.guard.label_noise.known)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("noise", [0.2, 0.4, 0.6])
+def test_wrong_training_labels_are_counted(noise: float) -> None:
+    assert share_of(trained(noise, clean=True)) == pytest.approx(noise, abs=0.06)
+    assert share_of(trained(noise, clean=False)) == 0
+
+
+def test_clean_validation_labels_give_as_good_a_radius_as_noisy_ones() -> None:
+    clean, noisy = (trained(0.4, clean, epochs=60) for clean in (True, False))
+    accuracies = [run.result().test_accuracy for run in (clean, noisy)]
+    assert min(accuracies) > 0.92
+    assert abs(accuracies[0] - accuracies[1]) < 0.02
+    radius = clean.rho_schedule[len(clean.rho_schedule) // 2]
+    assert isinstance(radius, float)
+    assert radius > 0.4  # twice the prior; it was 0.2 with labels that are taken as they are
