@@ -201,6 +201,14 @@ def test_a_class_with_a_single_sample_is_trained_on(tmp_path: Path) -> None:
     assert ("warning", "c has no test sample") in data.inferred
 
 
+def test_classes_of_one_sample_each(tmp_path: Path) -> None:
+    folder(tmp_path, each=1)
+    assert error(tmp_path) == (
+        "FOLDER: no class has more than one sample, so none can be held out for the test: at least one class must have "
+        "two, or the test data must be in a folder of their own"
+    )
+
+
 def test_a_class_of_the_test_data_alone(tmp_path: Path) -> None:
     folder(tmp_path / "train")
     folder(tmp_path / "test", classes="abz", each=2)

@@ -186,6 +186,11 @@ def _divided(part: DataPart[L], labels: Labels, options: DataOptions) -> tuple[D
     whole = files.groups is not None or files.times is not None
     if labels.kind == "classification" and not whole:
         divided = torch.bincount(targets)[targets] > 1
+        if not divided.any():
+            raise DataError(
+                f"{files.place}: no class has more than one sample, so none can be held out for the test: at least one "
+                "class must have two, or the test data must be in a folder of their own"
+            )
     try:
         held = held_out_split(
             targets[divided],
