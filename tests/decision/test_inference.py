@@ -22,6 +22,18 @@ def test_bounds_over_seeds_are_students_interval():
     assert bounds(GAINS, critical) == pytest.approx((expected.low, expected.high))
 
 
+@pytest.mark.parametrize(("seeds", "percentile", "corrected"), [(3, 19, 16), (5, 11, 11), (10, 8, 8)])
+def test_a_bootstrap_over_few_seeds_is_too_narrow(seeds, percentile, corrected):
+    """Why bounds are Student's: the rates of a false go that the page states, in percent."""
+    gains = np.random.default_rng(0).standard_normal((4000, seeds))
+    options = {"axis": -1, "n_resamples": 999, "confidence_level": 0.9, "batch": 50}
+    for method, rate in (("percentile", percentile), ("BCa", corrected)):
+        made = stats.bootstrap((gains,), np.mean, method=method, rng=np.random.default_rng(1), **options)
+        assert 100 * np.mean(made.confidence_interval.low > 0) == pytest.approx(rate, abs=1)
+    ours = [bounds(list(row), stats.t.isf(0.05, seeds - 1))[0] > 0 for row in gains]
+    assert 100 * np.mean(ours) == pytest.approx(5, abs=0.7)
+
+
 def test_test_samples_widen_the_bounds():
     critical, noise = stats.t.isf(0.02, 4), Noise(np.std(GAINS, ddof=1), 0.09, 200)
     seeds, samples = critical * noise.spread / np.sqrt(5), stats.t.isf(0.02, 200) * 0.3
