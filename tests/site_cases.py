@@ -17,12 +17,13 @@ def built(out: Path, root: Path = ROOT) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
 
 
-def tool(name: str) -> ModuleType:
-    """A script of `tools` as a module; `tools` is no package."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+def tool(name: str, folder: str = "tools") -> ModuleType:
+    """A script of `tools` or `docs` as a module; they are no packages."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / folder / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its data classes look themselves up there
     spec.loader.exec_module(module)
     return module
 

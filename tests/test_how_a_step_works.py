@@ -10,7 +10,7 @@ import sys
 from dataclasses import is_dataclass
 from itertools import combinations
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import FrameType
 from typing import Any
 from xml.etree import ElementTree
 
@@ -24,23 +24,13 @@ import letsam
 from letsam.perturbations import Perturbation
 from letsam.radius import Radius
 from page_code import blocks_of, run_code
+from site_cases import tool
 
 ROOT = Path(__file__).parents[1]
 PAGE = "docs/how-a-step-works.md"
 
 
-def script() -> ModuleType:
-    """docs/draw_step.py as a module; `docs` is no package."""
-    spec = importlib.util.spec_from_file_location("draw_step", ROOT / "docs" / "draw_step.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclass looks its annotations up there
-    spec.loader.exec_module(module)
-    return module
-
-
-DRAW = script()
+DRAW = tool("draw_step", "docs")
 
 # --- the picture ------------------------------------------------------------------------------------------------------
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from typing import Any
 
 import pytest
@@ -11,22 +9,12 @@ import torch
 
 from letsam.tangent import registered_rules
 from page_code import ROOT, blocks_of, run_code
+from site_cases import tool
 
 PAGE = "docs/base-optimizers.md"
 
 
-def tool() -> Any:
-    """tools/base_optimizers.py as a module."""
-    spec = importlib.util.spec_from_file_location("base_optimizers", ROOT / "tools" / "base_optimizers.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # for its dataclasses
-    spec.loader.exec_module(module)
-    return module
-
-
-TOOL = tool()
+TOOL: Any = tool("base_optimizers")
 WRITTEN: Any = TOOL.parsed((ROOT / PAGE).read_text(encoding="utf-8"))
 SOME = (  # of pytorch_optimizer: one for each kind of state
     *("AdaBelief", "AdaFactor", "AdaHessian", "AdamMini", "AliG", "Alice", "DAdaptAdam", "FlashAdamW", "Kron", "Lion"),

@@ -74,17 +74,6 @@ def accumulated(
         checked_module(model)
     without_exchange: Callable[[], Any] = getattr(model, "no_sync", nullcontext)
 
-    def descend_on(batch: Batch, share: float) -> Returned:
-        loss, outputs = unpacked(loss_on(batch), "loss_on")
-        if not isinstance(loss, Tensor):
-            raise TypeError(f"`loss_on` must return the loss as a tensor, got {checks.shown(loss)}")
-        if loss.numel() != 1:
-            raise ValueError(f"`loss_on` must return a scalar loss, got a tensor of shape {tuple(loss.shape)}")
-        loss = loss * share
-        scaled: Tensor = loss if scaler is None else scaler.scale(loss)
-        scaled.backward()  # pyright: ignore[reportUnknownMemberType]
-        return Returned(loss.detach().reshape(()), detached(outputs))
-
     def first(count: int) -> Closure:
         total = sum(shares[:count])
 
@@ -94,7 +83,8 @@ def accumulated(
             seen: list[Returned] = []
             for position, (batch, share) in enumerate(zip(batches[:count], shares, strict=False), start=1):
                 with nullcontext() if position == count else without_exchange():
-                    seen.append(descend_on(batch, share if count == len(batches) else share / total))
+                    part = share if count == len(batches) else share / total
+                    seen.append(descended(loss_on, batch, part, scaler))
             losses, outputs = zip(*seen, strict=True)
             return packed(torch.stack(losses).sum(), outputs_of(outputs))
 
@@ -104,13 +94,32 @@ def accumulated(
         @torch.enable_grad()
         def closure() -> object:
             optimizer.zero_grad()
-            return packed(*descend_on(batch, share))
+            return packed(*descended(loss_on, batch, share, scaler))
 
         return closure
 
-    ascending = math.ceil(fraction * len(batches) - 1e-9)
     parts = [part(batch, share) for batch, share in zip(batches, shares, strict=True)]
-    return InParts(first(len(batches)), parts, None if fraction == 1 else first(ascending))
+    return InParts(first(len(batches)), parts, None if fraction == 1 else first(chosen_of(len(batches), fraction)))
+
+
+def descended(
+    loss_on: Callable[[Batch], Any], batch: Batch, share: float, scaler: torch.amp.GradScaler | None
+) -> Returned:
+    """Add the gradient of `share` times the loss of a batch; returns this loss (0-dim, not scaled) and the outputs."""
+    loss, outputs = unpacked(loss_on(batch), "loss_on")
+    if not isinstance(loss, Tensor):
+        raise TypeError(f"`loss_on` must return the loss as a tensor, got {checks.shown(loss)}")
+    if loss.numel() != 1:
+        raise ValueError(f"`loss_on` must return a scalar loss, got a tensor of shape {tuple(loss.shape)}")
+    loss = loss * share
+    scaled: Tensor = loss if scaler is None else scaler.scale(loss)
+    scaled.backward()  # pyright: ignore[reportUnknownMemberType]
+    return Returned(loss.detach().reshape(()), detached(outputs))
+
+
+def chosen_of(count: int, share: float) -> int:
+    """How many of `count` samples or micro-batches an ascent with a share of them uses: rounded up, at least one."""
+    return max(1, math.ceil(share * count - 1e-9))
 
 
 def _shares(weights: Sequence[float] | None, count: int) -> list[float]:

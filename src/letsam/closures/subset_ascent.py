@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
@@ -12,8 +11,9 @@ from torch.optim import Optimizer
 
 from .. import checks
 from ..checks import checked_scaler
+from .accumulation import chosen_of, descended
 from .closure import Closure, InParts
-from .returned import detached, packed, unpacked
+from .returned import packed
 
 Batch = TypeVar("Batch")
 
@@ -65,18 +65,13 @@ def subset_ascent(
         raise TypeError(f"`optimizer` must be a torch.optim.Optimizer, got {checks.shown(optimizer)}")
     fraction, scaler = checks.positive_share("share", share), checked_scaler(grad_scaler)
     count = samples_in(batch)
-    part = first_samples(batch, count, max(1, math.ceil(fraction * count - 1e-9)))
+    part = first_samples(batch, count, chosen_of(count, fraction))
 
     def on(chosen: Batch) -> Closure:
         @torch.enable_grad()
         def closure() -> object:
             optimizer.zero_grad()
-            loss, outputs = unpacked(loss_on(chosen), "loss_on")
-            if not isinstance(loss, Tensor):
-                raise TypeError(f"`loss_on` must return the loss as a tensor, got {checks.shown(loss)}")
-            scaled: Tensor = loss if scaler is None else scaler.scale(loss)
-            scaled.backward()  # pyright: ignore[reportUnknownMemberType]
-            return packed(loss.detach(), detached(outputs))
+            return packed(*descended(loss_on, chosen, 1.0, scaler))
 
         return closure
 

@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
 
 from letsam import checks
+from letsam.closures.accumulation import chosen_of
 from letsam.closures.closure import Closure, InParts
 from letsam.closures.subset_ascent import first_samples, samples_in
 from letsam.optimizer import SharpnessAware
@@ -237,7 +238,7 @@ class Training:
             self.optimizer.zero_grad()
             batches = list(read())
             total = samples_in(batches[0]) if count == 1 else count
-            chosen = math.ceil(ascent_share * total - 1e-9)
+            chosen = chosen_of(total, ascent_share)
             batches = [first_samples(batches[0], total, chosen)] if count == 1 else batches[:chosen]
             losses = [self._backward(one, len(batches), last=one is batches[-1]) for one in batches]
             self.passes += chosen / total
