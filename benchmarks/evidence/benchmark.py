@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from benchmarks.evidence import figures, tables
 from benchmarks.evidence import tried as tried  # its methods are known by name
 from benchmarks.evidence.suite import (
+    ABLATION_SEEDS,
     ALL_FAMILIES,
     CLIPPED,
     FAMILIES,
@@ -38,7 +39,7 @@ from letsam.training.sampling import make_splits
 from letsam.training.trial import environment
 
 TRIALS, VALIDATION_SHARE = 7, 0.1
-MOST_SEEDS = {"tried": TRIED_SEEDS, "validation": VALIDATION_SEEDS}
+MOST_SEEDS = {"tried": TRIED_SEEDS, "validation": VALIDATION_SEEDS, "ablation": ABLATION_SEEDS}
 RANGES = {"sam": (0.01, 1.0), "asam": (0.05, 5.0)}
 
 Train = Callable[[Task, str, float], Run]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.evidence.ablation import CHANGES
 from benchmarks.evidence.validation_kinds import KINDS, RELEASED, applies
 
 SAM_GRID = ("0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1.0")
@@ -17,12 +18,13 @@ ASAM_STARTS = ("0.05", "0.2", "1", "5")
 PAPER_START = "0.05"
 SCHEDULED = ("0.05", "0.2", "0.5")  # largest radii of GSAM's schedule
 BUDGETS = ("0.05", "0.1", "0.2")  # sigma of LE-SAM's loss budget
-FAMILIES = ("sam", "sam-learned", "asam", "asam-learned", "released", "validation", "peers")
+FAMILIES = ("sam", "sam-learned", "asam", "asam-learned", "released", "validation", "ablation", "peers")
 ALL_FAMILIES = (*FAMILIES, "tried")
 TRIED = ("lets-sam-whole-prior", "lets-sam-length", "lets-sam-length-squared")  # see tried.py
 TRIED_ON, TRIED_SEEDS = ("digits", "fashion", "snippets", "ding-de-en"), 3  # from the first and the last start
 SPARSE_SAM, SPARSE_ASAM = ("0.01", "0.05", "0.2", "1.0"), ("0.05", "0.2", "1", "5")  # grids of the expensive settings
 START, VALIDATION_SEEDS = "0.2", 3  # of the runs with other validation data
+ABLATION_SEEDS = 2  # of the runs with a rule left out
 RELEASE = 0.5  # share of a run after which the held-out data are trained on, where the method's name has an `@`
 PEERS = (
     f"lets-paper-sam:{PAPER_START}",
@@ -59,6 +61,7 @@ class Setting:
     gpu_model: str | None = None
     gpu_epochs: int | None = None
     text: bool = False  # whether the task is one of text, not of images
+    adaptive: bool = False  # whether the base optimizer is Adam or AdamW, not SGD
     max_grad_norm: float | None = None  # at which the gradients of all methods are clipped; None: nowhere
 
     @property
@@ -94,13 +97,16 @@ def methods(setting: Setting) -> Iterator[tuple[str, str]]:
     if not setting.text:
         kinds = (kind for kind in KINDS if applies(kind, setting.noise))
         yield from (("validation", f"lets-sam:{START}@{kind}") for kind in kinds)
+    if setting.adaptive:
+        yield "ablation", f"lets-preconditionedsam:{START}@{RELEASED}"
+    yield from (("ablation", f"{change}:{START}@{RELEASED}") for change in CHANGES)
     if setting.name.startswith(TRIED_ON):
         ends = dict.fromkeys((setting.sam_starts[0], setting.sam_starts[-1]))
         yield from (("tried", f"{idea}:{rho}") for idea in TRIED for rho in ends)
 
 
 FEW: dict[str, Any] = {"asam_grid": SPARSE_ASAM, "asam_starts": ("0.05", "1"), "peers": FEW_PEERS}
-TEXT: dict[str, Any] = {"seeds": 3, "sam_grid": SPARSE_SAM, "sam_starts": ("0.01", "0.2")}
+TEXT: dict[str, Any] = {"adaptive": True, "seeds": 3, "sam_grid": SPARSE_SAM, "sam_starts": ("0.01", "0.2")}
 
 
 def _settings(name: str, title: str, **fields: Any) -> Iterator[Setting]:

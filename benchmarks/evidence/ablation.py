@@ -1,0 +1,155 @@
+"""The default with one rule left out or replaced, in one run on all settings: what each of them gives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from letsam import SAM, CalibratedLoss, LearnedRadius, LogAdam, OneSidedGap, Prior
+from letsam.radius import Ascent, Evidence, Update, Wants
+from letsam.training.methods import Kind, register
+
+
+class NoSlopes(LogAdam):
+    """Every slope counts as 0."""
+
+    def propose(self, rho: Tensor, slope: Tensor, update: Update) -> Tensor:
+        """The prior alone moves the radius."""
+        return super().propose(rho, torch.zeros_like(slope), update)
+
+
+class ThenPrior(LearnedRadius):
+    """After `until`, the radius is that of the prior."""
+
+    def at(self, ascent: Ascent) -> Tensor:
+        """The radius at which the perturbation reaches as far as the prior."""
+        rho = super().at(ascent)
+        if self.until is None or ascent.step < self.until:
+            return rho
+        assert isinstance(self.rule, LogAdam)
+        assert self.rule.prior is not None
+        self.rho = self.rule.prior.log_radius(self.reach, 1.0).exp()
+        return self.rho
+
+
+class ThenTrend(LearnedRadius):
+    """After `until`, the radius goes on as a (t + 1)^b, fitted to log(rho) by least squares after the burn-in."""
+
+    def __init__(self, rho: float, **options: Any) -> None:
+        super().__init__(rho, **options)
+        self.seen: list[tuple[float, float]] = []
+        self.fit: tuple[float, float] | None = None
+
+    def at(self, ascent: Ascent) -> Tensor:
+        """The learned radius, then its trend."""
+        rho, step = super().at(ascent), ascent.step
+        if self.until is None or step < self.until:
+            if step >= self.rule.burn_in:
+                self.seen.append((math.log(step + 1), math.log(float(rho))))
+            return rho
+        if self.fit is None:
+            self.fit = power_law(self.seen) if len(self.seen) > 1 else (math.log(float(rho)), 0.0)
+        low, high = self.rule.bounds
+        value = math.exp(self.fit[0] + self.fit[1] * math.log(step + 1))
+        self.rho = torch.full_like(self.rho, min(max(value, low), high))
+        return self.rho
+
+
+def power_law(points: list[tuple[float, float]]) -> tuple[float, float]:
+    """(a, b) of y = a + b x by least squares, with b at least 0: a radius that falls stays at its mean."""
+    x, y = torch.tensor(points, dtype=torch.float64).unbind(1)
+    apart = x - x.mean()
+    b = max(0.0, float((apart * y).sum() / apart.square().sum()))
+    return float(y.mean()) - b * float(x.mean()), b
+
+
+class Onset(LearnedRadius):
+    """Steps of the base optimizer until the gap has grown beyond its noise; from there on, the radius is learned.
+
+    Every fourth step measures the gap on a validation batch. Its first ten values are the start. The first ascent is in
+    the step in which the moving average exceeds the start by three standard errors, or after `LATEST` of `until`.
+    """
+
+    EVERY, STARTING, WEIGHT, ERRORS, LATEST = 4, 10, 0.1, 3.0, 0.5
+
+    def __init__(self, rho: float, **options: Any) -> None:
+        super().__init__(rho, **options)
+        self.onset: int | None = None
+        self.count, self.start, self.average, self.variance = 0, 0.0, 0.0, 0.0
+
+    def wants(self, step: int) -> Wants:
+        """A validation pass now and then; after the onset what a learned radius wants, counted from there."""
+        if self.onset is not None:
+            return super().wants(step - self.onset)
+        measured = step % self.EVERY == 0
+        return Wants(validation="before" if measured else None, climbs=False)
+
+    def update(self, evidence: Evidence) -> None:
+        """Look for the onset, or learn."""
+        if self.onset is not None:
+            super().update(replace(evidence, step=evidence.step - self.onset))
+        elif evidence.validation_loss is not None:
+            self._see(float(evidence.gap), evidence.step)
+
+    def _see(self, gap: float, step: int) -> None:
+        self.count += 1
+        weight = max(1 / self.count, self.WEIGHT)
+        apart = gap - self.average
+        self.average += weight * apart
+        self.variance = (1 - weight) * (self.variance + weight * apart**2)
+        if self.count <= self.STARTING:
+            self.start = self.average
+            return
+        error = math.sqrt(self.variance * (self.WEIGHT / (2 - self.WEIGHT) + 1 / self.STARTING))
+        late = self.until is not None and step >= self.LATEST * self.until
+        if late or self.average - self.start > self.ERRORS * error:
+            self.onset = step + 1
+            if self.until is not None:
+                self._times.until = max(1, self.until - self.onset)
+
+    def at(self, ascent: Ascent) -> Tensor:
+        """The radius, 0 before the onset."""
+        if self.onset is None or ascent.step < self.onset:
+            return torch.zeros_like(self.rho)
+        return super().at(replace(ascent, step=ascent.step - self.onset))
+
+
+def rule(**options: Any) -> Callable[..., LearnedRadius]:
+    """Makes the default but for these options of `LogAdam`."""
+    return lambda rho, **more: LearnedRadius(rho, rule=LogAdam(**options), **more)
+
+
+def without_slopes(rho: float, **options: Any) -> LearnedRadius:
+    """The prior with its warm-up and its limit."""
+    return LearnedRadius(rho, rule=NoSlopes(), **options)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing changed in the default."""
+
+    title: str  # of its column
+    radius: Callable[..., LearnedRadius]
+
+
+CHANGES = {
+    "lets-sam-prior-alone": Change("prior, no slopes", without_slopes),
+    "lets-sam-slopes-alone": Change("slopes, no prior", rule(prior=None)),
+    "lets-sam-one-weight": Change("one weight, 0.1", rule(prior=Prior(weight=0.1))),
+    "lets-sam-no-limit": Change("no limit by curvature", rule(prior=Prior(rise=None))),
+    "lets-sam-no-burn-in": Change("no burn-in", rule(burn_in=0)),
+    "lets-sam-calibrated": Change("calibrated loss", partial(LearnedRadius, objective=CalibratedLoss())),
+    "lets-sam-gap": Change("one-sided gap", partial(LearnedRadius, objective=OneSidedGap())),
+    "lets-sam-then-prior": Change("then the prior", ThenPrior),
+    "lets-sam-then-trend": Change("then its trend", ThenTrend),
+    "lets-sam-onset": Change("learned onset", Onset),
+}
+"""By the names of their methods. Of the last four, two are about what follows the release."""
+for _name, _change in CHANGES.items():  # so that their names are those of methods, in worker processes too
+    register(_name, Kind(f"SAM, learned radius: {_change.title}", SAM, _change.radius))
