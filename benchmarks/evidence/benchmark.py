@@ -20,7 +20,9 @@ from benchmarks.evidence.suite import (
     ALL_FAMILIES,
     CLIPPED,
     FAMILIES,
+    FORKED,
     RELEASE,
+    REPLAYED,
     SETTINGS,
     TRIED_SEEDS,
     VALIDATION_SEEDS,
@@ -29,6 +31,7 @@ from benchmarks.evidence.suite import (
 )
 from benchmarks.evidence.summary import BELOW, COST, SPREAD, Measured, Record
 from benchmarks.evidence.validation_kinds import RELEASED, splits_of
+from benchmarks.evidence.whole_runs import forked, replayed
 from benchmarks.harness import DOCS, ROOT, Benchmark, Unit
 from benchmarks.harness.training import loaded, trained, with_refit
 from letsam.results import Run
@@ -138,7 +141,10 @@ class Evidence(Benchmark[Record]):
     def unit(setting: Setting, family: str, method: str, seed: int) -> Unit:
         """One method with one seed; a learned radius also has a refit, unless it is trained on all data in one run."""
         refits = method.startswith("lets-") and "@" not in method
+        name, _, kind = method.partition("@")
         rows = (method, method + REFIT) if refits else (method,)
+        if kind in REPLAYED:
+            rows = tuple(f"{name}@{one}" for one in REPLAYED)
         keys = tuple(f"{setting.name}/{row}/{seed}" for row in rows)
         return Unit(f"{setting.name}/{family}/{method}/{seed}", keys, (setting, method, seed))
 
@@ -152,7 +158,12 @@ class Evidence(Benchmark[Record]):
             return trained(task, method, seed, label_noise=noise, **options).result()
 
         name, _, kind = method.partition("@")
-        if kind:
+        if kind == FORKED:
+            run = forked(task, name, seed, label_noise=setting.noise, release=RELEASE, **options)
+            runs = [dataclasses.replace(run, method=method)]
+        elif kind in REPLAYED:
+            runs = replayed(task, name, seed, label_noise=setting.noise, **options)
+        elif kind:
             run = trained(
                 *(task, name, seed),
                 splits=lambda config: splits_of(task, seed, config, kind),

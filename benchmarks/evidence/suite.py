@@ -25,6 +25,7 @@ TRIED_ON, TRIED_SEEDS = ("digits", "fashion", "snippets", "ding-de-en"), 3  # fr
 SPARSE_SAM, SPARSE_ASAM = ("0.01", "0.05", "0.2", "1.0"), ("0.05", "0.2", "1", "5")  # grids of the expensive settings
 START, VALIDATION_SEEDS = "0.2", 3  # of the runs with other validation data
 ABLATION_SEEDS = 2  # of the runs with a rule left out
+FORKED, REPLAYED = "forks", ("replayed", "smooth", "harmless")  # after the `@`, see whole_runs.py
 RELEASE = 0.5  # share of a run after which the held-out data are trained on, where the method's name has an `@`
 PEERS = (
     f"lets-paper-sam:{PAPER_START}",
@@ -100,6 +101,7 @@ def methods(setting: Setting) -> Iterator[tuple[str, str]]:
     if setting.adaptive:
         yield "ablation", f"lets-preconditionedsam:{START}@{RELEASED}"
     yield from (("ablation", f"{change}:{START}@{RELEASED}") for change in CHANGES)
+    yield from (("ablation", f"lets-sam:{START}@{name}") for name in (FORKED, REPLAYED[0]))
     if setting.name.startswith(TRIED_ON):
         ends = dict.fromkeys((setting.sam_starts[0], setting.sam_starts[-1]))
         yield from (("tried", f"{idea}:{rho}") for idea in TRIED for rho in ends)
