@@ -233,6 +233,7 @@ class Evidence(Benchmark[Record]):
             "tried": tables.tried(found),
             "one_run": tables.one_run(found),
             "validation": tables.validation(found),
+            "ablation": tables.ablation(found),
             "settings": "\n\n".join(map(tables.setting, every)),
         }
 

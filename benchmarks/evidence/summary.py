@@ -171,6 +171,19 @@ class Measured:
         both = [100 * (mine[seed].accuracy - other[seed].accuracy) for seed in sorted(common)]
         return statistics.fmean(both) if both else math.nan
 
+    def compared(self, name: str, other: str) -> tuple[float, float, int] | None:
+        """A method minus another one in points, its passes divided by those of the other, and how many seeds both have.
+
+        None without a common seed; a run that diverged makes the difference NaN.
+        """
+        mine, theirs = self.of(name), self.of(other)
+        common = sorted(mine.keys() & theirs.keys())
+        if not common:
+            return None
+        passes = [sum(runs[seed].passes for seed in common) for runs in (mine, theirs)]
+        difference = statistics.fmean(100 * (mine[seed].accuracy - theirs[seed].accuracy) for seed in common)
+        return difference, passes[0] / passes[1], len(common)
+
     def verdict(self, kind: str, suffix: str) -> Verdict | None:
         """The learned radius against the best of the grid; None until every start has a seed in common with it."""
         best = self.best(kind)

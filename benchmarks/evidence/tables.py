@@ -6,7 +6,8 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 
-from benchmarks.evidence.suite import PAPER_START, START
+from benchmarks.evidence.ablation import CHANGES
+from benchmarks.evidence.suite import FORKED, PAPER_START, REPLAYED, START
 from benchmarks.evidence.summary import EMPTY, Means, Measured, Verdict, in_points, is_close
 from benchmarks.evidence.tried import IDEAS
 from benchmarks.evidence.validation_kinds import KINDS, RELEASED
@@ -14,6 +15,7 @@ from benchmarks.harness.page import filled, table
 from letsam.reports.table import NOTHING
 from letsam.training.methods import REFIT
 
+REPLAYS = ("learned to the end, replayed", "the same, smoothed", "do no harm")
 SCHEDULES = {
     "sam": {"rising": "sam-rising", "GSAM schedule": "gsam-schedule", "loss budget": "sam-budget"},
     "asam": {"rising": "asam-rising"},
@@ -21,6 +23,13 @@ SCHEDULES = {
 PAPER = f"lets-paper-sam:{PAPER_START}"
 ALONE = {"Optuna": "optuna-sam", "the paper's reading, refit": PAPER + REFIT}
 PEERS = (*SCHEDULES["sam"], *ALONE)
+CLEAR = 0.5  # points by which a change of the default is counted as better or worse
+ABLATED = {
+    **{f"{name}:{START}@{RELEASED}": change.title for name, change in CHANGES.items()},
+    f"lets-preconditionedsam:{START}@{RELEASED}": "preconditioned ascent",
+    f"lets-sam:{START}@{FORKED}": "forks",
+    **{f"lets-sam:{START}@{name}": title for name, title in zip(REPLAYED, REPLAYS, strict=True)},
+}
 APART = 1.0  # points, the goal for learned radii with different validation data
 
 
@@ -180,6 +189,42 @@ def validation(found: Sequence[Measured]) -> str:
     close = sum(float(row[-1]) <= APART for row in rows)
     numbers = table(["setting", "seeds", "base", "held out", *KINDS.values(), "range"], rows)
     return f"{numbers}\n\nRange at most {APART:g}: in {close} of {len(rows)} settings."
+
+
+def ablation(found: Sequence[Measured]) -> str:
+    """The default with one rule changed, minus the default, over the seeds of both; in groups, then each setting."""
+    default = f"lets-sam:{START}@{RELEASED}"
+    names = dict.fromkeys(r.method for one in found for r in one.records if r.method in ABLATED)
+    values = {name: {one: one.compared(name, default) for one in found} for name in names}
+    values = {name: {one: both for one, both in row.items() if both} for name, row in values.items()}
+    if not any(values.values()):
+        return EMPTY
+    groups: list[tuple[str, list[Measured]]] = [
+        ("images, right labels", [one for one in found if not one.setting.text and not one.setting.noise]),
+        ("images, wrong labels", [one for one in found if not one.setting.text and one.setting.noise]),
+        ("text", [one for one in found if one.setting.text]),
+    ]
+    rows: list[list[str]] = []
+    for name, row in values.items():
+        means = [[row[one][0] for one in group if one in row] for _, group in groups]
+        cells = [f"{in_points(statistics.fmean(mean))} ({len(mean)})" if mean else NOTHING for mean in means]
+        every = [change for mean in means for change in mean]
+        counts = [sum(change > CLEAR for change in every), sum(change < -CLEAR for change in every)]
+        worst = in_points(min(every)) if every else NOTHING
+        cost = f"{statistics.fmean(ratio for _, ratio, _ in row.values()):.2f}" if row else NOTHING
+        rows.append([ABLATED[name], *cells, *map(str, counts), worst, cost])
+    head = ["changed", *(name for name, _ in groups), f"> +{CLEAR:g}", f"< -{CLEAR:g}", "worst", "passes"]
+    numbers = table(head, rows)
+    lines = [
+        [one.setting.title, *(_changed(values[name].get(one)) for name in values)]
+        for one in found
+        if any(one in row for row in values.values())
+    ]
+    return f"{numbers}\n\n{table(['setting', *(ABLATED[name] for name in values)], lines)}"
+
+
+def _changed(both: tuple[float, float, int] | None) -> str:
+    return f"{in_points(both[0])} ({both[2]})" if both else NOTHING
 
 
 def losses(found: Sequence[Measured]) -> str:
