@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from letsam import SAM, CalibratedLoss, LearnedRadius, LogAdam, OneSidedGap, Prior
+from letsam import SAM, CalibratedLoss, GapOnset, LearnedRadius, LogAdam, OneSidedGap, Prior
 from letsam.radius import Ascent, Evidence, Update, Wants
 from letsam.training.methods import Kind, register
 
@@ -70,52 +70,40 @@ def power_law(points: list[tuple[float, float]]) -> tuple[float, float]:
 
 
 class Onset(LearnedRadius):
-    """Steps of the base optimizer until the gap has grown beyond its noise; from there on, the radius is learned.
+    """Steps of the base optimizer until `GapOnset`; from there on, the radius is learned.
 
-    Every fourth step measures the gap on a validation batch. Its first ten values are the start. The first ascent is in
-    the step in which the moving average exceeds the start by three standard errors, or after `LATEST` of `until`.
+    Every fourth step measures the gap on a validation batch. The onset is after `LATEST` of `until` at the latest.
     """
 
-    EVERY, STARTING, WEIGHT, ERRORS, LATEST = 4, 10, 0.1, 3.0, 0.5
+    EVERY, ERRORS, LATEST = 4, 3.0, 0.5
 
     def __init__(self, rho: float, **options: Any) -> None:
         super().__init__(rho, **options)
+        assert self.until is not None
+        self.gap = GapOnset(max(1, round(self.LATEST * self.until)), errors=self.ERRORS)
         self.onset: int | None = None
-        self.count, self.start, self.average, self.variance = 0, 0.0, 0.0, 0.0
 
     def wants(self, step: int) -> Wants:
         """A validation pass now and then; after the onset what a learned radius wants, counted from there."""
+        if self.onset is None and self.gap(step):
+            self.onset = step
+            assert self.until is not None
+            self._times.until = max(1, self.until - step)
         if self.onset is not None:
             return super().wants(step - self.onset)
-        measured = step % self.EVERY == 0
-        return Wants(validation="before" if measured else None, climbs=False)
+        return Wants(validation="before" if step % self.EVERY == 0 else None, climbs=False)
 
     def update(self, evidence: Evidence) -> None:
         """Look for the onset, or learn."""
         if self.onset is not None:
             super().update(replace(evidence, step=evidence.step - self.onset))
         elif evidence.validation_loss is not None:
-            self._see(float(evidence.gap), evidence.step)
-
-    def _see(self, gap: float, step: int) -> None:
-        self.count += 1
-        weight = max(1 / self.count, self.WEIGHT)
-        apart = gap - self.average
-        self.average += weight * apart
-        self.variance = (1 - weight) * (self.variance + weight * apart**2)
-        if self.count <= self.STARTING:
-            self.start = self.average
-            return
-        error = math.sqrt(self.variance * (self.WEIGHT / (2 - self.WEIGHT) + 1 / self.STARTING))
-        late = self.until is not None and step >= self.LATEST * self.until
-        if late or self.average - self.start > self.ERRORS * error:
-            self.onset = step + 1
-            if self.until is not None:
-                self._times.until = max(1, self.until - self.onset)
+            assert evidence.training_loss is not None
+            self.gap.observe(evidence.step, evidence.training_loss, evidence.validation_loss)
 
     def at(self, ascent: Ascent) -> Tensor:
         """The radius, 0 before the onset."""
-        if self.onset is None or ascent.step < self.onset:
+        if self.onset is None:
             return torch.zeros_like(self.rho)
         return super().at(replace(ascent, step=ascent.step - self.onset))
 

@@ -25,6 +25,7 @@ from .hypergradient import Diagonal, FiniteDifference, Secant
 from .optimizer import SharpnessAware
 from .radius import *  # noqa: F403
 from .recording import RadiusRecord
+from .step.gap_onset import GapOnset
 from .step.replay import ReplayedRandomness
 from .step.snapshot import frozen_statistics
 from .tangent import register_update_rule
@@ -37,6 +38,7 @@ __all__ = [
     "Diagonal",
     "DistributedState",
     "FiniteDifference",
+    "GapOnset",
     "RadiusRecord",
     "ReplayedRandomness",
     "Secant",

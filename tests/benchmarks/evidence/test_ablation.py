@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import training_cases
 from benchmarks.evidence import whole_runs
@@ -20,7 +19,6 @@ from benchmarks.evidence.whole_runs import change_radius, forked, replayed, smoo
 from benchmarks.harness import training as harness
 from evidence_records import DIGITS
 from letsam import SAM, LearnedRadius, LogAdam, Objective, SquaredGap, ValidationLoss
-from letsam.radius import Evidence as Seen
 from letsam.training.loop import Training
 from letsam.training.methods import KINDS, Kind
 
@@ -81,26 +79,8 @@ def test_a_power_law_is_found_exactly_and_never_falls() -> None:
     assert a == pytest.approx(sum(y for _, y in falling) / len(falling))
 
 
-def gap_of(value: float, step: int) -> Seen:
-    training, validation = torch.tensor(1.0), torch.tensor(1.0 + value)
-    return Seen(step, 0.1, 0.1, training_loss=training, validation_loss=validation, usable=torch.tensor(True))
-
-
-def test_a_growing_gap_is_the_onset_and_noise_is_not() -> None:
-    torch.manual_seed(0)
-    noise = (0.1 * torch.randn(200)).tolist()
-    still, growing = Onset(0.1), Onset(0.1)
-    for place, one in enumerate(noise):
-        still.update(gap_of(one, 4 * place))
-        if growing.onset is None:
-            growing.update(gap_of(one + 0.005 * place, 4 * place))
-    assert still.onset is None
-    assert growing.onset is not None
-    assert 40 < growing.onset < 400
-
-
 def test_before_the_onset_a_step_takes_one_pass_and_then_learning_begins(kind: str) -> None:
-    training = run_of(Onset, kind)
+    training = run_of(Onset, kind, epochs=40)
     steps, last = training.step, round(0.9 * training.step)
     radius: Any = training.optimizer.radius  # pyright: ignore[reportAttributeAccessIssue]
     assert radius.onset is not None
