@@ -40,9 +40,12 @@ def made_up(setting: Setting, learned: Callable[[str], float], seeds: int = 2) -
             passes, loss = 200, 0.3 if text == "0.5" else 0.4
         elif kind.startswith("lets-"):
             accuracy, passes, loss = 0.90 + learned(text) / 100, 420 if "+" in name else 220, 0.4
-            accuracy += 0.005 if "whole" in kind else -0.02 if "@clean" in name else 0
-            passes = 190 if "@" in name else passes
+            accuracy += 0.005 if "whole" in kind else -0.015 if "quick" in kind else -0.02 if "@clean" in name else 0
+            passes = 126 if "quick" in name else 190 if "@" in name else passes
             curve = None if "+" in name else (float(text), 0.2, 0.3)
+        elif kind in ("sam-late", "temperon"):
+            accuracy, passes = 0.89 - 0.02 * abs(math.log(float(text) / 0.1)), 130
+            accuracy -= 0.02 if kind == "temperon" else 0
         elif kind != "sgd":
             accuracy, passes = 0.85, 1600 if "optuna" in kind else 200
         yield record(name, seed, accuracy + 0.01 * seed, passes, curve=curve, loss=loss, setting=setting.name)

@@ -13,8 +13,9 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from benchmarks.evidence import figures, tables
+from benchmarks.evidence import figures, late_table, tables
 from benchmarks.evidence import tried as tried  # its methods are known by name
+from benchmarks.evidence.late_peers import DECAYS
 from benchmarks.evidence.suite import (
     ABLATION_SEEDS,
     ALL_FAMILIES,
@@ -175,7 +176,8 @@ class Evidence(Benchmark[Record]):
         elif method.startswith("optuna-"):
             runs = [search(task, method.removeprefix("optuna-"), seed, setting.noise, VALIDATION_SHARE, train)]
         else:
-            runs = with_refit(task, method, seed, label_noise=setting.noise, **options)
+            decay = DECAYS.get(method.partition(":")[0])
+            runs = with_refit(task, method, seed, label_noise=setting.noise, decay=decay, **options)
         where = {"metric": task.metric_name, **environment(make_fabric(self.device))}
         del where["command"]
         return [Record.of(run, setting.name, where) for run in runs]
@@ -232,6 +234,7 @@ class Evidence(Benchmark[Record]):
             "ideas": "\n".join(f"- {idea.title}: {idea.predicts}" for idea in tried.IDEAS.values()),
             "tried": tables.tried(found),
             "one_run": tables.one_run(found),
+            "late": late_table.late(found),
             "validation": tables.validation(found),
             "ablation": tables.ablation(found),
             "settings": "\n\n".join(map(tables.setting, every)),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.evidence.ablation import CHANGES
+from benchmarks.evidence.late_peers import TITLES
 from benchmarks.evidence.validation_kinds import KINDS, RELEASED, applies
 
 SAM_GRID = ("0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1.0")
@@ -18,7 +19,7 @@ ASAM_STARTS = ("0.05", "0.2", "1", "5")
 PAPER_START = "0.05"
 SCHEDULED = ("0.05", "0.2", "0.5")  # largest radii of GSAM's schedule
 BUDGETS = ("0.05", "0.1", "0.2")  # sigma of LE-SAM's loss budget
-FAMILIES = ("sam", "sam-learned", "asam", "asam-learned", "released", "validation", "ablation", "peers")
+FAMILIES = ("sam", "sam-learned", "asam", "asam-learned", "released", "validation", "ablation", "peers", "late")
 ALL_FAMILIES = (*FAMILIES, "tried")
 TRIED = ("lets-sam-whole-prior", "lets-sam-length", "lets-sam-length-squared")  # see tried.py
 TRIED_ON, TRIED_SEEDS = ("digits", "fashion", "snippets", "ding-de-en"), 3  # from the first and the last start
@@ -26,6 +27,8 @@ SPARSE_SAM, SPARSE_ASAM = ("0.01", "0.05", "0.2", "1.0"), ("0.05", "0.2", "1", "
 START, VALIDATION_SEEDS = "0.2", 3  # of the runs with other validation data
 ABLATION_SEEDS = 2  # of the runs with a rule left out
 FORKED, REPLAYED = "forks", ("replayed", "smooth", "harmless")  # after the `@`, see whole_runs.py
+LATE_GRID = ("0.05", "0.1", "0.2", "0.5")  # radii of the methods that climb late, see late_peers.py
+QUICK = f"lets-sam-quick:{START}@{RELEASED}"  # what they are compared with at equal cost
 RELEASE = 0.5  # share of a run after which the held-out data are trained on, where the method's name has an `@`
 PEERS = (
     f"lets-paper-sam:{PAPER_START}",
@@ -102,6 +105,9 @@ def methods(setting: Setting) -> Iterator[tuple[str, str]]:
         yield "ablation", f"lets-preconditionedsam:{START}@{RELEASED}"
     yield from (("ablation", f"{change}:{START}@{RELEASED}") for change in CHANGES)
     yield from (("ablation", f"lets-sam:{START}@{name}") for name in (FORKED, REPLAYED[0]))
+    if setting.max_grad_norm is None:
+        yield from (("late", f"{peer}:{rho}") for peer in TITLES for rho in LATE_GRID)
+        yield "late", QUICK
     if setting.name.startswith(TRIED_ON):
         ends = dict.fromkeys((setting.sam_starts[0], setting.sam_starts[-1]))
         yield from (("tried", f"{idea}:{rho}") for idea in TRIED for rho in ends)

@@ -7,7 +7,8 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 
 from benchmarks.evidence.ablation import CHANGES
-from benchmarks.evidence.suite import FORKED, PAPER_START, REPLAYED, START
+from benchmarks.evidence.late_peers import TITLES
+from benchmarks.evidence.suite import FORKED, PAPER_START, QUICK, REPLAYED, START
 from benchmarks.evidence.summary import EMPTY, Means, Measured, Verdict, in_points, is_close
 from benchmarks.evidence.tried import IDEAS
 from benchmarks.evidence.validation_kinds import KINDS, RELEASED
@@ -347,4 +348,10 @@ def _lines(one: Measured, kind: str, best: Means) -> Iterator[tuple[str, str]]:
         found = one.best(kind, grid)
         if found is not None:
             yield f"best {label}, `{found.name}`", found.name
+    if kind == "sam":
+        for name, title in TITLES.items():
+            found = one.best(kind, name)
+            if found is not None:
+                yield f"best {title}, `{found.name}`", found.name
+        yield f"learned, cheaper, in one run, `{QUICK}`", QUICK
     yield "Optuna, 7 trials and a run", f"optuna-{kind}"

@@ -15,6 +15,9 @@ from letsam.training.loop import Training
 from letsam.training.methods import Method
 from letsam.training.sampling import Splits
 
+Decay = Callable[..., float]
+"""Learning rate as a share of the first, from the number of a step and `steps`; 1 in the first step."""
+
 
 @functools.lru_cache(maxsize=4)
 def loaded(name: str, train_size: int | None = None, model: str | None = None) -> Task:
@@ -32,17 +35,22 @@ def begun(
     searched: Run | None = None,
     device: str = "cpu",
     splits: Callable[[TrialConfig], Splits] | None = None,
+    decay: Decay | None = None,
     **options: Any,
 ) -> Training:
     """A training before its first step; `searched` has learned the radius that it replays on all data.
 
-    `splits` makes other splits than the trial's own. The options are those of `TrialConfig`. A method that does not fit
-    the model raises a ValueError.
+    `splits` makes other splits than the trial's own. `decay` is a learning rate in place of the trial's cosine. The
+    options are those of `TrialConfig`. A method that does not fit the model raises a ValueError.
     """
     parsed = Method.parse(method)
     config = TrialConfig(task=task.name, methods=(parsed,), seeds=(seed,), **options)
     own = None if splits is None else splits(config)
-    return Training(task, parsed, seed, config, make_fabric(device), searched, splits=own)
+    training = Training(task, parsed, seed, config, make_fabric(device), searched, splits=own)
+    if decay is not None:
+        of_step = functools.partial(decay, steps=training.epochs * training.steps_per_epoch)
+        training.scheduler.lr_lambdas = [of_step] * len(training.scheduler.lr_lambdas)
+    return training
 
 
 def trained(task: Task, method: str, seed: int, **options: Any) -> Training:
