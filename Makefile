@@ -9,7 +9,7 @@ JOBS ?= $(shell $(PYTHON) -c "import os; print(min(8, max(2, os.cpu_count() or 2
 # Small networks on few cores run faster on one thread each than when threads wait for each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint format docs evidence flatness fidelity search variants speed reading retuning validation operation confidence clean
+.PHONY: demo test lint format docs evidence flatness fidelity search variants speed reading retuning validation operation confidence robustness clean
 
 demo: $(VENV)/.trial
 	@echo "39 training runs on real digits with 40% wrong labels, in $(JOBS) processes: about 40 seconds on 2 free cores"
@@ -36,7 +36,7 @@ evidence variants: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.$@ run
 	$(BIN)/python -m benchmarks.$@ table
 
-flatness fidelity search speed reading retuning validation operation confidence: $(VENV)/.dev
+flatness fidelity search speed reading retuning validation operation confidence robustness: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.$@ run --again
 	$(BIN)/python -m benchmarks.$@ table
 

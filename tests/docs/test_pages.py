@@ -96,7 +96,9 @@ def test_long_tables_are_folded_and_short_ones_are_not(site: Path) -> None:
     assert "<summary>24 rows: setting, seeds, base, best of grid, mean, ...</summary>" in page
 
 
-@pytest.mark.parametrize("page", ["evidence", "fidelity", "flatness", "search", "speed", "reading", "variants"])
+@pytest.mark.parametrize(
+    "page", ["evidence", "fidelity", "flatness", "robustness", "search", "speed", "reading", "variants"]
+)
 def test_a_page_of_measurements_begins_with_its_conclusion(page: str) -> None:
     text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
     assert text.split("\n\n")[1].startswith("**")

@@ -1,0 +1,6 @@
+"""See the package."""
+
+from benchmarks.harness import start
+
+if __name__ == "__main__":
+    start("robustness")
