@@ -8,6 +8,7 @@ from torch import Tensor
 
 from letsam import SAM, LearnedRadius, LogAdam, Objective, OneSidedGap, SquaredGap, ValidationLoss
 from letsam.radius import Evidence
+from letsam.tangent import Slope
 from oracle.problems import batch, closure_on, network
 
 
@@ -53,3 +54,20 @@ def test_its_hypergradient_in_steps() -> None:
             cases.add((bool(gap > 0), bool(training > 0)))
     assert {(True, True), (True, False)} <= cases
     assert any(not gap for gap, _ in cases)
+
+
+@pytest.mark.parametrize(("gap", "factor"), [(2.0, 1.0), (0.01, 1.0), (0.0, 0.0), (-1.0, 0.0)])
+def test_the_slope_of_a_normalized_rule_is_without_the_gap(gap: float, factor: float) -> None:
+    two = torch.tensor(2.0)  # the lengths
+    evidence = Evidence(
+        *(0, 1.0, 1.0),
+        training_loss=torch.tensor(1.0),
+        validation_loss=torch.tensor(1.0 + gap),
+        validation_slope=Slope(torch.tensor(-0.5), two),
+        training_slope=Slope(torch.tensor(0.5), two),
+    )
+    plain, cosine = OneSidedGap().slopes(evidence, None)
+    assert float(plain) == pytest.approx(max(gap, 0) * -0.5)
+    assert float(cosine) == pytest.approx(factor * -0.25)
+    _, scaled = OneSidedGap().slopes(evidence, torch.tensor(4.0))
+    assert float(scaled) == pytest.approx(max(gap, 0) * -0.125)
