@@ -20,7 +20,7 @@ class OneSidedGap(SquaredGap):
     loss. A gap below 0, as there is early in training, needs no change. Gap and v are those of validation labels which
     are wrong as often as the training labels.
 
-    The slope of a rule with `normalize=True`, such as the default's, is of cosines, without the gap as a factor. The gap
+    The slope of a rule with `normalize=True`, such as the default's, is of cosines, without the factor gap. The gap
     grows over a run, and steps in proportion to it go too far: 25 points less on a transformer with 60% wrong labels.
 
     Args:
