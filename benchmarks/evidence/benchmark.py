@@ -13,18 +13,17 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from benchmarks.evidence import figures, late_table, tables
+from benchmarks.evidence import domains, figures, late_table, tables
 from benchmarks.evidence import tried as tried  # its methods are known by name
 from benchmarks.evidence.late_peers import DECAYS
 from benchmarks.evidence.suite import (
     ABLATION_SEEDS,
     ALL_FAMILIES,
-    CLIPPED,
+    EVERY,
     FAMILIES,
     FORKED,
     RELEASE,
     REPLAYED,
-    SETTINGS,
     TRIED_SEEDS,
     VALIDATION_SEEDS,
     Setting,
@@ -86,7 +85,7 @@ class Evidence(Benchmark[Record]):
     def __init__(
         self,
         docs: Path = DOCS,
-        settings: Iterable[Setting] = (*SETTINGS, *CLIPPED),
+        settings: Iterable[Setting] = EVERY,
         *,
         families: Sequence[str] = FAMILIES,
         seeds: int | None = None,
@@ -111,7 +110,7 @@ class Evidence(Benchmark[Record]):
         """The settings in the size that the options ask for."""
         if options.seeds is not None and options.seeds < 1:
             raise ValueError(f"`seeds` must be a whole number >= 1, got {options.seeds}")
-        settings, docs = [*SETTINGS, *CLIPPED], DOCS
+        settings, docs = EVERY, DOCS
         if options.full:
             settings = [full for setting in settings if (full := setting.full())]
         if options.quick:
@@ -207,18 +206,18 @@ class Evidence(Benchmark[Record]):
         return head | {"runs": [row.as_json() for row in ordered]}
 
     def measured(self, rows: Sequence[Record]) -> list[Measured]:
-        """The settings with results, those with clipped gradients last."""
+        """The settings with results, those of the suite first."""
         by_setting: dict[str, list[Record]] = {}
         for row in rows:
             by_setting.setdefault(row.setting, []).append(row)
         found = [Measured(one, tuple(by_setting[name])) for name, one in self.known.items() if name in by_setting]
-        return sorted(found, key=lambda one: one.setting.max_grad_norm is not None)
+        return sorted(found, key=lambda one: not one.setting.in_suite)
 
     def sections(self, rows: Sequence[Record]) -> Mapping[str, object]:
         """Tables over all settings, and those of each."""
         every = self.measured(rows)
-        found = [one for one in every if one.setting.max_grad_norm is None]
-        clipped = every[len(found) :]
+        found = [one for one in every if one.setting.in_suite]
+        clipped = [one for one in every if one.setting.max_grad_norm is not None]
         kinds = ("sam", "asam")
         return {
             **{f"overview_{kind}": tables.overview(kind, found) for kind in kinds},
@@ -235,6 +234,7 @@ class Evidence(Benchmark[Record]):
             "tried": tables.tried(found),
             "one_run": tables.one_run(found),
             "late": late_table.late(found),
+            "domains": domains.domains([one for one in every if one.setting.domain]),
             "validation": tables.validation(found),
             "ablation": tables.ablation(found),
             "settings": "\n\n".join(map(tables.setting, every)),
@@ -242,7 +242,7 @@ class Evidence(Benchmark[Record]):
 
     def figures(self, rows: Sequence[Record]) -> Mapping[str, Figure]:
         """Three for SAM and three for ASAM."""
-        found = [one for one in self.measured(rows) if one.setting.max_grad_norm is None]
+        found = [one for one in self.measured(rows) if one.setting.in_suite]
         return {f"evidence/{name}.svg": figure for name, figure in figures.make(found).items()}
 
     @mpl.rc_context(fname=Path(__file__).with_name("figures.mplstyle"))

@@ -66,6 +66,7 @@ class Setting:
     gpu_epochs: int | None = None
     text: bool = False  # whether the task is one of text, not of images
     adaptive: bool = False  # whether the base optimizer is Adam or AdamW, not SGD
+    domain: str | None = None  # kind of data, where it is neither text nor images: not one of the suite's 24 settings
     max_grad_norm: float | None = None  # at which the gradients of all methods are clipped; None: nowhere
 
     @property
@@ -74,6 +75,11 @@ class Setting:
         names = ("task", "noise", "train_size", "model", "epochs")
         clipped = {} if self.max_grad_norm is None else {"max_grad_norm": self.max_grad_norm}
         return {name: getattr(self, name) for name in names} | clipped
+
+    @property
+    def in_suite(self) -> bool:
+        """Whether the tables over all settings, and their counts, have it."""
+        return self.max_grad_norm is None and self.domain is None
 
     def full(self) -> Setting | None:
         """The setting at its full size, for a GPU; None where there is none."""
@@ -93,11 +99,15 @@ def methods(setting: Setting) -> Iterator[tuple[str, str]]:
     """(family, method) of a setting, the most informative first."""
     yield "sam", "sgd"
     yield from (("sam", f"sam:{rho}") for rho in setting.sam_grid)
+    released = [("released", f"lets-sam:{rho}@{RELEASED}") for rho in setting.sam_starts]
+    if setting.domain:
+        yield from released
+        return
     yield from (("sam-learned", f"lets-sam:{rho}") for rho in setting.sam_starts)
     yield from (("asam", f"asam:{rho}") for rho in setting.asam_grid)
     yield from (("asam-learned", f"lets-asam:{rho}") for rho in setting.asam_starts)
     yield from (("peers", peer) for peer in setting.peers)
-    yield from (("released", f"lets-sam:{rho}@{RELEASED}") for rho in setting.sam_starts)
+    yield from released
     if not setting.text:
         kinds = (kind for kind in KINDS if applies(kind, setting.noise))
         yield from (("validation", f"lets-sam:{START}@{kind}") for kind in kinds)
@@ -114,6 +124,7 @@ def methods(setting: Setting) -> Iterator[tuple[str, str]]:
 
 
 FEW: dict[str, Any] = {"asam_grid": SPARSE_ASAM, "asam_starts": ("0.05", "1"), "peers": FEW_PEERS}
+DOMAIN: dict[str, Any] = {"seeds": 3, "sam_grid": SPARSE_SAM}
 TEXT: dict[str, Any] = {"adaptive": True, "seeds": 3, "sam_grid": SPARSE_SAM, "sam_starts": ("0.01", "0.2")}
 
 
@@ -121,7 +132,7 @@ def _settings(name: str, title: str, **fields: Any) -> Iterator[Setting]:
     """The settings of an entry in settings.toml."""
     text, sparse = fields.get("text", False), fields.pop("sparse", False)
     noises, clipped = fields.pop("noises", []), fields.pop("clipped", [])
-    options = (FEW if sparse or text else {}) | (TEXT if text else {}) | fields
+    options = (FEW if sparse or text else {}) | (TEXT if text else {}) | (DOMAIN if "domain" in fields else {}) | fields
     if not noises:
         yield Setting(name, title, name, **options)
     for noise in noises:
@@ -134,7 +145,10 @@ def _settings(name: str, title: str, **fields: Any) -> Iterator[Setting]:
 
 
 _READ = tomllib.loads(Path(__file__).with_name("settings.toml").read_text("utf-8"))["settings"]
-_EVERY = [setting for entry in _READ for setting in _settings(**entry)]
-SETTINGS = [setting for setting in _EVERY if setting.max_grad_norm is None]
-CLIPPED = [setting for setting in _EVERY if setting.max_grad_norm is not None]
+_MADE = [setting for entry in _READ for setting in _settings(**entry)]
+SETTINGS = [setting for setting in _MADE if setting.in_suite]
+CLIPPED = [setting for setting in _MADE if setting.max_grad_norm is not None]
 """The network whose training fails now and then, with gradients clipped. It is not a part of the suite."""
+DOMAINS = [setting for setting in _MADE if setting.domain is not None]
+"""Data of other kinds, used for no choice. They are not a part of the suite either, and have a table of their own."""
+EVERY = [*SETTINGS, *CLIPPED, *DOMAINS]

