@@ -240,11 +240,12 @@ def verdict(rows: Sequence[Treated]) -> str:
     learned, base = (mean(rows, role, on_second) for role in (LEARNED, BASE))
     more = "better" if learned > base else "worse"
     settings = len(ahead) // len(TREATMENTS)
+    told = [f"{name} {sum(less[i * settings :][:settings])}" for i, name in enumerate(TREATMENTS)]
     return filled(
         f"**After a treatment the networks of the learned radius are more accurate than those of the base optimizer in "
         f"{sum(ahead)} of {len(ahead)} cases ({settings} settings, {len(TREATMENTS)} treatments); the treatment itself "
-        f"takes fewer points from them in {sum(less)}.** They learn the second task {more}: to {learned:.1f}% instead "
-        f"of {base:.1f}%."
+        f"takes fewer points from them in {sum(less)}.** By treatment, of {settings} settings: {', '.join(told)}. "
+        f"They learn the second task {more}: to {learned:.1f}% instead of {base:.1f}%."
     )
 
 

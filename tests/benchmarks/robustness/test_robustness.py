@@ -119,6 +119,7 @@ def test_the_verdict_follows_from_the_rows() -> None:
     text = " ".join(benchmark.verdict(rows).split())
     assert "in 6 of 6 cases" in text
     assert "fewer points from them in 6.**" in text
+    assert "By treatment, of 1 settings: corrupted images 1, 8-bit weights 1, " in text
     assert text.endswith("They learn the second task worse: to 40.0% instead of 50.0%.")
     rows[2] = row(LEARNED, clean=0.95, left=0.51, second=0.6)
     text = " ".join(benchmark.verdict(rows).split())
