@@ -92,7 +92,7 @@ def test_before_the_onset_a_step_takes_one_pass_and_then_learning_begins(kind: s
 
 
 def test_the_onset_comes_in_time_where_no_gap_grows(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Onset, "ERRORS", math.inf)
+    monkeypatch.setattr(Onset, "ERRORS", 1e9)
     radius: Any = run_of(Onset, kind, epochs=40).optimizer.radius  # pyright: ignore[reportAttributeAccessIssue]
     until = 20 * 6  # epochs and steps
     assert 0.5 * until <= radius.onset <= 0.5 * until + Onset.EVERY
