@@ -81,21 +81,23 @@ class Onset(LearnedRadius):
         super().__init__(rho, **options)
         assert self.until is not None
         self.gap = GapOnset(max(1, round(self.LATEST * self.until)), errors=self.ERRORS)
-        self.onset: int | None = None
+
+    @property
+    def onset(self) -> int:
+        """The first step that climbs, as far as is known."""
+        return self.gap.latest if self.gap.onset is None else self.gap.onset
 
     def wants(self, step: int) -> Wants:
         """A validation pass now and then; after the onset what a learned radius wants, counted from there."""
-        if self.onset is None and self.gap(step):
-            self.onset = step
-            assert self.until is not None
-            self._times.until = max(1, self.until - step)
-        if self.onset is not None:
-            return super().wants(step - self.onset)
-        return Wants(validation="before" if step % self.EVERY == 0 else None, climbs=False)
+        if not self.gap(step):
+            return Wants(validation="before" if step % self.EVERY == 0 else None, climbs=False)
+        assert self.until is not None
+        self._times.until = max(1, self.until - self.onset)
+        return super().wants(step - self.onset)
 
     def update(self, evidence: Evidence) -> None:
         """Look for the onset, or learn."""
-        if self.onset is not None:
+        if self.gap(evidence.step):
             super().update(replace(evidence, step=evidence.step - self.onset))
         elif evidence.validation_loss is not None:
             assert evidence.training_loss is not None
@@ -103,7 +105,7 @@ class Onset(LearnedRadius):
 
     def at(self, ascent: Ascent) -> Tensor:
         """The radius, 0 before the onset."""
-        if self.onset is None:
+        if not self.gap(ascent.step):
             return torch.zeros_like(self.rho)
         return super().at(replace(ascent, step=ascent.step - self.onset))
 

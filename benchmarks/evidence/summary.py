@@ -166,22 +166,26 @@ class Measured:
 
     def difference(self, name: str, best: Means, seeds: Iterable[int] | None = None) -> float:
         """A method minus the best of the grid in points, over those of `seeds` that both have; NaN without any."""
-        mine, other = self.of(name), self.of(best.name)
-        common = (mine.keys() & other.keys()).intersection(mine if seeds is None else seeds)
-        both = [100 * (mine[seed].accuracy - other[seed].accuracy) for seed in sorted(common)]
+        common = self.common(name, best.name, seeds)
+        both = [100 * (mine.accuracy - other.accuracy) for mine, other in common]
         return statistics.fmean(both) if both else math.nan
+
+    def common(self, name: str, other: str, seeds: Iterable[int] | None = None) -> list[tuple[Record, Record]]:
+        """The runs of two methods with the same seed, of those of `seeds` that both have."""
+        mine, theirs = self.of(name), self.of(other)
+        both = (mine.keys() & theirs.keys()).intersection(mine if seeds is None else seeds)
+        return [(mine[seed], theirs[seed]) for seed in sorted(both)]
 
     def compared(self, name: str, other: str) -> tuple[float, float, int] | None:
         """A method minus another one in points, its passes divided by those of the other, and how many seeds both have.
 
         None without a common seed; a run that diverged makes the difference NaN.
         """
-        mine, theirs = self.of(name), self.of(other)
-        common = sorted(mine.keys() & theirs.keys())
+        common = self.common(name, other)
         if not common:
             return None
-        passes = [sum(runs[seed].passes for seed in common) for runs in (mine, theirs)]
-        difference = statistics.fmean(100 * (mine[seed].accuracy - theirs[seed].accuracy) for seed in common)
+        passes = [sum(run.passes for run in runs) for runs in zip(*common, strict=True)]
+        difference = statistics.fmean(100 * (mine.accuracy - theirs.accuracy) for mine, theirs in common)
         return difference, passes[0] / passes[1], len(common)
 
     def verdict(self, kind: str, suffix: str) -> Verdict | None:
