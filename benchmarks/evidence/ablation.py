@@ -13,7 +13,7 @@ from torch import Tensor
 
 from letsam import SAM, CalibratedLoss, GapOnset, LearnedRadius, LogAdam, OneSidedGap, Prior
 from letsam.radius import Ascent, Evidence, Update, Wants
-from letsam.training.methods import Kind, register
+from letsam.training.methods import BURN_IN, Kind, register
 
 
 class NoSlopes(LogAdam):
@@ -72,15 +72,16 @@ def power_law(points: list[tuple[float, float]]) -> tuple[float, float]:
 class Onset(LearnedRadius):
     """Steps of the base optimizer until `GapOnset`; from there on, the radius is learned.
 
-    Every fourth step measures the gap on a validation batch. The onset is after `LATEST` of `until` at the latest.
+    Every fourth step measures the gap on a validation batch. The onset is after `LATEST` of `until` at the latest, or
+    after as many steps as a burn-in has where nothing is released.
     """
 
     EVERY, ERRORS, LATEST = 4, 3.0, 0.5
 
     def __init__(self, rho: float, **options: Any) -> None:
         super().__init__(rho, **options)
-        assert self.until is not None
-        self.gap = GapOnset(max(1, round(self.LATEST * self.until)), errors=self.ERRORS)
+        latest = BURN_IN if self.until is None else max(1, round(self.LATEST * self.until))
+        self.gap = GapOnset(latest, errors=self.ERRORS)
 
     @property
     def onset(self) -> int:
@@ -91,8 +92,8 @@ class Onset(LearnedRadius):
         """A validation pass now and then; after the onset what a learned radius wants, counted from there."""
         if not self.gap(step):
             return Wants(validation="before" if step % self.EVERY == 0 else None, climbs=False)
-        assert self.until is not None
-        self._times.until = max(1, self.until - self.onset)
+        if self.until is not None:
+            self._times.until = max(1, self.until - self.onset)
         return super().wants(step - self.onset)
 
     def update(self, evidence: Evidence) -> None:
@@ -126,6 +127,7 @@ class Change:
 
     title: str  # of its column
     radius: Callable[..., LearnedRadius]
+    burn_in: int = BURN_IN
 
 
 CHANGES = {
@@ -133,7 +135,7 @@ CHANGES = {
     "lets-sam-slopes-alone": Change("slopes, no prior", rule(prior=None)),
     "lets-sam-one-weight": Change("one weight, 0.1", rule(prior=Prior(weight=0.1))),
     "lets-sam-no-limit": Change("no limit by curvature", rule(prior=Prior(rise=None))),
-    "lets-sam-no-burn-in": Change("no burn-in", rule(burn_in=0)),
+    "lets-sam-no-burn-in": Change("no burn-in", rule(burn_in=0), burn_in=0),
     "lets-sam-calibrated": Change("calibrated loss", partial(LearnedRadius, objective=CalibratedLoss())),
     "lets-sam-gap": Change("one-sided gap", partial(LearnedRadius, objective=OneSidedGap())),
     "lets-sam-then-prior": Change("then the prior", ThenPrior),
@@ -142,4 +144,4 @@ CHANGES = {
 }
 """By the names of their methods. Of the last four, two are about what follows the release."""
 for _name, _change in CHANGES.items():  # so that their names are those of methods, in worker processes too
-    register(_name, Kind(f"SAM, learned radius: {_change.title}", SAM, _change.radius))
+    register(_name, Kind(f"SAM, learned radius: {_change.title}", SAM, _change.radius, burn_in=_change.burn_in))

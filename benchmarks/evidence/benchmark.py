@@ -15,13 +15,14 @@ from matplotlib.figure import Figure
 
 from benchmarks.evidence import domains, figures, late_table, tables
 from benchmarks.evidence import tried as tried  # its methods are known by name
-from benchmarks.evidence.late_peers import DECAYS
+from benchmarks.evidence.late_peers import TITLES, late_runs
 from benchmarks.evidence.suite import (
     ABLATION_SEEDS,
     ALL_FAMILIES,
     EVERY,
     FAMILIES,
     FORKED,
+    LATE_GRID,
     RELEASE,
     REPLAYED,
     TRIED_SEEDS,
@@ -128,23 +129,29 @@ class Evidence(Benchmark[Record]):
     def units(self) -> list[Unit]:
         """Seed by seed, so that what is finished is always balanced."""
         most = max((setting.seeds for setting in self.settings.values()), default=0)
-        return [
+        found = (
             self.unit(setting, family, method, seed)
             for seed in range(self.seeds or most)
             for setting in self.settings.values()
             if seed < (self.seeds or setting.seeds)
             for family, method in methods(setting)
             if family in self.families and seed < MOST_SEEDS.get(family, math.inf)
-        ]
+        )
+        return list({unit.name: unit for unit in found}.values())  # one for all radii of a method that climbs late
 
     @staticmethod
     def unit(setting: Setting, family: str, method: str, seed: int) -> Unit:
-        """One method with one seed; a learned radius also has a refit, unless it is trained on all data in one run."""
+        """One method with one seed; a learned radius also has a refit, unless it is trained on all data in one run.
+
+        A method that climbs late is measured at all its radii together.
+        """
         refits = method.startswith("lets-") and "@" not in method
         name, _, kind = method.partition("@")
         rows = (method, method + REFIT) if refits else (method,)
         if kind in REPLAYED:
             rows = tuple(f"{name}@{one}" for one in REPLAYED)
+        if (peer := name.partition(":")[0]) in TITLES:
+            method, rows = peer, tuple(f"{peer}:{rho}" for rho in LATE_GRID)
         keys = tuple(f"{setting.name}/{row}/{seed}" for row in rows)
         return Unit(f"{setting.name}/{family}/{method}/{seed}", keys, (setting, method, seed))
 
@@ -174,9 +181,10 @@ class Evidence(Benchmark[Record]):
             runs = [dataclasses.replace(run, method=method)]
         elif method.startswith("optuna-"):
             runs = [search(task, method.removeprefix("optuna-"), seed, setting.noise, VALIDATION_SHARE, train)]
+        elif method in TITLES:
+            runs = late_runs(task, method, LATE_GRID, seed, label_noise=setting.noise, **options)
         else:
-            decay = DECAYS.get(method.partition(":")[0])
-            runs = with_refit(task, method, seed, label_noise=setting.noise, decay=decay, **options)
+            runs = with_refit(task, method, seed, label_noise=setting.noise, **options)
         where = {"metric": task.metric_name, **environment(make_fabric(self.device))}
         del where["command"]
         return [Record.of(run, setting.name, where) for run in runs]

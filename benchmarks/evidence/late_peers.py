@@ -12,11 +12,16 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from benchmarks.harness.training import Decay
+from benchmarks.harness.training import Decay, begun
 from letsam import SAM
 from letsam.radius import Radius, ScheduledRadius
+from letsam.results import Run
+from letsam.tasks import Task
+from letsam.training.loop import Training
 from letsam.training.methods import Kind, register
 
 SHARE = 0.3  # of the steps, at the end of a run
@@ -63,3 +68,27 @@ DECAYS: Mapping[str, Decay] = {"temperon": decayed_late}
 """Learning rates that replace the cosine of all other methods."""
 for _name, _title in TITLES.items():  # so that their names are those of methods, in worker processes too
     register(_name, Kind(f"SAM in the last {SHARE:.0%} of the steps ({_title})", SAM, scheduled=_late))
+
+
+def late_runs(task: Task, peer: str, radii: Sequence[str], seed: int, **options: Any) -> list[Run]:
+    """A run at each of the radii; the steps before the ascents, which are the same at all radii, are trained once.
+
+    The passes and the seconds of a run are those of all its steps.
+    """
+    decay = DECAYS.get(peer)
+
+    def made(rho: str) -> Training:
+        return begun(task, f"{peer}:{rho}", seed, decay=decay, **options)
+
+    base = made(radii[0])
+    first = beginning(base.epochs * base.steps_per_epoch)
+    while base.step < first:
+        base.advance(first - base.step)
+    state, found = base.state_dict(), list[Run]()
+    for rho in radii:
+        training = made(rho)
+        training.load_state_dict(copy.deepcopy(state))
+        while not training.finished:
+            training.advance()
+        found.append(training.result())
+    return found

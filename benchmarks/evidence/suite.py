@@ -108,6 +108,8 @@ def methods(setting: Setting) -> Iterator[tuple[str, str]]:
     yield from (("asam-learned", f"lets-asam:{rho}") for rho in setting.asam_starts)
     yield from (("peers", peer) for peer in setting.peers)
     yield from released
+    if not setting.in_suite:
+        return
     if not setting.text:
         kinds = (kind for kind in KINDS if applies(kind, setting.noise))
         yield from (("validation", f"lets-sam:{START}@{kind}") for kind in kinds)
@@ -115,9 +117,8 @@ def methods(setting: Setting) -> Iterator[tuple[str, str]]:
         yield "ablation", f"lets-preconditionedsam:{START}@{RELEASED}"
     yield from (("ablation", f"{change}:{START}@{RELEASED}") for change in CHANGES)
     yield from (("ablation", f"lets-sam:{START}@{name}") for name in (FORKED, REPLAYED[0]))
-    if setting.max_grad_norm is None:
-        yield from (("late", f"{peer}:{rho}") for peer in TITLES for rho in LATE_GRID)
-        yield "late", QUICK
+    yield from (("late", f"{peer}:{rho}") for peer in TITLES for rho in LATE_GRID)
+    yield "late", QUICK
     if setting.name.startswith(TRIED_ON):
         ends = dict.fromkeys((setting.sam_starts[0], setting.sam_starts[-1]))
         yield from (("tried", f"{idea}:{rho}") for idea in TRIED for rho in ends)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 
-from benchmarks.evidence import late_table
+from benchmarks.evidence import late_peers, late_table
 from benchmarks.evidence.benchmark import Evidence
-from benchmarks.evidence.late_peers import LateRadius, decayed_late
+from benchmarks.evidence.late_peers import DECAYS, TITLES, LateRadius, decayed_late, late_runs
+from benchmarks.evidence.suite import LATE_GRID
 from benchmarks.evidence.summary import EMPTY, Measured, Record
-from benchmarks.harness.training import begun, loaded
+from benchmarks.harness.training import begun, loaded, trained
 from evidence_records import CLEAN, DIGITS, made_up, record
 
 SHORT = dataclasses.replace(DIGITS, epochs=2)  # 15 steps each
@@ -41,12 +43,26 @@ def test_late_runs_are_the_base_optimizer_until_they_climb() -> None:
     assert late.rho_schedule == [0.0] * 21 + [0.5]
 
 
-@pytest.mark.parametrize("method", ["sam-late:0.1", "temperon:0.1"])
-def test_a_run_costs_1_3_passes_a_step(method: str) -> None:
-    evidence = Evidence(settings=[SHORT])
-    (row,) = evidence.measure(evidence.unit(SHORT, "late", method, 0))
-    assert (row.method, row.rho) == (method, pytest.approx(0.1))
-    assert row.passes == 39  # in 30 steps
+@pytest.mark.parametrize("peer", TITLES)
+def test_a_run_costs_1_3_passes_a_step(peer: str) -> None:
+    evidence = Evidence(settings=[SHORT], families=["late"], seeds=1)
+    (unit,) = (unit for unit in evidence.units() if peer in unit.name)
+    rows = evidence.measure(unit)
+    assert [row.key for row in rows] == list(unit.keys)
+    assert [row.method for row in rows] == [f"{peer}:{rho}" for rho in LATE_GRID]
+    assert [row.rho for row in rows] == pytest.approx([float(rho) for rho in LATE_GRID])
+    assert {row.passes for row in rows} == {39}  # in 30 steps
+
+
+@pytest.mark.parametrize("peer", TITLES)
+def test_runs_that_share_their_first_steps_are_those_of_each_radius_alone(peer: str) -> None:
+    task, radii = loaded("digits"), ("0.05", "0.5")
+    options: dict[str, Any] = {"epochs": 2, "label_noise": 0.4}
+    shared = late_runs(task, peer, radii, 1, **options)
+    alone = [trained(task, f"{peer}:{rho}", 1, decay=DECAYS.get(peer), **options).result() for rho in radii]
+    assert [dataclasses.replace(run, seconds=0.0) for run in shared] == [
+        dataclasses.replace(run, seconds=0.0) for run in alone
+    ]
 
 
 def test_temperon_alone_has_a_learning_rate_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,7 +74,7 @@ def test_temperon_alone_has_a_learning_rate_of_its_own(monkeypatch: pytest.Monke
         rates[str(names[1])] = [training.scheduler.lr_lambdas[0](step) for step in range(30)]
         return training
 
-    monkeypatch.setattr("benchmarks.harness.training.begun", seen)
+    monkeypatch.setattr(late_peers, "begun", seen)
     for method in ("sam-late:0.1", "temperon:0.1"):
         evidence.measure(evidence.unit(SHORT, "late", method, 0))
     cosine = [0.5 * (1 + math.cos(math.pi * step / 30)) for step in range(30)]
