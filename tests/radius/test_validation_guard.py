@@ -58,6 +58,27 @@ def test_losses_that_fall_alike_are_trusted(falls: float, fault: str | None) -> 
     assert bool(guard.observe(5000, nothing, nothing)) == trusted
 
 
+def test_with_patience_slopes_need_a_proof() -> None:
+    """The training loss rises, so that no ratio is taken."""
+
+    def trusted(patience: int | None) -> list[bool]:
+        guard, loss = ValidationGuard(patience=patience), torch.tensor(1.0)
+        found: list[bool] = []
+        for step in (*range(30), 5000):
+            found.append(bool(guard.observe(step, loss + 0.01 * step, loss)))
+            guard.commit(torch.tensor(True))
+        return found
+
+    assert trusted(None) == [True] * 31
+    assert trusted(20) == [True] * 20 + [False] * 11
+    assert trusted(0) == [False] * 31
+    proven = guarded(1.0, guard={"patience": 200})
+    assert bool(proven.observe(300, torch.tensor(1.0), torch.tensor(1.0)))
+    assert proven.fault is None
+    with pytest.raises(ValueError, match="`patience` must be a whole number >= 0, got -1"):
+        ValidationGuard(patience=-1)
+
+
 def test_an_objective_without_confidence_is_made_for_cleaner_data() -> None:
     assert guarded(1.8, calibrated=True).fault is None
     assert guarded(0.0, calibrated=True).fault == "unrelated"

@@ -38,6 +38,8 @@ class ValidationGuard:
     Losses are moving averages. If the loss does not fall so far in the first 2,000 steps, as in fine-tuning, there is
     no r, and the slopes are trusted. A constant that is added to the loss, or a factor, changes nothing. What cannot be
     told from these losses: validation samples that are trained on as well (use `letsam.validation.audit`), and too few.
+    For data that may be unlike the training data, such as those with other shares of the classes, `patience` makes the
+    slopes count as 0 while there is no r.
 
     Args:
         low: below it, the validation data count as unrelated, >= 0; 0 tolerates all but a loss that rises. Data that
@@ -45,9 +47,11 @@ class ValidationGuard:
         high: above it, they count as cleaner, > 1. An objective that removes the confidence (`CalibratedLoss`) is made
             for such data, and has no such limit.
         signal: > 0; with more, r is taken later and is more certain, but the network may have begun to memorize.
+        patience: steps, >= 0, after which slopes are trusted only once r has been taken; None: they are trusted before.
 
     Raises:
         ValueError: an argument out of range.
+        TypeError: `patience` is not a whole number.
 
     Example:
         >>> guard = ValidationGuard()
@@ -62,11 +66,12 @@ class ValidationGuard:
         Measured in docs/how-to/radii.md; it is not in arXiv:2408.08222.
     """
 
-    def __init__(self, low: float = 0.1, high: float = 1.6, signal: float = 3.0) -> None:
+    def __init__(self, low: float = 0.1, high: float = 1.6, signal: float = 3.0, patience: int | None = None) -> None:
         self.low, self.signal = checks.not_negative("low", low), checks.positive("signal", signal)
         self.high = checks.number("high", high)
         if not self.high > 1:
             raise ValueError(f"`high` must be > 1, got {high}")
+        self.patience = None if patience is None else checks.whole("patience", patience, 0)
         self.calibrated = self._matches = False
         self.label_noise = ExcessNoise()
         self.start(torch.ones((), dtype=torch.float64))
@@ -114,7 +119,7 @@ class ValidationGuard:
         self.label_noise.observe(step, training_loss, validation_loss, gain, usable)
         if step >= LAST:
             if self._trusted is None:
-                self._trusted = self._tell(self.ratio)
+                self._trusted = self._tell(self.ratio, step)
             return self._trusted
         self._trusted = None
         updates, variance, ratio = self._values[0] + 1, self._values[5], self.ratio
@@ -131,10 +136,11 @@ class ValidationGuard:
         ratio = torch.where(due, validation / training, ratio)
         seen = torch.stack([updates, *starts.unbind(), *averages.unbind(), variance, ratio])
         self._proposed = torch.where(usable, seen, self._values)
-        return self._tell(ratio)
+        return self._tell(ratio, step)
 
-    def _tell(self, ratio: Tensor) -> Tensor:
-        wrong = ratio < self.low  # False for NaN
+    def _tell(self, ratio: Tensor, step: int) -> Tensor:
+        waits = self.patience is None or step < self.patience
+        wrong = ratio < self.low if waits else ~(ratio >= self.low)  # they differ for NaN
         if not self.calibrated:
             cleaner = ratio > self.high
             wrong = wrong | (cleaner & (self.label_noise.known == 0) if self._matches else cleaner)

@@ -34,12 +34,30 @@ def targets_of(dataset: Dataset[Any]) -> Tensor:
         >>> targets_of(Subset(data, [3, 1]))
         tensor([2, 0])
     """
+    found = _targets(dataset, load=True)
+    assert found is not None
+    return found
+
+
+def known_targets(dataset: Dataset[Any]) -> Tensor | None:
+    """What `targets_of` returns; None where it would have to load all samples.
+
+    Example:
+        >>> known_targets(TensorDataset(torch.zeros(2, 1), torch.tensor([1, 0])))
+        tensor([1, 0])
+    """
+    return _targets(dataset, load=False)
+
+
+def _targets(dataset: Dataset[Any], load: bool) -> Tensor | None:
     if type(dataset) is TensorDataset:
         return dataset.tensors[1]
     if isinstance(dataset, Subset):
-        return targets_of(dataset.dataset)[torch.as_tensor(dataset.indices, dtype=torch.long)]
+        whole = _targets(dataset.dataset, load)
+        return None if whole is None else whole[torch.as_tensor(dataset.indices, dtype=torch.long)]
     if isinstance(dataset, ConcatDataset):
-        return torch.cat([targets_of(part) for part in dataset.datasets])
+        parts = [_targets(part, load) for part in dataset.datasets]
+        return None if any(part is None for part in parts) else torch.cat([part for part in parts if part is not None])
     samples = cast(Any, dataset)
     transform = getattr(samples, "target_transform", None)  # in torchvision's data sets: changes the targets of samples
     if transform is None:
@@ -53,8 +71,8 @@ def targets_of(dataset: Dataset[Any]) -> Tensor:
     try:
         found = _READ.get(dataset)
     except TypeError:  # it has no hash
-        return _read(samples)
-    if found is None:
+        return _read(samples) if load else None
+    if found is None and load:
         found = _READ[dataset] = _read(samples)
     return found
 

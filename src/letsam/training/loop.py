@@ -33,6 +33,7 @@ from letsam.training.config import TrialConfig
 from letsam.training.devices import gathered, scattered, sharded
 from letsam.training.evaluation import check_scalar, evaluate_on
 from letsam.training.feed import Batches, Feed
+from letsam.training.held_out_loss import held_out_loss, wait_for_proof
 from letsam.training.methods import Method, PlannedRun
 from letsam.training.predictions import Finished, OutputCollector
 from letsam.training.sampling import RANKS, Splits, generator, make_splits
@@ -111,6 +112,11 @@ class Training:
         self.optimizer: Optimizer = method.optimizer(
             base, self.rho_initial, replayed, steps, model=self.model, until=until
         )
+        self.held_out_loss = task.loss
+        if self.learns and splits.validation is not None:
+            self.held_out_loss = held_out_loss(task, splits.train, splits.validation, fabric.device)
+            if self.held_out_loss is not task.loss:
+                wait_for_proof(self.optimizer)
         self.max_grad_norm, self.evaluate_shift = config.max_grad_norm, config.evaluate_shift
         if isinstance(self.optimizer, SharpnessAware):
             self.optimizer.max_grad_norm = self.max_grad_norm
@@ -194,7 +200,9 @@ class Training:
         closure = self._closure(lambda: batch, len(batch), self.method.kind.ascent_share)
         logged = torch.empty(0)
         if isinstance(self.optimizer, SharpnessAware):
-            held_out = self._closure(self._held_out) if self.learns and self.validation is not None else None
+            held_out = None
+            if self.learns and self.validation is not None:
+                held_out = self._closure(self._held_out, loss=self.held_out_loss)
             self.optimizer.step(closure, held_out, grad_scaler=scaler)
             metrics = self.optimizer.metrics
             rho = (metrics["rho"] if self.step < self.climbs else self.optimizer.rho).reshape(-1)
@@ -222,14 +230,22 @@ class Training:
         return [self.feed.held_out(self.step)]
 
     def _closure(
-        self, read: Callable[[], Sequence[tuple[Any, Any]]], count: int = 1, ascent_share: float = 1.0
+        self,
+        read: Callable[[], Sequence[tuple[Any, Any]]],
+        count: int = 1,
+        ascent_share: float = 1.0,
+        loss: Callable[..., Any] | None = None,
     ) -> Closure:
-        """A closure for a pass over `count` micro-batches, and for each of them; they are read when it is called."""
+        """A closure for a pass over `count` micro-batches, and for each of them; they are read when it is called.
+
+        Without a loss, it is the task's.
+        """
+        backward = partial(self._backward, function=loss or self.task.loss)
 
         def run(places: Sequence[int]) -> Tensor:
             self.optimizer.zero_grad()
             batches = read()
-            losses = [self._backward(batches[i], count, last=i == places[-1]) for i in places]
+            losses = [backward(batches[i], count, last=i == places[-1]) for i in places]
             self.passes += len(places) / count
             return losses[0] if count == 1 else torch.stack(losses).sum() / count
 
@@ -240,20 +256,18 @@ class Training:
             total = samples_in(batches[0]) if count == 1 else count
             chosen = chosen_of(total, ascent_share)
             batches = [first_samples(batches[0], total, chosen)] if count == 1 else batches[:chosen]
-            losses = [self._backward(one, len(batches), last=one is batches[-1]) for one in batches]
+            losses = [backward(one, len(batches), last=one is batches[-1]) for one in batches]
             self.passes += chosen / total
             return losses[0] if count == 1 else torch.stack(losses).sum() / len(losses)
 
         parts = [partial(run, [i]) for i in range(count)]
         return InParts(partial(run, range(count)), parts, None if ascent_share == 1 else ascend)
 
-    def _backward(self, batch: tuple[Any, Any], parts: int, *, last: bool) -> Tensor:
+    def _backward(self, batch: tuple[Any, Any], parts: int, *, last: bool, function: Callable[..., Any]) -> Tensor:
         """Forward and backward pass of one of the `parts` of a batch; with the last, ranks average their gradients."""
         inputs, targets = batch
         with self.fabric.no_backward_sync(self.model, enabled=not last):
-            loss = called(
-                "loss", of_outputs, self.task.loss, called("model", model_outputs, self.model, inputs), targets
-            )
+            loss = called("loss", of_outputs, function, called("model", model_outputs, self.model, inputs), targets)
             check_scalar("loss", loss)
             if not loss.requires_grad:
                 raise ValueError("`loss` must depend on the model's outputs, got a tensor that leaves no gradients")

@@ -4,11 +4,13 @@
 - `rotation`: `RotatingFolds`
 - `release`: `ReleaseSampler`, which gives held-out samples back to the training
 - `drift`: `shifted`, validation data as they may arrive in operation
+- `class_shares`: `class_shift`, for validation data with other shares of the classes
 - `auditing`: `audit`, what is wrong with validation data
 - `split`, `holding_out`: the splits of the built-in training loop
 """
 
 from letsam.validation.auditing import Audit, AuditFinding, audit
+from letsam.validation.class_shares import class_shift
 from letsam.validation.drift import Mixture, ShiftedDataset, available_shifts, shifted
 from letsam.validation.holding_out import held_out_split, strata_of
 from letsam.validation.release import ReleaseSampler
@@ -27,6 +29,7 @@ __all__ = [
     "Turn",
     "audit",
     "available_shifts",
+    "class_shift",
     "held_out_split",
     "shifted",
     "split",

@@ -1,0 +1,77 @@
+"""The loss of the validation passes of a learned radius."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from letsam import LogAdam, SharpnessAware
+from letsam.step.calibration import random_labels
+from letsam.tasks import Task
+from letsam.tasks.label_noise import known_targets
+from letsam.tasks.model_outputs import of_outputs
+from letsam.validation import class_shift
+
+PATIENCE = 100  # see `ValidationGuard`
+
+
+class AdjustedLoss:
+    """loss(outputs + b, targets), for validation data with other shares of the classes; see `class_shift`.
+
+    Args:
+        loss: a cross-entropy.
+        shift: b, one number for each output.
+    """
+
+    def __init__(self, loss: Callable[..., Any], shift: Tensor) -> None:
+        self.loss, self.shift = loss, shift
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Any:
+        """The loss of the adjusted outputs."""
+        return self.loss(outputs + self.shift.to(outputs), targets)
+
+
+def held_out_loss(task: Task, train: Dataset[Any], validation: Dataset[Any], device: torch.device) -> Any:
+    """The task's own loss; adjusted where it is a cross-entropy and the shares of the classes differ.
+
+    Labels that are known without loading all samples are compared.
+
+    Args:
+        task: it has the loss.
+        train: what is trained on.
+        validation: what the radius is learned from.
+        device: of the model.
+    """
+    if task.kind != "classification":
+        return task.loss
+    labels = [known_targets(dataset) for dataset in (train, validation)]
+    known = [one for one in labels if one is not None and not one.is_floating_point() and one.ndim == 1]
+    if len(known) < len(labels) or any(int(one.min()) < 0 for one in known):
+        return task.loss
+    shift = class_shift(*known)
+    if not shift.any() or not _is_cross_entropy(task.loss, len(shift), device):
+        return task.loss
+    return AdjustedLoss(task.loss, shift.to(device))
+
+
+def wait_for_proof(optimizer: object) -> None:
+    """Let the guard of a learned radius distrust slopes that are not shown to be related to the training data."""
+    rule = getattr(optimizer.radius, "rule", None) if isinstance(optimizer, SharpnessAware) else None
+    if isinstance(rule, LogAdam) and rule.guard is not None and rule.guard.patience is None:
+        rule.guard.patience = PATIENCE
+
+
+def _is_cross_entropy(loss: Callable[..., Any], classes: int, device: torch.device) -> bool:
+    """Whether the gradient at some outputs is that of a cross-entropy of so many classes."""
+    labels = torch.arange(classes, device=device)
+    outputs = torch.linspace(0, classes, classes * classes, device=device).sin().view(classes, classes).requires_grad_()
+    try:
+        with torch.enable_grad():
+            (gradient,) = torch.autograd.grad(of_outputs(loss, outputs, labels), outputs)
+    except Exception:  # a loss of the user, which may need anything else
+        return False
+    return bool(random_labels(gradient, outputs).ne(0).any(-1).all())
