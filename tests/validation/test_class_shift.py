@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from letsam import SharpnessAware
+from letsam import LearnedRadius, Objective, SharpnessAware
 from letsam.tasks import Task, load_task, targets_of
 from letsam.tasks.label_noise import known_targets
 from letsam.training.config import TrialConfig
@@ -105,10 +105,17 @@ def patience(run: Training) -> int | None:
     return run.optimizer.radius.rule.guard.patience  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def objective(run: Training) -> Objective:
+    assert isinstance(run.optimizer, SharpnessAware)
+    assert isinstance(run.optimizer.radius, LearnedRadius)
+    return run.optimizer.radius.objective
+
+
 def test_other_shares_are_adjusted_for() -> None:
     run = training()
     assert isinstance(run.held_out_loss, AdjustedLoss)
     assert patience(run) == PATIENCE
+    assert not objective(run).matches_labels
     assert run.validation is not None
     shift = class_shift(targets_of(run.train.dataset), targets_of(run.validation.dataset))
     assert torch.equal(run.held_out_loss.shift, shift)
@@ -143,6 +150,7 @@ def test_with_equal_shares_nothing_changes(shift: str | None) -> None:
     run = training(shift)
     assert run.held_out_loss is run.task.loss
     assert patience(run) is None
+    assert objective(run).matches_labels
 
 
 def hinge(outputs: Tensor, labels: Tensor) -> Tensor:

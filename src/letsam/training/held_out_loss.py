@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from letsam import LogAdam, SharpnessAware
+from letsam import LearnedRadius, LogAdam, SharpnessAware
 from letsam.step.calibration import random_labels
 from letsam.tasks import Task
 from letsam.tasks.label_noise import known_targets
@@ -58,9 +58,17 @@ def held_out_loss(task: Task, train: Dataset[Any], validation: Dataset[Any], dev
     return AdjustedLoss(task.loss, shift.to(device))
 
 
-def wait_for_proof(optimizer: object) -> None:
-    """Let the guard of a learned radius distrust slopes that are not shown to be related to the training data."""
-    rule = getattr(optimizer.radius, "rule", None) if isinstance(optimizer, SharpnessAware) else None
+def adapt(optimizer: object) -> None:
+    """Make a learned radius ready for an `AdjustedLoss`.
+
+    The guard distrusts slopes that are not shown to be related to the training data. How many labels are wrong is not
+    told: the gradient at the outputs of the network is not that of a cross-entropy of them.
+    """
+    radius = optimizer.radius if isinstance(optimizer, SharpnessAware) else None
+    if not isinstance(radius, LearnedRadius):
+        return
+    radius.objective.matches_labels = False
+    rule = radius.rule
     if isinstance(rule, LogAdam) and rule.guard is not None and rule.guard.patience is None:
         rule.guard.patience = PATIENCE
 

@@ -33,7 +33,7 @@ from letsam.training.config import TrialConfig
 from letsam.training.devices import gathered, scattered, sharded
 from letsam.training.evaluation import check_scalar, evaluate_on
 from letsam.training.feed import Batches, Feed
-from letsam.training.held_out_loss import held_out_loss, wait_for_proof
+from letsam.training.held_out_loss import adapt, held_out_loss
 from letsam.training.methods import Method, PlannedRun
 from letsam.training.predictions import Finished, OutputCollector
 from letsam.training.sampling import RANKS, Splits, generator, make_splits
@@ -116,7 +116,7 @@ class Training:
         if self.learns and splits.validation is not None:
             self.held_out_loss = held_out_loss(task, splits.train, splits.validation, fabric.device)
             if self.held_out_loss is not task.loss:
-                wait_for_proof(self.optimizer)
+                adapt(self.optimizer)
         self.max_grad_norm, self.evaluate_shift = config.max_grad_norm, config.evaluate_shift
         if isinstance(self.optimizer, SharpnessAware):
             self.optimizer.max_grad_norm = self.max_grad_norm
