@@ -82,7 +82,9 @@ def _untuned_methods(kind: str, found: list[Measured]) -> Iterable[str]:
     """The methods that have one number, and those that learn or search it, in the order of the suite."""
     kinds = {"sgd", kind, f"lets-{kind}", f"lets-paper-{kind}", f"optuna-{kind}", *SCHEDULES[kind].values()}
     names = [record.method for one in found for record in one.records]
-    return dict.fromkeys(name for name in names if name.split(":")[0] in kinds)
+    return dict.fromkeys(
+        name for name in names if name.split(":")[0] in kinds and name.partition("@")[2] in ("", RELEASED)
+    )
 
 
 def _differences(name: str, side: list[tuple[Measured, Means]]) -> list[float]:
