@@ -180,6 +180,27 @@ def test_weights_of_classes_and_sums_are_cross_entropies(weight: Tensor | None) 
     assert isinstance(held_out_loss(one, one.train, few, CPU), AdjustedLoss)
 
 
+def test_further_outputs_of_the_network_stay_as_they_are() -> None:
+    outputs, labels = torch.randn(6, 5, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2] * 2)
+    shift = torch.tensor([1.0, 0.0, -2.0])
+    expected = cross_entropy(outputs + torch.tensor([1.0, 0.0, -2.0, 0.0, 0.0]), labels)
+    assert torch.equal(AdjustedLoss(cross_entropy, shift)(outputs, labels), expected)
+
+
+def test_a_loss_of_many_classes_is_tried_on_a_few_outputs() -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def loss(outputs: Tensor, labels: Tensor) -> Tensor:
+        seen.append(tuple(outputs.shape))
+        return cross_entropy(outputs, labels)
+
+    one = task(loss)
+    labels = [torch.arange(3000).repeat(2), torch.arange(30).repeat(200)]
+    train, few = (TensorDataset(torch.zeros(len(found), 1), found) for found in labels)
+    assert isinstance(held_out_loss(one, train, few, CPU), AdjustedLoss)
+    assert seen == [(16, 3000)]
+
+
 class Stream(Dataset[Any]):
     """A data set whose labels are in its samples alone."""
 

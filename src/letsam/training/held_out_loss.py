@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
 from letsam import LearnedRadius, LogAdam, SharpnessAware
@@ -17,6 +18,7 @@ from letsam.tasks.model_outputs import of_outputs
 from letsam.validation import class_shift
 
 PATIENCE = 100  # see `ValidationGuard`
+ROWS = 16  # outputs, at most, at which a loss is tried
 
 
 class AdjustedLoss:
@@ -24,7 +26,7 @@ class AdjustedLoss:
 
     Args:
         loss: a cross-entropy.
-        shift: b, one number for each output.
+        shift: b, one number for each class; further outputs of the network stay as they are.
     """
 
     def __init__(self, loss: Callable[..., Any], shift: Tensor) -> None:
@@ -32,7 +34,8 @@ class AdjustedLoss:
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Any:
         """The loss of the adjusted outputs."""
-        return self.loss(outputs + self.shift.to(outputs), targets)
+        further = outputs.shape[-1] - len(self.shift)
+        return self.loss(outputs + pad(self.shift.to(outputs), (0, further)), targets)
 
 
 def held_out_loss(task: Task, train: Dataset[Any], validation: Dataset[Any], device: torch.device) -> Any:
@@ -75,8 +78,8 @@ def adapt(optimizer: object) -> None:
 
 def _is_cross_entropy(loss: Callable[..., Any], classes: int, device: torch.device) -> bool:
     """Whether the gradient at some outputs is that of a cross-entropy of so many classes."""
-    labels = torch.arange(classes, device=device)
-    outputs = torch.linspace(0, classes, classes * classes, device=device).sin().view(classes, classes).requires_grad_()
+    labels = torch.arange(min(classes, ROWS), device=device)
+    outputs = torch.linspace(0, classes, len(labels) * classes, device=device).sin().view(-1, classes).requires_grad_()
     try:
         with torch.enable_grad():
             (gradient,) = torch.autograd.grad(of_outputs(loss, outputs, labels), outputs)
