@@ -127,7 +127,6 @@ class Change:
 
     title: str  # of its column
     radius: Callable[..., LearnedRadius]
-    burn_in: int = BURN_IN
 
 
 CHANGES = {
@@ -135,7 +134,7 @@ CHANGES = {
     "lets-sam-slopes-alone": Change("slopes, no prior", rule(prior=None)),
     "lets-sam-one-weight": Change("one weight, 0.1", rule(prior=Prior(weight=0.1))),
     "lets-sam-no-limit": Change("no limit by curvature", rule(prior=Prior(rise=None))),
-    "lets-sam-no-burn-in": Change("no burn-in", rule(burn_in=0), burn_in=0),
+    "lets-sam-no-burn-in": Change("no burn-in", rule(burn_in=0)),
     "lets-sam-calibrated": Change("calibrated loss", partial(LearnedRadius, objective=CalibratedLoss())),
     "lets-sam-gap": Change("one-sided gap", partial(LearnedRadius, objective=OneSidedGap())),
     "lets-sam-then-prior": Change("then the prior", ThenPrior),
@@ -144,4 +143,5 @@ CHANGES = {
 }
 """By the names of their methods. Of the last four, two are about what follows the release."""
 for _name, _change in CHANGES.items():  # so that their names are those of methods, in worker processes too
-    register(_name, Kind(f"SAM, learned radius: {_change.title}", SAM, _change.radius, burn_in=_change.burn_in))
+    _burn_in = _change.radius(0.1).rule.burn_in
+    register(_name, Kind(f"SAM, learned radius: {_change.title}", SAM, _change.radius, burn_in=_burn_in))

@@ -12,16 +12,14 @@ Reference:
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.harness.training import Decay, begun
+from benchmarks.harness.training import Decay, begun, trained
 from letsam import SAM
 from letsam.radius import Radius, ScheduledRadius
 from letsam.results import Run
 from letsam.tasks import Task
-from letsam.training.loop import Training
 from letsam.training.methods import Kind, register
 
 SHARE = 0.3  # of the steps, at the end of a run
@@ -75,20 +73,10 @@ def late_runs(task: Task, peer: str, radii: Sequence[str], seed: int, **options:
 
     The passes and the seconds of a run are those of all its steps.
     """
-    decay = DECAYS.get(peer)
-
-    def made(rho: str) -> Training:
-        return begun(task, f"{peer}:{rho}", seed, decay=decay, **options)
-
-    base = made(radii[0])
+    options["decay"] = DECAYS.get(peer)
+    base = begun(task, f"{peer}:{radii[0]}", seed, **options)
     first = beginning(base.epochs * base.steps_per_epoch)
     while base.step < first:
         base.advance(first - base.step)
-    state, found = base.state_dict(), list[Run]()
-    for rho in radii:
-        training = made(rho)
-        training.load_state_dict(copy.deepcopy(state))
-        while not training.finished:
-            training.advance()
-        found.append(training.result())
-    return found
+    state = base.state_dict()
+    return [trained(task, f"{peer}:{rho}", seed, state=state, **options).result() for rho in radii]

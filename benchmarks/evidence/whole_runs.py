@@ -5,7 +5,6 @@ Each takes a task, a seed and the options of `TrialConfig`, and returns runs und
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 import statistics
@@ -57,8 +56,7 @@ def _arm(
     task: Task, method: str, seed: int, options: dict[str, Any], state: dict[str, Any], factor: float, steps: int
 ) -> tuple[list[float], float]:
     """The metric on the held-out samples after so many steps with a changed radius that stays; and the passes."""
-    arm = begun(task, method, seed, **options)
-    arm.load_state_dict(copy.deepcopy(state))
+    arm = begun(task, method, seed, state=state, **options)
     change_radius(arm, factor)
     assert isinstance(arm.optimizer, SharpnessAware)
     arm.optimizer.radius._times.until = 0  # pyright: ignore[reportAttributeAccessIssue]

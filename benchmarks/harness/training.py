@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -36,12 +37,14 @@ def begun(
     device: str = "cpu",
     splits: Callable[[TrialConfig], Splits] | None = None,
     decay: Decay | None = None,
+    state: dict[str, Any] | None = None,
     **options: Any,
 ) -> Training:
     """A training before its first step; `searched` has learned the radius that it replays on all data.
 
-    `splits` makes other splits than the trial's own. `decay` is a learning rate in place of the trial's cosine. The
-    options are those of `TrialConfig`. A method that does not fit the model raises a ValueError.
+    With `state`, that of a training whose method may have another radius, it goes on from there. `splits` makes other
+    splits than the trial's own. `decay` is a learning rate in place of the trial's cosine. The options are those of
+    `TrialConfig`. A method that does not fit the model raises a ValueError.
     """
     parsed = Method.parse(method)
     config = TrialConfig(task=task.name, methods=(parsed,), seeds=(seed,), **options)
@@ -50,6 +53,8 @@ def begun(
     if decay is not None:
         of_step = functools.partial(decay, steps=training.epochs * training.steps_per_epoch)
         training.scheduler.lr_lambdas = [of_step] * len(training.scheduler.lr_lambdas)
+    if state is not None:
+        training.load_state_dict(copy.deepcopy(state))
     return training
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.evidence import late_peers, late_table
+from benchmarks.evidence import late_table
 from benchmarks.evidence.benchmark import Evidence
 from benchmarks.evidence.late_peers import DECAYS, TITLES, LateRadius, decayed_late, late_runs
 from benchmarks.evidence.suite import LATE_GRID
@@ -74,7 +74,7 @@ def test_temperon_alone_has_a_learning_rate_of_its_own(monkeypatch: pytest.Monke
         rates[str(names[1])] = [training.scheduler.lr_lambdas[0](step) for step in range(30)]
         return training
 
-    monkeypatch.setattr(late_peers, "begun", seen)
+    monkeypatch.setattr("benchmarks.harness.training.begun", seen)
     for method in ("sam-late:0.1", "temperon:0.1"):
         evidence.measure(evidence.unit(SHORT, "late", method, 0))
     cosine = [0.5 * (1 + math.cos(math.pi * step / 30)) for step in range(30)]
