@@ -11,6 +11,7 @@ from report_cases import make_run, trial
 
 pytest.importorskip("rich.console")
 
+from letsam.decision import decide
 from letsam.reports.table import table_rows
 from letsam.reports.verdict import Verdict, missing_runs, verdict
 
@@ -45,9 +46,11 @@ def test_a_difference_that_may_be_chance_is_hedged(five):
 
 def test_bounds_that_say_nothing_are_left_out():
     found = verdict(trial({"sgd": [0.70, 0.71, 0.72], "lets-sam": [0.30, 0.71, 0.99]}))
-    assert "no clear difference from sgd" in found.comparisons[0][1]
-    assert "which 3 seeds are too few to bound" in found.comparisons[0][1]
-    assert "true value" not in found.comparisons[0][1]
+    assert found.comparisons[0][1] == (
+        "-4.33 points against sgd, at 3.00 times its gradient passes (3 seeds are too few to bound the true value)."
+    )
+    assert "Its lead over lets-sam cannot be bounded with 3 seeds." in found.headline
+    assert "not clearly" not in found.headline
 
 
 def test_many_pairs_are_said_to_need_stronger_evidence(five):
@@ -129,6 +132,55 @@ def test_more_methods_and_more_looks_need_stronger_evidence():
     looks = [{"baseline": "sgd", "candidates": ["lets-sam"], "seeds": seeds} for seeds in (3, 4)]
     width = [_bounds_of(verdict(dataclasses.replace(trial(close), decision={"looks": looks[:n]}))) for n in (0, 1)]
     assert width[0] < width[1]
+
+
+MANY = {
+    "sgd": [0.68, 0.70, 0.69],
+    **{f"sam:{number}": [0.90 + number / 1000, 0.91, 0.93] for number in range(10)},
+    "lets-sam": [0.94, 0.93, 0.95],
+    "lets-asam": [0.93, 0.95, 0.94],
+}
+
+
+def decided(rows, **options):
+    results = trial(rows)
+    return dataclasses.replace(results, decision=decide(results, **options).as_json())
+
+
+def test_the_verdict_and_the_sentences_agree():
+    """With 78 pairs, a lead of 25 points is not clear over 3 seeds; the verdict compares with the base optimizer."""
+    alone = verdict(trial(MANY))
+    assert "(3 seeds are too few to bound the true value)" in alone.comparisons[0][1].split(";")[1]
+    assert "Its lead over sgd, sam:0, " in alone.headline
+    assert "cannot be bounded with 3 seeds." in alone.headline
+    results = decided(MANY)
+    assert results.decision["verdict"] == "go"
+    found = verdict(results)
+    assert [sentence.split("; ")[1] for _, sentence in found.comparisons] == [
+        "25.00 points better than sgd, at 3.00 times its gradient passes."
+    ] * 2
+    assert "sgd" not in found.headline
+    assert any(
+        caveat.endswith("The comparisons in the verdict above are not part of this.") for caveat in found.caveats
+    )
+    assert not any("in the verdict above" in caveat for caveat in alone.caveats)
+
+
+def test_a_verdict_against_the_learned_radius_agrees_as_well():
+    rows = {**MANY, "sgd": [0.99, 0.98, 1.0], "lets-asam": [0.94, 0.93, 0.951]}
+    found = verdict(decided(rows))
+    assert "sgd reached the highest" in found.headline
+    assert not re.search(r"lets-a?sam", found.headline)  # it is clearly ahead of both
+    assert found.comparisons[0][1].split("; ")[1].startswith("5.00 points worse than sgd")
+
+
+def test_a_verdict_on_other_methods_or_fewer_seeds_changes_no_sentence():
+    plain = verdict(trial(MANY)).comparisons
+    assert verdict(decided(MANY, baseline="sam:0")).comparisons[1] == plain[1]
+    more = trial({method: [*scores, scores[1]] for method, scores in MANY.items()})
+    earlier = dataclasses.replace(more, decision=decided(MANY).decision)
+    looks = {"looks": earlier.decision["looks"]}
+    assert verdict(earlier) == verdict(dataclasses.replace(more, decision=looks))
 
 
 def test_one_seed_allows_no_claim():

@@ -2,8 +2,9 @@
 
 The verdict on two of them, `letsam.decision`, is above these sentences on the page. Here, any two methods are compared
 over the seeds that both have finished. A difference is called clear only if the bounds of the true difference are on
-one side of 0. The probability that any such statement of the page is wrong is at most 5 %: the error rate is shared by
-all pairs of methods, and by all looks at the trial.
+one side of 0. The pairs that the verdict is about have its bounds over seeds, so that both say the same. All others
+share another 5 %, over all pairs of methods and all looks at the trial: the probability that any statement about them
+is wrong.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from letsam.decision import FEWEST_SEEDS, LEVEL, Noise, bounds, critical_values, earlier_looks, paired
+from letsam.decision import FEWEST_SEEDS, LEVEL, Decision, Noise, bounds, critical_values, earlier_looks, paired
 from letsam.languages import gettext, list_text, ngettext, sentences
 from letsam.reports.metric_text import MetricScale, metric_name, metric_scale
 from letsam.reports.recorded_sentences import chosen_text, radius_text
@@ -23,7 +24,7 @@ from letsam.results.metric_units import POINTS, unit_text
 __all__ = ["Verdict", "missing_runs", "radius_notes", "skipped_steps_note", "verdict"]
 
 WIDE = 40.0
-"""Points of a percentage. Wider bounds say nothing, and look like a mistake."""
+"""Points of a percentage. Wider bounds are not shown: they say only that there are too few seeds."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,14 @@ class _Difference:
         lower: of the true difference; NaN with fewer than three seeds.
         upper: of the true difference; NaN with fewer than three seeds.
         seeds: number of shared seeds.
+        widest: the largest distance of two bounds that say anything.
     """
 
     gain: float
     lower: float
     upper: float
     seeds: int
+    widest: float
 
     @property
     def judged(self) -> bool:
@@ -65,6 +68,11 @@ class _Difference:
     @property
     def clear(self) -> bool:
         return self.judged and (self.lower > 0 or self.upper < 0)
+
+    @property
+    def wide(self) -> bool:
+        """Whether the bounds are too far apart to say anything."""
+        return self.judged and not self.clear and self.upper - self.lower > self.widest
 
 
 def verdict(results: Results) -> Verdict:
@@ -166,7 +174,8 @@ def _leads(results: Results, best: str, others: Sequence[str]) -> list[str]:
     """Over which of the other methods the lead of the best one is clear, and over which it is not."""
     differences = {other: _difference(results, best, other) for other in others}
     judged = [m for m in others if differences[m].judged]
-    level = [m for m in judged if not differences[m].clear]
+    wide = [m for m in judged if differences[m].wide]
+    level = [m for m in judged if not differences[m].clear and m not in wide]
     unjudged = [m for m in others if not differences[m].judged]
     texts: list[str] = []
     if level:
@@ -178,10 +187,16 @@ def _leads(results: Results, best: str, others: Sequence[str]) -> list[str]:
                 seeds=seeds,
             )
         )
-    elif len(judged) == len(others) > 1:
-        texts.append(gettext("Its lead over each of the others is larger than chance explains."))
-    elif judged:
-        texts.append(gettext("Its lead over {methods} is larger than chance explains.", methods=list_text(judged)))
+    if wide:
+        seeds = _seeds(differences[wide[0]].seeds)
+        texts.append(
+            gettext("Its lead over {methods} cannot be bounded with {seeds}.", methods=list_text(wide), seeds=seeds)
+        )
+    if not (level or wide):
+        if len(judged) == len(others) > 1:
+            texts.append(gettext("Its lead over each of the others is larger than chance explains."))
+        elif judged:
+            texts.append(gettext("Its lead over {methods} is larger than chance explains.", methods=list_text(judged)))
     if unjudged:
         texts.append(
             gettext(
@@ -250,10 +265,8 @@ def _compared(results: Results, row: Summary, rival: Summary, name: str) -> str:
     seeds = _seeds(difference.seeds)
     if not difference.judged:
         return gettext("{mean} against {rival} ({seeds} only, so it may be chance)", seeds=seeds, **about)
-    if points and high - low > WIDE:
-        return gettext(
-            "no clear difference from {rival} ({mean}, which {seeds} are too few to bound)", seeds=seeds, **about
-        )
+    if difference.wide:
+        return gettext("{mean} against {rival} ({seeds} are too few to bound the true value)", seeds=seeds, **about)
     return gettext(
         "no clear difference from {rival} ({mean}, true value between {low} and {high})",
         low=f"{low:+.{scale.digits}f}",
@@ -286,7 +299,12 @@ def _caveats(results: Results, summaries: Sequence[Summary]) -> tuple[str, ...]:
         )
     if results.lower_is_better:
         caveats.append(gettext("A lower {metric} is better.", metric=metric))
-    caveats += [*_model_note(results), *_continued_note(results), *_search_note(results), *_limits(summaries)]
+    caveats += [
+        *_model_note(results),
+        *_continued_note(results),
+        *_search_note(results),
+        *_limits(summaries, results.decision is not None),
+    ]
     return tuple(caveats)
 
 
@@ -347,7 +365,7 @@ def _search_note(results: Results) -> list[str]:
     ]
 
 
-def _limits(summaries: Sequence[Summary]) -> list[str]:
+def _limits(summaries: Sequence[Summary], *, decided: bool) -> list[str]:
     """What such numbers can say at all."""
     texts: list[str] = []
     count = len(summaries)
@@ -363,6 +381,7 @@ def _limits(summaries: Sequence[Summary]) -> list[str]:
                     "{level} %, if the differences between runs are roughly normal.",
                     level=f"{100 * LEVEL:g}",
                 ),
+                gettext("The comparisons in the verdict above are not part of this.") if decided else "",
             )
         )
     if count > 2:
@@ -398,17 +417,47 @@ def _model_note(results: Results) -> list[str]:
 def _difference(results: Results, method: str, rival: str) -> _Difference:
     pairs = paired(results, method, rival)
     seeds = len(pairs.gains)
+    widest = WIDE if metric_scale(results).factor != 1 else math.inf
     if pairs.diverged or pairs.baseline_diverged:
-        return _Difference(math.nan, math.nan, math.nan, seeds + len(pairs.diverged) + len(pairs.baseline_diverged))
+        seeds += len(pairs.diverged) + len(pairs.baseline_diverged)
+        return _Difference(math.nan, math.nan, math.nan, seeds, widest)
     if not seeds:
-        return _Difference(math.nan, math.nan, math.nan, 0)
+        return _Difference(math.nan, math.nan, math.nan, 0, widest)
     gain, spread = finite_mean(pairs.gains), finite_spread(pairs.gains)
     if seeds < FEWEST_SEEDS or not math.isfinite(spread):
-        return _Difference(gain, math.nan, math.nan, seeds)
+        return _Difference(gain, math.nan, math.nan, seeds, widest)
+    low, high = _decided(results, method, rival, pairs.gains) or bounds(
+        pairs.gains, _shared(results, seeds), Noise(spread)
+    )
+    return _Difference(gain, low, high, seeds, widest)
+
+
+def _decided(results: Results, method: str, rival: str, gains: Sequence[float]) -> tuple[float, float] | None:
+    """The bounds of the verdict, if it is about these two methods and these seeds.
+
+    Those of the candidates that were not chosen are over the seeds alone.
+    """
+    if results.decision is None or "critical" not in results.decision:
+        return None
+    decision = Decision.from_json(results.decision)
+    if method == decision.baseline:
+        found = _decided(results, rival, method, [-gain for gain in gains])
+        return None if found is None else (-found[1], -found[0])
+    if rival != decision.baseline or decision.seeds != len(gains) or decision.critical is None:
+        return None
+    if method == decision.candidate and decision.lower is not None and decision.upper is not None:
+        return decision.lower, decision.upper
+    looks = [look for look in decision.looks if look.baseline == rival and look.seeds == len(gains)]
+    if any({method, decision.candidate} <= set(look.candidates) for look in looks):
+        return bounds(gains, decision.critical, Noise(finite_spread(gains)))
+    return None
+
+
+def _shared(results: Results, seeds: int) -> float:
+    """The critical value with the error rate that all pairs of methods share."""
     looks = {look.seeds for look in earlier_looks(results.decision) if FEWEST_SEEDS <= look.seeds < seeds}
     pairs_of_methods = len(results.methods) * (len(results.methods) - 1)
-    critical = critical_values((*sorted(looks), seeds), LEVEL / pairs_of_methods)[-1]
-    return _Difference(gain, *bounds(pairs.gains, critical, Noise(spread)), seeds)
+    return critical_values((*sorted(looks), seeds), LEVEL / pairs_of_methods)[-1]
 
 
 def _seeds(count: int) -> str:
