@@ -153,9 +153,8 @@ def test_the_verdict_and_the_sentences_agree():
     assert "(3 seeds are too few to bound the true value)" in alone.comparisons[0][1].split(";")[1]
     assert "Its lead over sgd, sam:0, " in alone.headline
     assert "cannot be bounded with 3 seeds." in alone.headline
-    results = decided(MANY)
-    assert results.decision["verdict"] == "go"
-    found = verdict(results)
+    assert decide(trial(MANY)).verdict == "go"
+    found = verdict(decided(MANY))
     assert [sentence.split("; ")[1] for _, sentence in found.comparisons] == [
         "25.00 points better than sgd, at 3.00 times its gradient passes."
     ] * 2
@@ -178,9 +177,9 @@ def test_a_verdict_on_other_methods_or_fewer_seeds_changes_no_sentence():
     plain = verdict(trial(MANY)).comparisons
     assert verdict(decided(MANY, baseline="sam:0")).comparisons[1] == plain[1]
     more = trial({method: [*scores, scores[1]] for method, scores in MANY.items()})
-    earlier = dataclasses.replace(more, decision=decided(MANY).decision)
-    looks = {"looks": earlier.decision["looks"]}
-    assert verdict(earlier) == verdict(dataclasses.replace(more, decision=looks))
+    record = decide(trial(MANY)).as_json()
+    earlier, looks = (dataclasses.replace(more, decision=one) for one in (record, {"looks": record["looks"]}))
+    assert verdict(earlier) == verdict(looks)
 
 
 def test_one_seed_allows_no_claim():

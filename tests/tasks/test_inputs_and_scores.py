@@ -109,6 +109,7 @@ def test_a_score_that_is_no_number() -> None:
     [
         ("score", 3, TypeError, "`score` must be a function or None, got 3"),
         ("collate", "pad", TypeError, "`collate` must be a function or None, got 'pad'"),
+        ("first_samples", 3, TypeError, "`first_samples` must be a function or None, got 3"),
         ("metric_name", " ", ValueError, "`metric_name` must be a non-empty string, got an empty one"),
         ("metric_name", 1, TypeError, "`metric_name` must be a string, got 1"),
         ("evaluations", 0, ValueError, "`evaluations` must be a whole number >= 1, got 0"),

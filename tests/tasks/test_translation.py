@@ -112,6 +112,13 @@ def test_ding_is_translated(dictionary_folder: Path) -> None:
     assert record.metric == "BLEU"
 
 
+def test_a_cheaper_ascent_takes_the_first_sentences(dictionary_folder: Path) -> None:
+    task = load_task("ding-de-en", train_size=150, data_dir=dictionary_folder)
+    quick = finish(start(dataclasses.replace(task, evaluations=1), "sam-quick:0.05", epochs=5)).result()
+    assert not quick.diverged
+    assert quick.gradient_passes == round(10 * (1 + 13 / 64))  # a fifth of 64 sentences, rounded up
+
+
 def test_label_noise_needs_classes_not_sentences(dictionary_folder: Path) -> None:
     task = load_task("ding-de-en", train_size=150, data_dir=dictionary_folder)
     with pytest.raises(
@@ -165,6 +172,22 @@ def test_logits_of_real_tokens_alone_give_the_same_loss() -> None:
     assert len(tokens) < targets.numel()
     for score in (translation.token_loss(0.1), translation.token_accuracy):
         torch.testing.assert_close(score(compact, tokens), score(outputs, targets))
+
+
+def test_the_first_sentences_of_a_batch() -> None:
+    """Without their padding, targets have no row for each sentence."""
+    pairs = [("Das ist so.", "That is so."), ("Das ist gut, ja.", "That is good, yes."), ("Ja, ja.", "Yes.")] * 2
+    tokenizer = translation.joint_vocabulary("t", pairs, 200)
+    rows = translation.token_rows(tokenizer, pairs, max_length=30)
+    sizes = {"width": 16, "inner_width": 16, "layers": 1, "heads": 2, "max_length": 30}
+    torch.manual_seed(0)
+    model = translation.transformer("t", vocab_size=tokenizer.get_vocab_size(), dropout=0.0, **sizes)()
+    whole = translation.unpadded([rows[index] for index in range(6)])
+    for count in (1, 2, 6):
+        inputs, targets = translation.first_sentences(*whole, count)
+        alone, wanted = translation.unpadded([rows[index] for index in range(count)])
+        assert targets.tolist() == wanted.tolist()
+        torch.testing.assert_close(model(inputs), model(alone))
 
 
 def test_iwslt_end_to_end(tmp_path: Path) -> None:

@@ -140,6 +140,12 @@ def test_an_exception_of_the_users_code_says_whose_it_is(what: str, method: str)
     assert isinstance(raised.value.__cause__, KeyError)
 
 
+def test_an_exception_of_the_function_that_cuts_batches() -> None:
+    run = start(training_cases.task(first_samples=fails), "sam-quick")
+    with pytest.raises(TaskError, match=r"^`first_samples` raised KeyError"):
+        run.advance()
+
+
 def test_an_exception_in_the_backward_pass_is_that_of_the_loss() -> None:
     class Broken(torch.autograd.Function):
         @staticmethod

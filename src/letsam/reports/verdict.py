@@ -299,12 +299,8 @@ def _caveats(results: Results, summaries: Sequence[Summary]) -> tuple[str, ...]:
         )
     if results.lower_is_better:
         caveats.append(gettext("A lower {metric} is better.", metric=metric))
-    caveats += [
-        *_model_note(results),
-        *_continued_note(results),
-        *_search_note(results),
-        *_limits(summaries, results.decision is not None),
-    ]
+    caveats += [*_model_note(results), *_continued_note(results), *_search_note(results)]
+    caveats += _limits(summaries, decided=results.decision is not None)
     return tuple(caveats)
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from letsam.tasks.errors import TaskError
 from letsam.tasks.subset import check_train_size
 from letsam.tasks.task import Task
-from letsam.tasks.translation import Pairs, translation_task, unpadded
+from letsam.tasks.translation import Pairs, first_sentences, translation_task, unpadded
 
 DEBIAN_FILE = Path("/usr/share/trans/de-en")
 TEST_SIZE = 500
@@ -73,6 +73,7 @@ def ding_de_en(train_size: int | None = None, data_dir: Path | None = None) -> T
         layers=1,
         max_length=MAX_LENGTH,
         collate=unpadded,
+        first_samples=first_sentences,
         optimizer=_ding_adam,
         epochs=12,
         batch_size=64,

@@ -42,8 +42,9 @@ class Task:
 
     Every sample is an ``(input, target)`` pair, and the model is called as ``model(inputs)`` with a batch of inputs. An
     input is a tensor, or a dict, tuple or list of tensors. ``collate`` makes the batches if samples cannot simply be
-    stacked, as with texts of different lengths. The training loop decays the learning rate of ``optimizer`` (cosine, to
-    0), so the optimizer sets the initial value.
+    stacked, as with texts of different lengths. Methods with a cheaper ascent take the first samples of a batch: where
+    not every tensor of a batch has a row for each sample, ``first_samples`` does it. The training loop decays the
+    learning rate of ``optimizer`` (cosine, to 0), so the optimizer sets the initial value.
 
     The test accuracy in results is the mean of ``metric`` over the samples. For metrics that are not such a mean (BLEU,
     a correlation), ``score`` replaces it. Results show either under the name ``metric_name``. ``metrics`` are computed
@@ -74,6 +75,7 @@ class Task:
     )
     metric_name: str = "accuracy"  # name of `score` if given, else of `metric`
     collate: Callable[[list[Any]], tuple[Any, Any]] | None = None  # samples -> (inputs, targets), as for a DataLoader
+    first_samples: Callable[[Any, Any, int], tuple[Any, Any]] | None = None  # (inputs, targets, n) -> of the first n
     optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] = sgd
     epochs: int = 20
     batch_size: int = 64
@@ -109,7 +111,7 @@ class Task:
         for field in ("loss", "metric", "optimizer"):
             if not callable(getattr(self, field)):
                 raise TypeError(f"`{field}` must be a function, got {_show(getattr(self, field))}")
-        for field in ("score", "collate"):
+        for field in ("score", "collate", "first_samples"):
             if getattr(self, field) is not None and not callable(getattr(self, field)):
                 raise TypeError(f"`{field}` must be a function or None, got {_show(getattr(self, field))}")
         if isinstance(self.optimizer, torch.optim.Optimizer):

@@ -172,6 +172,29 @@ def unpadded(samples: list[Any]) -> tuple[dict[str, Tensor], Tensor]:
     return {**inputs, "decoder_places": places}, targets.flatten()[places]
 
 
+def first_sentences(inputs: dict[str, Tensor], targets: Tensor, count: int) -> tuple[dict[str, Tensor], Tensor]:
+    """The first sentences of a batch that `unpadded` has made.
+
+    Args:
+        inputs: those of the batch.
+        targets: those of the batch, shape ``(tokens,)``.
+        count: how many sentences.
+
+    Returns:
+        Inputs and targets of these sentences.
+
+    Example:
+        >>> inputs = {"decoder_input_ids": torch.zeros(2, 3), "decoder_places": torch.tensor([0, 3, 4])}
+        >>> part, targets = first_sentences(inputs, torch.tensor([7, 8, 9]), 1)
+        >>> part["decoder_places"].tolist(), targets.tolist()
+        ([0], [7])
+    """
+    places = inputs["decoder_places"]
+    tokens = int((places < count * inputs["decoder_input_ids"].shape[1]).sum())
+    rows = {name: value[:count] for name, value in inputs.items() if name != "decoder_places"}
+    return {**rows, "decoder_places": places[:tokens]}, targets[:tokens]
+
+
 class Translator(Network):
     """A Marian model that can compute the logits of a subset of the tokens.
 

@@ -87,6 +87,7 @@ class Training:
         self.validation = self.feed.validation
         batches = self.feed.order(0)
         self._check_divisible(len(batches[0]))
+        self.samples = len(batches[0]) // (fabric.world_size * self.micro_batches)  # of a micro-batch
         self.steps_per_epoch = len(batches)
         steps = self.epochs * self.steps_per_epoch
 
@@ -253,15 +254,21 @@ class Training:
             """On a part of the samples, or of the micro-batches if there are several."""
             self.optimizer.zero_grad()
             batches = list(read())
-            total = samples_in(batches[0]) if count == 1 else count
+            total = self.samples if count == 1 else count
             chosen = chosen_of(total, ascent_share)
-            batches = [first_samples(batches[0], total, chosen)] if count == 1 else batches[:chosen]
+            batches = [self._first_samples(batches[0], chosen)] if count == 1 else batches[:chosen]
             losses = [backward(one, len(batches), last=one is batches[-1]) for one in batches]
             self.passes += chosen / total
             return losses[0] if count == 1 else torch.stack(losses).sum() / len(losses)
 
         parts = [partial(run, [i]) for i in range(count)]
         return InParts(partial(run, range(count)), parts, None if ascent_share == 1 else ascend)
+
+    def _first_samples(self, batch: tuple[Any, Any], chosen: int) -> tuple[Any, Any]:
+        """A batch of the first `chosen` samples of this one."""
+        if self.task.first_samples is not None:
+            return called("first_samples", self.task.first_samples, *batch, chosen)
+        return first_samples(batch, samples_in(batch), chosen)
 
     def _backward(self, batch: tuple[Any, Any], parts: int, *, last: bool, function: Callable[..., Any]) -> Tensor:
         """Forward and backward pass of one of the `parts` of a batch; with the last, ranks average their gradients."""
