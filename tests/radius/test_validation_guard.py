@@ -67,6 +67,7 @@ def test_with_patience_slopes_need_a_proof() -> None:
         for step in (*range(30), 5000):
             found.append(bool(guard.observe(step, loss + 0.01 * step, loss)))
             guard.commit(torch.tensor(True))
+        assert guard.fault == (None if patience is None else "untold")
         return found
 
     assert trusted(None) == [True] * 31
@@ -241,6 +242,25 @@ def test_planted_validation_data_are_found(kind: str, fault: str | None, caplog:
 
     found = [finding for finding in check(optimizer, closure, closure) if finding.code == "doubtful-radius"]
     assert [(finding.severity, finding.message) for finding in found] == [("warning", text)]
+
+
+def test_data_that_may_be_unlike_need_a_proof() -> None:
+    """The network stays as it is, so no loss is seen to fall."""
+    weight = torch.nn.Parameter(torch.ones(2))
+    radius = LearnedRadius(0.5, rule=LogAdam(guard=ValidationGuard(patience=3)))
+    optimizer = SAM(torch.optim.SGD([weight], lr=0.0), radius)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = weight.square().sum()
+        loss.backward()
+        return loss
+
+    for warned in (False, False, False, False, True):  # an update judges the step before it
+        assert (radius_warning(optimizer) is not None) == warned
+        optimizer.step(closure, closure)
+    text = str(radius_warning(optimizer))
+    assert text.startswith("the validation loss has not been seen to fall with the training loss so far")
 
 
 def test_a_radius_at_its_bound() -> None:

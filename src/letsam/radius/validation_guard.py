@@ -20,6 +20,7 @@ LAST = 2000  # the ratio is taken in a step before this one, or not at all
 FAULTS = {
     "unrelated": "does not fall while the training loss does: wrong labels, or data of another task",
     "noisier": "falls far more slowly than the training loss: more wrong labels than in training, or harder samples",
+    "untold": "has not been seen to fall with the training loss so far, so that it may be that of other data",
     "cleaner": "falls far faster than the training loss: fewer wrong labels than in training, or easier samples",
 }
 
@@ -72,7 +73,7 @@ class ValidationGuard:
         if not self.high > 1:
             raise ValueError(f"`high` must be > 1, got {high}")
         self.patience = None if patience is None else checks.whole("patience", patience, 0)
-        self.calibrated = self._matches = False
+        self.calibrated = self._matches = self._waited = False
         self.label_noise = ExcessNoise()
         self.start(torch.ones((), dtype=torch.float64))
 
@@ -114,12 +115,13 @@ class ValidationGuard:
             0-dim bool, or one value per run.
         """
         self.calibrated, self._matches = calibrated, gain is not None
+        self._waited = self.patience is not None and step >= self.patience
         if usable is None:
             usable = self._finite
         self.label_noise.observe(step, training_loss, validation_loss, gain, usable)
         if step >= LAST:
             if self._trusted is None:
-                self._trusted = self._tell(self.ratio, step)
+                self._trusted = self._tell(self.ratio)
             return self._trusted
         self._trusted = None
         updates, variance, ratio = self._values[0] + 1, self._values[5], self.ratio
@@ -136,11 +138,10 @@ class ValidationGuard:
         ratio = torch.where(due, validation / training, ratio)
         seen = torch.stack([updates, *starts.unbind(), *averages.unbind(), variance, ratio])
         self._proposed = torch.where(usable, seen, self._values)
-        return self._tell(ratio, step)
+        return self._tell(ratio)
 
-    def _tell(self, ratio: Tensor, step: int) -> Tensor:
-        waits = self.patience is None or step < self.patience
-        wrong = ratio < self.low if waits else ~(ratio >= self.low)  # they differ for NaN
+    def _tell(self, ratio: Tensor) -> Tensor:
+        wrong = ~(ratio >= self.low) if self._waited else ratio < self.low  # they differ for NaN
         if not self.calibrated:
             cleaner = ratio > self.high
             wrong = wrong | (cleaner & (self.label_noise.known == 0) if self._matches else cleaner)
@@ -153,9 +154,11 @@ class ValidationGuard:
 
     @property
     def fault(self) -> str | None:
-        """What is wrong: "unrelated", "noisier" or "cleaner"; None: nothing that is known. Waits for the device."""
+        """What is wrong, one of `FAULTS`; None: nothing that is known. Waits for the device."""
         for r in map(float, self.ratio.reshape(-1).unbind()):
             if math.isnan(r):
+                if self._waited:
+                    return "untold"
                 continue
             if r < self.low:
                 return "unrelated"

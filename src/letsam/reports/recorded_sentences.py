@@ -23,6 +23,11 @@ _RADIUS_WARNINGS = (
         "harder samples; the radius may be too large: hold out samples of the training data, with their labels"
     ),
     N_(
+        "the validation loss has not been seen to fall with the training loss so far, so that it may be that of other "
+        "data; the radius goes to its prior, and nothing is learned: hold out samples of the training data, with their "
+        "labels"
+    ),
+    N_(
         "the validation loss falls far faster than the training loss: fewer wrong labels than in training, or easier "
         "samples; the radius goes to its prior, and nothing is learned: use `CalibratedLoss`, which is made for such "
         "validation data"
