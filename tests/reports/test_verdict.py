@@ -182,6 +182,28 @@ def test_a_verdict_on_other_methods_or_fewer_seeds_changes_no_sentence():
     assert verdict(earlier) == verdict(looks)
 
 
+def test_a_verdict_on_runs_that_are_gone_changes_no_sentence():
+    """With another number of epochs, the runs are made again, and the last verdict stays until the next one."""
+    old = decide(trial({"sgd": [0.7, 0.71, 0.72], "lets-sam": [0.8, 0.81, 0.82]})).as_json()
+    results = trial({"sgd": [0.81, 0.83, 0.82], "lets-sam": [0.83, 0.81, 0.81]})
+    stale, looks = (dataclasses.replace(results, decision=one) for one in (old, {"looks": old["looks"]}))
+    assert verdict(stale) == verdict(looks)
+
+
+def test_the_best_mean_may_be_behind_on_the_seeds_that_both_have():
+    results = trial({"sam": [0.9, 0.901, 0.899], "sgd": [0.95, 0.951, 0.949, *[0.7] * 7]})
+    headline = verdict(results).headline
+    assert "sam reached the highest mean" in headline
+    assert headline.endswith("On the seeds that both have finished, it is behind sgd.")
+
+
+def test_methods_with_other_numbers_of_seeds_are_told_apart():
+    wave = [0.7, 0.72, 0.71, 0.75, 0.76]
+    headline = verdict(trial({"lets-sam": [0.71, 0.72, 0.71, 0.76, 0.76], "sgd": wave, "sam": wave[:3]})).headline
+    assert "not clearly ahead of sgd: over 5 seeds" in headline
+    assert "not clearly ahead of sam: over 3 seeds" in headline
+
+
 def test_one_seed_allows_no_claim():
     found = verdict(trial({"sgd": [0.7], "sam": [0.8], "lets-sam": [0.9]}))
     assert "lets-sam reached the highest mean test accuracy: 90.00 % (one seed)." in found.headline

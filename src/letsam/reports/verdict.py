@@ -176,23 +176,22 @@ def _leads(results: Results, best: str, others: Sequence[str]) -> list[str]:
     judged = [m for m in others if differences[m].judged]
     wide = [m for m in judged if differences[m].wide]
     level = [m for m in judged if not differences[m].clear and m not in wide]
+    ahead = [m for m in judged if differences[m].clear and differences[m].gain < 0]
     unjudged = [m for m in others if not differences[m].judged]
     texts: list[str] = []
-    if level:
-        seeds = _seeds(differences[level[0]].seeds)
+    if ahead:
+        texts.append(gettext("On the seeds that both have finished, it is behind {methods}.", methods=list_text(ahead)))
+    for seeds, methods in _by_seeds(level, differences):
         texts.append(
             gettext(
                 "It is not clearly ahead of {methods}: over {seeds}, such a difference may be chance.",
-                methods=list_text(level),
+                methods=methods,
                 seeds=seeds,
             )
         )
-    if wide:
-        seeds = _seeds(differences[wide[0]].seeds)
-        texts.append(
-            gettext("Its lead over {methods} cannot be bounded with {seeds}.", methods=list_text(wide), seeds=seeds)
-        )
-    if not (level or wide):
+    for seeds, methods in _by_seeds(wide, differences):
+        texts.append(gettext("Its lead over {methods} cannot be bounded with {seeds}.", methods=methods, seeds=seeds))
+    if not (level or wide or ahead):
         if len(judged) == len(others) > 1:
             texts.append(gettext("Its lead over each of the others is larger than chance explains."))
         elif judged:
@@ -207,6 +206,12 @@ def _leads(results: Results, best: str, others: Sequence[str]) -> list[str]:
             )
         )
     return texts
+
+
+def _by_seeds(methods: Sequence[str], differences: Mapping[str, _Difference]) -> list[tuple[str, str]]:
+    """The methods as a text, those with equally many seeds together: ("3 seeds", "sam and asam")."""
+    counts = sorted({differences[m].seeds for m in methods}, reverse=True)
+    return [(_seeds(n), list_text([m for m in methods if differences[m].seeds == n])) for n in counts]
 
 
 def _comparisons(results: Results, summaries: Sequence[Summary]) -> tuple[tuple[str, str], ...]:
@@ -439,14 +444,20 @@ def _decided(results: Results, method: str, rival: str, gains: Sequence[float]) 
     if method == decision.baseline:
         found = _decided(results, rival, method, [-gain for gain in gains])
         return None if found is None else (-found[1], -found[0])
-    if rival != decision.baseline or decision.seeds != len(gains) or decision.critical is None:
+    if rival != decision.baseline or decision.critical is None or not _is_of(decision, results):
         return None
     if method == decision.candidate and decision.lower is not None and decision.upper is not None:
         return decision.lower, decision.upper
-    looks = [look for look in decision.looks if look.baseline == rival and look.seeds == len(gains)]
+    looks = [look for look in decision.looks if look.baseline == rival and look.seeds == len(gains) == decision.seeds]
     if any({method, decision.candidate} <= set(look.candidates) for look in looks):
         return bounds(gains, decision.critical, Noise(finite_spread(gains)))
     return None
+
+
+def _is_of(decision: Decision, results: Results) -> bool:
+    """Whether a verdict is about these runs: others may have taken their place since."""
+    gains = paired(results, decision.candidate, decision.baseline).gains
+    return len(gains) == decision.seeds and math.isclose(finite_mean(gains), decision.gain, rel_tol=1e-6, abs_tol=1e-9)
 
 
 def _shared(results: Results, seeds: int) -> float:
