@@ -136,6 +136,7 @@ def saved(
     *,
     lowest: float | None = None,
     above: float | None = None,
+    finite: bool = True,
 ) -> Tensor:
     """Check a number, or a tensor of numbers, of a saved state.
 
@@ -145,6 +146,7 @@ def saved(
         shape: the shape that it must have; None for any.
         lowest: the smallest value allowed; None: no limit.
         above: all values must be greater; None: no limit.
+        finite: whether all values must be finite.
 
     Returns:
         `value` as a tensor.
@@ -160,7 +162,7 @@ def saved(
         raise TypeError(f"`{name}` must be real, got {shown(tensor)}")
     if shape is not None and tensor.shape != tuple(shape):
         raise ValueError(f"`{name}` must have the shape {tuple(shape)}, got {tuple(tensor.shape)}")
-    if not bool(tensor.isfinite().all()):
+    if finite and not bool(tensor.isfinite().all()):
         raise ValueError(f"`{name}` must be finite, got {shown(tensor)}")
     if lowest is not None and not bool((tensor >= lowest).all()):
         raise ValueError(f"`{name}` must be >= {lowest}, got {shown(tensor)}")

@@ -150,9 +150,53 @@ def test_it_is_resumed_and_an_older_state_starts_anew() -> None:
     assert ours._sums[0, 0] == 59
     assert same_bits(ours.state_dict(), theirs.state_dict())
     theirs.load_state_dict({})
-    assert same_bits(ours.state_dict(), theirs.state_dict())
+    assert not theirs._sums.any()
+    for wrong in (math.inf, 7.0, -0.1, torch.zeros(3)):
+        with pytest.raises(ValueError, match="label_noise_share"):
+            theirs.load_state_dict({**ours.state_dict(), "label_noise_share": torch.as_tensor(wrong)})
     with pytest.raises(ValueError, match="label_noise_sums"):
         theirs.load_state_dict({"label_noise_share": 0.1, "label_noise_sums": torch.zeros(2)})
+
+
+@pytest.mark.parametrize("mask", [-math.inf, -1e20, -1e4])
+@pytest.mark.parametrize("objective", [ValidationLoss, OneSidedGap])
+def test_labels_that_are_masked_out_are_not_drawn(objective: Any, mask: float) -> None:
+    """The share and the gap are those of a network without the masked output, and the state can be loaded."""
+
+    class Masked(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network()
+
+        def forward(self, inputs: Any) -> Any:
+            outputs = self.network(inputs)
+            return torch.cat([outputs, torch.full_like(outputs[:, :1], mask)], dim=1)
+
+    def after(model: torch.nn.Module) -> SAM:
+        opt = SAM(torch.optim.SGD(model.parameters(), lr=0.1), LearnedRadius(0.05, objective=objective()))
+        for i in range(60):
+            opt.step(closure_on(model, batch(i % 3)), closure_on(model, batch(500)))
+        return opt
+
+    plain, masked = after(network()), after(Masked())
+    ours, theirs = (opt.radius.rule.guard.label_noise for opt in (plain, masked))  # type: ignore[attr-defined]
+    assert ours._sums[2, 2] > 0
+    torch.testing.assert_close(theirs._sums, ours._sums, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(masked.rho, plain.rho, rtol=1e-4, atol=0)
+    other = Masked()
+    SAM(torch.optim.SGD(other.parameters(), lr=0.1), LearnedRadius(0.05)).load_state_dict(masked.state_dict())
+
+
+def test_a_state_with_infinite_sums_can_be_loaded() -> None:
+    """Losses may be so large for a while that their squares are not finite."""
+    noise, other = ExcessNoise(), ExcessNoise()
+    for one in (noise, other):
+        one.to(torch.device("cpu"), torch.float32)
+    noise.observe(0, torch.tensor(1e30), torch.tensor(0.5), torch.tensor(1.0), YES)
+    noise.commit(YES)
+    assert not noise._sums.isfinite().all()
+    other.load_state_dict(noise.state_dict())
+    assert same_bits(noise.state_dict(), other.state_dict())
 
 
 # Real data

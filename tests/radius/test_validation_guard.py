@@ -80,6 +80,26 @@ def test_with_patience_slopes_need_a_proof() -> None:
         ValidationGuard(patience=-1)
 
 
+def test_a_long_patience_ends_as_well() -> None:
+    """After the last step at which a ratio may be taken, too, and in a run that goes on from a checkpoint."""
+    guard, loss = ValidationGuard(patience=2500), torch.tensor(1.0)
+    assert [bool(guard.observe(step, loss, loss)) for step in (2400, 2499, 2500, 2600)] == [True, True, False, False]
+    resumed = ValidationGuard(patience=2500)
+    resumed.load_state_dict(guard.state_dict())
+    assert resumed.fault == guard.fault == "untold"
+    assert not resumed.observe(2601, loss, loss)
+
+
+def test_what_is_wrong_is_known_after_loading() -> None:
+    for options, fault in (({"calibrated": True}, None), ({}, "cleaner")):
+        guard, other = guarded(1.8, **options), ValidationGuard()
+        other.load_state_dict(guard.state_dict())
+        assert other.fault == guard.fault == fault
+    other.load_state_dict({})  # of an older letsam
+    assert other.ratio.isnan()
+    assert other.fault is None
+
+
 def test_an_objective_without_confidence_is_made_for_cleaner_data() -> None:
     assert guarded(1.8, calibrated=True).fault is None
     assert guarded(0.0, calibrated=True).fault == "unrelated"
@@ -105,8 +125,8 @@ def test_the_limits_are_options() -> None:
     assert guarded(0.4, guard={"low": 0.45}).fault == "unrelated"
     assert guarded(1.8, guard={"high": 2.0}).fault is None
     assert guarded(0.0, guard={"signal": 1e3}).fault is None  # the training loss does not fall so far
-    for name, value in (("low", -1.0), ("high", 1.0), ("high", math.nan), ("signal", 0.0)):
-        with pytest.raises((ValueError, TypeError), match=f"`{name}` must be"):
+    for name, value in (("low", -1.0), ("high", 1.0), ("high", math.nan), ("low", 2.0), ("signal", 0.0)):
+        with pytest.raises((ValueError, TypeError), match=f"`{name if value != 2 else 'high'}` must be"):
             ValidationGuard(**{name: value})
     with pytest.raises(TypeError, match=r"`guard` must be a letsam.ValidationGuard or None"):
         LogAdam(guard=0.5)  # type: ignore[arg-type]

@@ -119,8 +119,11 @@ class ExcessNoise:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned; a state without it, of an older letsam, starts anew."""
         if "label_noise_share" not in state:
+            self.start(torch.ones_like(self._share))
             return
-        sums = checks.saved("label_noise_sums", state["label_noise_sums"], self._sums.shape)
-        self._sums = sums.to(self._sums, copy=True)
-        self._share = torch.as_tensor(state["label_noise_share"]).to(self._share, copy=True)
+        sums = checks.saved("label_noise_sums", state["label_noise_sums"], self._sums.shape, finite=False)
+        share = checks.saved("label_noise_share", state["label_noise_share"], self._share.shape, finite=False)
+        if not bool((share.isnan() | ((share >= 0) & (share <= HIGHEST))).all()):
+            raise ValueError(f"`label_noise_share` must be from 0 to {HIGHEST}, or NaN, got {checks.shown(share)}")
+        self._sums, self._share = sums.to(self._sums, copy=True), share.to(self._share, copy=True)
         self._constants()

@@ -70,8 +70,8 @@ class ValidationGuard:
     def __init__(self, low: float = 0.1, high: float = 1.6, signal: float = 3.0, patience: int | None = None) -> None:
         self.low, self.signal = checks.not_negative("low", low), checks.positive("signal", signal)
         self.high = checks.number("high", high)
-        if not self.high > 1:
-            raise ValueError(f"`high` must be > 1, got {high}")
+        if not self.high > max(1.0, self.low):
+            raise ValueError(f"`high` must be > 1 and > `low`, {low}, got {high}")
         self.patience = None if patience is None else checks.whole("patience", patience, 0)
         self.calibrated = self._matches = self._waited = False
         self.label_noise = ExcessNoise()
@@ -115,7 +115,9 @@ class ValidationGuard:
             0-dim bool, or one value per run.
         """
         self.calibrated, self._matches = calibrated, gain is not None
-        self._waited = self.patience is not None and step >= self.patience
+        waited = self.patience is not None and step >= self.patience
+        if waited is not self._waited:
+            self._waited, self._trusted = waited, None
         if usable is None:
             usable = self._finite
         self.label_noise.observe(step, training_loss, validation_loss, gain, usable)
@@ -183,15 +185,19 @@ class ValidationGuard:
     def state_dict(self) -> dict[str, Tensor]:
         """What it has seen; tensors are copies."""
         own = {f"guard_{name}": value.clone() for name, value in zip(NAMES, self._values.unbind(), strict=True)}
-        return own | self.label_noise.state_dict()
+        flags = {"guard_calibrated": self.calibrated, "guard_waited": self._waited}
+        return own | {name: torch.tensor(flag) for name, flag in flags.items()} | self.label_noise.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned; a state without it, of an older letsam, starts anew."""
         if "guard_ratio" not in state:
+            self.start(torch.ones_like(self._values[0]))
             return
         *known, ratio = (state[f"guard_{name}"] for name in NAMES)
         shape = self._values.shape[1:]
         found = [checks.saved(f"guard_{name}", value, shape) for name, value in zip(NAMES, known, strict=False)]
-        self._values = torch.stack([*found, torch.as_tensor(ratio)]).to(self._values, copy=True)
-        self._proposed = self._trusted = None
+        found.append(checks.saved("guard_ratio", ratio, shape, finite=False))
         self.label_noise.load_state_dict(state)
+        self._values = torch.stack(found).to(self._values, copy=True)
+        self._proposed = self._trusted = None
+        self.calibrated, self._waited = (bool(state.get(f"guard_{name}", False)) for name in ("calibrated", "waited"))

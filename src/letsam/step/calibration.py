@@ -20,7 +20,9 @@ from torch import Tensor
 
 from .output_gradients import OutputGradients
 
+LEAST = -1e30  # outputs below it count as this, so that 0 times an output is 0
 FEWEST = 3  # outputs per sample; with fewer, their scale is all that a sample has to say
+IMPOSSIBLE = 1e-30  # probability of an output that is masked out
 TOLERANCE = 1e-2  # relative error of the gradient of a cross-entropy, in half precision too
 
 
@@ -61,7 +63,8 @@ def random_labels(cotangent: Tensor, outputs: Tensor) -> Tensor:
     """w_i (y_i - 1 / K): what the gradient at the outputs gains if the labels of a cross-entropy are drawn at random.
 
     The gradient of a cross-entropy is c_i = w_i (softmax(z_i) - y_i), with a one-hot y_i and some weight w_i. Rows of c
-    that have another form give 0.
+    that have another form give 0. With two classes, some other losses have this form as well. K counts the outputs
+    whose probability is not 0: labels that are masked out are not drawn.
 
     Args:
         cotangent: c = d loss / d outputs, of shape (..., K).
@@ -89,7 +92,9 @@ def random_labels(cotangent: Tensor, outputs: Tensor) -> Tensor:
     others = 1 - labels
     weight = (c * others).sum(-1, keepdim=True) / (probabilities * others).sum(-1, keepdim=True)
     apart = (c - weight * (probabilities - labels)).abs().amax(-1, keepdim=True)
-    return torch.where(apart <= TOLERANCE * weight, weight * (labels - 1 / c.shape[-1]), 0.0)  # 0 for NaN
+    possible = (probabilities > IMPOSSIBLE).to(c)
+    drawn = labels - possible / possible.sum(-1, keepdim=True)
+    return torch.where(apart <= TOLERANCE * weight, weight * drawn, 0.0)  # 0 for NaN
 
 
 class OutputCalibration(OutputGradients):
@@ -113,7 +118,7 @@ class OutputCalibration(OutputGradients):
     def changed(self, cotangent: Tensor, outputs: Tensor, call: int) -> Tensor:
         """With label noise as in training, and without the component along the outputs."""
         drawn = random_labels(cotangent, outputs)
-        gain = (drawn * outputs).sum()
+        gain = (drawn * outputs.to(drawn).clamp(min=LEAST)).sum()  # 0 for an output of minus infinity
         self.gain = gain if call == 0 or self.gain is None else self.gain + gain
         if self.label_noise is not None:
             cotangent = torch.add(cotangent, drawn * self.label_noise.to(drawn)).to(cotangent.dtype)
