@@ -165,7 +165,48 @@ def of_a_mapping(outputs: Any, labels: Tensor) -> Tensor:
     return cross_entropy(outputs["logits"], labels)
 
 
-@pytest.mark.parametrize("loss", [hinge, smoothed, of_a_mapping])
+def focal(outputs: Tensor, labels: Tensor) -> Tensor:
+    right = outputs.softmax(-1).gather(1, labels[:, None])
+    return -((1 - right).square() * right.log()).mean()
+
+
+def brier(outputs: Tensor, labels: Tensor) -> Tensor:
+    return (outputs.softmax(-1) - nn.functional.one_hot(labels, outputs.shape[-1])).square().sum(-1).mean()
+
+
+@pytest.mark.parametrize("loss", [hinge, smoothed, brier, focal])
+def test_another_loss_of_two_classes_stays_as_it_is(loss: Any) -> None:
+    """Its gradient has the form of that of a cross-entropy, but another weight at other outputs."""
+    labels = [torch.arange(2).repeat(300), torch.tensor([0] * 270 + [1] * 30)]
+    train, few = (TensorDataset(torch.zeros(len(found), 1), found) for found in labels)
+    assert held_out_loss(task(loss), train, few, CPU) is loss
+    assert isinstance(held_out_loss(task(), train, few, CPU), AdjustedLoss)
+
+
+@pytest.mark.parametrize("weight", [torch.ones(10), torch.tensor([1.0, 0.0, 2.0])])
+def test_weights_of_further_classes_and_of_none(weight: Tensor) -> None:
+    """There may be more outputs than classes in the data, and classes that do not count."""
+    one = task(nn.CrossEntropyLoss(weight=weight))
+    train, few = (TensorDataset(torch.zeros(len(found), 1), found) for found in (EVEN, RARE))
+    assert isinstance(held_out_loss(one, train, few, CPU), AdjustedLoss)
+
+
+def test_the_shares_are_those_that_are_trained_on_while_the_radius_is_learned() -> None:
+    """Before the release: the held-out samples are not among them."""
+    one = task()
+    options: dict[str, Any] = {"epochs": 4, "validation_shift": "labels:3", "validation_share": 0.4}
+    plain, released = (
+        Training(
+            *(one, Method.parse("lets-sam"), 0),
+            TrialConfig(task="digits", release=release, **options).for_task(one),
+            make_fabric("cpu"),
+        ).held_out_loss
+        for release in (None, 0.5)
+    )
+    assert torch.equal(plain.shift, released.shift)
+
+
+@pytest.mark.parametrize("loss", [hinge, smoothed, of_a_mapping, focal])
 def test_another_loss_stays_as_it_is(loss: Any) -> None:
     one = task(loss)
     few = Subset(one.train, [i for i, y in enumerate(targets_of(one.train).tolist()) if y < 3])
@@ -198,7 +239,7 @@ def test_a_loss_of_many_classes_is_tried_on_a_few_outputs() -> None:
     labels = [torch.arange(3000).repeat(2), torch.arange(30).repeat(200)]
     train, few = (TensorDataset(torch.zeros(len(found), 1), found) for found in labels)
     assert isinstance(held_out_loss(one, train, few, CPU), AdjustedLoss)
-    assert seen == [(16, 3000)]
+    assert seen == [(16, 3000)] * 2  # at two scales of the outputs
 
 
 class Stream(Dataset[Any]):

@@ -19,6 +19,7 @@ from letsam.validation import class_shift
 
 PATIENCE = 100  # see `ValidationGuard`
 ROWS = 16  # outputs, at most, at which a loss is tried
+SCALES = 1.0, 3.0  # of these outputs
 
 
 class AdjustedLoss:
@@ -77,12 +78,24 @@ def adapt(optimizer: object) -> None:
 
 
 def _is_cross_entropy(loss: Callable[..., Any], classes: int, device: torch.device) -> bool:
-    """Whether the gradient at some outputs is that of a cross-entropy of so many classes."""
-    labels = torch.arange(min(classes, ROWS), device=device)
-    outputs = torch.linspace(0, classes, len(labels) * classes, device=device).sin().view(-1, classes).requires_grad_()
-    try:
-        with torch.enable_grad():
-            (gradient,) = torch.autograd.grad(of_outputs(loss, outputs, labels), outputs)
-    except Exception:  # a loss of the user, which may need anything else
-        return False
-    return bool(random_labels(gradient, outputs).ne(0).any(-1).all())
+    """Whether the gradient at some outputs is that of a cross-entropy of so many classes.
+
+    Its weight must not depend on the outputs: that tells it from other losses of the label's probability. Classes of
+    weight 0 have no gradient.
+    """
+    labels, weight = torch.arange(min(classes, ROWS), device=device), getattr(loss, "weight", None)
+    width = max(classes, len(weight) if isinstance(weight, Tensor) and weight.ndim else 0)
+    outputs = torch.linspace(0, width, len(labels) * width, device=device).sin().view(-1, width)
+    found: list[Tensor] = []
+    weighted = torch.ones(len(labels), dtype=torch.bool, device=device)
+    for scale in SCALES:
+        scaled = (scale * outputs).requires_grad_()
+        try:
+            with torch.enable_grad():
+                (gradient,) = torch.autograd.grad(of_outputs(loss, scaled, labels), scaled)
+        except Exception:  # a loss of the user, which may need anything else
+            return False
+        found.append(random_labels(gradient, scaled))
+        weighted = weighted & gradient.ne(0).any(-1)
+    first, second = (one[weighted] for one in found)
+    return bool(weighted.any() and first.ne(0).any(-1).all() and first.allclose(second, rtol=1e-3, atol=0.0))

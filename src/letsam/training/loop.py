@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from letsam import checks
 from letsam.closures.accumulation import chosen_of
@@ -115,7 +115,8 @@ class Training:
         )
         self.held_out_loss = task.loss
         if self.learns and splits.validation is not None:
-            self.held_out_loss = held_out_loss(task, splits.train, splits.validation, fabric.device)
+            trained = splits.train if splits.released is None else Subset(splits.train, splits.released[1].tolist())
+            self.held_out_loss = held_out_loss(task, trained, splits.validation, fabric.device)
             if self.held_out_loss is not task.loss:
                 adapt(self.optimizer)
         self.max_grad_norm, self.evaluate_shift = config.max_grad_norm, config.evaluate_shift
