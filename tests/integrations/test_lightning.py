@@ -116,8 +116,17 @@ def test_clipping_by_the_trainer_is_clipping_of_the_descent(tmp_path: Path) -> N
     fit(unclipped, tmp_path, SharpnessAwareCallback(held_out_loader()))
     clipped, _ = by_hand(max_grad_norm=0.1)
     assert not same(unclipped, module)
-    for name, value in module.model.state_dict().items():
-        torch.testing.assert_close(value, clipped.state_dict()[name], rtol=1e-2, atol=1e-3)
+    assert same(clipped, module.model)
+    assert module.sam.max_grad_norm is None
+
+
+def test_clipping_by_value_is_that_of_all_passes(tmp_path: Path) -> None:
+    module, plain = Module(), Module()
+    options: dict[str, Any] = {"gradient_clip_val": 1e-3, "gradient_clip_algorithm": "value"}
+    fit(module, tmp_path, SharpnessAwareCallback(held_out_loader()), **options)
+    fit(plain, tmp_path, SharpnessAwareCallback(held_out_loader()))
+    assert not same(plain, module)
+    assert module.sam.metrics["gradient_norm"] < 0.1 < plain.sam.metrics["gradient_norm"]
 
 
 def test_the_passes_of_a_step_see_one_batch_and_one_mask(tmp_path: Path) -> None:

@@ -42,9 +42,8 @@ class SharpnessAwareCallback(Callback):
     - With a gradient scaler (`"16-mixed"`), every pass is unscaled, and `on_before_optimizer_step` is called once per
       step that is not skipped.
     - Checkpoints contain the position in the validation data: `ckpt_path` continues with the next batch.
-    - `gradient_clip_val` clips in every training pass. Clipping by norm affects only the descent, because the length of
-      the ascent is rho; clipping by value also changes the direction of the ascent. The optimizer's `max_grad_norm`
-      clips only the descent.
+    - `gradient_clip_val` by norm clips only the gradient of the descent, as the optimizer's `max_grad_norm` does. By
+      value, it clips in every training pass, which also changes the direction of the ascent.
 
     Args:
         validation_dataloader: for a learned radius, batches that are neither trained on nor reported; reshuffled in
@@ -165,12 +164,20 @@ class SharpnessAwareCallback(Callback):
 
         if self._batches is not None:
             kwargs["validation_closure"] = lambda: self._validation_loss(trainer, model)
+        own_norm, clip_by_norm = own.max_grad_norm, plugin.clip_grad_by_norm
+
+        def clipped_by_the_step(_: Any, clip_val: float) -> None:
+            """Where clipped in each pass, all gradients would have one length, and a radius would see no curvature."""
+            own.max_grad_norm = float(clip_val) if own_norm is None else min(float(clip_val), own_norm)
+
+        plugin.clip_grad_by_norm = clipped_by_the_step
         hook = None
         if scaler is not None:  # only there are the gradients unscaled
             hook = own.base_optimizer.register_step_pre_hook(lambda *_: plugin._after_closure(model, optimizer))
         try:
             loss = own.step(training, grad_scaler=scaler, **kwargs)
         finally:
+            own.max_grad_norm, plugin.clip_grad_by_norm = own_norm, clip_by_norm
             if hook is not None:
                 hook.remove()
         if results[0] is not None:
