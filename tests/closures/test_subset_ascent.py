@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import UserDict, namedtuple
+from collections import UserDict, defaultdict, namedtuple
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -148,6 +149,27 @@ def test_nests_of_tensors() -> None:
     for wrong, found in (({"a": torch.zeros(3), "b": torch.zeros(4)}, "tensors of 3 and 4 samples"), ([], "no tensor")):
         with pytest.raises(ValueError, match=f"must have tensors with one number of samples, got {found}"):
             samples_in(wrong)
+
+
+def test_arrays_and_mappings_with_defaults() -> None:
+    made = defaultdict(list, x=torch.arange(8), y=np.arange(8), few=np.arange(3), note="all")
+    part = first_samples(made, 8, 2)
+    assert type(part) is defaultdict
+    assert (part["x"].tolist(), part["y"].tolist(), part["few"].tolist(), part["note"]) == (
+        [0, 1],
+        [0, 1],
+        [0, 1, 2],
+        "all",
+    )
+    assert len(made["y"]) == 8
+
+
+def test_the_whole_batch_is_no_part() -> None:
+    """So perturbations that need the gradient of all samples take it."""
+    model, sizes = network(), list[int]()
+    opt = GSAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=0.05)
+    opt.step(subset_ascent(loss_of(model, sizes), batch(0), opt, 1.0))
+    assert len(set(sizes)) == 1
 
 
 def test_arguments() -> None:

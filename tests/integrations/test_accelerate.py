@@ -92,6 +92,21 @@ def test_equals_a_loop_by_hand_bit_for_bit(options: dict[str, int]) -> None:
     assert opt.param_groups[0]["lr"] == run.optimizer.param_groups[0]["lr"]
 
 
+def test_weights_are_checked_with_a_single_batch_as_well() -> None:
+    run = Run()
+    for share in (1.0, 0.5):
+        with pytest.raises((ValueError, TypeError), match="`weights` must be"):
+            step(
+                run.accelerator,
+                run.optimizer,
+                run.loss_on,
+                [data(8, 1)[:]],
+                run.held_out,
+                weights=[-3.0],
+                ascent_share=share,
+            )
+
+
 def test_weights_make_micro_batches_one_batch() -> None:
     run = Run()
     run.model.eval()

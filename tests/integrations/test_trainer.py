@@ -21,7 +21,7 @@ from learned_radius import learned_radius
 from letsam.closures.closure import InParts
 from letsam.integrations import EndlessBatches
 from letsam.integrations.logged_metrics import LOGGED
-from letsam.integrations.transformers import SharpnessAwareTrainer
+from letsam.integrations.transformers import STATE_KEY, SharpnessAwareTrainer
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 LETS = functools.partial(letsam.SAM, rho=learned_radius(0.05, interval=2, burn_in=3))
@@ -225,6 +225,18 @@ def test_a_scaler_is_given_to_every_pass(tmp_path: Path) -> None:
     trainer.train()
     assert trainer.accelerator.scaler.get_scale() == 16.0
     assert same(trained(tmp_path).model, trainer.model)
+
+
+def test_a_state_that_is_refused_moves_nothing(tmp_path: Path) -> None:
+    trainer = trained(tmp_path)
+    own = optimizer_of(trainer)
+    before, weight = own.state_dict()[STATE_KEY], torch.nn.Parameter(torch.ones(2))
+    other = letsam.SAM(torch.optim.SGD([weight], lr=0.1), rho=0.05)
+    with pytest.raises(ValueError):  # of another radius and other weights
+        own.load_state_dict({**other.state_dict(), STATE_KEY: {"epoch": 7, "position": 0}})
+    assert own.state_dict()[STATE_KEY] == before
+    own.load_state_dict({**own.state_dict(), STATE_KEY: {"epoch": 7, "position": 0}})
+    assert own.state_dict()[STATE_KEY] == {"epoch": 7, "position": 0}
 
 
 def test_a_second_call_of_train_goes_on_with_the_radius(tmp_path: Path) -> None:

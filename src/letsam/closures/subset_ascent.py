@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
@@ -36,8 +37,8 @@ def subset_ascent(
 
     Args:
         loss_on: computes the mean loss of a batch (a scalar), or a pair (loss, outputs); must not call `backward()`.
-        batch: tensors whose first dimension is that of the samples, in tuples, lists and mappings; whatever else is in
-            it is passed on.
+        batch: tensors and arrays whose first dimension is that of the samples, in tuples, lists and mappings; whatever
+            else is in it is passed on.
         optimizer: the optimizer whose gradients the closure clears first.
         share: fraction of the samples that the ascent uses, above 0 to 1; at least one sample.
         grad_scaler: scales the losses; pass it to `step` as well.
@@ -76,7 +77,7 @@ def subset_ascent(
         return closure
 
     whole = on(batch)
-    return InParts(whole, [whole], on(part))
+    return InParts(whole, [whole], None if fraction == 1 else on(part))
 
 
 def samples_in(batch: object) -> int:
@@ -109,12 +110,17 @@ def _tensors(value: object) -> list[Tensor]:
 
 
 def _cut(value: Any, count: int, chosen: int) -> Any:
-    if isinstance(value, Tensor):
+    if hasattr(value, "__array__"):  # a tensor, or an array of numpy
         return value[:chosen] if value.ndim and len(value) == count else value
     kind = cast("Any", type(value))
     if isinstance(value, Mapping):
         cut = {key: _cut(entry, count, chosen) for key, entry in cast("Mapping[Any, Any]", value).items()}
-        return cut if kind is dict else kind(cut)
+        try:
+            return cut if kind is dict else kind(cut)
+        except TypeError:  # such as a defaultdict, which is made from something else
+            made = copy.copy(cast("Any", value))
+            made.update(cut)
+            return made
     if isinstance(value, list | tuple):
         parts = [_cut(part, count, chosen) for part in cast("list[Any]", value)]
         return kind(*parts) if hasattr(kind, "_fields") else kind(parts)

@@ -97,11 +97,10 @@ def step(
         )
     scaler: torch.amp.GradScaler | None = accelerator.scaler
     batches = tuple(micro_batches)
+    options: dict[str, Any] = {"grad_scaler": scaler, "model": model, "ascent_share": ascent_share}
+    closure = accumulated(loss_on, batches, optimizer, weights=weights, **options)
     if len(batches) == 1 and ascent_share != 1:
         closure = subset_ascent(loss_on, batches[0], optimizer, ascent_share, grad_scaler=scaler)
-    else:
-        options: dict[str, Any] = {"grad_scaler": scaler, "model": model, "ascent_share": ascent_share}
-        closure = accumulated(loss_on, batches, optimizer, weights=weights, **options)
 
     def held_out() -> Tensor:
         assert validation_batches is not None

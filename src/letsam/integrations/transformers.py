@@ -188,7 +188,9 @@ class SharpnessAwareTrainer(Trainer):
             batches = self._radius_batches = endless(self.get_radius_dataloader(), seed=self.args.seed)
             # The Trainer saves the optimizer's state in every checkpoint, so the position in the data is stored there.
             optimizer.register_state_dict_post_hook(lambda _, state: {**state, STATE_KEY: batches.state_dict()})
-            optimizer.register_load_state_dict_pre_hook(lambda _, state: _take_position(batches, state))
+            position = _Position(batches)
+            optimizer.register_load_state_dict_pre_hook(position.taken)
+            optimizer.register_load_state_dict_post_hook(position.moved)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         try:
@@ -296,9 +298,22 @@ def _not_separate(name: str) -> ValueError:
     return ValueError(f"`radius_dataset` must be a separate data set, neither trained on nor reported, got `{name}`")
 
 
-def _take_position(batches: EndlessBatches[Any], state: dict[str, Any]) -> dict[str, Any]:
-    if STATE_KEY not in state:
-        raise ValueError(f"the optimizer's state must have the key {STATE_KEY!r}, got {sorted(state)}")
-    state = dict(state)
-    batches.load_state_dict(state.pop(STATE_KEY))
-    return state
+class _Position:
+    """The position in the validation data, in the state of an optimizer: it moves if the optimizer takes that state."""
+
+    def __init__(self, batches: EndlessBatches[Any]) -> None:
+        self._batches, self._next = batches, dict[str, Any]()
+
+    def taken(self, _: Any, state: dict[str, Any]) -> dict[str, Any]:
+        """Before the optimizer loads the state: without the position, which is checked."""
+        if STATE_KEY not in state:
+            raise ValueError(f"the optimizer's state must have the key {STATE_KEY!r}, got {sorted(state)}")
+        state, before = dict(state), self._batches.state_dict()
+        self._next = state.pop(STATE_KEY)
+        self._batches.load_state_dict(self._next)  # raises where it is none
+        self._batches.load_state_dict(before)
+        return state
+
+    def moved(self, _: Any) -> None:
+        """After it."""
+        self._batches.load_state_dict(self._next)
