@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.evidence.last_gradient import LastGradientSAM
 from letsam import SAM, CalibratedLoss, GapOnset, LearnedRadius, LogAdam, OneSidedGap, Prior
 from letsam.radius import Ascent, Evidence, Update, Wants
-from letsam.training.methods import BURN_IN, Kind, register
+from letsam.training.methods import BURN_IN, QUICK_INTERVAL, Kind, register
+from letsam.variants import Variant
 
 
 class NoSlopes(LogAdam):
@@ -127,6 +129,7 @@ class Change:
 
     title: str  # of its column
     radius: Callable[..., LearnedRadius]
+    variant: type[Variant] = SAM
 
 
 CHANGES = {
@@ -140,8 +143,9 @@ CHANGES = {
     "lets-sam-then-prior": Change("then the prior", ThenPrior),
     "lets-sam-then-trend": Change("then its trend", ThenTrend),
     "lets-sam-onset": Change("learned onset", Onset),
+    "lets-sam-last": Change("last step's gradient", partial(LearnedRadius, interval=QUICK_INTERVAL), LastGradientSAM),
 }
-"""By the names of their methods. Of the last four, two are about what follows the release."""
+"""By the names of their methods."""
 for _name, _change in CHANGES.items():  # so that their names are those of methods, in worker processes too
     _burn_in = _change.radius(0.1).rule.burn_in
-    register(_name, Kind(f"SAM, learned radius: {_change.title}", SAM, _change.radius, burn_in=_burn_in))
+    register(_name, Kind(f"SAM, learned radius: {_change.title}", _change.variant, _change.radius, burn_in=_burn_in))

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import training_cases
 from benchmarks.evidence import whole_runs
 from benchmarks.evidence.ablation import CHANGES, NoSlopes, Onset, ThenPrior, ThenTrend, power_law
 from benchmarks.evidence.benchmark import Evidence
+from benchmarks.evidence.last_gradient import LastGradientSAM
 from benchmarks.evidence.suite import REPLAYED, SETTINGS, methods
 from benchmarks.evidence.whole_runs import change_radius, forked, replayed, smoothed, standardized
 from benchmarks.harness import training as harness
@@ -21,6 +23,7 @@ from evidence_records import DIGITS
 from letsam import SAM, LearnedRadius, LogAdam, Objective, SquaredGap, ValidationLoss
 from letsam.training.loop import Training
 from letsam.training.methods import KINDS, Kind
+from letsam.variants import VARIANTS
 
 OPTIONS: dict[str, Any] = {"epochs": 20, "release": 0.5}
 
@@ -96,6 +99,28 @@ def test_the_onset_comes_in_time_where_no_gap_grows(kind: str, monkeypatch: pyte
     radius: Any = run_of(Onset, kind, epochs=40).optimizer.radius  # pyright: ignore[reportAttributeAccessIssue]
     until = 20 * 6  # epochs and steps
     assert 0.5 * until <= radius.onset <= 0.5 * until + Onset.EVERY
+
+
+def test_the_last_gradient_is_climbed_along_in_one_pass() -> None:
+    weight, seen = torch.nn.Parameter(torch.tensor([3.0, 4.0], dtype=torch.float64)), list[torch.Tensor]()
+    optimizer = LastGradientSAM(torch.optim.SGD([weight], lr=0.002), rho=0.5)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        seen.append(weight.detach().clone())
+        loss = weight.pow(4).sum()
+        loss.backward()
+        return loss * (math.inf if len(seen) == 3 else 1)
+
+    place, last, expected = weight.detach().clone(), torch.zeros(2, dtype=torch.float64), list[torch.Tensor]()
+    for step in range(4):
+        optimizer.step(closure)
+        expected.append(place + 0.5 * last / last.norm().clamp(min=1e-300))
+        if step != 2:  # a step that is not finite is undone, and the gradient of the one before remains
+            last = 4 * expected[-1].pow(3)
+            place = place - 0.002 * last
+    torch.testing.assert_close(seen, expected)
+    assert "lastgradientsam" not in VARIANTS
 
 
 # --- whole runs -------------------------------------------------------------------------------------------------------
