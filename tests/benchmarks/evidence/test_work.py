@@ -119,7 +119,7 @@ def test_data_that_is_missing_is_named_and_is_not_fatal(tmp_path: Path, capsys: 
     units = lost.units()
     assert lost.run(units[:2]) == 2
     assert capsys.readouterr().err.count("unknown task 'no-such-task'") == 1
-    learned = "sam-learned 0/1  asam 0/1  asam-learned 0/1  peers 0/7  released 0/1  validation 0/3  ablation 0/12"
+    learned = "sam-learned 0/1  asam 0/1  asam-learned 0/1  peers 0/7  released 0/1  validation 0/3  ablation 0/13"
     line = f"{'digits-0.4':22} sam 0/3  {learned}  late 0/3"
     assert list(lost.status(units)) == [line]
 
