@@ -101,7 +101,8 @@ def challengers(history: RadiusHistory, radius: str) -> tuple[Challenger, ...]:
         radius: "fresh" or "continue".
 
     Raises:
-        ValueError: another word, or "continue" for a model without a radius.
+        ValueError: another word, "continue" for a model without a radius, or a variant that is registered with a
+            learned radius only.
 
     Example:
         >>> [one.method.name for one in challengers(RadiusHistory("lets-sam", 0.05, (0.0871234,)), "continue")]
@@ -149,7 +150,14 @@ def _learned_kind(name: str) -> str:
 
 def _fixed_kind(kind: Kind) -> str:
     """The kind with a fixed radius of the same variant."""
-    return next(one for one in _similar(kind) if KINDS[one].learned is None and KINDS[one].scheduled is None)
+    found = [one for one in _similar(kind) if KINDS[one].learned is None and KINDS[one].scheduled is None]
+    if not found:
+        assert kind.wrap is not None
+        raise ValueError(
+            f"the fixed radius that a learned one is compared with must be that of a registered method, got none of "
+            f"{kind.wrap.__name__}; register one (letsam.training.methods.register)"
+        )
+    return found[0]
 
 
 def _similar(kind: Kind) -> Sequence[str]:
