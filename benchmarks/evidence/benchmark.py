@@ -236,6 +236,7 @@ class Evidence(Benchmark[Record]):
             "cost": COST[""],
             "cost_refit": COST[REFIT],
             "cost_one_run": COST[f"@{RELEASED}"],
+            "favours": tables.favours(found),
             "losses": tables.losses(found),
             "tuned": tables.tuned(found),
             "ideas": "\n".join(f"- {idea.title}: {idea.predicts}" for idea in tried.IDEAS.values()),

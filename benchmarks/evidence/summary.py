@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.evidence.precision import BySeed
 from benchmarks.evidence.suite import Setting
 from benchmarks.evidence.validation_kinds import RELEASED
 from benchmarks.harness import Row
@@ -94,6 +95,7 @@ class Verdict:
     suffix: str  # "", "+refit" or "@released"
     differences: list[float]  # learned minus best of the grid in points, of each start
     cost: float  # gradient passes as a multiple of one fixed run
+    by_seed: BySeed  # the differences of single seeds, those that all starts have
 
     @property
     def worst(self) -> float:
@@ -164,6 +166,21 @@ class Measured:
         finite = [row for row in rows if math.isfinite(row.accuracy) and row.seeds == most]
         return max(finite, key=lambda row: row.accuracy, default=None)
 
+    def favour(self, kind: str) -> float:
+        """By how much the choice by test accuracy favours the best of a grid, in points; NaN with less than two seeds.
+
+        The accuracy of the best, minus that of radii of which each is the best on all seeds but the one it is for.
+        """
+        seeds, best = self.seeds(kind), self.best(kind)
+        if best is None or len(seeds) < 2:
+            return math.nan
+        names = self.names(kind)
+        chosen: list[float] = []
+        for seed in seeds:
+            rows = [row for name in names if (row := self.row(name, seeds - {seed})) and math.isfinite(row.accuracy)]
+            chosen.append(100 * self.of(max(rows, key=lambda row: row.accuracy).name)[seed].accuracy)
+        return best.accuracy - statistics.fmean(chosen)
+
     def difference(self, name: str, best: Means, seeds: Iterable[int] | None = None) -> float:
         """A method minus the best of the grid in points, over those of `seeds` that both have; NaN without any."""
         common = self.common(name, best.name, seeds)
@@ -196,7 +213,9 @@ class Measured:
         if best is None or not all(self.of(name).keys() & self.of(best.name).keys() for name in names):
             return None
         passes = statistics.fmean(row.passes for name in names if (row := self.row(name)))
-        return Verdict(suffix, [self.difference(name, best) for name in names], passes / best.passes)
+        seeds = set.intersection(*(set(self.of(name)) for name in [best.name, *names]))
+        by_seed = [[self.difference(name, best, {seed}) for seed in sorted(seeds)] for name in names]
+        return Verdict(suffix, [self.difference(name, best) for name in names], passes / best.passes, by_seed)
 
 
 def is_close(value: float) -> bool:

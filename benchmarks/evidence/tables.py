@@ -6,10 +6,11 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 
+from benchmarks.evidence import precision
 from benchmarks.evidence.ablation import CHANGES
 from benchmarks.evidence.late_peers import TITLES
 from benchmarks.evidence.suite import FORKED, PAPER_START, QUICK, REPLAYED, START
-from benchmarks.evidence.summary import EMPTY, Means, Measured, Verdict, in_points, is_close
+from benchmarks.evidence.summary import BELOW, EMPTY, Means, Measured, Verdict, in_points, is_close
 from benchmarks.evidence.tried import IDEAS
 from benchmarks.evidence.validation_kinds import KINDS, RELEASED
 from benchmarks.harness.page import filled, table
@@ -36,19 +37,24 @@ APART = 1.0  # points, the goal for learned radii with different validation data
 
 def tuned(found: list[Measured]) -> str:
     """Learned radius and alternatives, each at its best; only the settings in which all of them are finished."""
-    lines = [(one.setting.title, *result) for one in found if (result := _tuned(one))]
+    lines = [(one.setting.title, result) for one in found if (result := _tuned(one))]
     if not lines:
         return EMPTY
-    rows = [[title, str(seeds), *map(in_points, values)] for title, seeds, values in lines]
-    ahead = [sum(values[0] > values[place] for *_, values in lines) for place in range(1, len(PEERS) + 1)]
-    counts = ", ".join(f"{name} {count}" for name, count in zip(PEERS, ahead, strict=True))
+    means = [(title, len(values[0]), [*map(statistics.fmean, values)]) for title, values in lines]
+    rows = [[title, str(seeds), *map(in_points, values)] for title, seeds, values in means]
+    counts: list[str] = []
+    for place, name in enumerate(PEERS, start=1):
+        ahead = sum(values[0] > values[place] for *_, values in means)
+        pairs = [zip(values[0], values[place], strict=True) for _, values in lines]
+        signs = [precision.clear([[ours - other for ours, other in pair]]) for pair in pairs]
+        counts.append(f"{name} {ahead} ({signs.count(1)} and {signs.count(-1)})")
     numbers = table(["setting", "seeds", "learned, refit", *PEERS], rows)
-    ahead_of = filled(f"Learning is ahead, of {len(lines)} settings: {counts}.")
-    return f"{numbers}\n\n{ahead_of}"
+    ahead_of = f"Learning is ahead, of {len(lines)} settings: {', '.join(counts)}."
+    return f"{numbers}\n\n{filled(f'{ahead_of} In brackets: clearly ahead and clearly behind.')}"
 
 
-def _tuned(one: Measured) -> tuple[int, list[float]] | None:
-    """(seeds, [learned, *PEERS]) of a setting; None unless all of them have a seed in common with the grid."""
+def _tuned(one: Measured) -> list[list[float]] | None:
+    """[learned, *PEERS] by seed in a setting; None unless all of them have a seed in common with the grid."""
     grids = [one.names(kind) for kind in SCHEDULES["sam"].values()]
     learned = [f"lets-sam:{start}{REFIT}" for start in one.setting.sam_starts]
     best = one.best("sam")
@@ -56,10 +62,10 @@ def _tuned(one: Measured) -> tuple[int, list[float]] | None:
     seeds = one.seeds("sam").intersection(*map(one.of, names))
     if best is None or not seeds or not all(grids):
         return None
-    values = {name: one.difference(name, best, seeds) for name in names}
-    at_best = [max(values[name] for name in grid if not math.isnan(values[name])) for grid in grids]
-    mean = statistics.fmean(values[name] for name in learned)
-    return len(seeds), [mean, *at_best, *(values[name] for name in ALONE.values())]
+    values = {name: [one.difference(name, best, {seed}) for seed in sorted(seeds)] for name in names}
+    finite = [[name for name in grid if not math.isnan(math.fsum(values[name]))] for grid in grids]
+    at_best = [max((values[name] for name in grid), key=math.fsum) for grid in finite]
+    return [precision.means([values[name] for name in learned]), *at_best, *(values[name] for name in ALONE.values())]
 
 
 def untuned(kind: str, found: list[Measured]) -> str:
@@ -132,7 +138,9 @@ def _verdict(verdict: Verdict | None) -> list[str]:
         return [NOTHING] * 4
     texts = [in_points(verdict.worst), f"{verdict.spread:.1f}", f"{verdict.cost:.2f}"]
     marked = [f"**{text}**" if met else text for text, met in zip(texts, verdict.met.values(), strict=True)]
-    return [in_points(verdict.mean), *marked]
+    error = precision.standard_error(verdict.by_seed)
+    mean = in_points(verdict.mean) if math.isnan(error) else f"{in_points(verdict.mean)} ± {error:.1f}"
+    return [mean, *marked]
 
 
 def _goals(pair: list[Verdict | None]) -> str:
@@ -144,14 +152,32 @@ def _goals(pair: list[Verdict | None]) -> str:
 
 
 def _count(kind: str, suffix: str, found: Sequence[Measured]) -> str:
-    """How many settings meet each goal, in a line."""
+    """How many settings meet each goal, how many an equally good method would, and how many differences are clear."""
     every = [verdict for one in found if (verdict := one.verdict(kind, suffix))]
     counts = [f"{goal} {sum(one.met[goal] for one in every)}" for goal in ("accuracy", "spread", "cost")]
     counts.append(f"all three {sum(all(one.met.values()) for one in every)}")
     means = [one.mean for one in every if not math.isnan(one.mean)]
     middle = in_points(statistics.median(means)) if means else NOTHING
     name = {"": "Learned", REFIT: "With the refit"}.get(suffix, "In one run")
-    return f"- {name}: met, of {len(every)} settings: {', '.join(counts)}. Median of the means: {middle}."
+    text = f"- {name}: met, of {len(every)} settings: {', '.join(counts)}. Median of the means: {middle}."
+    chances = [chance for one in every if not math.isnan(chance := precision.chance(one.by_seed, BELOW))]
+    if chances:
+        equal, signs = f"{sum(chances):.0f} of {len(chances)}", [precision.clear(one.by_seed) for one in every]
+        text += f" A method exactly as good as the best of the grid would meet the goal for accuracy in {equal}."
+        text += (
+            f" The mean is clearly above the best of the grid in {signs.count(1)}, clearly below in {signs.count(-1)}."
+        )
+    return filled(text)
+
+
+def favours(found: Sequence[Measured]) -> str:
+    """How much better the best of SAM's grid looks because it is chosen by its test accuracy."""
+    values = [value for one in found if not math.isnan(value := one.favour("sam"))]
+    if not values:
+        return EMPTY
+    return (
+        f"{statistics.fmean(values):.2f} points lower on average over {len(values)} settings, {max(values):.1f} at most"
+    )
 
 
 def one_run(found: Sequence[Measured]) -> str:

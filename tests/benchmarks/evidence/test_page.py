@@ -80,31 +80,36 @@ def test_only_seeds_with_the_whole_grid_choose_its_best() -> None:
 
 
 def test_the_page_and_its_figures(evidence: Evidence) -> None:
-    assert page_of(evidence).count("Not measured yet.") == 14
+    assert page_of(evidence).count("Not measured yet.") == 15
     text = page_of(evidence, *made_up(CLEAN, lambda start: -0.6), *made_up(DIGITS, lambda start: 0.0))
     rows = [line for line in text.splitlines() if line.startswith("| digits")]
-    assert rows[0].startswith("| digits, 0% label noise | 2 | 70.5 | 90.5 (`0.2`) | -0.6 | -0.6 | **0.0** | **1.10** |")
+    assert rows[0].startswith(
+        "| digits, 0% label noise | 2 | 70.5 | 90.5 (`0.2`) | -0.6 ± 0.0 | -0.6 | **0.0** | **1.10** |"
+    )
     assert rows[0].endswith("| no |")
     assert rows[1].endswith("| yes, both |")
     assert len(rows) == 18  # SAM, ASAM, one run, equal cost, validation data, ablation, losses, alternatives, ideas
-    assert rows[4] == "| digits, 0% label noise | 2 | 70.5 | 90.5 (`0.2`) | -0.6 | -0.6 | **0.0** | **0.95** | no |"
-    assert rows[5].endswith("| +0.0 | **+0.0** | **0.0** | **0.95** | yes |")
+    assert (
+        rows[4] == "| digits, 0% label noise | 2 | 70.5 | 90.5 (`0.2`) | -0.6 ± 0.0 | -0.6 | **0.0** | **0.95** | no |"
+    )
+    assert rows[5].endswith("| +0.0 ± 0.0 | **+0.0** | **0.0** | **0.95** | yes |")
     assert "- In one run: met, of 2 settings: accuracy 1, spread 2, cost 2, all three 1." in text
     assert rows[8] == f"| digits, 0% label noise | 2 | 70.5 | 89.9 | {NOTHING} | {NOTHING} | 89.9 | 0.0 |"
     assert rows[9] == "| digits, 40% label noise | 2 | 70.5 | 90.5 | 88.5 | 88.5 | 90.5 | 2.0 |"
     assert "Range at most 1: in 1 of 2 settings." in text
-    assert (
-        "- With the refit: met, of 2 settings: accuracy 1, spread 2, cost 2, all three 1. Median of the means: -0.3."
-        in text
-    )
+    refit = "- With the refit: met, of 2 settings: accuracy 1, spread 2, cost 2, all three 1."
+    assert f"{refit} Median of the means: -0.3." in text
     losses = "0.500 | 0.400 | 0.300 | **0.400**"
     assert rows[12] == f"| digits, 0% label noise | {losses} | {losses} |"
     assert "At most that of the best, of 2 settings: SAM 2, ASAM 2." in text
     assert rows[14] == "| digits, 0% label noise | 2 | -0.6 | -1.0 | -5.0 | -5.0 | -5.0 | -0.6 |"
     assert rows[16] == "| digits, 0% label noise | +0.5 / +0.5 (4) | +0.0 / +0.0 (4) | +0.0 / +0.0 (4) |"
     assert "| mean over its settings | +0.5 / +0.5 | +0.0 / +0.0 | +0.0 / +0.0 |" in text
-    counts = "rising 2, GSAM schedule 2, loss budget 2, Optuna 2, the paper's reading, refit 0"
-    assert f"Learning is ahead, of 2 settings: {counts}." in " ".join(text.split())  # the page wraps it
+    wrapped = " ".join(text.split())  # the page wraps it
+    counts = [f"{name} 2 (2 and 0), " for name in ("rising", "GSAM schedule", "loss budget", "Optuna")]
+    assert f"ahead, of 2 settings: {''.join(counts)}the paper's reading, refit 0 (0 and 0). In brackets:" in wrapped
+    as_good = "A method exactly as good as the best of the grid would meet the goal for accuracy in 2 of 2."
+    assert f"{as_good} The mean is clearly above the best of the grid in 0, clearly below in 1." in wrapped
     assert "| best of the grid, `sam:0.2` | 90.5 ± 0.7 |" in text
     assert "| best rising, `sam-rising:0.2` | 89.5 ± 0.7 | -1.0 |" in text
     assert "| Optuna, 7 trials and a run | 85.5 ± 0.7 | -5.0 | 0.500 | 0.10 | 0.1 | 8.00 |" in text
@@ -142,7 +147,7 @@ def test_settings_with_clipped_gradients_stand_apart(evidence: Evidence) -> None
     assert clipped.config == plain.config | {"max_grad_norm": 1.0}
     text = page_of(evidence, *made_up(plain, lambda start: -0.6), *made_up(clipped, lambda start: 0.1))
     part = text[text.index("### SAM, gradients clipped") : text.index("### ASAM, gradients clipped")]
-    assert f"| {clipped.title} | 2 | 70.5 | 90.5 (`0.2`) | +0.1 | **+0.1** | **0.0** |" in part
+    assert f"| {clipped.title} | 2 | 70.5 | 90.5 (`0.2`) | +0.1 ± 0.0 | **+0.1** | **0.0** |" in part
     assert part.count(" label noise") == 1
     assert "- Learned: met, of 1 settings: accuracy 0," in text
     assert f"## {clipped.title}" in text
