@@ -56,14 +56,47 @@ def test_it_is_told_once_and_not_before_it_is_certain() -> None:
     assert noise.share == told
 
 
-def test_it_is_the_least_squares_estimate() -> None:
-    generator, noise = np.random.default_rng(5), ExcessNoise()
-    gains, gaps = generator.random(51) + 0.5, generator.random(51) * 0.1 + 0.3
-    for step in range(51):
-        noise.observe(step, torch.tensor(gaps[step]), torch.tensor(0.0), torch.tensor(gains[step]), YES)
+def told(gaps: np.ndarray, gains: np.ndarray, validation: np.ndarray | float = 0.0) -> ExcessNoise:
+    """After updates with these losses."""
+    noise, losses = ExcessNoise(), np.broadcast_to(validation, gaps.shape)
+    for step, (gap, gain, loss) in enumerate(zip(gaps, gains, losses, strict=True)):
+        noise.observe(step, torch.tensor(loss + gap), torch.tensor(loss), torch.tensor(gain), YES)
         noise.commit(YES)
-    expected = np.linalg.lstsq(gains[:, None], gaps, rcond=None)[0][0]
-    assert float(noise.share) == pytest.approx(expected, rel=1e-9)
+    return noise
+
+
+def test_it_is_two_stage_least_squares_with_the_gain_of_the_update_before() -> None:
+    generator = np.random.default_rng(5)
+    gains, gaps = generator.random(51) + 0.5, generator.random(51) * 0.1 + 0.3
+    before = np.concatenate([[0.0], gains[:-1]])
+    fitted = before * np.linalg.lstsq(before[:, None], gains, rcond=None)[0][0]  # the first stage
+    expected = np.linalg.lstsq(fitted[:, None], gaps, rcond=None)[0][0]
+    assert float(told(gaps, gains).share) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(("factor", "is_told"), [(0.99, True), (1.01, False)])
+def test_it_is_told_at_a_standard_error_that_allows_errors_of_any_size(factor: float, is_told: bool) -> None:
+    """White's: the errors are in proportion to the gains, which an error of one size would not see."""
+    generator = np.random.default_rng(7)
+    gains = np.linspace(0.1, 2.0, 51)
+    errors = gains * generator.standard_normal(51)
+    before = np.concatenate([[0.0], gains[:-1]])
+    errors -= before @ errors / (before @ gains) * gains  # so that the share is 0.4 whatever their size
+    error = math.sqrt(np.square(before * errors).sum()) / (before @ gains)
+    share = told(0.4 * gains + errors * factor * 0.05 / error, gains).share
+    assert bool(share.isnan()) is not is_told
+    assert not is_told or float(share) == pytest.approx(0.4, abs=1e-9)
+
+
+def test_a_network_that_knows_nothing_yet_shows_no_share() -> None:
+    """Its gain is the sampling error of its validation loss, with which the gap goes: least squares would find 0.6."""
+    for seed in range(20):
+        generator = np.random.default_rng(seed)
+        training, validation = 2.3 + 0.01 * generator.standard_normal((2, 120))
+        gains = 2.3 + 0.005 * generator.standard_normal(120) - validation
+        gaps = training - validation
+        assert 0.3 < np.linalg.lstsq(gains[:, None], gaps, rcond=None)[0][0] < 1.2
+        assert told(gaps, gains, validation).known == 0
 
 
 def test_what_does_not_count() -> None:
@@ -147,15 +180,19 @@ def test_it_is_resumed_and_an_older_state_starts_anew() -> None:
         if i >= 15:
             other.step(closure_on(copied, batch(i % 3)), closure_on(copied, batch(500)))
     ours, theirs = (opt.radius.rule.guard.label_noise for opt in (whole, other))  # type: ignore[attr-defined]
-    assert ours._sums[0, 0] == 59
+    assert ours._sums.all()
+    assert ours._gain != 0
     assert same_bits(ours.state_dict(), theirs.state_dict())
     theirs.load_state_dict({})
     assert not theirs._sums.any()
+    theirs.load_state_dict({"label_noise_sums": torch.ones(3, 3), "label_noise_share": torch.tensor(0.25)})
+    assert (float(theirs.share), bool(theirs._sums.any()), float(theirs._gain)) == (0.25, False, 0.0)
     for wrong in (math.inf, 7.0, -0.1, torch.zeros(3)):
         with pytest.raises(ValueError, match="label_noise_share"):
             theirs.load_state_dict({**ours.state_dict(), "label_noise_share": torch.as_tensor(wrong)})
-    with pytest.raises(ValueError, match="label_noise_sums"):
-        theirs.load_state_dict({"label_noise_share": 0.1, "label_noise_sums": torch.zeros(2)})
+    for name in ("sums", "gain"):
+        with pytest.raises(ValueError, match=f"label_noise_{name}"):
+            theirs.load_state_dict({**ours.state_dict(), f"label_noise_{name}": torch.zeros(2)})
 
 
 @pytest.mark.parametrize("mask", [-math.inf, -1e20, -1e4])
@@ -180,7 +217,7 @@ def test_labels_that_are_masked_out_are_not_drawn(objective: Any, mask: float) -
 
     plain, masked = after(network()), after(Masked())
     ours, theirs = (opt.radius.rule.guard.label_noise for opt in (plain, masked))  # type: ignore[attr-defined]
-    assert ours._sums[2, 2] > 0
+    assert ours._sums[3] > 0
     torch.testing.assert_close(theirs._sums, ours._sums, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(masked.rho, plain.rho, rtol=1e-4, atol=0)
     other = Masked()
@@ -192,8 +229,9 @@ def test_a_state_with_infinite_sums_can_be_loaded() -> None:
     noise, other = ExcessNoise(), ExcessNoise()
     for one in (noise, other):
         one.to(torch.device("cpu"), torch.float32)
-    noise.observe(0, torch.tensor(1e30), torch.tensor(0.5), torch.tensor(1.0), YES)
-    noise.commit(YES)
+    for step in range(2):
+        noise.observe(step, torch.tensor(1e30), torch.tensor(0.5), torch.tensor(1.0), YES)
+        noise.commit(YES)
     assert not noise._sums.isfinite().all()
     other.load_state_dict(noise.state_dict())
     assert same_bits(noise.state_dict(), other.state_dict())

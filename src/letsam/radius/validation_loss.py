@@ -15,7 +15,7 @@ class ValidationLoss(Objective):
     d upper / d rho = (c + s (y - 1 / K)) . J Z,  J = d outputs / d theta',  c = d L_vl / d outputs
 
     s is the share of wrong labels by which training exceeds validation, 0 for labels that were held out from training.
-    It follows from the losses of the first 50 updates (`ExcessNoise` of the rule's guard). Its term is that of a
+    It follows from the losses of the first 50 steps or more (`ExcessNoise` of the rule's guard). Its term is that of a
     cross-entropy with K classes and labels y, and 0 for any other loss: then d upper / d rho = grad L_vl(theta') . Z.
     It makes the radius independent of whether the validation labels were cleaned.
 
