@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from typing import Any
 
@@ -166,12 +167,26 @@ def test_the_matched_gap() -> None:
     assert dataclasses.replace(evidence, label_noise=None).matched_gap == -1.0
 
 
+def recorded_gains(opt: SAM) -> list[float]:
+    """The gains that the optimizer's radius observes from now on."""
+    noise = opt.radius.rule.guard.label_noise  # type: ignore[attr-defined]
+    gains, observe = list[float](), noise.observe
+
+    def recorded(step: int, training: Any, validation: Any, gain: Any, usable: Any) -> None:
+        gains.append(float(gain))
+        observe(step, training, validation, gain, usable)
+
+    noise.observe = recorded
+    return gains
+
+
 def test_it_is_resumed_and_an_older_state_starts_anew() -> None:
     def optimizer() -> tuple[SAM, torch.nn.Module]:
         model = network()
         return SAM(torch.optim.SGD(model.parameters(), lr=0.1), LearnedRadius(0.05)), model
 
     (whole, model), (other, copied) = optimizer(), optimizer()
+    gains = recorded_gains(whole)
     for i in range(60):
         if i == 15:
             copied.load_state_dict(model.state_dict())
@@ -180,8 +195,9 @@ def test_it_is_resumed_and_an_older_state_starts_anew() -> None:
         if i >= 15:
             other.step(closure_on(copied, batch(i % 3)), closure_on(copied, batch(500)))
     ours, theirs = (opt.radius.rule.guard.label_noise for opt in (whole, other))  # type: ignore[attr-defined]
-    assert ours._sums.all()
-    assert ours._gain != 0
+    assert len(gains) == 59
+    assert float(ours._sums[1]) == pytest.approx(sum(one * two for one, two in itertools.pairwise(gains)))
+    assert float(ours._gain) == gains[-1]
     assert same_bits(ours.state_dict(), theirs.state_dict())
     theirs.load_state_dict({})
     assert not theirs._sums.any()
