@@ -12,26 +12,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
-import torch
-
-from benchmarks.evidence.benchmark import Evidence
-from benchmarks.evidence.suite import Setting
-from benchmarks.harness.training import begun, loaded
+from benchmarks.evidence.first_steps import started, tell
+from benchmarks.evidence.suite import EVERY, Setting
 from letsam import Prior, SharpnessAware
 from letsam.radius.prior import MEASURED
-from letsam.tasks import TaskError
 
 SEEDS = 2
 
 
 def shares(setting: Setting) -> Iterator[float]:
     """R of each start and seed."""
-    task = loaded(setting.task, setting.train_size, setting.model)
     starts = {"lets-sam": setting.sam_starts, "lets-asam": setting.asam_starts}
-    options = {"epochs": setting.epochs, "label_noise": setting.noise, "max_grad_norm": setting.max_grad_norm}
     for method in [f"{kind}:{start}" for kind, all_ in starts.items() for start in (all_[0], all_[-1])]:
         for seed in range(SEEDS):
-            training = begun(task, method, seed, **options)
+            training = started(setting, method, seed)
             while training.step < MEASURED:
                 training.advance()
             assert isinstance(training.optimizer, SharpnessAware)
@@ -39,17 +33,15 @@ def shares(setting: Setting) -> Iterator[float]:
             yield float(Prior().reach ** 2 / 2 * state["curved_growth"] / state["curved_scale"])
 
 
+def line(setting: Setting) -> str:
+    """The range of R."""
+    found = sorted(shares(setting))
+    return f"R {found[0]:.2f} to {found[-1]:.2f}, {len(found)} runs"
+
+
 def main(names: list[str]) -> None:
     """Print a line for each setting whose name begins with one of these; for all without names."""
-    torch.set_num_threads(1)
-    for name, setting in Evidence().settings.items():
-        if names and not name.startswith(tuple(names)):
-            continue
-        try:
-            found = sorted(shares(setting))
-            print(f"{name}: R {found[0]:.2f} to {found[-1]:.2f}, {len(found)} runs", flush=True)
-        except TaskError as error:
-            print(f"{name}: left out, {error}", flush=True)
+    tell(EVERY, names, line)
 
 
 if __name__ == "__main__":

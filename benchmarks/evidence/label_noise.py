@@ -10,18 +10,17 @@ missing is named and left out.
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.evidence.benchmark import Evidence
-from benchmarks.evidence.suite import Setting
-from benchmarks.harness.training import begun, loaded
+from benchmarks.evidence.first_steps import started, tell
+from benchmarks.evidence.suite import SETTINGS, Setting
 from letsam.radius import ExcessNoise
 from letsam.radius.excess_noise import ERROR, FIRST, LOWEST
-from letsam.tasks import TaskError
 
 STEPS = 150
 Seen = tuple[int, Tensor, Tensor, Tensor | None, Tensor]
@@ -30,9 +29,7 @@ Seen = tuple[int, Tensor, Tensor, Tensor | None, Tensor]
 
 def observed(setting: Setting, start: str, seed: int) -> list[Seen]:
     """What a run that is never told a share observes in its first steps."""
-    task = loaded(setting.task, setting.train_size, setting.model)
-    options = {"epochs": setting.epochs, "label_noise": setting.noise, "max_grad_norm": setting.max_grad_norm}
-    training = begun(task, f"lets-sam:{start}", seed, **options)
+    training = started(setting, f"lets-sam:{start}", seed)
     seen: list[Seen] = []
     optimizer: Any = training.optimizer
     optimizer.radius.rule.guard.label_noise.observe = lambda *arguments: seen.append(arguments)
@@ -71,23 +68,20 @@ def shares(setting: Setting, seeds: int) -> Iterator[tuple[float, float]]:
             yield told(seen), by_least_squares(seen)
 
 
+def line(setting: Setting, seeds: int) -> str:
+    """How many runs are told a share, and the highest one."""
+    columns = list(zip(*shares(setting, seeds), strict=True))
+    new, old = (f"{sum(one > 0 for one in column)} ({max(column):.2f} at most)" for column in columns)
+    return f"{len(columns[0])} runs, a share is told in {new}, by least squares in {old}"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print a line for each setting of the suite whose name begins with one of these; for all without names."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.evidence.label_noise", description=__doc__)
     parser.add_argument("names", nargs="*", help="how the names of settings begin")
     parser.add_argument("--seeds", type=int, default=1, help="how many")
     options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    for name, setting in Evidence().settings.items():
-        if not setting.in_suite or (options.names and not name.startswith(tuple(options.names))):
-            continue
-        try:
-            columns = list(zip(*shares(setting, options.seeds), strict=True))
-        except TaskError as error:
-            print(f"{name}: left out, {error}", flush=True)
-            continue
-        new, old = (f"{sum(one > 0 for one in column)} ({max(column):.2f} at most)" for column in columns)
-        print(f"{name}: {len(columns[0])} runs, a share is told in {new}, by least squares in {old}", flush=True)
+    tell(SETTINGS, options.names, functools.partial(line, seeds=options.seeds))
 
 
 if __name__ == "__main__":

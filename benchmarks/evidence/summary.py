@@ -158,9 +158,9 @@ class Measured:
         grid = self.setting.sam_grid if kind == "sam" else self.setting.asam_grid
         return set.intersection(*(set(self.of(f"{kind}:{rho}")) for rho in grid))
 
-    def best(self, kind: str, grid: str | None = None) -> Means | None:
-        """The best of a grid by mean accuracy: `kind` itself, or another method (`sam-rising`)."""
-        seeds = self.seeds(kind)
+    def best(self, kind: str, grid: str | None = None, seeds: set[int] | None = None) -> Means | None:
+        """The best of a grid by mean accuracy: `kind` itself, or another method (`sam-rising`); on all its seeds."""
+        seeds = self.seeds(kind) if seeds is None else seeds
         rows = [row for name in self.names(grid or kind) if (row := self.row(name, seeds))]
         most = max((row.seeds for row in rows), default=0)
         finite = [row for row in rows if math.isfinite(row.accuracy) and row.seeds == most]
@@ -174,18 +174,18 @@ class Measured:
         seeds, best = self.seeds(kind), self.best(kind)
         if best is None or len(seeds) < 2:
             return math.nan
-        names = self.names(kind)
-        chosen: list[float] = []
-        for seed in seeds:
-            rows = [row for name in names if (row := self.row(name, seeds - {seed})) and math.isfinite(row.accuracy)]
-            chosen.append(100 * self.of(max(rows, key=lambda row: row.accuracy).name)[seed].accuracy)
+        others = {seed: self.best(kind, seeds=seeds - {seed}) for seed in seeds}
+        chosen = [100 * self.of(other.name)[seed].accuracy for seed, other in others.items() if other]
         return best.accuracy - statistics.fmean(chosen)
 
     def difference(self, name: str, best: Means, seeds: Iterable[int] | None = None) -> float:
         """A method minus the best of the grid in points, over those of `seeds` that both have; NaN without any."""
-        common = self.common(name, best.name, seeds)
-        both = [100 * (mine.accuracy - other.accuracy) for mine, other in common]
+        both = self.differences(name, best, seeds)
         return statistics.fmean(both) if both else math.nan
+
+    def differences(self, name: str, best: Means, seeds: Iterable[int] | None = None) -> list[float]:
+        """The same of each single seed, in order."""
+        return [100 * (mine.accuracy - other.accuracy) for mine, other in self.common(name, best.name, seeds)]
 
     def common(self, name: str, other: str, seeds: Iterable[int] | None = None) -> list[tuple[Record, Record]]:
         """The runs of two methods with the same seed, of those of `seeds` that both have."""
@@ -214,7 +214,7 @@ class Measured:
             return None
         passes = statistics.fmean(row.passes for name in names if (row := self.row(name)))
         seeds = set.intersection(*(set(self.of(name)) for name in [best.name, *names]))
-        by_seed = [[self.difference(name, best, {seed}) for seed in sorted(seeds)] for name in names]
+        by_seed = [self.differences(name, best, seeds) for name in names]
         return Verdict(suffix, [self.difference(name, best) for name in names], passes / best.passes, by_seed)
 
 

@@ -62,7 +62,7 @@ def _tuned(one: Measured) -> list[list[float]] | None:
     seeds = one.seeds("sam").intersection(*map(one.of, names))
     if best is None or not seeds or not all(grids):
         return None
-    values = {name: [one.difference(name, best, {seed}) for seed in sorted(seeds)] for name in names}
+    values = {name: one.differences(name, best, seeds) for name in names}
     finite = [[name for name in grid if not math.isnan(math.fsum(values[name]))] for grid in grids]
     at_best = [max((values[name] for name in grid), key=math.fsum) for grid in finite]
     return [precision.means([values[name] for name in learned]), *at_best, *(values[name] for name in ALONE.values())]
