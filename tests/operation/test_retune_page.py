@@ -10,8 +10,10 @@ import pytest
 
 import letsam
 from letsam.cli import run
+from letsam.languages import gettext, speaking
 from letsam.operation import retune_plan, retuning
 from page_code import ROOT, blocks_of, commands_of, run_code
+from retune_cases import QUICK, champion
 
 PAGE = "docs/how-to/retune.md"
 
@@ -38,6 +40,18 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert model.folder.name == "v0001"
     for name in ("v0001", "v0002", "v0003", "current.json", "retunes/v0002/report.html", "retunes/v0003/retune.json"):
         assert (tmp_path / "runs" / "wine-versions" / name).exists()
+
+
+def test_the_report_in_japanese(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    champion(tmp_path)
+    assert run(["retune", "wine", "new.csv", *QUICK, "--language", "ja"]) in (0, 1)
+    page = (tmp_path / "wine-versions/retunes/v0002/report.html").read_text(encoding="utf-8")
+    with speaking("ja"):
+        heading = gettext("Skip to the results")
+    assert '<html lang="ja">' in page
+    assert heading in page
+    assert "Skip to the results" not in page
 
 
 def test_the_numbers() -> None:

@@ -89,6 +89,7 @@ def test_data_that_are_not_there_or_of_another_kind(refused: Any, here: Path) ->
         (("--validation-share", "1.5"), r"`validation_share` must be between 0 and 1, got 1\.5"),
         (("--evaluate-shift", "fog"), "fog"),
         (("--device", "tpu"), "`device` must be"),
+        (("--language", "jp"), "`language` must be .*ja.*, got 'jp'"),
     ],
 )
 def test_options_out_of_range(options: tuple[str, ...], message: str, here: Path, capsys: Any) -> None:

@@ -12,8 +12,9 @@ import typer
 from letsam.cli.commands import app
 from letsam.cli.guidance import examples
 from letsam.cli.live import live_trial
-from letsam.cli.options import Seeds, parse_seeds
+from letsam.cli.options import Language, Seeds, parse_seeds
 from letsam.cli.terminal import interruptible, print_line, print_results, print_verdict
+from letsam.languages import ENGLISH
 
 if TYPE_CHECKING:
     from letsam.operation.retuning import RetuneReport
@@ -68,6 +69,7 @@ def retune_command(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Complete a re-tuning that was interrupted.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    language: Language = ENGLISH,
 ) -> int:
     """Train a model again on new data. The best challenger becomes a version, and the current one after a go.
 
@@ -98,6 +100,7 @@ def retune_command(
             sign=sign,
             resume=resume,
             device=device,
+            language=language,
             progress=state.shown,
         )
     _print_report(found)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from letsam.languages import ENGLISH, check_language
 from letsam.model_folder.manifest import check_manifest, fingerprint
 from letsam.model_folder.model_places import FOLDER, model_place
 from letsam.model_folder.model_writing import TrainedModel
@@ -86,6 +87,7 @@ def retune(
     sign: str | Path | None = None,
     resume: bool = False,
     device: str = "auto",
+    language: str = ENGLISH,
     progress: Progress | None = None,
 ) -> RetuneReport:
     """Train a model again on new data, from its weights, and write the best challenger as the next version.
@@ -113,6 +115,7 @@ def retune(
         sign: file of a private key; the next version is signed before it becomes the current one, see `letsam sign`.
         resume: complete a re-tuning with these arguments that was interrupted; begin one where there is none.
         device: "auto", "cpu", "cuda" or "mps".
+        language: of the report, such as "ja".
         progress: called with the results so far and all runs; a context manager that gives an object with the methods
             `epoch(run, epochs done, epochs)` and `finished(results)`, such as `letsam.cli.live.live_trial`.
 
@@ -125,6 +128,7 @@ def retune(
         ValueError: an option out of range; an unfinished re-tuning without `resume`; another process writes to the
             folder of the versions. Nothing is written in any of these cases.
     """
+    check_language(language)
     folder = _versions_of(model, out)
     given = NewData(str(data), None if test is None else str(test), None if old is None else str(old))
     asked = RetuneOptions(
@@ -158,7 +162,7 @@ def retune(
                 results = finished
                 if shown is not None:
                     shown.finished(results)
-        return _concluded(plan, runs, results, versions, number, promote=promote, key=sign)
+        return _concluded(plan, runs, results, versions, number, promote=promote, key=sign, language=language)
 
 
 def _silent(results: Results, plan: Sequence[PlannedRun]) -> AbstractContextManager[None]:
@@ -195,6 +199,7 @@ def _concluded(
     *,
     promote: bool,
     key: str | Path | None,
+    language: str,
 ) -> RetuneReport:
     """Decide, write the report and the next version, and make it the current one if it may be."""
     from letsam.reports.html import write_report
@@ -204,7 +209,7 @@ def _concluded(
     found = promotion(results, predictions, candidates, plan.options["minimum_effect"])
     results = dataclasses.replace(results, decision=found.held_out.as_json())
     results.save(runs.folder / RESULTS)
-    write_report(results, runs.folder / REPORT)
+    write_report(results, runs.folder / REPORT, language)
     version = _write_version(plan, runs, results, versions, number, found)
     if version is not None and key is not None:
         sign_model(version, key)
