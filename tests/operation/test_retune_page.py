@@ -13,7 +13,8 @@ from letsam.cli import run
 from letsam.languages import gettext, speaking
 from letsam.operation import retune_plan, retuning
 from page_code import ROOT, blocks_of, commands_of, run_code
-from retune_cases import QUICK, champion
+from report_languages import SeenPage
+from retune_cases import QUICK, champion, wines
 
 PAGE = "docs/how-to/retune.md"
 
@@ -52,6 +53,7 @@ def test_the_report_in_japanese(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert '<html lang="ja">' in page
     assert heading in page
     assert "Skip to the results" not in page
+    assert not SeenPage(page).english(names=tuple(wines()))  # the names of the columns stay
 
 
 def test_the_numbers() -> None:

@@ -123,6 +123,7 @@ def retune(
         The verdict and what was written.
 
     Raises:
+        ImportError: Babel is not installed, and the language is not English.
         ModelFolderError: the model was changed, or is of another version of letsam.
         DataError: the data lack a column, have a class that was never seen, or are empty.
         ValueError: an option out of range; an unfinished re-tuning without `resume`; another process writes to the
